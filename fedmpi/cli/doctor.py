@@ -1,0 +1,212 @@
+"""Report on this machine: MPI, launcher, threads, HDF5, SLURM, and what is wrong.
+
+Whatever could crash or hang, such as an MPI library, is asked in a process of its own with a time limit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedmpi import __version__
+from fedmpi.cli.launch import find_mpiexec, mpiexec_command, output_of
+from fedmpi.config import ConfigError
+from fedmpi.mpi.guards import inside_mpi_launch
+
+_TIMEOUT_S = 60.0
+_MIB = 2**20
+_SMALL_SHM_MIB = 256
+"""Below this, ranks that share memory run out of it (containers often have 64 MiB)."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; ``wrong`` says what is wrong and what to do, empty when nothing is."""
+
+    topic: str
+    text: str
+    wrong: str = ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """It takes none."""
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Print the report; 0 when all is well, 1 otherwise."""
+    findings: list[Finding] = []
+    for examine in _EXAMINATIONS:
+        for finding in examine():
+            print(f"{finding.topic:10}  {finding.text}", flush=True)
+            findings.append(finding)
+    wrong = [finding for finding in findings if finding.wrong]
+    print()
+    if not wrong:
+        print("all is well")
+        return 0
+    print("what is wrong:")
+    for finding in wrong:
+        print(f"- {finding.topic}: {finding.wrong}")
+    return 1
+
+
+def _python() -> list[Finding]:
+    version = platform.python_version()
+    return [
+        Finding("fedmpi", f"{__version__} in {Path(__file__).parent.parent}"),
+        Finding(
+            "Python",
+            f"{version} ({sys.executable}) on {platform.platform()}",
+            "" if sys.version_info >= (3, 11) else "fedmpi needs Python 3.11 or later",
+        ),
+    ]
+
+
+def _mpi() -> list[Finding]:
+    code = (
+        "import json, mpi4py; from mpi4py import MPI; print(json.dumps([mpi4py.__version__, "
+        "MPI.Get_library_version().strip().splitlines()[0], MPI.Get_version(), MPI.Query_thread()]))"
+    )
+    found = _ask_python(code)
+    if isinstance(found, str):
+        advice = "install one that works: pip install 'fedmpi[mpi]', or load the module of the cluster's MPI"
+        return [Finding("MPI", "cannot be used", f"{found}; {advice}")]
+    package, library, standard, _ = found
+    old = int(package.split(".")[0]) < 4
+    return [
+        Finding("mpi4py", package, "fedmpi needs mpi4py 4 or later" if old else ""),
+        Finding("MPI", f"{library} (standard {'.'.join(map(str, standard))})"),
+    ]
+
+
+def _launcher() -> list[Finding]:
+    mpiexec = find_mpiexec()
+    if mpiexec is None:
+        return [Finding("launcher", "no mpiexec", "install an MPI with its mpiexec, or start runs with srun")]
+    if inside_mpi_launch(os.environ):
+        return [Finding("launcher", f"{mpiexec}; not tried, as this runs inside of an MPI launch")]
+    code = "from mpi4py import MPI; print('size', MPI.COMM_WORLD.size)"
+    try:
+        command = mpiexec_command(mpiexec, 2, ["-c", code])
+        exit_code, out, err = output_of(command, _TIMEOUT_S)
+    except (OSError, ConfigError) as error:
+        return [Finding("launcher", str(mpiexec), f"it cannot be started: {error}")]
+    sizes = [line for line in out.splitlines() if line.startswith("size ")]
+    if exit_code == 0 and sizes == ["size 2", "size 2"]:
+        return [Finding("launcher", f"{mpiexec}; mpiexec -n 2 gives 2 ranks")]
+    if exit_code == 0 and set(sizes) == {"size 1"}:
+        wrong = "mpiexec -n 2 gives 1 rank twice: it belongs to another MPI library than mpi4py uses"
+        return [Finding("launcher", str(mpiexec), f"{wrong}; use the mpiexec of that library")]
+    outcome = f"did not end in {_TIMEOUT_S:g} s" if exit_code is None else f"exit code {exit_code}"
+    return [Finding("launcher", str(mpiexec), f"mpiexec -n 2 failed, {outcome}: {_last_line(err or out)}")]
+
+
+def _torch() -> list[Finding]:
+    code = (
+        "import json, torch; print(json.dumps([torch.__version__, torch.get_num_threads(), "
+        "torch.cuda.device_count() if torch.cuda.is_available() else 0]))"
+    )
+    found = _ask_python(code)
+    if isinstance(found, str):
+        return [Finding("torch", "cannot be used", f"{found}; install torch 2.4 or later")]
+    version, threads, devices = found
+    text = f"{version}, {threads} threads by default (a rank uses placement.threads_per_rank)"
+    return [Finding("torch", f"{text}, {devices} CUDA devices")]
+
+
+def _hdf5() -> list[Finding]:
+    """A file is written in the working directory, as file systems differ in whether HDF5 can lock on them."""
+    locking = os.environ.get("HDF5_USE_FILE_LOCKING", "not set")
+    code = (
+        "import json, tempfile, h5py\n"
+        "with tempfile.TemporaryDirectory(dir='.', prefix='.fedmpi-doctor-') as folder:\n"
+        "    with h5py.File(folder + '/try.h5', 'w') as file: file['x'] = [1.0]\n"
+        "    with h5py.File(folder + '/try.h5', 'r') as file: assert file['x'][0] == 1.0\n"
+        "print(json.dumps([h5py.__version__, h5py.version.hdf5_version]))"
+    )
+    found = _ask_python(code)
+    if isinstance(found, str):
+        advice = (
+            f"is {Path.cwd()} writable? where its file system cannot lock, set HDF5_USE_FILE_LOCKING=FALSE"
+        )
+        return [Finding("HDF5", "cannot write here", f"{found}; {advice}")]
+    return [Finding("HDF5", f"{found[1]}, h5py {found[0]}, HDF5_USE_FILE_LOCKING {locking}")]
+
+
+def _slurm() -> list[Finding]:
+    srun = shutil.which("srun")
+    if srun is None:
+        return [Finding("SLURM", "no srun")]
+    try:
+        exit_code, out, err = output_of([srun, "--version"], _TIMEOUT_S)
+    except OSError as error:
+        return [Finding("SLURM", srun, f"srun cannot be started: {error}")]
+    if exit_code != 0:
+        return [Finding("SLURM", srun, f"srun --version failed: {_last_line(err or out)}")]
+    job = os.environ.get("SLURM_JOB_ID")
+    where = f"inside of job {job}" if job else "outside of a job"
+    return [Finding("SLURM", f"{out.strip()}, {where}")]
+
+
+def _machine() -> list[Finding]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = _meminfo()
+    text = f"{cores} cores to use of {os.cpu_count()}"
+    if memory:
+        total, available = memory["MemTotal"] // _MIB, memory["MemAvailable"] // _MIB
+        text += f"; memory {total} MiB, {available} MiB free"
+    findings = [Finding("machine", text)]
+    shm = Path("/dev/shm")
+    if shm.is_dir():
+        free = shutil.disk_usage(shm).free // _MIB
+        wrong = (
+            f"only {free} MiB are free, and ranks share memory there; enlarge it (docker: --shm-size)"
+        )
+        findings.append(Finding("/dev/shm", f"{free} MiB free", wrong if free < _SMALL_SHM_MIB else ""))
+    return findings
+
+
+_EXAMINATIONS: tuple[Callable[[], list[Finding]], ...] = (
+    _python,
+    _mpi,
+    _launcher,
+    _torch,
+    _hdf5,
+    _slurm,
+    _machine,
+)
+
+
+def _ask_python(code: str) -> Any:
+    """The JSON that ``code`` prints last, run in a Python of its own; or a string: why there is none."""
+    try:
+        exit_code, out, err = output_of([sys.executable, "-c", code], _TIMEOUT_S)
+    except OSError as error:
+        return f"{sys.executable} cannot be started: {error}"
+    if exit_code is None:
+        return f"no answer in {_TIMEOUT_S:g} s"
+    if exit_code != 0:
+        return f"exit code {exit_code}: {_last_line(err or out)}"
+    return json.loads(out.strip().splitlines()[-1])
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "no message"
+
+
+def _meminfo() -> Mapping[str, int]:
+    """Bytes by name from /proc/meminfo; empty where there is none."""
+    path = Path("/proc/meminfo")
+    if not path.exists():
+        return {}
+    rows = (line.split() for line in path.read_text(encoding="ascii").splitlines())
+    return {row[0].rstrip(":"): int(row[1]) * 1024 for row in rows if len(row) == 3}

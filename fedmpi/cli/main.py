@@ -1,0 +1,112 @@
+"""``fedmpi COMMAND ...``: one parser, and one place where errors become a line and an exit code.
+
+Exit codes: 0 done, 2 bad configuration or arguments, 75 preempted with a checkpoint, 1 anything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+from fedmpi import __version__
+from fedmpi.cli import bench, check, doctor, launch, presets, run
+from fedmpi.config import ConfigError
+from fedmpi.config.spelling import did_you_mean
+
+DONE, FAILED, BAD_CONFIGURATION, PREEMPTED = 0, 1, 2, 75
+
+_COMMANDS = {"run": run, "check": check, "presets": presets, "doctor": doctor, "bench": bench}
+
+_EXPECTED = {
+    ("fedmpi.learning.datasets", "DataError"): BAD_CONFIGURATION,
+    ("fedmpi.emulation.errors", "EmulationError"): BAD_CONFIGURATION,
+    ("fedmpi.trace", "TraceError"): FAILED,
+    ("fedmpi.checkpoint", "CheckpointError"): FAILED,
+    ("fedmpi.mpi.guards", "LaunchError"): FAILED,
+}
+"""Errors that are told in one line, by module and name: what was not imported cannot have been raised."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors are raised, so that they take one line and only one rank prints them."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(self.prog, message.replace("(choose from", "(allowed:"))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. ``arguments`` are those after the program's name."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    _find_modules_of_working_directory()
+    try:
+        parsed = _parse(given)
+        parsed.arguments = given
+        code: int = _COMMANDS[parsed.command].execute(parsed)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return _tell("interrupted", FAILED)
+    except BrokenPipeError:  # the reader of our output has gone, as in `fedmpi presets | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        code_of_expected = exit_code(error)
+        if code_of_expected is None:
+            traceback.print_exc()
+            return FAILED
+        return _tell(str(error), code_of_expected)
+
+
+def exit_code(error: BaseException) -> int | None:
+    """The exit code of an error that is told in one line; None for one that needs its traceback."""
+    if isinstance(error, ConfigError):
+        return BAD_CONFIGURATION
+    for (module, name), code in _EXPECTED.items():
+        kind = getattr(sys.modules.get(module), name, None)
+        if kind is not None and isinstance(error, kind):
+            return code
+    return None
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    """Overrides may stand before, between and after options, which argparse alone does not see."""
+    parser = _Parser(prog="fedmpi", description="Federated learning on emulated edge devices, over MPI.")
+    parser.add_argument("--version", action="version", version=f"fedmpi {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    options: dict[str, list[str]] = {}
+    for name, command in _COMMANDS.items():
+        assert command.__doc__ is not None
+        summary = command.__doc__.partition("\n")[0]
+        subparser = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        command.add_arguments(subparser)
+        options[name] = [text for action in subparser._actions for text in action.option_strings]
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
+        suggestion = did_you_mean(arguments[0], _COMMANDS)
+        raise ConfigError(f"fedmpi {arguments[0]}", f"unknown command{suggestion}", ", ".join(_COMMANDS))
+    parsed, rest = parser.parse_known_args(arguments)
+    where = f"fedmpi {parsed.command}"
+    for text in rest:
+        if text.startswith("-") or not hasattr(parsed, "overrides"):
+            known = options[parsed.command]
+            problem = f"unknown argument {text}{did_you_mean(text.partition('=')[0], known)}"
+            raise ConfigError(where, problem, ", ".join(known))
+    if rest:
+        parsed.overrides = [*parsed.overrides, *rest]
+    return parsed
+
+
+def _find_modules_of_working_directory() -> None:
+    """Let ``module:factory`` name a file here, as under ``python -m``; last, so that it hides nothing."""
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
+def _tell(message: str, code: int) -> int:
+    """One line on stderr, from one rank."""
+    if launch.rank(os.environ) == 0:
+        print(f"fedmpi: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    return code

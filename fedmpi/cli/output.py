@@ -1,0 +1,59 @@
+"""The run folder: where it is by default, and whether a run may be written there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from fedmpi.config import Config, ConfigError, load, validate_resume
+
+_CONTENT = ("trace.h5", "config.toml", "checkpoint")
+"""What fedmpi writes into a run folder; nothing else is ever removed by ``--overwrite``."""
+
+
+def default_output(config: Config) -> Path:
+    """``runs/NAME-SEED`` in the working directory."""
+    return Path("runs") / f"{config.experiment.name}-{config.experiment.seed}"
+
+
+def check_output(path: Path, config: Config, resume: bool, overwrite: bool) -> None:
+    """Refuse a run folder that must not be written; changes nothing.
+
+    A folder that does not exist or is empty is fine, also with ``resume``, so that a job script can always
+    say ``--resume``. To resume, the stored configuration must be that of the same experiment.
+    """
+    if path.exists() and not path.is_dir():
+        raise ConfigError("--output", f"{path} is a file", "a folder")
+    parent = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise ConfigError("--output", f"{parent} cannot be written", "a folder with write permission")
+    if not path.exists() or not any(path.iterdir()):
+        return
+    if not any((path / name).exists() for name in _CONTENT):
+        raise ConfigError("--output", f"{path} holds other files and no run", "a new or empty folder")
+    if not (resume or overwrite):
+        allowed = "--resume to go on with it, --overwrite to discard it, or another --output"
+        raise ConfigError("--output", f"{path} holds a run already", allowed)
+    if resume and (path / "config.toml").exists():
+        validate_resume(config, load(path / "config.toml"))
+
+
+def prepare_output(path: Path, config: Config, resume: bool, overwrite: bool) -> None:
+    """Check the run folder, make it, and with ``overwrite`` remove the run in it. Rank 0 alone calls it."""
+    check_output(path, config, resume, overwrite)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path):
+            pass
+        if overwrite:
+            for name in _CONTENT:
+                content = path / name
+                if content.is_dir() and not content.is_symlink():
+                    shutil.rmtree(content)
+                else:
+                    content.unlink(missing_ok=True)
+    except OSError as error:
+        problem = f"{path} cannot be written: {error.strerror}"
+        raise ConfigError("--output", problem, "a folder with write permission and space") from None

@@ -1,0 +1,60 @@
+"""Run an experiment.
+
+Without ``--ranks``, on the ranks it was started with (``mpiexec``, ``srun``) or on one. With ``--ranks P``
+outside of an MPI launch the process becomes ``mpiexec -n P``, after the configuration was found to be good.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from fedmpi.cli import launch
+from fedmpi.cli.configured import add_configuration, configured
+from fedmpi.cli.output import check_output, default_output, prepare_output
+from fedmpi.config import Config, ConfigError
+from fedmpi.mpi.guards import inside_mpi_launch
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_configuration(parser)
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="folder of the run (default: runs/NAME-SEED)"
+    )
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the last checkpoint in the run folder, if there is one",
+    )
+    existing.add_argument("--overwrite", action="store_true", help="discard the run in the run folder")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Start ``mpiexec`` where it is needed, else run here; the exit code of the experiment."""
+    if (arguments.ranks or 1) > 1 and not inside_mpi_launch(os.environ):
+        config = configured(arguments, arguments.ranks)
+        check_output(_output(arguments, config), config, arguments.resume, arguments.overwrite)
+        launch.become_mpiexec(arguments.ranks, arguments.arguments)
+
+    def prepare(ranks: int) -> tuple[Config, Path]:
+        """On rank 0 of ``ranks``: the configuration, and the run folder made ready. Raises ConfigError."""
+        if arguments.ranks not in (None, ranks):
+            problem = f"found {arguments.ranks}, but {ranks} were started"
+            raise ConfigError("--ranks", problem, "the number of ranks started, or no --ranks")
+        config = configured(arguments, ranks)
+        output = _output(arguments, config)
+        prepare_output(output, config, arguments.resume, arguments.overwrite)
+        return config, output
+
+    from fedmpi import experiment  # MPI and torch come with it, and take seconds
+
+    return experiment.main(
+        prepare, resume=arguments.resume, overwrite=arguments.overwrite, quiet=arguments.quiet
+    )
+
+
+def _output(arguments: argparse.Namespace, config: Config) -> Path:
+    return arguments.output if arguments.output is not None else default_output(config)

@@ -1,0 +1,184 @@
+"""The configuration of an experiment: frozen dataclasses, one for each TOML table.
+
+Field names are the configuration's keys; units stand in the names. Defaults are those of a plain
+federated averaging run without emulated devices. ``fedmpi.config.load`` makes these objects from TOML,
+``fedmpi.config.validate`` refuses what cannot be run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import inf
+
+Rate = float | str | tuple[float, ...] | Mapping[str, float | str]
+"""A bandwidth in Mbit/s: one number for all, one for each client, "device" (the profile's own),
+or a distribution such as ``{distribution = "lognormal", median = 8.0, sigma = 0.6}``."""
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """``[experiment]``: what is run, and when it ends."""
+
+    name: str = "experiment"
+    seed: int = 0
+    rounds: int = 100
+    evaluate_every: int = 1
+    checkpoint_every: int = 0
+    stop_at_accuracy: float | None = None
+    stop_at_emulated_s: float | None = None
+    stop_at_host_s: float | None = None
+
+
+@dataclass(frozen=True)
+class ClientsConfig:
+    """``[clients]``: how many there are, and how many take part in a round (0: all)."""
+
+    count: int = 10
+    per_round: int = 0
+
+
+@dataclass(frozen=True)
+class PlacementConfig:
+    """``[placement]``: how clients are laid on MPI ranks."""
+
+    server_trains: bool = False
+    threads_per_rank: int = 1
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """``[data]``: the data set and how it is divided among clients."""
+
+    dataset: str = "digits"
+    path: str = ""
+    partition: str = "iid"
+    alpha: float = 0.5
+    shards_per_client: int = 2
+    labels_per_client: int = 1
+    samples_per_client: int = 0
+    invert: bool = False
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """``[model]``: a name from the table of models or ``module:factory``, and the sizes it takes."""
+
+    name: str = "mlp"
+    hidden: tuple[int, ...] = (64,)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """``[training]``: local SGD. ``local_epochs`` > 0 replaces ``local_steps``."""
+
+    local_steps: int = 1
+    local_epochs: int = 0
+    batch_size: int = 32
+    learning_rate: float = 0.1
+    learning_rate_half_life_rounds: float = inf
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    loss: str = "cross_entropy"
+    evaluation_batch_size: int = 256
+
+
+@dataclass(frozen=True)
+class SparsificationConfig:
+    """``[sparsification]``: what a client sends. ``k`` entries, or ``k_fraction`` of the parameters."""
+
+    method: str = "dense"
+    k: int = 0
+    k_fraction: float = 0.0
+    wire: str = "auto"
+
+
+@dataclass(frozen=True)
+class KControlConfig:
+    """``[k_control]``: who chooses k. ``k_min_fraction`` and the start are fractions of D."""
+
+    method: str = "fixed"
+    k_initial_fraction: float = 0.5
+    k_min_fraction: float = 0.002
+
+
+@dataclass(frozen=True)
+class InitialPruningConfig:
+    """``[pruning.initial]``: pruning before the federated rounds."""
+
+    where: str = "none"
+
+
+@dataclass(frozen=True)
+class PruningConfig:
+    """``[pruning]``: which parameters exist."""
+
+    method: str = "none"
+    reconfigure_every: int = 50
+    max_decrease_fraction: float = 0.3
+    half_life_rounds: float = 10_000.0
+    max_density: float = 1.0
+    target_density: float | None = None
+    initial: InitialPruningConfig = field(default_factory=InitialPruningConfig)
+
+
+@dataclass(frozen=True)
+class ComputeConfig:
+    """``[emulation.compute]``: the time model of a local step and the devices it runs on.
+
+    ``profile`` is a named device, a mix such as ``{"raspberry-pi-4" = 0.5, "jetson-nano" = 0.5}``, or the
+    path of a CSV file with one device for each client.
+    """
+
+    model: str = "unit"
+    profile: str | Mapping[str, float] = "reference"
+    unit_s: float = 1.0
+    slowdown: float = 1.0
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """``[emulation.network]``: the links of the clients and of the server (``inf``: no limit)."""
+
+    uplink_mbit_per_s: Rate = inf
+    downlink_mbit_per_s: Rate = inf
+    latency_s: float = 0.0
+    jitter_s: float = 0.0
+    server_ingress_mbit_per_s: float = inf
+    server_egress_mbit_per_s: float = inf
+    trace: str = ""
+
+
+@dataclass(frozen=True)
+class AvailabilityConfig:
+    """``[emulation.availability]``: which clients can be asked."""
+
+    model: str = "always"
+
+
+@dataclass(frozen=True)
+class EmulationConfig:
+    """``[emulation]``: the clock, and the devices and links that it charges."""
+
+    clock: str = "virtual"
+    time_scale: float = 1.0
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    availability: AvailabilityConfig = field(default_factory=AvailabilityConfig)
+
+
+@dataclass(frozen=True)
+class Config:
+    """One experiment, fully resolved."""
+
+    experiment: ExperimentConfig = field(default_factory=ExperimentConfig)
+    clients: ClientsConfig = field(default_factory=ClientsConfig)
+    placement: PlacementConfig = field(default_factory=PlacementConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    sparsification: SparsificationConfig = field(default_factory=SparsificationConfig)
+    k_control: KControlConfig = field(default_factory=KControlConfig)
+    pruning: PruningConfig = field(default_factory=PruningConfig)
+    emulation: EmulationConfig = field(default_factory=EmulationConfig)

@@ -1,0 +1,279 @@
+"""Refusal of configurations that cannot be run; every check is pure and raises ConfigError.
+
+``validate`` needs the configuration alone, ``validate_ranks`` the number of MPI ranks,
+``validate_with_model`` the number of parameters too, and ``validate_resume`` the configuration of the run
+that is continued.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import fsum, inf, isfinite
+from typing import Any
+
+from fedmpi.config.errors import ConfigError, shown_value
+from fedmpi.config.names import ABSENT, AVAILABLE
+from fedmpi.config.schema import Config
+from fedmpi.config.spelling import did_you_mean
+from fedmpi.config.write import tables
+
+
+@dataclass(frozen=True)
+class _Range:
+    """The numbers a key can take; every comparison with NaN fails, so NaN is in no range."""
+
+    allowed: str
+    holds: Callable[[float], bool]
+
+
+_COUNT = _Range("an integer of at least 1", lambda value: value >= 1)
+_COUNT_OR_ZERO = _Range("an integer of at least 0", lambda value: value >= 0)
+_ROUNDS = _Range("an integer from 1 to 2147483647", lambda value: 1 <= value < 2**31)
+_CLIENTS = _Range("an integer from 1 to 4294967295", lambda value: 1 <= value < 2**32)
+_POSITIVE = _Range("a finite number above 0", lambda value: 0 < value < inf)
+_POSITIVE_OR_INF = _Range("a number above 0, or inf", lambda value: value > 0)
+_NOT_NEGATIVE = _Range("a finite number of at least 0", lambda value: 0 <= value < inf)
+_BELOW_ONE = _Range("a number from 0 to below 1", lambda value: 0 <= value < 1)
+_FRACTION = _Range("a number above 0 and at most 1", lambda value: 0 < value <= 1)
+_FRACTION_OR_ZERO = _Range("a number above 0 and at most 1, or 0 for none", lambda value: 0 <= value <= 1)
+
+_RANGES: Mapping[str, _Range] = {
+    "experiment.seed": _COUNT_OR_ZERO,
+    "experiment.rounds": _ROUNDS,
+    "experiment.evaluate_every": _COUNT,
+    "experiment.checkpoint_every": _COUNT_OR_ZERO,
+    "experiment.stop_at_accuracy": _FRACTION,
+    "experiment.stop_at_emulated_s": _POSITIVE,
+    "experiment.stop_at_host_s": _POSITIVE,
+    "clients.count": _CLIENTS,
+    "clients.per_round": _COUNT_OR_ZERO,
+    "placement.threads_per_rank": _COUNT,
+    "data.alpha": _POSITIVE,
+    "data.shards_per_client": _COUNT,
+    "data.labels_per_client": _COUNT,
+    "data.samples_per_client": _COUNT_OR_ZERO,
+    "training.local_steps": _COUNT,
+    "training.local_epochs": _COUNT_OR_ZERO,
+    "training.batch_size": _COUNT,
+    "training.learning_rate": _POSITIVE,
+    "training.learning_rate_half_life_rounds": _POSITIVE_OR_INF,
+    "training.momentum": _BELOW_ONE,
+    "training.weight_decay": _NOT_NEGATIVE,
+    "training.evaluation_batch_size": _COUNT,
+    "sparsification.k": _COUNT_OR_ZERO,
+    "sparsification.k_fraction": _FRACTION_OR_ZERO,
+    "k_control.k_initial_fraction": _FRACTION,
+    "k_control.k_min_fraction": _FRACTION,
+    "pruning.reconfigure_every": _COUNT,
+    "pruning.max_decrease_fraction": _FRACTION,
+    "pruning.half_life_rounds": _POSITIVE_OR_INF,
+    "pruning.max_density": _FRACTION,
+    "pruning.target_density": _FRACTION,
+    "emulation.time_scale": _POSITIVE,
+    "emulation.compute.unit_s": _POSITIVE,
+    "emulation.compute.slowdown": _POSITIVE,
+    "emulation.network.latency_s": _NOT_NEGATIVE,
+    "emulation.network.jitter_s": _NOT_NEGATIVE,
+    "emulation.network.server_ingress_mbit_per_s": _POSITIVE_OR_INF,
+    "emulation.network.server_egress_mbit_per_s": _POSITIVE_OR_INF,
+}
+
+_MAY_CHANGE_ON_RESUME = frozenset(
+    {
+        "experiment.name",
+        "experiment.rounds",
+        "experiment.checkpoint_every",
+        "experiment.stop_at_accuracy",
+        "experiment.stop_at_emulated_s",
+        "experiment.stop_at_host_s",
+        "placement.server_trains",
+        "placement.threads_per_rank",
+        "data.path",
+        "emulation.clock",
+        "emulation.time_scale",
+    }
+)
+
+
+def validate(config: Config) -> None:
+    """Refuse what no data and no number of ranks could make right."""
+    for key, names in AVAILABLE.items():
+        _check_name(key, str(_value(config, key)), names)
+    for key, allowed in _RANGES.items():
+        value = _value(config, key)
+        if value is not None and not allowed.holds(value):
+            raise _refusal(key, value, allowed.allowed)
+    _check_experiment(config)
+    _check_clients_and_placement(config)
+    _check_data_and_model(config)
+    _check_sparsification(config)
+    _check_k_control(config)
+    _check_emulation(config)
+
+
+def validate_ranks(config: Config, ranks: int) -> None:
+    """Refuse more ranks than there is work for: rank 0 trains only when alone or when ``server_trains``."""
+    if ranks < 1:
+        raise _refusal("--ranks", ranks, "an integer of at least 1")
+    clients = config.clients.count
+    most = clients if config.placement.server_trains else clients + 1
+    if ranks > most:
+        shape = "one for each client" + ("" if config.placement.server_trains else " and one for the server")
+        raise ConfigError("ranks", f"found {ranks} for {clients} clients", f"at most {most}: {shape}")
+
+
+def validate_with_model(config: Config, parameter_count: int, ranks: int) -> None:
+    """Refuse what does not fit the model's ``parameter_count`` (D) or the number of ``ranks``."""
+    validate_ranks(config, ranks)
+    if config.sparsification.k > parameter_count:
+        allowed = f"at most D = {parameter_count}, the parameters of model {config.model.name}"
+        raise _refusal("sparsification.k", config.sparsification.k, allowed)
+
+
+def validate_resume(config: Config, stored: Config) -> None:
+    """Refuse to continue the run of ``stored`` as another experiment.
+
+    What changes no result, or only where the run ends, may differ.
+    """
+    before, now = _flat(tables(stored)), _flat(tables(config))
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key) and key not in _MAY_CHANGE_ON_RESUME:
+            old = "nothing" if before.get(key) is None else shown_value(before[key])
+            new = "nothing" if now.get(key) is None else shown_value(now[key])
+            raise ConfigError(key, f"found {new}, but the run to resume has {old}", "the same value")
+
+
+def _check_name(key: str, found: str, names: tuple[str, ...]) -> None:
+    if found in names or (key == "model.name" and _is_factory(found)):
+        return
+    allowed = ", ".join(names) + (", or module:factory" if key == "model.name" else "")
+    absent = ABSENT.get(key, {})
+    if found in absent:
+        raise ConfigError(key, f'"{found}" is known but not available: {absent[found]}', allowed)
+    raise ConfigError(key, f"found {shown_value(found)}{did_you_mean(found, (*names, *absent))}", allowed)
+
+
+def _is_factory(name: str) -> bool:
+    module, colon, factory = name.partition(":")
+    return bool(colon) and factory.isidentifier() and all(part.isidentifier() for part in module.split("."))
+
+
+def _check_experiment(config: Config) -> None:
+    name = config.experiment.name
+    if not name.strip() or name.startswith(".") or re.search(r"[/\\\x00-\x1f\x7f]", name):
+        allowed = "a name that can name a folder: not empty, no slash, no leading dot"
+        raise _refusal("experiment.name", name, allowed)
+
+
+def _check_clients_and_placement(config: Config) -> None:
+    clients, device = config.clients, config.placement.device
+    if clients.per_round > clients.count:
+        allowed = f"at most clients.count = {clients.count}, or 0 for all"
+        raise _refusal("clients.per_round", clients.per_round, allowed)
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise _refusal("placement.device", device, '"cpu", "cuda" or "cuda:N"')
+
+
+def _check_data_and_model(config: Config) -> None:
+    data = config.data
+    if data.dataset != "digits" and not data.path:
+        raise _refusal("data.path", data.path, f'the folder of data set "{data.dataset}"')
+    if any(width < 1 for width in config.model.hidden):
+        raise _refusal("model.hidden", list(config.model.hidden), "a list of integers of at least 1")
+
+
+def _check_sparsification(config: Config) -> None:
+    section, controller = config.sparsification, config.k_control.method
+    given = [name for name in ("k", "k_fraction") if getattr(section, name)]
+    if section.method == "dense":
+        if given:
+            problem = f'found {getattr(section, given[0])} with method "dense", which sends all'
+            raise ConfigError(f"sparsification.{given[0]}", problem, "0, or a sparse method such as fab")
+        if section.wire not in ("auto", "dense"):
+            problem = f'found "{section.wire}" with method "dense", which sends all'
+            raise ConfigError("sparsification.wire", problem, "auto, dense")
+        return
+    if section.wire == "values":
+        problem = 'found "values", which needs a mask known to both sides'
+        raise ConfigError("sparsification.wire", problem, "auto, coo, bitmap, dense")
+    if controller == "fixed" and len(given) != 1:
+        problem = f"found {'neither' if not given else 'both'}" + f' with [k_control] method "{controller}"'
+        raise ConfigError("[sparsification] k, k_fraction", problem, "exactly one of the two above 0")
+    if controller != "fixed" and given:
+        problem = f'found {getattr(section, given[0])} with [k_control] method "{controller}"'
+        allowed = "0: k starts at [k_control] k_initial_fraction and is chosen by the controller"
+        raise ConfigError(f"sparsification.{given[0]}", problem, allowed)
+
+
+def _check_k_control(config: Config) -> None:
+    section = config.k_control
+    if config.sparsification.method == "dense" and section.method != "fixed":
+        problem = f'found "{section.method}" with [sparsification] method "dense", which has no k to choose'
+        raise ConfigError("k_control.method", problem, "fixed, or a sparse method such as fab")
+    if section.k_min_fraction > section.k_initial_fraction:
+        allowed = f"at most k_initial_fraction = {section.k_initial_fraction}"
+        raise _refusal("k_control.k_min_fraction", section.k_min_fraction, allowed)
+
+
+def _check_emulation(config: Config) -> None:
+    network, profile = config.emulation.network, config.emulation.compute.profile
+    for name in ("uplink_mbit_per_s", "downlink_mbit_per_s"):
+        _check_rate(f"emulation.network.{name}", getattr(network, name), config.clients.count)
+    key = "emulation.compute.profile"
+    if isinstance(profile, str):
+        if not profile:
+            raise _refusal(key, profile, "a device, a mix of devices, or the path of a CSV file")
+        return
+    if not profile or not all(0 < share <= 1 for share in profile.values()):
+        raise _refusal(key, profile, "a mix whose shares are above 0 and at most 1")
+    if abs(fsum(profile.values()) - 1) > 1e-6:
+        raise _refusal(key, profile, "a mix whose shares add up to 1")
+
+
+def _check_rate(key: str, rate: Any, clients: int) -> None:
+    """One bandwidth in Mbit/s in any of its four forms."""
+    if isinstance(rate, str):
+        if rate != "device":
+            raise _refusal(key, rate, 'a number in Mbit/s, a list of them, "device", or a table')
+    elif isinstance(rate, tuple):
+        if len(rate) != clients:
+            raise ConfigError(key, f"found a list of {len(rate)}", f"clients.count = {clients} items")
+        for client, item in enumerate(rate):
+            if not item > 0:
+                raise ConfigError(key, f"found {item} for client {client}", _POSITIVE_OR_INF.allowed)
+    elif isinstance(rate, Mapping):
+        _check_distribution(key, rate)
+    elif not rate > 0:
+        raise _refusal(key, rate, _POSITIVE_OR_INF.allowed)
+
+
+def _check_distribution(key: str, rate: Mapping[str, Any]) -> None:
+    if not isinstance(rate.get("distribution"), str):
+        raise _refusal(key, rate, 'a table with a distribution, such as {distribution = "lognormal", ...}')
+    for name, value in rate.items():
+        if name != "distribution" and not (isinstance(value, float) and isfinite(value) and value >= 0):
+            raise _refusal(f"{key}.{name}", value, "a finite number of at least 0")
+
+
+def _refusal(key: str, value: object, allowed: str) -> ConfigError:
+    return ConfigError(key, f"found {shown_value(value)}", allowed)
+
+
+def _value(config: Config, key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as one dict with dotted keys."""
+    flat: dict[str, Any] = {}
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

@@ -1,0 +1,33 @@
+"""A configuration written back to TOML; reading it again gives an equal configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import tomli_w
+
+from fedmpi.config.schema import Config
+
+
+def dumps(config: Config) -> str:
+    """The whole configuration as TOML text, defaults included; keys that are None are left out."""
+    return tomli_w.dumps(tables(config))
+
+
+def tables(config: Config) -> dict[str, Any]:
+    """The configuration as nested plain dicts and lists, as TOML would be read; None is left out."""
+    plain: dict[str, Any] = _plain(config)
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        pairs = ((field.name, getattr(value, field.name)) for field in fields(value))
+        return {name: _plain(item) for name, item in pairs if item is not None}
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value

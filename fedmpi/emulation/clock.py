@@ -1,0 +1,83 @@
+"""Clocks: one that only computes emulated time, and one that lets it pass."""
+
+from __future__ import annotations
+
+import time
+from math import inf, nan
+from typing import Protocol
+
+from fedmpi.emulation.errors import EmulationError
+
+ON_TIME_S = 0.0002
+"""Host seconds within which a moment counts as met, and for which the last stretch of a wait may spin."""
+
+
+class Clock(Protocol):
+    """What every rank holds its messages by. Emulated moments come from timelines, never from a clock."""
+
+    def hold_until(self, emulated_s: float) -> float:
+        """Wait for an emulated moment; host seconds by which it was missed, 0.0 when on time."""
+
+    def now_s(self) -> float:
+        """The emulated moment that it is now; NaN for a clock that does not run."""
+
+
+class VirtualClock:
+    """Emulated time is only computed: nothing waits, nothing is late."""
+
+    def hold_until(self, emulated_s: float) -> float:
+        """Return at once."""
+        del emulated_s
+        return 0.0
+
+    def now_s(self) -> float:
+        """NaN: no moment is measured."""
+        return nan
+
+
+class RealtimeClock:
+    """Emulated time passes with the host's: ``time_scale`` emulated seconds in each host second.
+
+    ``origin_s`` is the reading of ``time.perf_counter()`` at which emulated time is 0. All deadlines are
+    absolute, so that lateness does not add up over rounds. Ranks of one machine may share one origin, as
+    their counters are the same on Linux; on several machines each takes its own after a barrier.
+    """
+
+    def __init__(self, origin_s: float, time_scale: float = 1.0) -> None:
+        if not 0.0 < time_scale < inf:
+            raise EmulationError(
+                f"emulation.time_scale: found {time_scale}; allowed: a finite number above 0"
+            )
+        self.origin_s = origin_s
+        self.time_scale = time_scale
+
+    @classmethod
+    def starting_now(cls, emulated_s: float = 0.0, time_scale: float = 1.0) -> RealtimeClock:
+        """A clock that shows ``emulated_s`` now: 0 for a new run, the last moment of one that is resumed."""
+        clock = cls(0.0, time_scale)
+        clock.origin_s = time.perf_counter() - emulated_s / time_scale
+        return clock
+
+    def now_s(self) -> float:
+        """The emulated moment that it is now."""
+        return (time.perf_counter() - self.origin_s) * self.time_scale
+
+    def hold_until(self, emulated_s: float) -> float:
+        """Wait for an emulated moment; host seconds by which it was missed, 0.0 within ``ON_TIME_S``.
+
+        Sleeps but for the last ``ON_TIME_S``, as a sleep ends late by a timer's slack.
+        """
+        deadline = self.origin_s + emulated_s / self.time_scale
+        while (left := deadline - time.perf_counter()) > 0.0:
+            if left > ON_TIME_S:
+                time.sleep(left - ON_TIME_S)
+        return -left if -left > ON_TIME_S else 0.0
+
+
+def make_clock(kind: str, time_scale: float, emulated_s: float = 0.0) -> VirtualClock | RealtimeClock:
+    """The clock of ``emulation.clock``, at ``emulated_s`` now. Raises EmulationError for an unknown kind."""
+    if kind == "virtual":
+        return VirtualClock()
+    if kind == "realtime":
+        return RealtimeClock.starting_now(emulated_s, time_scale)
+    raise EmulationError(f"emulation.clock: found {kind!r}; allowed: virtual, realtime")

@@ -1,0 +1,99 @@
+"""One round in emulated time: downloads, local training, uploads, and the wait for the slowest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fedmpi.emulation.devices import Fleet
+from fedmpi.emulation.link_sharing import finish_times
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """When what happened: arrays are float64 (n,), one entry for each participant, in their order.
+
+    ``start_s`` is an emulated moment; the arrays, and ``duration_s`` of the whole round, are seconds. Of each
+    participant, ``download_s + compute_s + upload_s + wait_s`` is the whole round, up to rounding.
+    """
+
+    start_s: float
+    download_s: FloatArray
+    compute_s: FloatArray
+    upload_s: FloatArray
+    wait_s: FloatArray
+    duration_s: float
+
+    @property
+    def end_s(self) -> float:
+        """The emulated moment at which the round is over."""
+        return self.start_s + self.duration_s
+
+    @property
+    def download_end_s(self) -> FloatArray:
+        """The emulated moment at which each participant had everything."""
+        return self.start_s + self.download_s
+
+    @property
+    def upload_start_s(self) -> FloatArray:
+        """The emulated moment at which each participant began to send."""
+        return self.start_s + (self.download_s + self.compute_s)
+
+    @property
+    def finish_s(self) -> FloatArray:
+        """The emulated moment at which the server had everything of each participant."""
+        return self.start_s + (self.download_s + self.compute_s + self.upload_s)
+
+
+def round_timeline(
+    start_s: float,
+    fleet: Fleet,
+    participants: NDArray[np.integer],
+    bytes_down: ArrayLike,
+    compute_s: ArrayLike,
+    bytes_up: ArrayLike,
+    jitter_s: FloatArray | None = None,
+) -> Timeline:
+    """The round in which all ``participants`` (n,) download at once, train, and upload when they are done.
+
+    ``bytes_down``, ``compute_s`` and ``bytes_up`` are (n,) or scalars; ``jitter_s`` (n, 2) is added to the
+    latency of the download and of the upload. Downloads share the server's egress, uploads its ingress. The
+    round ends with the last upload; without participants, when it starts.
+
+    Pure: call it again with other bytes for the time that another k would have taken, or with the bytes of
+    a probe's feedback for the phase after the round. Durations do not depend on ``start_s``. Raises
+    EmulationError for bytes that are negative or not finite.
+    """
+    clients = np.asarray(participants)
+    latency = fleet.latency_s[clients]
+    extra = np.zeros((clients.size, 2)) if jitter_s is None else jitter_s
+    count = clients.shape
+    downloaded = finish_times(
+        np.zeros(count),
+        latency + extra[:, 0],
+        np.broadcast_to(np.asarray(bytes_down, dtype=np.float64), count),
+        fleet.downlink_bytes_per_s[clients],
+        fleet.server_egress_bytes_per_s,
+    )
+    computing = np.array(np.broadcast_to(np.asarray(compute_s, dtype=np.float64), count))
+    ready = downloaded + computing
+    done = finish_times(
+        ready,
+        latency + extra[:, 1],
+        np.broadcast_to(np.asarray(bytes_up, dtype=np.float64), count),
+        fleet.uplink_bytes_per_s[clients],
+        fleet.server_ingress_bytes_per_s,
+    )
+    end = float(done.max(initial=0.0))
+    return Timeline(
+        start_s=start_s,
+        download_s=downloaded,
+        compute_s=computing,
+        upload_s=done - ready,
+        wait_s=end - done,
+        duration_s=end,
+    )

@@ -1,0 +1,136 @@
+"""Building the parts of a run from its configuration, on every rank alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+from fedmpi.config import Config, validate_with_model
+from fedmpi.emulation.clock import make_clock
+from fedmpi.emulation.devices import assign
+from fedmpi.federation.accounts import Accountant
+from fedmpi.federation.client import ClientHost
+from fedmpi.federation.distribution import (
+    DataFacts,
+    ServerData,
+    distribute_test,
+    distribute_training,
+    read_data,
+)
+from fedmpi.federation.downlink import Downlink
+from fedmpi.federation.evaluation import Evaluator
+from fedmpi.federation.exchange import Exchange
+from fedmpi.federation.exchange_dense import DenseExchange
+from fedmpi.federation.exchange_sparse import SparseExchange
+from fedmpi.federation.rounds import RoundLoop
+from fedmpi.federation.server import Server
+from fedmpi.k_control import make_controller
+from fedmpi.learning.flat import FlatModel
+from fedmpi.learning.models import build
+from fedmpi.mpi.agreement import on_every_rank, on_server
+from fedmpi.mpi.collectives import Ranks
+from fedmpi.mpi.placement import Placement, home_blocks
+from fedmpi.mpi.shared_memory import GroupMemory
+from fedmpi.pruning.mask import Mask
+from fedmpi.sparsification import SELECTORS
+
+Expected = Mapping[type[Exception], int]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The assembled parts of one run on one rank; ``server`` is None but on rank 0."""
+
+    config: Config
+    ranks: Ranks
+    placement: Placement
+    model: FlatModel
+    mask: Mask
+    host: ClientHost
+    exchange: Exchange
+    server: Server | None
+    loop: RoundLoop
+
+
+def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
+    """Read the data, build the model, and give every rank its part. Refused on all ranks if any of them cannot."""
+    torch.set_num_threads(config.placement.threads_per_rank)
+    data = on_server(ranks, lambda: read_data(config), expected)
+    facts = _share_facts(ranks, data)
+
+    def make_model() -> FlatModel:
+        model = FlatModel(build(config.model, facts.input_shape, facts.classes, config.experiment.seed))
+        validate_with_model(config, model.parameter_count, ranks.size)
+        return model
+
+    model = on_every_rank(ranks, make_model, expected)
+    fleet = on_every_rank(ranks, lambda: assign(config, config.experiment.seed), expected)
+    memory = GroupMemory(ranks.comm)
+    blocks = home_blocks(config.clients.count, ranks.size, config.placement.server_trains)
+    placement = Placement(config.clients.count, tuple(blocks), memory.groups)
+    host = ClientHost(config, model, distribute_training(ranks, memory, placement, facts, data))
+    test_x, test_y = distribute_test(ranks, memory, placement, facts, data)
+    evaluator = Evaluator(ranks, test_x, test_y, config.training.evaluation_batch_size)
+    mask = Mask(model.parameter_count)
+    exchange = _exchange(config, ranks, placement, memory, host, mask)
+    server = None
+    if ranks.is_server:
+        dimension = model.parameter_count
+        server = Server(
+            config=config,
+            sizes=np.array(facts.sizes, dtype=np.int64),
+            accountant=Accountant(fleet, config.experiment.seed),
+            exchange=exchange,
+            controller=make_controller(config, dimension),
+            downlink=Downlink(config.clients.count, dimension, model.buffer_count, _wire(config)),
+            active_prunable=mask.active_per_layer([layer for layer in model.layers if layer.prunable]),
+        )
+    loop = RoundLoop(
+        ranks=ranks,
+        placement=placement,
+        sizes=np.array(facts.sizes, dtype=np.int64),
+        host=host,
+        exchange=exchange,
+        evaluator=evaluator,
+        clock=make_clock(config.emulation.clock, config.emulation.time_scale),
+        time_scale=config.emulation.time_scale,
+        server=server,
+    )
+    return Run(config, ranks, placement, model, mask, host, exchange, server, loop)
+
+
+def _share_facts(ranks: Ranks, data: ServerData | None) -> DataFacts:
+    shared = ranks.broadcast_json(None if data is None else asdict(data.facts()))
+    return DataFacts(
+        input_shape=tuple(shared["input_shape"]),
+        classes=shared["classes"],
+        sizes=tuple(shared["sizes"]),
+        test_samples=shared["test_samples"],
+        dtype=shared["dtype"],
+    )
+
+
+def _wire(config: Config) -> str:
+    return "dense" if config.sparsification.method == "dense" else config.sparsification.wire
+
+
+def _exchange(
+    config: Config, ranks: Ranks, placement: Placement, memory: GroupMemory, host: ClientHost, mask: Mask
+) -> Exchange:
+    if config.sparsification.method == "dense":
+        return DenseExchange(ranks, host)
+    clients = placement.clients_of_group(placement.group_of(ranks.rank))
+    rows = np.full(placement.clients, -1, dtype=np.int64)
+    rows[clients] = np.arange(len(clients))
+    return SparseExchange(
+        ranks,
+        host,
+        select=SELECTORS[config.sparsification.method],
+        wire=_wire(config),
+        mask=mask,
+        accumulated=memory.allocate_rows(len(clients), host.model.parameter_count),
+        rows=rows,
+    )

@@ -1,0 +1,1 @@
+"""The rounds of federated learning: what the server plans, what clients do, what is exchanged."""

@@ -1,0 +1,101 @@
+"""The clients of a rank: their data, their local training, and their view of the global model."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from fedmpi.config.schema import Config
+from fedmpi.federation.plan import RoundPlan
+from fedmpi.learning.datasets import as_float32
+from fedmpi.learning.evaluation import sample_loss
+from fedmpi.learning.flat import FlatModel
+from fedmpi.learning.training import LocalResult, train
+from fedmpi.numerics.streams import Purpose, generator, torch_seed
+
+
+@dataclass(frozen=True)
+class ClientData:
+    """The training samples that this rank can reach, clients one after the other.
+
+    ``x`` (n, ...) uint8 or float32 and ``y`` (n,) int64; ``starts`` and ``sizes`` (N,) int64 say where each client's
+    samples lie (start -1: not reachable here).
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    starts: np.ndarray
+    sizes: np.ndarray
+
+    def of(self, client: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The samples (float32) and labels (int64) of one client."""
+        start, size = self.starts[client], self.sizes[client]
+        if start < 0:
+            raise LookupError(f"client {client} has no data on this rank")
+        x, y = self.x[start : start + size], self.y[start : start + size]
+        return torch.from_numpy(as_float32(x)), torch.from_numpy(y)
+
+
+class ClientHost:
+    """Trains clients one after the other on this rank's copy of the model.
+
+    ``weights`` is the global vector as this rank knows it (torch float32, parameters then float buffers, on the CPU);
+    every rank applies the same changes to its own.
+    """
+
+    def __init__(self, config: Config, model: FlatModel, data: ClientData) -> None:
+        self.config = config
+        self.model = model
+        self.data = data
+        self.weights = model.vector.detach().cpu().clone()
+        self._start = self.weights
+
+    def begin_round(self) -> None:
+        """Take the global model as the starting point of every client of this round."""
+        self._start = self.weights.to(self.model.vector.device)
+
+    def train(self, client: int, plan: RoundPlan, direction_sum: torch.Tensor | None) -> tuple[LocalResult, float]:
+        """Train one client; returns the result and the host seconds that it took. See ``learning.training.train``."""
+        begin = time.perf_counter()
+        device = self.model.vector.device
+        x, y = self.data.of(client)
+        seed = self.config.experiment.seed
+        result = train(
+            self.model,
+            self._start,
+            x.to(device),
+            y.to(device),
+            self.config.training,
+            plan.learning_rate,
+            generator(seed, Purpose.BATCHES, plan.round_index, client),
+            direction_sum=direction_sum,
+            need_weights=direction_sum is None,
+            torch_seed=torch_seed(seed, Purpose.DROPOUT, plan.round_index, client),
+        )
+        return result, time.perf_counter() - begin
+
+    def update_into(self, row: torch.Tensor) -> None:
+        """Write the update of the client trained last, w_global - w_local, into a float32 row on the CPU."""
+        if row.device == self._start.device:
+            torch.sub(self._start, self.model.vector, out=row)
+        else:
+            row.copy_(self._start - self.model.vector)
+
+    def load(self, weights: torch.Tensor) -> None:
+        """Put a vector into the model, for evaluation."""
+        self.model.load(weights)
+
+    def loss_of_sample(self, client: int, sample: int) -> float:
+        """The loss of one training sample of a client under the vector loaded last."""
+        device = self.model.vector.device
+        x, y = self.data.of(client)
+        one = slice(sample, sample + 1)
+        return sample_loss(self.model, x[one].to(device), y[one].to(device), self.config.training.loss)
+
+
+def largest_magnitude(vector: torch.Tensor) -> float:
+    """The largest |x|; NaN or inf when the vector holds a value that is not finite."""
+    return float(torch.linalg.vector_norm(vector, ord=float("inf"))) if vector.numel() else 0.0

@@ -1,0 +1,104 @@
+"""Set-up: the server reads the data set once and hands every group of ranks the samples of its clients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedmpi.config.schema import Config
+from fedmpi.federation.client import ClientData
+from fedmpi.learning.datasets import Dataset, load
+from fedmpi.learning.partition import partition
+from fedmpi.mpi.collectives import Ranks
+from fedmpi.mpi.placement import Placement
+from fedmpi.mpi.shared_memory import GroupMemory
+from fedmpi.numerics.streams import Purpose, generator
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What every rank must know of the data set before any sample arrives; JSON-able."""
+
+    input_shape: tuple[int, ...]
+    classes: int
+    sizes: tuple[int, ...]
+    test_samples: int
+    dtype: str
+
+
+@dataclass(frozen=True)
+class ServerData:
+    """The data set as the server read it, and the samples of each client."""
+
+    dataset: Dataset
+    samples: list[np.ndarray]
+
+    def facts(self) -> DataFacts:
+        return DataFacts(
+            input_shape=tuple(self.dataset.train_x.shape[1:]),
+            classes=self.dataset.classes,
+            sizes=tuple(len(indices) for indices in self.samples),
+            test_samples=len(self.dataset.test_y),
+            dtype=self.dataset.train_x.dtype.str,
+        )
+
+
+def read_data(config: Config) -> ServerData:
+    """Load and partition the data set (server only). Raises DataError and ConfigError with the key or file."""
+    dataset = load(config.data)
+    draw = generator(config.experiment.seed, Purpose.PARTITION)
+    samples = partition(config.data, dataset.train_y, dataset.train_writer, config.clients.count, draw)
+    return ServerData(dataset, samples)
+
+
+def distribute_training(
+    ranks: Ranks, memory: GroupMemory, placement: Placement, facts: DataFacts, data: ServerData | None
+) -> ClientData:
+    """Hand every group the samples of its own clients, one client after the other."""
+    sizes = np.array(facts.sizes, dtype=np.int64)
+    starts = np.full(placement.clients, -1, dtype=np.int64)
+    mine = placement.clients_of_group(placement.group_of(ranks.rank))
+    starts[mine] = np.concatenate([[0], np.cumsum(sizes[mine])[:-1]]) if len(mine) else 0
+    count = int(sizes[mine].sum())
+    x = memory.allocate((count, *facts.input_shape), np.dtype(facts.dtype))
+    y = memory.allocate((count,), np.dtype(np.int64))
+    for group, members in enumerate(placement.groups):
+        pick = None
+        if data is not None:
+            clients = placement.clients_of_group(group)
+            chosen = [data.samples[client] for client in clients]
+            pick = np.concatenate(chosen) if chosen else np.empty(0, dtype=np.int64)
+        _hand_over(ranks, members, None if data is None else data.dataset.train_x, pick, x)
+        _hand_over(ranks, members, None if data is None else data.dataset.train_y, pick, y)
+    ranks.barrier()
+    return ClientData(x, y, starts, sizes)
+
+
+def distribute_test(
+    ranks: Ranks, memory: GroupMemory, placement: Placement, facts: DataFacts, data: ServerData | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Hand every group the whole test set."""
+    x = memory.allocate((facts.test_samples, *facts.input_shape), np.dtype(facts.dtype))
+    y = memory.allocate((facts.test_samples,), np.dtype(np.int64))
+    everything = np.arange(facts.test_samples)
+    for members in placement.groups:
+        _hand_over(ranks, members, None if data is None else data.dataset.test_x, everything, x)
+        _hand_over(ranks, members, None if data is None else data.dataset.test_y, everything, y)
+    ranks.barrier()
+    return x, y
+
+
+def _hand_over(
+    ranks: Ranks, members: tuple[int, ...], source: np.ndarray | None, pick: np.ndarray | None, target: np.ndarray
+) -> None:
+    """Bring ``source[pick]`` from the server into ``target`` on the first rank of a group."""
+    leader = members[0]
+    if ranks.is_server:
+        assert source is not None
+        if leader == 0:
+            target[...] = source[pick]
+        else:
+            ranks.send(np.ascontiguousarray(source[pick], dtype=target.dtype), leader)
+    elif ranks.rank == leader:
+        ranks.receive(target, 0)

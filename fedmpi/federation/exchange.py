@@ -1,0 +1,93 @@
+"""What the two ways of exchanging updates, dense and sparse, have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from fedmpi.federation.plan import RoundPlan
+from fedmpi.learning.training import LocalResult
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One participant after its training on this rank.
+
+    ``entries`` is the number of values that it sends, ``max_abs`` its largest |update| (not finite: to be rejected).
+    """
+
+    result: LocalResult
+    compute_host_s: float
+    entries: int
+    max_abs: float
+
+
+@dataclass(frozen=True)
+class Roster:
+    """A round's participants after the server's verdict, known to every rank.
+
+    ``clients`` are all participants in rising order, ``accepted`` (bool) whose updates are taken, ``sizes`` their numbers of
+    samples (int64), ``entries`` how many values each sends, ``max_abs`` the largest magnitude among accepted updates,
+    ``dealt`` who trained whom.
+    """
+
+    clients: np.ndarray
+    accepted: np.ndarray
+    sizes: np.ndarray
+    entries: np.ndarray
+    max_abs: float
+    dealt: list[np.ndarray]
+
+    @property
+    def accepted_clients(self) -> np.ndarray:
+        return self.clients[self.accepted]
+
+    def accepted_of(self, rank: int) -> np.ndarray:
+        """The accepted participants that ``rank`` trained, rising."""
+        mine = self.dealt[rank]
+        return mine[self.accepted[np.searchsorted(self.clients, mine)]]
+
+
+@dataclass(frozen=True)
+class Exchanged:
+    """What an exchange did. Only the server's fields are meaningful, but w has changed alike on every rank.
+
+    ``changed`` holds the int32 coordinates of w that may have changed (None: all), ``k_down`` the number of values sent
+    down, ``entries_used`` (int64, participants) how many of each client's values went into the update, ``probe_bytes`` what the
+    probe adds to the message down.
+    """
+
+    changed: np.ndarray | None
+    k_down: int
+    entries_used: np.ndarray
+    probe_bytes: int
+
+
+class Exchange(Protocol):
+    """One way of getting from trained clients to a new global model. All methods run on every rank."""
+
+    def begin(self, plan: RoundPlan, mine: np.ndarray) -> None:
+        """A round starts in which this rank trains the clients ``mine``."""
+
+    def train(self, client: int, plan: RoundPlan) -> Trained:
+        """Train one of them and keep what it will send."""
+
+    def finish(self, plan: RoundPlan, roster: Roster) -> Exchanged:
+        """Exchange, aggregate and apply: w changes alike on every rank."""
+
+    def message_bytes_up(self, entries: np.ndarray) -> np.ndarray:
+        """The bytes, int64, of the messages of clients that send so many values."""
+
+    def message_bytes_down(self, k_down: int) -> int:
+        """The bytes of a message with ``k_down`` values of the update."""
+
+    def probe_losses(self, roster: Roster, samples: dict[int, int]) -> np.ndarray:
+        """The LOSSES records of this rank's accepted participants, each on its own sample."""
+
+    def client_state(self, client: int) -> dict[str, np.ndarray]:
+        """What a client carries from round to round, for a checkpoint."""
+
+    def restore_client(self, client: int, state: dict[str, np.ndarray]) -> None:
+        """Take back what ``client_state`` gave."""

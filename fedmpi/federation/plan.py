@@ -1,0 +1,92 @@
+"""What the server tells everybody at the start of a round, as one record of fixed size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntFlag
+
+import numpy as np
+
+from fedmpi.numerics.streams import Purpose, generator
+
+
+class Action(IntFlag):
+    """What happens at this round boundary, besides or instead of the round."""
+
+    NONE = 0
+    CHECKPOINT = 1
+    STOP = 2
+    EVALUATE = 4
+
+
+@dataclass(frozen=True)
+class RoundPlan:
+    """One round as the server wants it.
+
+    ``participants`` are client ids, int64, rising. ``k_probe`` is 0 where no second k is tried. ``start_s`` is the
+    emulated time at which the round begins. CHECKPOINT comes before the round, EVALUATE after it.
+    """
+
+    round_index: int
+    action: Action
+    k: int
+    k_probe: int
+    learning_rate: float
+    start_s: float
+    participants: np.ndarray
+
+
+def header_dtype(clients: int) -> np.dtype:
+    """The record that carries a plan: participants travel as one bit for each client."""
+    return np.dtype(
+        [
+            ("round_index", np.int64),
+            ("action", np.int64),
+            ("k", np.int64),
+            ("k_probe", np.int64),
+            ("learning_rate", np.float64),
+            ("start_s", np.float64),
+            ("participants", np.uint8, (-(-clients // 8),)),
+        ]
+    )
+
+
+def encode(plan: RoundPlan, header: np.ndarray) -> None:
+    """Write a plan into a record array of one ``header_dtype`` element."""
+    row = header[0]
+    row["round_index"] = plan.round_index
+    row["action"] = int(plan.action)
+    row["k"] = plan.k
+    row["k_probe"] = plan.k_probe
+    row["learning_rate"] = plan.learning_rate
+    row["start_s"] = plan.start_s
+    bits = np.zeros(row["participants"].size * 8, dtype=bool)
+    bits[plan.participants] = True
+    row["participants"] = np.packbits(bits)
+
+
+def decode(header: np.ndarray) -> RoundPlan:
+    """The plan in a record array of one ``header_dtype`` element."""
+    row = header[0]
+    return RoundPlan(
+        round_index=int(row["round_index"]),
+        action=Action(int(row["action"])),
+        k=int(row["k"]),
+        k_probe=int(row["k_probe"]),
+        learning_rate=float(row["learning_rate"]),
+        start_s=float(row["start_s"]),
+        participants=np.flatnonzero(np.unpackbits(row["participants"])),
+    )
+
+
+def draw_participants(seed: int, round_index: int, clients: int, per_round: int) -> np.ndarray:
+    """The clients of one round, int64, rising: all, or ``per_round`` drawn uniformly without replacement."""
+    if per_round in (0, clients):
+        return np.arange(clients)
+    draw = generator(seed, Purpose.PARTICIPANTS, round_index)
+    return np.sort(draw.choice(clients, size=per_round, replace=False, shuffle=False))
+
+
+def learning_rate_at(round_index: int, initial: float, half_life_rounds: float) -> float:
+    """The learning rate of a round: halved every ``half_life_rounds`` (inf: constant)."""
+    return float(initial * 0.5 ** (round_index / half_life_rounds))

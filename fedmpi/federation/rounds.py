@@ -1,0 +1,181 @@
+"""The loop of rounds, run by every rank together: what each collective carries stands here in order."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+
+import numpy as np
+
+from fedmpi.emulation.clock import Clock
+from fedmpi.federation.client import ClientHost
+from fedmpi.federation.evaluation import Evaluator
+from fedmpi.federation.exchange import Exchange, Roster
+from fedmpi.federation.plan import Action, RoundPlan, decode, encode, header_dtype
+from fedmpi.federation.records import LOSSES, RECORD, VERDICT
+from fedmpi.federation.server import Closed, Judged, Server
+from fedmpi.mpi.collectives import Ranks
+from fedmpi.mpi.placement import Placement
+
+
+class SignalFlag:
+    """Set by SIGTERM and SIGUSR2 and by nothing else; ranks agree on it at the next round boundary."""
+
+    def __init__(self) -> None:
+        self.set = False
+        for number in (signal.SIGTERM, signal.SIGUSR2):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.set = True
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """A finished round with what only the host knows of it.
+
+    ``rank_of`` and ``overrun_s`` are (participants,): who trained each client, and how many host seconds its
+    message was ready too late (NaN where the clock is virtual).
+    """
+
+    closed: Closed
+    test_loss: float
+    test_accuracy: float
+    rank_of: np.ndarray
+    overrun_s: np.ndarray
+    host_s: float
+    carried_bytes: int
+
+
+class RoundLoop:
+    """Runs rounds on every rank until the server says stop. ``server`` is None on the other ranks."""
+
+    def __init__(
+        self,
+        ranks: Ranks,
+        placement: Placement,
+        sizes: np.ndarray,
+        host: ClientHost,
+        exchange: Exchange,
+        evaluator: Evaluator,
+        clock: Clock,
+        time_scale: float,
+        server: Server | None,
+    ) -> None:
+        self.ranks = ranks
+        self.placement = placement
+        self.sizes = sizes
+        self.host = host
+        self.exchange = exchange
+        self.evaluator = evaluator
+        self.clock = clock
+        self.time_scale = time_scale
+        self.server = server
+        self.signal = SignalFlag()
+
+    def run(self, on_round: Callable[[RoundReport], None], on_checkpoint: Callable[[], None]) -> None:
+        """Loop until the server stops. ``on_round`` is called on the server, ``on_checkpoint`` on every rank."""
+        header = np.zeros(1, dtype=header_dtype(self.placement.clients))
+        while True:
+            begin = time.perf_counter()
+            self.ranks.carried_bytes = 0
+            if self.server is not None:
+                self.server.preempted = self.server.preempted or self.signal.set
+                plan = self.server.plan()
+                self.clock.hold_until(plan.start_s)
+                encode(plan, header)
+            self.ranks.broadcast(header)
+            plan = decode(header)
+            if Action.CHECKPOINT in plan.action:
+                on_checkpoint()
+            if Action.STOP in plan.action:
+                return
+            report = self._round(plan, begin)
+            if report is not None:
+                on_round(report)
+
+    def _round(self, plan: RoundPlan, begin: float) -> RoundReport | None:
+        dealt = self.placement.deal(plan.participants)
+        records, samples = self._train(plan, dealt[self.ranks.rank])
+        gathered = self.ranks.gather_rows(records, [len(clients) for clients in dealt])
+        judged = None
+        if self.server is not None and gathered is not None:
+            judged = self.server.judge(plan, gathered)
+        roster, deadline_s = self._verdict(plan, dealt, judged)
+        self._hold(roster, deadline_s)
+        exchanged = self.exchange.finish(plan, roster)
+        losses = None
+        if plan.k_probe and roster.accepted.any():
+            mine = self.exchange.probe_losses(roster, samples)
+            losses = self.ranks.gather_rows(
+                mine, [len(roster.accepted_of(rank)) for rank in range(self.ranks.size)]
+            )
+        test_loss = test_accuracy = float("nan")
+        if Action.EVALUATE in plan.action:
+            test_loss, test_accuracy = self.evaluator.evaluate(self.host)
+        if self.server is None or judged is None:
+            return None
+        closed = self.server.close(plan, judged, roster, exchanged, losses)
+        rank_of = np.empty(len(plan.participants), dtype=np.int64)
+        for rank, clients in enumerate(dealt):
+            rank_of[np.searchsorted(plan.participants, clients)] = rank
+        return RoundReport(
+            closed=closed,
+            test_loss=test_loss,
+            test_accuracy=test_accuracy,
+            rank_of=rank_of,
+            overrun_s=np.maximum(judged.records["ready_s"] - judged.charges.arrival_s, 0.0) * self.time_scale,
+            host_s=time.perf_counter() - begin,
+            carried_bytes=self.ranks.carried_bytes,
+        )
+
+    def _train(self, plan: RoundPlan, mine: np.ndarray) -> tuple[np.ndarray, dict[int, int]]:
+        """Train this rank's participants: their RECORD rows, and the probe sample of each."""
+        self.host.begin_round()
+        self.exchange.begin(plan, mine)
+        records = np.zeros(len(mine), dtype=RECORD)
+        samples = {}
+        for position, client in enumerate(mine.tolist()):
+            trained = self.exchange.train(client, plan)
+            samples[client] = trained.result.probe_sample
+            records[position] = (
+                client,
+                trained.result.samples,
+                trained.entries,
+                trained.result.loss,
+                trained.max_abs,
+                trained.compute_host_s,
+                self.clock.now_s(),
+                self.signal.set,
+            )
+        return records, samples
+
+    def _verdict(
+        self, plan: RoundPlan, dealt: list[np.ndarray], judged: Judged | None
+    ) -> tuple[Roster, np.ndarray]:
+        """Tell every rank whose updates are taken, and when each message is due."""
+        verdict = np.zeros(len(plan.participants), dtype=VERDICT)
+        largest = np.zeros(1)
+        if judged is not None:
+            verdict[:] = judged.verdict
+            largest[0] = judged.max_abs
+        self.ranks.broadcast(verdict)
+        self.ranks.broadcast(largest)
+        roster = Roster(
+            clients=plan.participants,
+            accepted=verdict["accepted"] == 1,
+            sizes=self.sizes[plan.participants],
+            entries=verdict["entries"],
+            max_abs=float(largest[0]),
+            dealt=dealt,
+        )
+        return roster, verdict["deadline_s"]
+
+    def _hold(self, roster: Roster, deadline_s: np.ndarray) -> None:
+        """Hold this rank's messages until the last of them is due by the emulated clock."""
+        mine = np.searchsorted(roster.clients, roster.dealt[self.ranks.rank])
+        if len(mine):
+            self.clock.hold_until(float(deadline_s[mine].max()))

@@ -1,0 +1,222 @@
+"""The server of a run, on rank 0: it plans rounds, judges updates, keeps the clock and chooses k."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fedmpi.config.schema import Config
+from fedmpi.emulation.compute import compute_seconds
+from fedmpi.federation.accounts import Accountant, Charges
+from fedmpi.federation.downlink import Downlink
+from fedmpi.federation.exchange import Exchange, Exchanged, Roster
+from fedmpi.federation.plan import Action, RoundPlan, draw_participants, learning_rate_at
+from fedmpi.federation.records import VERDICT
+from fedmpi.k_control import Controller, Observation
+from fedmpi.k_control.probe import estimated_cost
+from fedmpi.numerics.streams import Purpose, generator
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The verdict on a round's updates and what the round costs up to the last upload.
+
+    ``records`` are the participants' in client order; ``verdict`` VERDICT records alike; ``max_abs`` the
+    largest magnitude among the accepted updates.
+    """
+
+    records: np.ndarray
+    verdict: np.ndarray
+    max_abs: float
+    bytes_down: np.ndarray
+    compute_s: np.ndarray
+    charges: Charges
+
+
+@dataclass(frozen=True)
+class Closed:
+    """A finished round as the trace and the reader of the progress line want it."""
+
+    plan: RoundPlan
+    judged: Judged
+    charges: Charges
+    train_loss: float
+    k_down: int
+    entries_used: np.ndarray
+
+
+class Server:
+    """State that only rank 0 has: the controller of k, versions of clients, emulated time, reasons to stop."""
+
+    def __init__(
+        self, config: Config, sizes: np.ndarray, accountant: Accountant, exchange: Exchange, controller: Controller,
+        downlink: Downlink, active_prunable: np.ndarray,
+    ) -> None:
+        self.config = config
+        self.sizes = sizes
+        self.accountant = accountant
+        self.exchange = exchange
+        self.controller = controller
+        self.downlink = downlink
+        self.active_prunable = active_prunable
+        self.round_index = 0
+        self.now_s = 0.0
+        self.stop_reason = ""
+        self.preempted = False
+
+    def plan(self) -> RoundPlan:
+        """What happens at this boundary, and in the round after it if there is one."""
+        experiment = self.config.experiment
+        if not self.stop_reason and self.round_index >= experiment.rounds:
+            self.stop_reason = f"all {experiment.rounds} rounds done"
+        action = Action.NONE
+        every = experiment.checkpoint_every
+        if self.preempted or self.stop_reason:
+            action |= Action.STOP | Action.CHECKPOINT
+        elif every and self.round_index and self.round_index % every == 0:
+            action |= Action.CHECKPOINT
+        index = self.round_index
+        if (index + 1) % experiment.evaluate_every == 0 or index + 1 == experiment.rounds:
+            action |= Action.EVALUATE
+        training = self.config.training
+        return RoundPlan(
+            round_index=index,
+            action=action,
+            k=self.controller.k,
+            k_probe=self.controller.k_probe,
+            learning_rate=learning_rate_at(index, training.learning_rate, training.learning_rate_half_life_rounds),
+            start_s=self.now_s,
+            participants=draw_participants(
+                experiment.seed, index, self.config.clients.count, self.config.clients.per_round
+            ),
+        )
+
+    def judge(self, plan: RoundPlan, records: np.ndarray) -> Judged:
+        """Reject updates that are not finite, and time the round up to the arrival of the last upload.
+
+        ``records`` are the participants' RECORD rows in any order. A rejected update is charged like any other: the
+        device has sent it.
+        """
+        self.preempted = self.preempted or bool(records["signalled"].any())
+        records = np.sort(records, order="client")
+        verdict = np.zeros(len(records), dtype=VERDICT)
+        verdict["accepted"] = np.isfinite(records["max_abs"])
+        bytes_down = self.downlink.download_bytes(plan.participants)
+        steps = records["samples"] / self.config.training.batch_size
+        compute_s = compute_seconds(
+            self.accountant.fleet, plan.participants, steps, self.active_prunable, records["compute_host_s"]
+        )
+        bytes_up = self.exchange.message_bytes_up(records["entries"])
+        charges = self.accountant.round(
+            plan.round_index, plan.start_s, plan.participants, bytes_down, compute_s, bytes_up
+        )
+        verdict["deadline_s"] = charges.arrival_s
+        verdict["entries"] = records["entries"]
+        self.downlink.delivered(plan.participants)
+        accepted = records["max_abs"][verdict["accepted"] == 1]
+        return Judged(
+            records=records,
+            verdict=verdict,
+            max_abs=float(accepted.max(initial=0.0)),
+            bytes_down=bytes_down,
+            compute_s=compute_s,
+            charges=charges,
+        )
+
+    def close(
+        self, plan: RoundPlan, judged: Judged, roster: Roster, exchanged: Exchanged, losses: np.ndarray | None
+    ) -> Closed:
+        """End a round: the clock moves on, clients' versions are noted, and k is chosen for the next.
+
+        ``losses`` are the LOSSES records of all accepted participants, None without a probe.
+        """
+        charges = judged.charges
+        if roster.accepted.any():
+            self.downlink.advance(exchanged.changed)
+        cost_probe = loss_previous = loss_now = None
+        if losses is not None:
+            charges = self._probed(plan, judged, exchanged.k_down, exchanged.probe_bytes, judged.charges)
+            self.downlink.delivered(plan.participants)
+            previous, now, probe = self._weighted(losses)
+            loss_previous, loss_now = previous, now
+            cost_probe = estimated_cost(self._cost_at_probe(plan, judged), previous, now, probe)
+        self.controller = self.controller.step(
+            Observation(
+                cost=charges.duration_s,
+                cost_probe=cost_probe,
+                loss_previous=loss_previous,
+                loss=loss_now,
+            ),
+            generator(self.config.experiment.seed, Purpose.K_CONTROL, plan.round_index).random,
+        )
+        self.now_s = charges.end_s
+        self.round_index = plan.round_index + 1
+        accepted = judged.verdict["accepted"] == 1
+        train_loss = float("nan")
+        if accepted.any():
+            train_loss = float(np.average(judged.records["train_loss"][accepted], weights=roster.sizes[accepted]))
+        limit_s = self.config.experiment.stop_at_emulated_s
+        if limit_s is not None and self.now_s >= limit_s:
+            self.stop_reason = f"emulated time reached {limit_s:g} s"
+        return Closed(
+            plan=plan,
+            judged=judged,
+            charges=charges,
+            train_loss=train_loss,
+            k_down=exchanged.k_down,
+            entries_used=exchanged.entries_used,
+        )
+
+    def _probed(
+        self, plan: RoundPlan, judged: Judged, k_down: int, probe_bytes: int, charges: Charges
+    ) -> Charges:
+        """A round's charges with its probe: three forward passes of one sample, priced as one sample's step."""
+        per_sample = judged.compute_s / judged.records["samples"]
+        return self.accountant.probe(
+            charges,
+            plan.round_index,
+            plan.participants,
+            self.exchange.message_bytes_down(k_down) + probe_bytes,
+            per_sample,
+        )
+
+    def _cost_at_probe(self, plan: RoundPlan, judged: Judged) -> float:
+        """What this round would have cost had every message had ``k_probe`` entries."""
+        entries = np.full(len(plan.participants), plan.k_probe, dtype=np.int64)
+        charges = self.accountant.round(
+            plan.round_index,
+            plan.start_s,
+            plan.participants,
+            judged.bytes_down,
+            judged.compute_s,
+            self.exchange.message_bytes_up(entries),
+        )
+        return self._probed(plan, judged, plan.k_probe, 0, charges).duration_s
+
+    def _weighted(self, losses: np.ndarray) -> tuple[float, float, float]:
+        """The three losses over all clients, weighted by their numbers of samples, in client order."""
+        ordered = np.sort(losses, order="client")
+        weights = self.sizes[ordered["client"]]
+        previous, now, probe = (
+            float(np.average(ordered[name], weights=weights)) for name in ("previous", "current", "probe")
+        )
+        return previous, now, probe
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """What a checkpoint keeps of the server: arrays, and numbers as JSON."""
+        numbers = {
+            "round": self.round_index,
+            "emulated_s": self.now_s,
+            "version": self.downlink.version,
+            "controller": self.controller.to_dict(),
+        }
+        return self.downlink.state(), numbers
+
+    def restore(self, arrays: dict[str, np.ndarray], numbers: dict[str, Any]) -> None:
+        """Continue from what ``state`` gave."""
+        self.round_index = int(numbers["round"])
+        self.now_s = float(numbers["emulated_s"])
+        self.controller = self.controller.from_dict(numbers["controller"])
+        self.downlink.restore(int(numbers["version"]), arrays)

@@ -1,0 +1,35 @@
+"""Data sets by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from fedmpi.config.errors import ConfigError
+from fedmpi.config.schema import DataConfig
+from fedmpi.learning.datasets.dataset import DataError, Dataset, as_float32, inverted
+from fedmpi.learning.datasets.digits import load_digits
+from fedmpi.learning.datasets.idx import load_idx
+from fedmpi.learning.datasets.leaf import load_leaf
+
+__all__ = ["DATASETS", "DataError", "Dataset", "as_float32", "load"]
+
+DATASETS: dict[str, Callable[[Path], Dataset]] = {
+    "digits": lambda _: load_digits(),
+    "idx": load_idx,
+    "leaf": load_leaf,
+}
+
+
+def load(config: DataConfig) -> Dataset:
+    """The data set of ``[data]``; the same for every experiment seed, test samples included.
+
+    ``data.invert`` replaces every value x by 1 - x. DataError when files are missing or damaged.
+    """
+    if config.dataset not in DATASETS:
+        raise ConfigError("data.dataset", f"there is no data set {config.dataset!r}", ", ".join(DATASETS))
+    data = DATASETS[config.dataset](Path(config.path))
+    if config.invert:
+        return replace(data, train_x=inverted(data.train_x), test_x=inverted(data.test_x))
+    return data

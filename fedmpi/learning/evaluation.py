@@ -1,0 +1,68 @@
+"""Losses and accuracy on held-out samples.
+
+Samples are cut into fixed blocks, and what a block gives does not depend on who evaluates it: sums over
+the blocks in their order are the same on any number of ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fedmpi.learning.datasets.dataset import as_float32
+from fedmpi.learning.flat import FlatModel
+from fedmpi.learning.losses import LOSSES
+
+_ALIGNMENT_BYTES = 64
+
+
+def block_slices(samples: int, block_size: int) -> list[slice]:
+    """The fixed blocks of a set of samples; the last one may be smaller."""
+    return [slice(start, min(start + block_size, samples)) for start in range(0, samples, block_size)]
+
+
+def evaluate_blocks(model: FlatModel, blocks: Iterable[tuple[Tensor, Tensor]], loss: str) -> np.ndarray:
+    """Evaluate blocks one by one under ``model.vector``, in evaluation mode.
+
+    Each block is (x, y): float32 or uint8 (n, C, H, W) and int64 (n,), on the model's device. Returns float64
+    (blocks, 3): sum of the per-sample losses, correct predictions (the highest logit, ties to the lowest
+    class), samples.
+    """
+    per_sample = LOSSES[loss].per_sample
+    rows = []
+    with _evaluation_mode(model.module), torch.no_grad():
+        for x, y in blocks:
+            logits = model.module(_aligned(as_float32(x)))
+            loss_sum = per_sample(logits, y).sum(dtype=torch.float64)
+            correct = torch.count_nonzero(logits.argmax(1) == y)
+            rows.append((loss_sum.item(), correct.item(), len(y)))
+    return np.array(rows, dtype=np.float64).reshape(-1, 3)
+
+
+def sample_loss(model: FlatModel, x: Tensor, y: Tensor, loss: str) -> float:
+    """The loss of one sample, (1, C, H, W) and (1,), under ``model.vector``, in evaluation mode.
+
+    Samples are taken one at a time because a larger batch may change the last bits of each.
+    """
+    return float(evaluate_blocks(model, [(x, y)], loss)[0, 0])
+
+
+@contextmanager
+def _evaluation_mode(module: nn.Module) -> Iterator[None]:
+    training = [child for child in module.modules() if child.training]
+    for child in training:
+        child.training = False
+    try:
+        yield
+    finally:
+        for child in training:
+            child.training = True
+
+
+def _aligned(x: Tensor) -> Tensor:
+    """A slice may begin anywhere in its cache line, and matrix products may round differently there."""
+    return x.clone() if x.data_ptr() % _ALIGNMENT_BYTES else x

@@ -1,0 +1,190 @@
+"""Local SGD on one client, on the flat vector of a model.
+
+The step is that of ``torch.optim.SGD`` (no dampening, no Nesterov), written without an optimizer object: the
+gradients of ``torch.autograd.grad`` are used where they lie, so that a plain step passes over the
+parameters once.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedmpi.config.schema import TrainingConfig
+from fedmpi.learning.datasets.dataset import as_float32
+from fedmpi.learning.flat import FlatModel
+from fedmpi.learning.losses import LOSSES
+from fedmpi.learning.seeding import seeded
+
+
+_Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
+@dataclass(frozen=True)
+class LocalResult:
+    """What a client did in a round.
+
+    ``samples``: processed, counted once per step; ``loss``: mean of the minibatch losses, each before its
+    step; ``probe_sample``: position in ``x`` of one random sample of the first minibatch.
+    """
+
+    samples: int
+    loss: float
+    steps: int
+    probe_sample: int
+
+
+def train(
+    model: FlatModel,
+    start: Tensor,
+    x: Tensor,
+    y: Tensor,
+    training: TrainingConfig,
+    learning_rate: float,
+    rng: np.random.Generator,
+    direction_sum: Tensor | None = None,
+    mask: Tensor | None = None,
+    *,
+    need_weights: bool = True,
+    torch_seed: int | None = None,
+) -> LocalResult:
+    """Train one client from ``start`` and leave its weights and buffers in ``model.vector``.
+
+    ``start``: float32 (D + B,), or ``model.vector`` itself (no copy is made). ``x``: float32 or uint8
+    (n, C, H, W), the latter scaled by ``as_float32`` where it is used; ``y``: int64 (n,), n >= 1.
+    All on the model's device. Momentum starts at zero.
+
+    ``direction_sum``, contiguous float32 (D,), receives the sum over the steps of the direction that the
+    learning rate multiplies: the gradient, with momentum and weight decay where those are set. It is the update
+    divided by the learning rate, without the rounding of the weights; for one step of plain SGD it is the
+    gradient itself.
+
+    ``mask``, bool or float32 (D,) of zeros and ones: parameters at zero are zero throughout, whatever
+    ``start`` has there; their directions are in ``direction_sum`` all the same, because the importance of
+    pruned parameters is made of them. A float32 mask is faster.
+
+    ``need_weights=False`` says that nobody reads the trained parameters: the last step then leaves them
+    unwritten, and ``model.vector`` keeps those from which the last step started.
+
+    ``torch_seed`` seeds torch's generator for models that draw in training (``model.draws``); the
+    generator's state is put back. ValueError when such a model gets none, or when there are no samples.
+
+    A gradient that is not finite is not caught here: it shows in the result.
+    """
+    if len(x) == 0:
+        raise ValueError("a client without samples cannot be trained")
+    if model.draws and torch_seed is None:
+        raise ValueError("the model draws random numbers in training: train() needs a torch_seed")
+    order, bounds = batch_order(len(x), training, rng)
+    taken = torch.from_numpy(order).to(x.device)
+    batches_x, batches_y = as_float32(x[taken]), y[taken]
+    mask_views = None
+    if mask is None:
+        model.load(start)
+    else:
+        mask = mask.to(torch.float32)
+        _load_masked(model, start, mask)
+        mask_views = model.parameter_views(mask)
+
+    step = _SgdStep(model, training, learning_rate, direction_sum, mask_views)
+    mean_loss = LOSSES[training.loss].mean
+    losses = []
+    last = len(bounds) - 1
+    draws = (
+        seeded(torch_seed, model.vector.device) if model.draws and torch_seed is not None else nullcontext()
+    )
+    with draws:
+        for index, (first, stop) in enumerate(bounds):
+            loss = mean_loss(model.module(batches_x[first:stop]), batches_y[first:stop])
+            gradients = torch.autograd.grad(loss, model.parameters, materialize_grads=True)
+            losses.append(loss.detach())
+            step.take(gradients, write=need_weights or index < last)
+    mean = sum(loss.item() for loss in losses) / len(losses)
+    return LocalResult(samples=len(order), loss=mean, steps=len(losses), probe_sample=int(order[0]))
+
+
+def batch_order(
+    samples: int, training: TrainingConfig, rng: np.random.Generator
+) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """The samples of all steps, int64 positions in [0, samples), and the (start, stop) of each batch in them.
+
+    Every epoch is drawn anew without replacement. With ``local_steps`` all batches have the same size,
+    min(batch_size, samples), and an epoch ends when less than a batch is left of it; ``local_epochs`` > 0
+    takes whole epochs, the last batch of each being what is left.
+    """
+    batch = min(training.batch_size, samples)
+    if training.local_epochs > 0:
+        order = np.concatenate([rng.permutation(samples) for _ in range(training.local_epochs)])
+        bounds = [
+            (epoch + start, epoch + min(start + batch, samples))
+            for epoch in range(0, order.size, samples)
+            for start in range(0, samples, batch)
+        ]
+        return order, bounds
+    draws = []
+    missing = training.local_steps
+    while missing > 0:
+        batches = min(missing, samples // batch)
+        draws.append(rng.choice(samples, batches * batch, replace=False))
+        missing -= batches
+    bounds = [(step * batch, (step + 1) * batch) for step in range(training.local_steps)]
+    return np.concatenate(draws), bounds
+
+
+def _load_masked(model: FlatModel, start: Tensor, mask: Tensor) -> None:
+    count = model.parameter_count
+    torch.mul(start[:count], mask, out=model.vector[:count])
+    if start is not model.vector:
+        model.vector[count:].copy_(start[count:])
+
+
+class _SgdStep:
+    """One SGD step on the views of a model's vector; holds the momentum of one client's round."""
+
+    def __init__(
+        self,
+        model: FlatModel,
+        training: TrainingConfig,
+        learning_rate: float,
+        direction_sum: Tensor | None,
+        mask_views: _Tensors | None,
+    ) -> None:
+        self._weights = model.views
+        self._rate = learning_rate
+        self._momentum = training.momentum
+        self._decay = training.weight_decay
+        self._sums = None if direction_sum is None else model.parameter_views(direction_sum)
+        self._mask = mask_views
+        self._velocity: list[Tensor] = []
+        self._first = True
+
+    def take(self, directions: _Tensors, write: bool) -> None:
+        """Add ``directions`` (the gradients) to the sums and, if ``write``, move the weights along them."""
+        if self._decay:
+            directions = torch._foreach_add(directions, self._weights, alpha=self._decay)
+        if self._momentum:
+            directions = self._with_momentum(directions)
+        if self._sums is not None:
+            if self._first:
+                torch._foreach_copy_(self._sums, directions)
+            else:
+                torch._foreach_add_(self._sums, directions)
+        self._first = False
+        if not write:
+            return
+        if self._mask is None:
+            torch._foreach_add_(self._weights, directions, alpha=-self._rate)
+        else:
+            torch._foreach_addcmul_(self._weights, directions, self._mask, value=-self._rate)
+
+    def _with_momentum(self, directions: _Tensors) -> list[Tensor]:
+        if self._first:
+            self._velocity = [direction.clone() for direction in directions]
+        else:
+            torch._foreach_mul_(self._velocity, self._momentum)
+            torch._foreach_add_(self._velocity, directions)
+        return self._velocity

@@ -1,0 +1,178 @@
+"""What ranks say to each other: typed buffers in collectives, and waits that leave the core to others.
+
+MPI libraries spin while they wait. Where ranks share cores, a waiting rank would burn the core that a client
+trains on, so every wait here is a non-blocking collective tested with a short, growing back-off.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+MAX_MESSAGE_BYTES = 2**30
+"""Buffers are cut into pieces below the 2**31 - 1 elements that MPI counts reach."""
+
+_SPIN_S = 1e-3
+_SPIN_SHARED_CORES_S = 20e-6
+_FIRST_SLEEP_S = 10e-6
+_LONGEST_SLEEP_S = 2e-3
+_SLEEP_SHARE = 0.02
+"""A sleep lasts this share of the time waited so far: what politeness adds stays a few percent of the wait."""
+
+_PR_SET_TIMERSLACK = 29  # linux/prctl.h; in nanoseconds
+
+
+class Ranks:
+    """The communicator of a run, with the few collectives that fedmpi uses.
+
+    ``carried_bytes`` counts the bytes of the buffers that went through the collectives since it was last reset:
+    each collective's payload once, however many ranks took part, and also on a single rank, so that the figure
+    does not depend on placement.
+    """
+
+    def __init__(self, comm: MPI.Intracomm) -> None:
+        self.comm = comm
+        self.rank = comm.Get_rank()
+        self.size = comm.Get_size()
+        self.carried_bytes = 0
+        node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        crowded = np.array([node.Get_size() > cores], dtype=np.int8)
+        node.Allreduce(MPI.IN_PLACE, crowded, op=MPI.MAX)
+        node.Free()
+        self._spin_s = _SPIN_SHARED_CORES_S if crowded[0] else _SPIN_S
+        _sharpen_sleep()
+
+    @property
+    def is_server(self) -> bool:
+        return self.rank == 0
+
+    def broadcast(self, array: np.ndarray) -> None:
+        """Copy the server's contiguous ``array`` (any fixed dtype, any size) into everybody's."""
+        self.carried_bytes += array.nbytes
+        if self.size == 1:
+            return
+        flat = _as_bytes(array)
+        for start in range(0, flat.size, MAX_MESSAGE_BYTES):
+            self._wait(self.comm.Ibcast(flat[start : start + MAX_MESSAGE_BYTES], root=0))
+
+    def broadcast_json(self, value: Any = None) -> Any:
+        """Send a JSON-able value of the server to everybody, as UTF-8 text with its length before it."""
+        text = json.dumps(value).encode() if self.is_server else b""
+        length = np.array([len(text)], dtype=np.int64)
+        self.broadcast(length)
+        buffer = np.empty(int(length[0]), dtype=np.uint8)
+        if self.is_server:
+            buffer[:] = np.frombuffer(text, dtype=np.uint8)
+        self.broadcast(buffer)
+        return json.loads(buffer.tobytes())
+
+    def gather_rows(self, rows: np.ndarray, counts: Sequence[int]) -> np.ndarray | None:
+        """Concatenate every rank's rows (1-D, same dtype) in rank order on the server.
+
+        ``counts`` holds the number of rows of each rank and is known to the server; other ranks return None.
+        """
+        if self.size == 1:
+            self.carried_bytes += rows.nbytes
+            return rows
+        total = int(sum(counts)) if self.is_server else 0
+        self.carried_bytes += total * rows.dtype.itemsize
+        if not self.is_server:
+            self._gather_pieces(_as_bytes(rows), None, None)
+            return None
+        gathered = np.empty(total, dtype=rows.dtype)
+        sizes = np.asarray(counts, dtype=np.int64) * rows.dtype.itemsize
+        self._gather_pieces(_as_bytes(rows), _as_bytes(gathered), sizes)
+        return gathered
+
+    def _gather_pieces(self, mine: np.ndarray, target: np.ndarray | None, sizes: np.ndarray | None) -> None:
+        """One Gatherv of bytes, or, where the whole is too long for MPI's counts, one message for each piece."""
+        long = np.array([0], dtype=np.int8)
+        if sizes is not None:
+            long[0] = sizes.sum() > MAX_MESSAGE_BYTES
+        self._wait(self.comm.Ibcast(long, root=0))
+        if not long[0]:
+            receive = None if target is None or sizes is None else [target, sizes, _starts(sizes), MPI.BYTE]
+            self._wait(self.comm.Igatherv([mine, mine.size, MPI.BYTE], receive, root=0))
+        elif target is None or sizes is None:
+            self.send(mine, 0)
+        else:
+            starts = _starts(sizes)
+            target[: mine.size] = mine
+            for rank in range(1, self.size):
+                self.receive(target[starts[rank] : starts[rank] + sizes[rank]], rank)
+
+    def scatter_rows(self, rows: np.ndarray | None, counts: Sequence[int], dtype: np.dtype) -> np.ndarray:
+        """The reverse of gather_rows: hand each rank its ``counts[rank]`` rows of the server's array."""
+        mine = np.empty(int(counts[self.rank]), dtype=dtype)
+        self.carried_bytes += int(sum(counts)) * mine.dtype.itemsize
+        if self.size == 1:
+            assert rows is not None
+            return rows
+        sizes = np.asarray(counts, dtype=np.int64) * mine.dtype.itemsize
+        send = None if rows is None else [_as_bytes(rows), sizes, _starts(sizes), MPI.BYTE]
+        self._wait(self.comm.Iscatterv(send, [_as_bytes(mine), mine.nbytes, MPI.BYTE], root=0))
+        return mine
+
+    def reduce_sum(self, array: np.ndarray) -> None:
+        """Sum everybody's ``array`` into the server's, in place. Exact and order-free only for exact sums."""
+        self.carried_bytes += array.nbytes
+        if self.size == 1:
+            return
+        step = MAX_MESSAGE_BYTES // array.itemsize
+        for start in range(0, array.size, step):
+            piece = array[start : start + step]
+            send, receive = (MPI.IN_PLACE, piece) if self.is_server else (piece, None)
+            self._wait(self.comm.Ireduce(send, receive, op=MPI.SUM, root=0))
+
+    def send(self, array: np.ndarray, rank: int) -> None:
+        """Send a contiguous array of any size to one rank (set-up only)."""
+        flat = _as_bytes(array)
+        for start in range(0, flat.size, MAX_MESSAGE_BYTES):
+            self._wait(self.comm.Isend(flat[start : start + MAX_MESSAGE_BYTES], dest=rank))
+
+    def receive(self, array: np.ndarray, rank: int) -> None:
+        """Receive what ``send`` sent."""
+        flat = _as_bytes(array)
+        for start in range(0, flat.size, MAX_MESSAGE_BYTES):
+            self._wait(self.comm.Irecv(flat[start : start + MAX_MESSAGE_BYTES], source=rank))
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        if self.size > 1:
+            self._wait(self.comm.Ibarrier())
+
+    def _wait(self, request: MPI.Request) -> None:
+        if request.Test():
+            return
+        begin = time.perf_counter()
+        waited = 0.0
+        while not request.Test():
+            waited = time.perf_counter() - begin
+            if waited < self._spin_s:
+                os.sched_yield()
+            else:
+                time.sleep(min(max(_FIRST_SLEEP_S, _SLEEP_SHARE * waited), _LONGEST_SLEEP_S))
+
+
+def _sharpen_sleep() -> None:
+    """Ask Linux to wake this process within a microsecond of a sleep's end instead of the usual fifty."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(1000), 0, 0, 0)
+
+
+def _as_bytes(array: np.ndarray) -> np.ndarray:
+    """A flat uint8 view of a contiguous array."""
+    return array.reshape(-1).view(np.uint8)
+
+
+def _starts(sizes: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(sizes)[:-1]])

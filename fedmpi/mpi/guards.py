@@ -1,0 +1,97 @@
+"""Launch guards: refuse a run whose ranks came up as singletons, from the launcher's environment variables.
+
+A program whose MPI library does not speak the process-management interface (PMI) of the launcher that started
+it comes up as n processes that each believe to be alone: n identical experiments writing to one folder. The
+launchers leave the number of processes in the environment, where it can be compared with COMM_WORLD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_SLURM_SPECIAL_STEPS = 0xFFFF_FFF0
+"""SLURM numbers interactive shells, batch scripts and the like downwards from 2**32: no launches of ranks."""
+
+
+class LaunchError(RuntimeError):
+    """More processes were started than COMM_WORLD holds.
+
+    ``reporter`` is true on the one process that should print the message.
+    """
+
+    def __init__(self, message: str, reporter: bool) -> None:
+        super().__init__(message)
+        self.reporter = reporter
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a launcher says: how many processes it started, and which of them this one is."""
+
+    processes: int
+    index: int
+    variable: str
+    """The environment variable that says so."""
+
+
+def _integer(environment: Mapping[str, str], name: str) -> int | None:
+    """The value of a variable, or None where it is missing or no number."""
+    text = environment.get(name, "").strip()
+    return int(text) if text.isdecimal() else None
+
+
+def innermost_launch(environment: Mapping[str, str]) -> Launch | None:
+    """The launch that started this very process, or None where no launcher says so.
+
+    Launches nest: ``mpiexec`` inside a SLURM job starts one helper per node with ``srun``, and its ranks
+    inherit the variables of that step; a shell under ``srun --mpi=pmi2`` passes PMI_SIZE on to Open MPI's
+    ``mpiexec``. Hence Open MPI and MVAPICH first, then PMI (MPICH and Intel MPI, and SLURM's pmi2), then the
+    step. The batch script sees SLURM_NTASKS and SLURM_PROCID but is in no numbered step: one process beside
+    an allocation of many tasks is legitimate there.
+    """
+    variables = [
+        ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+        ("MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"),
+        ("PMI_SIZE", "PMI_RANK"),
+    ]
+    step = _integer(environment, "SLURM_STEP_ID")
+    if step is not None and step < _SLURM_SPECIAL_STEPS:
+        variables.append(("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"))
+    for size, rank in variables:
+        processes = _integer(environment, size)
+        if processes is not None:
+            return Launch(processes, _integer(environment, rank) or 0, size)
+    return None
+
+
+def check_launch(world_size: int, environment: Mapping[str, str]) -> None:
+    """Raise :class:`LaunchError` where more processes were started than ``world_size``, COMM_WORLD's size.
+
+    ``environment`` is the process's own (``os.environ``).
+    """
+    launch = innermost_launch(environment)
+    if launch is None or launch.processes <= world_size:
+        return
+    if launch.variable == "SLURM_STEP_NUM_TASKS":
+        advice = (
+            "start it with `srun --mpi=pmi2` (MPICH, Intel MPI) or `srun --mpi=pmix` (Open MPI) if "
+            "`srun --mpi=list` shows it, or with the mpiexec of the MPI library that `fedmpi doctor` names"
+        )
+    else:
+        advice = "start it with the mpiexec of the MPI library that `fedmpi doctor` names"
+    raise LaunchError(
+        f"{launch.processes} processes were started ({launch.variable}={launch.processes}), but MPI's "
+        f"COMM_WORLD holds {world_size}: launcher and MPI library do not understand each other; {advice}",
+        reporter=launch.index == 0,
+    )
+
+
+def inside_mpi_launch(environment: Mapping[str, str]) -> bool:
+    """Whether a launcher started this process together with others.
+
+    A launch of one process, such as an interactive shell under ``srun``, is none: ``mpiexec`` may be started
+    there.
+    """
+    launch = innermost_launch(environment)
+    return launch is not None and launch.processes > 1

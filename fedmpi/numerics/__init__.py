@@ -1,0 +1,1 @@
+"""Numerical floor: random streams, exact top-k, sparse vectors, exact sums."""

@@ -1,0 +1,197 @@
+"""Exact selection of the k entries of largest magnitude.
+
+Magnitudes are compared as the bit patterns of |x|, which order float32 numbers as integers do; ties go to the
+lowest index, so that a selection never depends on how a partition happens to leave equal elements. A sample at
+fixed positions bounds the k-th magnitude from below, one pass in cache-sized blocks keeps what lies above
+the bound, and the exact selection works on those survivors. Where the sample misleads, it works on all entries.
+
+NaN and infinity are the caller's duty: they would count as larger than every finite number.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import ceil, floor, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MAGNITUDE = np.uint32(0x7FFFFFFF)
+_BLOCK = 1 << 16
+_SAMPLE = 1 << 13
+_SMALL = 1 << 15
+"""Up to this many entries a sample costs more than it saves."""
+_PREFILTER_FRACTION = 8
+"""Up to one entry in so many survivors are gathered; beyond that it is cheaper to mark them in place."""
+_DEVIATIONS = 4.0
+"""Standard deviations of the sample's rank that the bounds leave as a margin."""
+
+
+def top_k(values: NDArray[np.float32], k: int) -> NDArray[np.int32]:
+    """Indices of the ``k`` entries of largest ``|values|``, ascending; ties go to the lowest index.
+
+    ``values`` is one-dimensional float32, finite (the caller's duty), shorter than 2**31. Exact and deterministic.
+    Raises ValueError unless 0 <= k <= n, and for another shape or dtype.
+    """
+    bits = _bit_patterns(values)
+    _check_count(k, bits.size)
+    if k == 0:
+        return np.empty(0, np.int32)
+    if k == bits.size:
+        return np.arange(k, dtype=np.int32)
+    if bits.size > _SMALL and k * _PREFILTER_FRACTION <= bits.size:
+        chosen = _by_prefilter(bits, k)
+        if chosen is not None:
+            return chosen
+    return largest(bits & _MAGNITUDE, k).astype(np.int32)
+
+
+def top_k_within(values: NDArray[np.float32], k: int, support: NDArray[np.int32]) -> NDArray[np.int32]:
+    """``top_k`` among the entries at ``support`` (ascending indices into ``values``); returns indices into ``values``.
+
+    Raises ValueError unless 0 <= k <= len(support).
+    """
+    chosen: NDArray[np.int32] = support[top_k(values[support], k)]
+    return chosen
+
+
+def magnitude_order(values: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Positions of all entries by falling ``|values|``; ties go to the lowest position. Finite values only."""
+    bits = _bit_patterns(values)
+    keys = (~bits & _MAGNITUDE).astype(np.uint64)
+    keys <<= np.uint64(32)
+    keys |= np.arange(bits.size, dtype=np.uint64)
+    keys.sort()
+    keys &= np.uint64(0xFFFFFFFF)
+    return keys.view(np.int64)
+
+
+def largest(magnitudes: NDArray[np.uint32] | NDArray[np.float64], k: int) -> NDArray[np.int64]:
+    """Positions of the ``k`` largest non-negative ``magnitudes``, ascending; ties go to the lowest position.
+
+    Raises ValueError unless 0 <= k <= n.
+    """
+    _check_count(k, magnitudes.size)
+    if k == 0:
+        return np.empty(0, np.int64)
+    kth = _kth_largest(magnitudes, k)
+    chosen = magnitudes >= kth
+    excess = int(np.count_nonzero(chosen)) - k
+    if excess > 0:
+        chosen[np.flatnonzero(magnitudes == kth)[-excess:]] = False
+    return np.flatnonzero(chosen)
+
+
+def _bit_patterns(values: NDArray[np.float32]) -> NDArray[np.uint32]:
+    if values.ndim != 1 or values.dtype != np.float32:
+        raise ValueError(f"values must be one-dimensional float32, not {values.ndim}-D {values.dtype}")
+    return np.ascontiguousarray(values).view(np.uint32)
+
+
+def _check_count(k: int, size: int) -> None:
+    if not 0 <= k <= size:
+        raise ValueError(f"k is {k}, allowed are 0 to {size}")
+
+
+def _by_prefilter(bits: NDArray[np.uint32], k: int) -> NDArray[np.int32] | None:
+    """The selection by way of survivors above a sampled bound, or None where the sample misled."""
+    sample = bits[_sample_positions(bits.size)] & _MAGNITUDE
+    expected = k * sample.size / bits.size
+    rank = min(sample.size, ceil(expected + _DEVIATIONS * sqrt(expected) + _DEVIATIONS))
+    bound = np.sort(sample)[sample.size - rank]
+    survivors = _positions_above(bits, bound, at_most=4 * rank * bits.size // sample.size)
+    if survivors is None:
+        return None
+    missing = k - survivors.size
+    if missing <= 0:
+        return survivors[largest(bits[survivors] & _MAGNITUDE, k)]
+    ties = _first_positions_equal(bits, bound, missing)  # constant or mostly zero data: the bound is the k-th
+    if ties.size < missing:
+        return None
+    return np.sort(np.concatenate((survivors, ties)))
+
+
+def _positions_above(bits: NDArray[np.uint32], bound: np.uint32, at_most: int) -> NDArray[np.int32] | None:
+    """Ascending positions whose magnitude exceeds ``bound``, or None where they are more than ``at_most``."""
+    magnitudes = np.empty(min(_BLOCK, bits.size), np.uint32)
+    above = np.zeros(_BLOCK, np.bool_)
+    words = above.view(np.uint64)
+    octets = above.reshape(-1, 8)
+    found: list[NDArray[np.int64]] = []
+    count = 0
+    for start in range(0, bits.size, _BLOCK):
+        block = bits[start : start + _BLOCK]
+        part = magnitudes[: block.size]
+        np.bitwise_and(block, _MAGNITUDE, out=part)
+        np.greater(part, bound, out=above[: block.size])
+        above[block.size :] = False
+        # Few entries survive: look first for words of eight flags with any set, then inside those.
+        occupied = np.flatnonzero(words != 0)
+        inside = np.flatnonzero(octets[occupied])
+        positions = occupied[inside >> 3]
+        positions <<= 3
+        positions += inside & 7
+        positions += start
+        found.append(positions)
+        count += positions.size
+        if count > at_most:
+            return None
+    return np.concatenate(found, dtype=np.int32, casting="same_kind")
+
+
+def _first_positions_equal(bits: NDArray[np.uint32], magnitude: np.uint32, count: int) -> NDArray[np.int32]:
+    """The first ``count`` positions whose magnitude is ``magnitude``, ascending; fewer where there are not so many."""
+    found: list[NDArray[np.int64]] = []
+    missing = count
+    for start in range(0, bits.size, _BLOCK):
+        block = bits[start : start + _BLOCK] & _MAGNITUDE
+        positions = np.flatnonzero(block == magnitude)[:missing]
+        found.append(positions + start)
+        missing -= positions.size
+        if missing == 0:
+            break
+    return np.concatenate(found, dtype=np.int32, casting="same_kind")
+
+
+def _kth_largest(magnitudes: NDArray[np.uint32] | NDArray[np.float64], k: int) -> np.uint32 | np.float64:
+    """The ``k``-th largest value, 1 <= k <= n.
+
+    A sample brackets it, and only what lies strictly inside the bracket is looked at further; a sample that
+    misled narrows the search as well. Small rests are sorted: np.partition is far slower on many equal values.
+    """
+    while magnitudes.size > _SMALL:
+        size = magnitudes.size
+        sample = np.sort(magnitudes[_sample_positions(size)])
+        expected = k * sample.size / size
+        margin = _DEVIATIONS * sqrt(expected * (1 - k / size)) + _DEVIATIONS
+        low = sample[max(0, sample.size - ceil(expected + margin))]
+        high = sample[min(sample.size - 1, sample.size - floor(expected - margin))]
+        below_high = magnitudes < high
+        from_high = size - int(np.count_nonzero(below_high))
+        above_low = magnitudes > low
+        if from_high >= k:
+            above_high = magnitudes > high
+            if np.count_nonzero(above_high) < k:
+                return high
+            magnitudes = magnitudes[above_high]
+        elif np.count_nonzero(above_low) < k:
+            below_low = magnitudes < low
+            from_low = size - int(np.count_nonzero(below_low))
+            if from_low >= k:
+                return low
+            magnitudes = magnitudes[below_low]
+            k -= from_low
+        else:
+            magnitudes = magnitudes[below_high & above_low]
+            k -= from_high
+    return np.sort(magnitudes)[magnitudes.size - k]
+
+
+@lru_cache(maxsize=16)
+def _sample_positions(size: int) -> NDArray[np.int64]:
+    """Fixed sample positions: one in each of equal strata, at golden-ratio offsets so that no period is met."""
+    strata = np.arange(_SAMPLE, dtype=np.float64)
+    offsets = (strata * ((sqrt(5) - 1) / 2)) % 1.0
+    positions = ((strata + offsets) * (size / _SAMPLE)).astype(np.int64)
+    positions.setflags(write=False)
+    return positions

@@ -1,0 +1,129 @@
+"""Where the few words lie that change while a trace grows, and the B-tree that lists a data set's chunks.
+
+HDF5 itself writes a new trace (superblock 0, object headers 1, chunk B-trees 1: the oldest and simplest form
+of the format, without checksums and without flags of an open file). From then on only four kinds of words
+change: the extent of a data set, the address of its B-tree, the value of a numeric attribute, and the
+announced end of the file. Reference: HDF5 File Format Specification, version 3.0, sections II.A (superblock),
+III.A.1 (version 1 B-trees), IV.A.1.a (object headers), IV.A.2 (messages).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fedmpi.trace.growing_file import GrowingFile
+
+END_OF_FILE_WORD = 40
+"""Offset in a version 0 superblock of the address behind the last used byte."""
+
+_DATASPACE, _LAYOUT, _ATTRIBUTE, _CONTINUATION = 0x01, 0x08, 0x0C, 0x10
+_UNDEFINED = 2**64 - 1
+_NODE_ENTRIES = 64
+_ENTRY = struct.Struct("<IIQQQ")  # key (bytes of the chunk, filters, first row, 0) and address of a child
+_BOUND = struct.Struct("<IIQQ")  # the key behind the last child
+_HEADER = struct.Struct("<4sBBH")  # signature, 1 = chunks, level, entries
+_SIBLINGS = struct.Struct("<QQ")
+_ENTRIES_START = _HEADER.size + _SIBLINGS.size
+_NODE_BYTES = _ENTRIES_START + _NODE_ENTRIES * _ENTRY.size + _BOUND.size
+
+
+def _messages(image: bytes, header: int) -> Iterator[tuple[int, int]]:
+    """Type and offset of the data of each message of the version 1 object header at ``header``."""
+    if image[header] != 1:
+        raise ValueError(f"object header version {image[header]} at {header}, expected 1")
+    (size,) = struct.unpack_from("<I", image, header + 8)
+    blocks = [(header + 16, size)]
+    while blocks:
+        start, size = blocks.pop(0)
+        position = start
+        while position < start + size:
+            kind, length = struct.unpack_from("<HH", image, position)
+            if kind == _CONTINUATION:
+                blocks.append(struct.unpack_from("<QQ", image, position + 8))
+            yield kind, position + 8
+            position += 8 + length
+
+
+def _padded(length: int) -> int:
+    return (length + 7) // 8 * 8
+
+
+def attribute_value(image: bytes, header: int, name: str) -> int:
+    """Offset of the value of an attribute of the object whose header lies at ``header``."""
+    for kind, data in _messages(image, header):
+        if kind != _ATTRIBUTE or image[data] != 1:
+            continue
+        name_bytes, type_bytes, space_bytes = struct.unpack_from("<HHH", image, data + 2)
+        if image[data + 8 : data + 8 + name_bytes].rstrip(b"\0") == name.encode():
+            return data + 8 + _padded(name_bytes) + _padded(type_bytes) + _padded(space_bytes)
+    raise ValueError(f"no attribute {name} in the object header at {header}")
+
+
+def dataset_words(image: bytes, header: int) -> tuple[int, int]:
+    """Offsets of the extent and of the B-tree address of the one-dimensional chunked data set at ``header``."""
+    found = dict(_messages(image, header))
+    space, layout = found[_DATASPACE], found[_LAYOUT]
+    if image[space : space + 2] != b"\1\1" or image[layout : layout + 3] != b"\3\2\2":
+        raise ValueError(f"the data set at {header} is not chunked with one dimension in the oldest form")
+    return space + 8, layout + 3
+
+
+@dataclass
+class _Node:
+    address: int
+    entries: int
+
+
+class ChunkIndex:
+    """The chunks of one data set as a version 1 B-tree that grows at its right end only.
+
+    Nothing that a reader may reach is ever moved: a chunk or node is written where nobody looks, and becomes
+    reachable by one aligned word (a node's entry count, or the address of a new root). Any moment between two
+    writes shows a valid tree that holds at least the chunks of the rows announced so far.
+    """
+
+    def __init__(self, file: GrowingFile, root_word: int, rows_per_chunk: int, row_bytes: int) -> None:
+        self._file = file
+        self._root_word = root_word
+        self._rows_per_chunk = rows_per_chunk
+        self._row_bytes = row_bytes
+        self._spine: list[_Node] = []
+        self._chunks = 0
+
+    def append_chunk(self) -> int:
+        """Allocate the next chunk, list it, and return its address."""
+        address = self._file.allocate(self._rows_per_chunk * self._row_bytes)
+        first_row = self._chunks * self._rows_per_chunk
+        self._insert(0, first_row, address)
+        self._chunks += 1
+        return address
+
+    def _insert(self, level: int, row: int, child: int) -> None:
+        if level == len(self._spine):
+            entries = [(row, child)]
+            if level > 0:
+                entries.insert(0, (0, self._spine[-1].address))
+            root = self._new_node(level, entries, row)
+            self._file.write_word(self._root_word, root.address)
+            self._spine.append(root)
+            return
+        node = self._spine[level]
+        if node.entries == _NODE_ENTRIES:
+            successor = self._new_node(level, [(row, child)], row, left=node.address)
+            self._file.write_word(node.address + _HEADER.size + 8, successor.address)
+            # A node that has a right sibling is no longer on the spine: the new one takes its place first, so
+            # that a new root joins the two under their own names.
+            if level + 1 == len(self._spine):
+                self._add_root(level + 1, node, successor, row)
+            else:
+                self._insert(level + 1, row, successor.address)
+            self._spine[level] = successor
+            return
+        entry = self._entry(row, child) + self._bound(row)
+        self._file.write(node.address + _ENTRIES_START + node.entries * _ENTRY.size, entry)
+        node.entries += 1
+        self._file.write(node.address, _HEADER.pack(b"TREE", 1, level, node.entries))
+        for above in self._spine[level + 1 :]:
+            self._file.write(above.address + _ENTRIES_START + above.entries * _ENTRY.size, self._bound(row))

@@ -1,0 +1,46 @@
+"""Installation of fedmpi; ranges live here, the tested versions in constraints.txt."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = next(
+    line.split('"')[1]
+    for line in (HERE / "fedmpi" / "__init__.py").read_text(encoding="utf-8").splitlines()
+    if line.startswith("__version__")
+)
+
+setup(
+    name="fedmpi",
+    version=VERSION,
+    description="Federated learning on emulated edge devices, over MPI",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=find_packages(include=["fedmpi", "fedmpi.*"]),
+    package_data={"fedmpi": ["py.typed", "presets/*.toml", "emulation/*.toml"]},
+    install_requires=[
+        "mpi4py>=4.0",
+        "torch>=2.4",
+        "numpy>=1.26",
+        "h5py>=3.10",
+        "pandas>=2.1",
+        "scikit-learn>=1.3",
+        "tomli-w>=1.0",
+    ],
+    extras_require={
+        "mpi": ["mpich>=4.2; sys_platform != 'win32'"],
+        "analysis": ["matplotlib>=3.8"],
+        "test": [
+            "matplotlib>=3.8",
+            "pytest>=8.0",
+            "pytest-timeout>=2.3",
+            "hypothesis>=6.100",
+            "ruff>=0.6",
+            "mypy>=1.11",
+        ],
+    },
+    entry_points={"console_scripts": ["fedmpi = fedmpi.cli.main:main"]},
+)
