@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -83,7 +84,7 @@ def _mpi() -> list[Finding]:
     old = int(package.split(".")[0]) < 4
     return [
         Finding("mpi4py", package, "fedmpi needs mpi4py 4 or later" if old else ""),
-        Finding("MPI", f"{library} (standard {'.'.join(map(str, standard))})"),
+        Finding("MPI", f"{' '.join(library.split())} (standard {'.'.join(map(str, standard))})"),
     ]
 
 
@@ -93,16 +94,16 @@ def _launcher() -> list[Finding]:
         return [Finding("launcher", "no mpiexec", "install an MPI with its mpiexec, or start runs with srun")]
     if inside_mpi_launch(os.environ):
         return [Finding("launcher", f"{mpiexec}; not tried, as this runs inside of an MPI launch")]
-    code = "from mpi4py import MPI; print('size', MPI.COMM_WORLD.size)"
+    code = "import sys; from mpi4py import MPI; sys.stdout.write(f'size {MPI.COMM_WORLD.size}\\n')"
     try:
         command = mpiexec_command(mpiexec, 2, ["-c", code])
         exit_code, out, err = output_of(command, _TIMEOUT_S)
     except (OSError, ConfigError) as error:
         return [Finding("launcher", str(mpiexec), f"it cannot be started: {error}")]
-    sizes = [line for line in out.splitlines() if line.startswith("size ")]
-    if exit_code == 0 and sizes == ["size 2", "size 2"]:
+    sizes = re.findall(r"size (\d+)", out)
+    if exit_code == 0 and sizes == ["2", "2"]:
         return [Finding("launcher", f"{mpiexec}; mpiexec -n 2 gives 2 ranks")]
-    if exit_code == 0 and set(sizes) == {"size 1"}:
+    if exit_code == 0 and set(sizes) == {"1"}:
         wrong = "mpiexec -n 2 gives 1 rank twice: it belongs to another MPI library than mpi4py uses"
         return [Finding("launcher", str(mpiexec), f"{wrong}; use the mpiexec of that library")]
     outcome = f"did not end in {_TIMEOUT_S:g} s" if exit_code is None else f"exit code {exit_code}"
@@ -149,9 +150,11 @@ def _slurm() -> list[Finding]:
         exit_code, out, err = output_of([srun, "--version"], _TIMEOUT_S)
     except OSError as error:
         return [Finding("SLURM", srun, f"srun cannot be started: {error}")]
-    if exit_code != 0:
-        return [Finding("SLURM", srun, f"srun --version failed: {_last_line(err or out)}")]
     job = os.environ.get("SLURM_JOB_ID")
+    if exit_code != 0:
+        failed = f"srun --version failed: {_last_line(err or out)}"
+        # Installed but not set up, as on a machine that is no part of a cluster: wrong in a job alone.
+        return [Finding("SLURM", f"{srun}; {failed}", failed if job else "")]
     where = f"inside of job {job}" if job else "outside of a job"
     return [Finding("SLURM", f"{out.strip()}, {where}")]
 
@@ -167,9 +170,7 @@ def _machine() -> list[Finding]:
     shm = Path("/dev/shm")
     if shm.is_dir():
         free = shutil.disk_usage(shm).free // _MIB
-        wrong = (
-            f"only {free} MiB are free, and ranks share memory there; enlarge it (docker: --shm-size)"
-        )
+        wrong = f"only {free} MiB are free, and ranks share memory there; enlarge it (docker: --shm-size)"
         findings.append(Finding("/dev/shm", f"{free} MiB free", wrong if free < _SMALL_SHM_MIB else ""))
     return findings
 

@@ -45,9 +45,9 @@ def become_mpiexec(ranks: int, arguments: Sequence[str]) -> NoReturn:
     """Replace this process by ``mpiexec -n RANKS python -m fedmpi ARGUMENTS``, which gets its signals."""
     mpiexec = find_mpiexec()
     if mpiexec is None:
-        problem = f"found no mpiexec to start {ranks} ranks with, neither beside {sys.executable} nor in PATH"
+        problem = f"no mpiexec to start {ranks} ranks with, neither beside {sys.executable} nor in PATH"
         raise ConfigError(
-            "--ranks", problem, "install an MPI (pip install 'fedmpi[mpi]'), or start with srun"
+            "--ranks", f"{problem}; install an MPI (pip install 'fedmpi[mpi]') or start with srun"
         )
     command = mpiexec_command(mpiexec, ranks, ["-m", "fedmpi", *arguments])
     sys.stdout.flush()

@@ -27,6 +27,7 @@ _EXPECTED = {
     ("fedmpi.trace", "TraceError"): FAILED,
     ("fedmpi.checkpoint", "CheckpointError"): FAILED,
     ("fedmpi.mpi.guards", "LaunchError"): FAILED,
+    ("builtins", "OSError"): FAILED,
 }
 """Errors that are told in one line, by module and name: what was not imported cannot have been raised."""
 
@@ -41,8 +42,8 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. ``arguments`` are those after the program's name."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    _find_modules_of_working_directory()
     try:
+        _find_modules_of_working_directory()
         parsed = _parse(given)
         parsed.arguments = given
         code: int = _COMMANDS[parsed.command].execute(parsed)
@@ -108,5 +109,6 @@ def _find_modules_of_working_directory() -> None:
 def _tell(message: str, code: int) -> int:
     """One line on stderr, from one rank."""
     if launch.rank(os.environ) == 0:
-        print(f"fedmpi: {' '.join(message.split())}", file=sys.stderr, flush=True)
+        line = " ".join(message.split())
+        print(line if line.startswith("fedmpi") else f"fedmpi: {line}", file=sys.stderr, flush=True)
     return code

@@ -24,11 +24,11 @@ def check_output(path: Path, config: Config, resume: bool, overwrite: bool) -> N
     A folder that does not exist or is empty is fine, also with ``resume``, so that a job script can always
     say ``--resume``. To resume, the stored configuration must be that of the same experiment.
     """
-    if path.exists() and not path.is_dir():
-        raise ConfigError("--output", f"{path} is a file", "a folder")
-    parent = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise ConfigError("--output", f"{parent} cannot be written", "a folder with write permission")
+    existing = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not existing.is_dir():
+        raise ConfigError("--output", f"{existing} is a file", "a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError("--output", f"{existing} cannot be written", "a folder with write permission")
     if not path.exists() or not any(path.iterdir()):
         return
     if not any((path / name).exists() for name in _CONTENT):

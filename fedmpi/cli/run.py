@@ -49,11 +49,9 @@ def execute(arguments: argparse.Namespace) -> int:
         prepare_output(output, config, arguments.resume, arguments.overwrite)
         return config, output
 
-    from fedmpi import experiment  # MPI and torch come with it, and take seconds
+    from fedmpi.experiment.main import main  # MPI and torch come with it, and take seconds
 
-    return experiment.main(
-        prepare, resume=arguments.resume, overwrite=arguments.overwrite, quiet=arguments.quiet
-    )
+    return main(prepare, resume=arguments.resume, quiet=arguments.quiet)
 
 
 def _output(arguments: argparse.Namespace, config: Config) -> Path:

@@ -13,7 +13,7 @@ AVAILABLE: Mapping[str, tuple[str, ...]] = {
     "data.partition": ("iid", "by_writer", "by_label", "dirichlet", "shards"),
     "model.name": ("mlp", "logistic", "cnn", "conv2"),
     "training.loss": ("cross_entropy", "bce_one_hot"),
-    "sparsification.method": ("dense", "fab"),
+    "sparsification.method": ("dense", "fab", "fub_flat", "fub_tree", "unidirectional"),
     "sparsification.wire": ("auto", "coo", "bitmap", "values", "dense"),
     "k_control.method": ("fixed", "ogd_sign"),
     "pruning.method": ("none",),
@@ -27,9 +27,6 @@ _NO_PRUNING = "needs masks, and this version trains unpruned models"
 
 ABSENT: Mapping[str, Mapping[str, str]] = {
     "sparsification.method": {
-        "fub_flat": "this version has no server that selects by the summed gradient",
-        "fub_tree": "this version has no server that merges clients pairwise",
-        "unidirectional": "this version has no downlink longer than k",
         "periodic": "this version has no set of coordinates shared by all clients",
         "fedavg": "this version has no dense exchange at matched traffic; take dense with more local_steps",
     },

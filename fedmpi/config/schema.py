@@ -159,7 +159,10 @@ class AvailabilityConfig:
 
 @dataclass(frozen=True)
 class EmulationConfig:
-    """``[emulation]``: the clock, and the devices and links that it charges."""
+    """``[emulation]``: the clock, and the devices and links that it charges.
+
+    ``time_scale`` (clock ``realtime``) is in host seconds for each emulated second: 0.1 runs ten times faster.
+    """
 
     clock: str = "virtual"
     time_scale: float = 1.0

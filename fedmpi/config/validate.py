@@ -221,6 +221,9 @@ def _check_emulation(config: Config) -> None:
     network, profile = config.emulation.network, config.emulation.compute.profile
     for name in ("uplink_mbit_per_s", "downlink_mbit_per_s"):
         _check_rate(f"emulation.network.{name}", getattr(network, name), config.clients.count)
+    if network.trace:
+        problem = f"found {shown_value(network.trace)}, but in this version bandwidths do not vary in time"
+        raise ConfigError("emulation.network.trace", problem, '""')
     key = "emulation.compute.profile"
     if isinstance(profile, str):
         if not profile:

@@ -101,7 +101,11 @@ def _draw(key: str, table: Mapping[str, float | str], clients: int, rng: np.rand
         values.append(float(value))
     if kind == "uniform" and values[1] < values[0]:
         raise EmulationError(f"{key}.high: found {values[1]}; allowed: at least low = {values[0]}")
-    return draw(rng, clients, *values)
+    with np.errstate(over="ignore"):
+        drawn = draw(rng, clients, *values)
+    if not np.isfinite(drawn).all():
+        raise EmulationError(f"{key}: a draw is beyond the range of numbers; allowed: a smaller spread")
+    return drawn
 
 
 def _lognormal(rng: np.random.Generator, clients: int, median: float, sigma: float) -> FloatArray:

@@ -36,7 +36,7 @@ class VirtualClock:
 
 
 class RealtimeClock:
-    """Emulated time passes with the host's: ``time_scale`` emulated seconds in each host second.
+    """Emulated time passes with the host's: an emulated second lasts ``time_scale`` host seconds.
 
     ``origin_s`` is the reading of ``time.perf_counter()`` at which emulated time is 0. All deadlines are
     absolute, so that lateness does not add up over rounds. Ranks of one machine may share one origin, as
@@ -55,19 +55,19 @@ class RealtimeClock:
     def starting_now(cls, emulated_s: float = 0.0, time_scale: float = 1.0) -> RealtimeClock:
         """A clock that shows ``emulated_s`` now: 0 for a new run, the last moment of one that is resumed."""
         clock = cls(0.0, time_scale)
-        clock.origin_s = time.perf_counter() - emulated_s / time_scale
+        clock.origin_s = time.perf_counter() - emulated_s * time_scale
         return clock
 
     def now_s(self) -> float:
         """The emulated moment that it is now."""
-        return (time.perf_counter() - self.origin_s) * self.time_scale
+        return (time.perf_counter() - self.origin_s) / self.time_scale
 
     def hold_until(self, emulated_s: float) -> float:
         """Wait for an emulated moment; host seconds by which it was missed, 0.0 within ``ON_TIME_S``.
 
         Sleeps but for the last ``ON_TIME_S``, as a sleep ends late by a timer's slack.
         """
-        deadline = self.origin_s + emulated_s / self.time_scale
+        deadline = self.origin_s + emulated_s * self.time_scale
         while (left := deadline - time.perf_counter()) > 0.0:
             if left > ON_TIME_S:
                 time.sleep(left - ON_TIME_S)

@@ -34,16 +34,6 @@ class Timeline:
         return self.start_s + self.duration_s
 
     @property
-    def download_end_s(self) -> FloatArray:
-        """The emulated moment at which each participant had everything."""
-        return self.start_s + self.download_s
-
-    @property
-    def upload_start_s(self) -> FloatArray:
-        """The emulated moment at which each participant began to send."""
-        return self.start_s + (self.download_s + self.compute_s)
-
-    @property
     def finish_s(self) -> FloatArray:
         """The emulated moment at which the server had everything of each participant."""
         return self.start_s + (self.download_s + self.compute_s + self.upload_s)

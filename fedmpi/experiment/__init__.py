@@ -1,5 +1,4 @@
-"""An experiment from its configuration to its trace; the one place where all parts meet."""
+"""An experiment from its configuration to its trace; the one place where all parts meet.
 
-from fedmpi.experiment.main import main
-
-__all__ = ["main"]
+``fedmpi.experiment.main.main`` runs one; it is not imported here because MPI starts with it.
+"""

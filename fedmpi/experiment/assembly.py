@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from fedmpi.config import Config, validate_with_model
-from fedmpi.emulation.clock import make_clock
+from fedmpi.config import Config, ConfigError, validate_with_model
 from fedmpi.emulation.devices import assign
 from fedmpi.federation.accounts import Accountant
 from fedmpi.federation.client import ClientHost
@@ -62,7 +61,11 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
     facts = _share_facts(ranks, data)
 
     def make_model() -> FlatModel:
-        model = FlatModel(build(config.model, facts.input_shape, facts.classes, config.experiment.seed))
+        module = build(config.model, facts.input_shape, facts.classes, config.experiment.seed)
+        try:
+            model = FlatModel(module)
+        except ValueError as error:
+            raise ConfigError("model.name", str(error)) from error
         validate_with_model(config, model.parameter_count, ranks.size)
         return model
 
@@ -95,7 +98,6 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
         host=host,
         exchange=exchange,
         evaluator=evaluator,
-        clock=make_clock(config.emulation.clock, config.emulation.time_scale),
         time_scale=config.emulation.time_scale,
         server=server,
     )
@@ -121,16 +123,14 @@ def _exchange(
     config: Config, ranks: Ranks, placement: Placement, memory: GroupMemory, host: ClientHost, mask: Mask
 ) -> Exchange:
     if config.sparsification.method == "dense":
-        return DenseExchange(ranks, host)
-    clients = placement.clients_of_group(placement.group_of(ranks.rank))
-    rows = np.full(placement.clients, -1, dtype=np.int64)
-    rows[clients] = np.arange(len(clients))
+        return DenseExchange(ranks, memory, host)
     return SparseExchange(
         ranks,
+        memory,
         host,
         select=SELECTORS[config.sparsification.method],
         wire=_wire(config),
         mask=mask,
-        accumulated=memory.allocate_rows(len(clients), host.model.parameter_count),
-        rows=rows,
+        clients=placement.clients_of_group(placement.group_of(ranks.rank)),
+        total_clients=placement.clients,
     )

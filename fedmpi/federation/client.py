@@ -10,7 +10,6 @@ import torch
 
 from fedmpi.config.schema import Config
 from fedmpi.federation.plan import RoundPlan
-from fedmpi.learning.datasets import as_float32
 from fedmpi.learning.evaluation import sample_loss
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.training import LocalResult, train
@@ -31,12 +30,11 @@ class ClientData:
     sizes: np.ndarray
 
     def of(self, client: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The samples (float32) and labels (int64) of one client."""
+        """The samples (uint8 or float32) and labels (int64) of one client; views of the group's memory."""
         start, size = self.starts[client], self.sizes[client]
         if start < 0:
             raise LookupError(f"client {client} has no data on this rank")
-        x, y = self.x[start : start + size], self.y[start : start + size]
-        return torch.from_numpy(as_float32(x)), torch.from_numpy(y)
+        return torch.from_numpy(self.x[start : start + size]), torch.from_numpy(self.y[start : start + size])
 
 
 class ClientHost:
@@ -73,7 +71,7 @@ class ClientHost:
             generator(seed, Purpose.BATCHES, plan.round_index, client),
             direction_sum=direction_sum,
             need_weights=direction_sum is None,
-            torch_seed=torch_seed(seed, Purpose.DROPOUT, plan.round_index, client),
+            torch_seed=torch_seed(seed, Purpose.DROPOUT, plan.round_index, client) if self.model.draws else None,
         )
         return result, time.perf_counter() - begin
 

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from fedmpi.federation.client import ClientHost
-from fedmpi.learning.datasets import as_float32
 from fedmpi.learning.evaluation import evaluate_blocks
 from fedmpi.mpi.collectives import Ranks
 
@@ -24,7 +23,7 @@ class Evaluator:
         blocks = -(-len(y) // block_size)
         self._numbers = [np.arange(rank, blocks, ranks.size) for rank in range(ranks.size)]
         self._blocks = [
-            (torch.from_numpy(as_float32(x[at])), torch.from_numpy(y[at]))
+            (torch.from_numpy(x[at]), torch.from_numpy(y[at]))
             for at in (slice(b * block_size, (b + 1) * block_size) for b in self._numbers[ranks.rank])
         ]
 

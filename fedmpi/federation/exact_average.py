@@ -6,44 +6,68 @@ import numpy as np
 import torch
 
 from fedmpi.mpi.collectives import Ranks
-from fedmpi.numerics.exact_sum import SUM_DTYPE, accumulate, decode, scale_exponent
+from fedmpi.mpi.shared_memory import GroupMemory
+from fedmpi.numerics.exact_sum import accumulate, decode, scale_exponent
+
+_FLOATS_PER_LINE = 16  # rows start on 64-byte boundaries, so that every row is computed alike
 
 
 class ExactAverage:
-    """Collects float32 updates of ``length`` values on every rank and averages them exactly on the server.
+    """Collects float32 updates of ``length`` values on every rank and averages them exactly.
 
     ``rows`` (m, length) holds this rank's updates of a round; it grows to the largest number of participants seen and is used
-    again. The scale of the fixed point comes from the largest magnitude of all accepted updates, which ranks
-    agree on beforehand, so one Reduce carries the sums.
+    again. The scale of the fixed point comes from the largest magnitude of all accepted updates, which ranks agree on
+    beforehand. Ranks of a group add up through the memory that they share, each a slice of the vector; one Reduce and one
+    Bcast among the groups' first ranks do the rest. All sums are exact, so neither order nor grouping shows in the mean.
     """
 
-    def __init__(self, ranks: Ranks, length: int) -> None:
-        self.ranks = ranks
+    def __init__(self, ranks: Ranks, memory: GroupMemory, length: int) -> None:
         self.length = length
         self.rows = torch.empty(0, length)
-        self._sum = np.zeros(length, dtype=SUM_DTYPE)
-        self._mean = torch.zeros(length)
+        self._ranks = ranks
+        self._group = Ranks(memory.comm)
+        self._leaders = Ranks(ranks.comm.Split(color=0 if memory.leads else 1, key=ranks.rank))
+        self._leads = memory.leads
+        self._sums = memory.allocate((self._group.size, length), np.dtype(np.int64))
+        self._mean = memory.allocate((length,), np.dtype(np.float32))
+        step = -(-length // (self._group.size * _FLOATS_PER_LINE)) * _FLOATS_PER_LINE
+        self._slice = slice(self._group.rank * step, (self._group.rank + 1) * step)
 
     def begin(self, count: int) -> None:
         """Make room for ``count`` updates."""
         if count > len(self.rows):
-            padded = -(-self.length // 16) * 16  # rows start on 64-byte boundaries, so every row is computed alike
+            padded = -(-self.length // _FLOATS_PER_LINE) * _FLOATS_PER_LINE
             self.rows = torch.empty(count, padded)[:, : self.length]
 
     def finish(self, weights: np.ndarray, taken: np.ndarray, total_weight: int, max_abs: float) -> torch.Tensor:
-        """The mean, float32 (length,), on every rank; zeros when nothing was taken.
+        """The mean, float32 (length,), on every rank; zeros when nothing was taken. Valid until the next round.
 
         ``weights`` int64 and ``taken`` bool are those of this rank's rows; ``total_weight`` and ``max_abs`` those of all ranks.
         """
+        self._ranks.carried_bytes += self._mean.nbytes + self._sums[0].nbytes
         if total_weight == 0:
-            return self._mean.zero_()
+            return torch.zeros(self.length)
         exponent = scale_exponent(max_abs, total_weight)
         rows = self.rows[: len(weights)].numpy()
-        self._sum[:] = 0
-        accumulate(rows[taken] if not taken.all() else rows, weights[taken], exponent, self._sum)
-        self.ranks.reduce_sum(self._sum)
-        mean = self._mean.numpy()
-        if self.ranks.is_server:
-            decode(self._sum, exponent, total_weight, mean)
-        self.ranks.broadcast(mean)
-        return self._mean
+        mine = self._sums[self._group.rank]
+        mine[:] = 0
+        accumulate(rows if taken.all() else rows[taken], weights[taken], exponent, mine)
+        self._group.barrier()
+        part = self._slice
+        for row in self._sums[1:]:
+            self._sums[0, part] += row[part]
+        if self._leaders.size == 1 and len(self._sums) == self._ranks.size:
+            decode(self._sums[0, part], exponent, total_weight, self._mean[part])
+        else:
+            self._group.barrier()
+            self._between_groups(exponent, total_weight)
+        self._group.barrier()
+        return torch.from_numpy(self._mean)
+
+    def _between_groups(self, exponent: int, total_weight: int) -> None:
+        if not self._leads:
+            return
+        self._leaders.reduce_sum(self._sums[0])
+        if self._leaders.is_server:
+            decode(self._sums[0], exponent, total_weight, self._mean)
+        self._leaders.broadcast(self._mean)

@@ -7,7 +7,6 @@ is exact (``numerics.exact_sum``), so it depends neither on their order nor on h
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from fedmpi.federation.client import ClientHost, largest_magnitude
 from fedmpi.federation.exchange import Exchanged, Roster, Trained
@@ -15,16 +14,17 @@ from fedmpi.federation.exact_average import ExactAverage
 from fedmpi.federation.plan import RoundPlan
 from fedmpi.federation.records import LOSSES
 from fedmpi.mpi.collectives import Ranks
+from fedmpi.mpi.shared_memory import GroupMemory
 from fedmpi.sparsification.wire import message_bytes
 
 
 class DenseExchange:
     """Dense exchange of updates; clients carry nothing from round to round."""
 
-    def __init__(self, ranks: Ranks, host: ClientHost) -> None:
+    def __init__(self, ranks: Ranks, memory: GroupMemory, host: ClientHost) -> None:
         self.ranks = ranks
         self.host = host
-        self._average = ExactAverage(ranks, host.weights.numel())
+        self._average = ExactAverage(ranks, memory, host.weights.numel())
         self._mine = np.empty(0, dtype=np.int64)
         self._trained = 0
 

@@ -17,6 +17,7 @@ from fedmpi.federation.exchange import Exchanged, Roster, Trained
 from fedmpi.federation.plan import RoundPlan
 from fedmpi.federation.records import LOSSES
 from fedmpi.mpi.collectives import Ranks
+from fedmpi.mpi.shared_memory import GroupMemory
 from fedmpi.numerics.topk import top_k, top_k_within
 from fedmpi.pruning.mask import Mask
 from fedmpi.sparsification.uploads import Selection, Uploads
@@ -28,12 +29,20 @@ Selector = Callable[[Uploads, int], Selection]
 class SparseExchange:
     """Top-k of the accumulated gradients of this rank's clients, and the server's selection among them.
 
-    ``accumulated`` (clients, D) float32 is the memory of the group of ranks; rows of clients that never took part are
-    zero pages. Float buffers of the model (batch-norm statistics) travel dense beside the entries.
+    ``clients`` are those at home in this rank's group, whose accumulated gradients, float32 (D,) each, lie in the memory
+    that the group shares; pages of clients that never took part take no memory. Float buffers of the model (batch-norm statistics) travel dense beside the entries.
     """
 
     def __init__(
-        self, ranks: Ranks, host: ClientHost, select: Selector, wire: str, mask: Mask, accumulated: np.ndarray, rows: np.ndarray
+        self,
+        ranks: Ranks,
+        memory: GroupMemory,
+        host: ClientHost,
+        select: Selector,
+        wire: str,
+        mask: Mask,
+        clients: np.ndarray,
+        total_clients: int,
     ) -> None:
         self.ranks = ranks
         self.host = host
@@ -41,10 +50,11 @@ class SparseExchange:
         self.wire = wire
         self.dimension = host.model.parameter_count
         self.support = mask.support()
-        self._accumulated = accumulated
-        self._row_of_client = rows
+        self._accumulated = memory.allocate_rows(len(clients), self.dimension)
+        self._row_of_client = np.full(total_clients, -1, dtype=np.int64)
+        self._row_of_client[clients] = np.arange(len(clients))
         self._direction = torch.zeros(self.dimension)
-        self._tail = ExactAverage(ranks, host.model.buffer_count)
+        self._tail = ExactAverage(ranks, memory, host.model.buffer_count)
         self._sent: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._trained: list[int] = []
         self._before = self._now = self._probed = (np.empty(0, np.int32), np.empty(0, np.float32))

@@ -10,7 +10,7 @@ from types import FrameType
 
 import numpy as np
 
-from fedmpi.emulation.clock import Clock
+from fedmpi.emulation.clock import Clock, VirtualClock
 from fedmpi.federation.client import ClientHost
 from fedmpi.federation.evaluation import Evaluator
 from fedmpi.federation.exchange import Exchange, Roster
@@ -61,7 +61,6 @@ class RoundLoop:
         host: ClientHost,
         exchange: Exchange,
         evaluator: Evaluator,
-        clock: Clock,
         time_scale: float,
         server: Server | None,
     ) -> None:
@@ -71,13 +70,16 @@ class RoundLoop:
         self.host = host
         self.exchange = exchange
         self.evaluator = evaluator
-        self.clock = clock
+        self.clock: Clock = VirtualClock()
         self.time_scale = time_scale
         self.server = server
         self.signal = SignalFlag()
 
-    def run(self, on_round: Callable[[RoundReport], None], on_checkpoint: Callable[[], None]) -> None:
+    def run(
+        self, clock: Clock, on_round: Callable[[RoundReport], None], on_checkpoint: Callable[[], None]
+    ) -> None:
         """Loop until the server stops. ``on_round`` is called on the server, ``on_checkpoint`` on every rank."""
+        self.clock = clock
         header = np.zeros(1, dtype=header_dtype(self.placement.clients))
         while True:
             begin = time.perf_counter()

@@ -56,7 +56,7 @@ def _iid(
 def _by_writer(
     config: DataConfig, labels: np.ndarray, writers: np.ndarray | None, clients: int, rng: np.random.Generator
 ) -> Parts:
-    """Each client gets all samples of one writer, or of neighbouring writers if there are more than clients."""
+    """Each client gets all samples of one writer, or of several neighbouring ones if clients are fewer."""
     if writers is None:
         problem = f"the data set {config.dataset} does not know who wrote its samples"
         raise ConfigError("data.partition", problem, "a partition other than by_writer")
@@ -124,7 +124,7 @@ def _largest_remainder(proportions: np.ndarray, total: int) -> np.ndarray:
 def _shards(
     config: DataConfig, labels: np.ndarray, writers: np.ndarray | None, clients: int, rng: np.random.Generator
 ) -> Parts:
-    """Samples sorted by label are cut into shards and dealt to the clients (McMahan et al. 2017, section 3)."""
+    """Samples sorted by label are cut into shards, dealt at random (McMahan et al. 2017, section 3)."""
     per_client = config.shards_per_client
     if per_client < 1 or per_client * clients > labels.size:
         problem = f"{clients} clients of {per_client} shards for {labels.size} samples"

@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Torch's generators of the CPU and of ``device`` start from ``seed`` inside, and are put back at the end."""
+    """Inside, torch's generators of the CPU and of ``device`` start from ``seed``; then they are put back."""
     cuda = [device] if device is not None and device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         torch.default_generator.manual_seed(seed)

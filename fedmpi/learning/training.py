@@ -20,7 +20,6 @@ from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.losses import LOSSES
 from fedmpi.learning.seeding import seeded
 
-
 _Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
@@ -59,9 +58,9 @@ def train(
     All on the model's device. Momentum starts at zero.
 
     ``direction_sum``, contiguous float32 (D,), receives the sum over the steps of the direction that the
-    learning rate multiplies: the gradient, with momentum and weight decay where those are set. It is the update
-    divided by the learning rate, without the rounding of the weights; for one step of plain SGD it is the
-    gradient itself.
+    learning rate multiplies: the gradient, with momentum and weight decay where those are set. It is the
+    update divided by the learning rate, without the rounding of the weights; for one step of plain SGD it is
+    the gradient itself.
 
     ``mask``, bool or float32 (D,) of zeros and ones: parameters at zero are zero throughout, whatever
     ``start`` has there; their directions are in ``direction_sum`` all the same, because the importance of
@@ -81,7 +80,7 @@ def train(
         raise ValueError("the model draws random numbers in training: train() needs a torch_seed")
     order, bounds = batch_order(len(x), training, rng)
     taken = torch.from_numpy(order).to(x.device)
-    batches_x, batches_y = as_float32(x[taken]), y[taken]
+    batches_x, batches_y = as_float32(x.index_select(0, taken)), y.index_select(0, taken)
     mask_views = None
     if mask is None:
         model.load(start)
@@ -118,21 +117,24 @@ def batch_order(
     """
     batch = min(training.batch_size, samples)
     if training.local_epochs > 0:
-        order = np.concatenate([rng.permutation(samples) for _ in range(training.local_epochs)])
+        order = _epochs(samples, samples, training.local_epochs, rng)
         bounds = [
             (epoch + start, epoch + min(start + batch, samples))
             for epoch in range(0, order.size, samples)
             for start in range(0, samples, batch)
         ]
         return order, bounds
-    draws = []
-    missing = training.local_steps
-    while missing > 0:
-        batches = min(missing, samples // batch)
-        draws.append(rng.choice(samples, batches * batch, replace=False))
-        missing -= batches
-    bounds = [(step * batch, (step + 1) * batch) for step in range(training.local_steps)]
-    return np.concatenate(draws), bounds
+    steps = training.local_steps
+    batches_of_epoch = samples // batch
+    order = _epochs(samples, batches_of_epoch * batch, -(-steps // batches_of_epoch), rng)
+    return order[: steps * batch], [(step * batch, (step + 1) * batch) for step in range(steps)]
+
+
+def _epochs(samples: int, used: int, epochs: int, rng: np.random.Generator) -> np.ndarray:
+    """The first ``used`` of the samples in each of several random orders."""
+    if epochs == 1:  # the usual case of a few steps, where joining would cost as much as drawing
+        return rng.permutation(samples)[:used]
+    return np.concatenate([rng.permutation(samples)[:used] for _ in range(epochs)])
 
 
 def _load_masked(model: FlatModel, start: Tensor, mask: Tensor) -> None:

@@ -1,9 +1,10 @@
 """Exact selection of the k entries of largest magnitude.
 
-Magnitudes are compared as the bit patterns of |x|, which order float32 numbers as integers do; ties go to the
-lowest index, so that a selection never depends on how a partition happens to leave equal elements. A sample at
-fixed positions bounds the k-th magnitude from below, one pass in cache-sized blocks keeps what lies above
-the bound, and the exact selection works on those survivors. Where the sample misleads, it works on all entries.
+Magnitudes are compared as the bit patterns of |x|, which order float32 numbers as integers do; ties go to
+the lowest index, so that a selection never depends on how a partition happens to leave equal elements.
+A sample at fixed positions bounds the k-th magnitude from below, one pass in cache-sized blocks keeps what
+lies above the bound, and the exact selection works on those survivors, or on all entries where the sample
+misleads.
 
 NaN and infinity are the caller's duty: they would count as larger than every finite number.
 """
@@ -19,10 +20,12 @@ from numpy.typing import NDArray
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
 _BLOCK = 1 << 16
 _SAMPLE = 1 << 13
-_SMALL = 1 << 15
+_SAMPLED_FRACTION = 16
+"""Of a vector too short for the full sample, one entry in so many."""
+_SMALL = 1 << 12
 """Up to this many entries a sample costs more than it saves."""
 _PREFILTER_FRACTION = 8
-"""Up to one entry in so many survivors are gathered; beyond that it is cheaper to mark them in place."""
+"""Up to one entry in so many, survivors are gathered; beyond that it is cheaper to mark them in place."""
 _DEVIATIONS = 4.0
 """Standard deviations of the sample's rank that the bounds leave as a margin."""
 
@@ -30,8 +33,8 @@ _DEVIATIONS = 4.0
 def top_k(values: NDArray[np.float32], k: int) -> NDArray[np.int32]:
     """Indices of the ``k`` entries of largest ``|values|``, ascending; ties go to the lowest index.
 
-    ``values`` is one-dimensional float32, finite (the caller's duty), shorter than 2**31. Exact and deterministic.
-    Raises ValueError unless 0 <= k <= n, and for another shape or dtype.
+    ``values`` is one-dimensional float32, finite (the caller's duty), shorter than 2**31. Exact and
+    deterministic. Raises ValueError unless 0 <= k <= n, and for another shape or dtype.
     """
     bits = _bit_patterns(values)
     _check_count(k, bits.size)
@@ -47,7 +50,7 @@ def top_k(values: NDArray[np.float32], k: int) -> NDArray[np.int32]:
 
 
 def top_k_within(values: NDArray[np.float32], k: int, support: NDArray[np.int32]) -> NDArray[np.int32]:
-    """``top_k`` among the entries at ``support`` (ascending indices into ``values``); returns indices into ``values``.
+    """``top_k`` among the entries at ``support``, ascending indices into ``values``; returns such indices.
 
     Raises ValueError unless 0 <= k <= len(support).
     """
@@ -56,7 +59,7 @@ def top_k_within(values: NDArray[np.float32], k: int, support: NDArray[np.int32]
 
 
 def magnitude_order(values: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Positions of all entries by falling ``|values|``; ties go to the lowest position. Finite values only."""
+    """Positions of all entries by falling ``|values|``, finite; ties go to the lowest position."""
     bits = _bit_patterns(values)
     keys = (~bits & _MAGNITUDE).astype(np.uint64)
     keys <<= np.uint64(32)
@@ -140,7 +143,7 @@ def _positions_above(bits: NDArray[np.uint32], bound: np.uint32, at_most: int) -
 
 
 def _first_positions_equal(bits: NDArray[np.uint32], magnitude: np.uint32, count: int) -> NDArray[np.int32]:
-    """The first ``count`` positions whose magnitude is ``magnitude``, ascending; fewer where there are not so many."""
+    """The first ``count`` positions (or all, where there are fewer) of ``magnitude``, ascending."""
     found: list[NDArray[np.int64]] = []
     missing = count
     for start in range(0, bits.size, _BLOCK):
@@ -156,8 +159,9 @@ def _first_positions_equal(bits: NDArray[np.uint32], magnitude: np.uint32, count
 def _kth_largest(magnitudes: NDArray[np.uint32] | NDArray[np.float64], k: int) -> np.uint32 | np.float64:
     """The ``k``-th largest value, 1 <= k <= n.
 
-    A sample brackets it, and only what lies strictly inside the bracket is looked at further; a sample that
-    misled narrows the search as well. Small rests are sorted: np.partition is far slower on many equal values.
+    A sample brackets it, and only what lies strictly inside the bracket is looked at further; a sample
+    that misled narrows the search as well. The rest is sorted: np.partition takes many times as long as a
+    sort where many values are equal.
     """
     while magnitudes.size > _SMALL:
         size = magnitudes.size
@@ -187,11 +191,12 @@ def _kth_largest(magnitudes: NDArray[np.uint32] | NDArray[np.float64], k: int) -
     return np.sort(magnitudes)[magnitudes.size - k]
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _sample_positions(size: int) -> NDArray[np.int64]:
-    """Fixed sample positions: one in each of equal strata, at golden-ratio offsets so that no period is met."""
-    strata = np.arange(_SAMPLE, dtype=np.float64)
+    """Fixed positions: one in each of equal strata, at golden-ratio offsets so that no period is met."""
+    count = min(_SAMPLE, size // _SAMPLED_FRACTION)
+    strata = np.arange(count, dtype=np.float64)
     offsets = (strata * ((sqrt(5) - 1) / 2)) % 1.0
-    positions = ((strata + offsets) * (size / _SAMPLE)).astype(np.int64)
+    positions = ((strata + offsets) * (size / count)).astype(np.int64)
     positions.setflags(write=False)
     return positions

@@ -62,7 +62,7 @@ def attribute_value(image: bytes, header: int, name: str) -> int:
 
 
 def dataset_words(image: bytes, header: int) -> tuple[int, int]:
-    """Offsets of the extent and of the B-tree address of the one-dimensional chunked data set at ``header``."""
+    """Offsets of the extent and of the B-tree address of the one-dimensional data set at ``header``."""
     found = dict(_messages(image, header))
     space, layout = found[_DATASPACE], found[_LAYOUT]
     if image[space : space + 2] != b"\1\1" or image[layout : layout + 3] != b"\3\2\2":
@@ -80,8 +80,8 @@ class ChunkIndex:
     """The chunks of one data set as a version 1 B-tree that grows at its right end only.
 
     Nothing that a reader may reach is ever moved: a chunk or node is written where nobody looks, and becomes
-    reachable by one aligned word (a node's entry count, or the address of a new root). Any moment between two
-    writes shows a valid tree that holds at least the chunks of the rows announced so far.
+    reachable by one word (a node's entry count, or the address of a new root). Any moment between two writes
+    shows a valid tree that holds at least the chunks of the rows announced so far.
     """
 
     def __init__(self, file: GrowingFile, root_word: int, rows_per_chunk: int, row_bytes: int) -> None:
@@ -89,41 +89,54 @@ class ChunkIndex:
         self._root_word = root_word
         self._rows_per_chunk = rows_per_chunk
         self._row_bytes = row_bytes
-        self._spine: list[_Node] = []
+        self._spine: list[_Node] = []  # the rightmost node of each level, leaves first
         self._chunks = 0
 
     def append_chunk(self) -> int:
         """Allocate the next chunk, list it, and return its address."""
-        address = self._file.allocate(self._rows_per_chunk * self._row_bytes)
-        first_row = self._chunks * self._rows_per_chunk
-        self._insert(0, first_row, address)
-        self._chunks += 1
-        return address
-
-    def _insert(self, level: int, row: int, child: int) -> None:
-        if level == len(self._spine):
-            entries = [(row, child)]
-            if level > 0:
-                entries.insert(0, (0, self._spine[-1].address))
-            root = self._new_node(level, entries, row)
-            self._file.write_word(self._root_word, root.address)
+        chunk = child = self._file.allocate(self._rows_per_chunk * self._row_bytes)
+        row = self._chunks * self._rows_per_chunk
+        replaced: list[_Node] = []
+        for node in self._spine:
+            if node.entries < _NODE_ENTRIES:
+                break
+            replaced.append(self._new_node(len(replaced), [(row, child)], left=node))
+            child = replaced[-1].address
+        level = len(replaced)
+        if level < len(self._spine):
+            self._add_entry(level, row, child)
+        else:
+            first = [(0, self._spine[-1].address)] if self._spine else []
+            root = self._new_node(level, [*first, (row, child)])
+            self._file.write(self._root_word, struct.pack("<Q", root.address))
             self._spine.append(root)
-            return
+        self._spine[:level] = replaced
+        self._chunks += 1
+        return chunk
+
+    def _add_entry(self, level: int, row: int, child: int) -> None:
+        """Write the entry behind the last one of the level's last node, then count it."""
         node = self._spine[level]
-        if node.entries == _NODE_ENTRIES:
-            successor = self._new_node(level, [(row, child)], row, left=node.address)
-            self._file.write_word(node.address + _HEADER.size + 8, successor.address)
-            # A node that has a right sibling is no longer on the spine: the new one takes its place first, so
-            # that a new root joins the two under their own names.
-            if level + 1 == len(self._spine):
-                self._add_root(level + 1, node, successor, row)
-            else:
-                self._insert(level + 1, row, successor.address)
-            self._spine[level] = successor
-            return
-        entry = self._entry(row, child) + self._bound(row)
-        self._file.write(node.address + _ENTRIES_START + node.entries * _ENTRY.size, entry)
+        place = node.address + _ENTRIES_START + node.entries * _ENTRY.size
+        self._file.write(place, self._entry(row, child) + self._bound(row))
         node.entries += 1
         self._file.write(node.address, _HEADER.pack(b"TREE", 1, level, node.entries))
         for above in self._spine[level + 1 :]:
-            self._file.write(above.address + _ENTRIES_START + above.entries * _ENTRY.size, self._bound(row))
+            place = above.address + _ENTRIES_START + above.entries * _ENTRY.size
+            self._file.write(place, self._bound(row))
+
+    def _new_node(self, level: int, entries: list[tuple[int, int]], left: _Node | None = None) -> _Node:
+        node = _Node(self._file.allocate(_NODE_BYTES), len(entries))
+        siblings = _SIBLINGS.pack(left.address if left else _UNDEFINED, _UNDEFINED)
+        keys = b"".join(self._entry(row, child) for row, child in entries) + self._bound(entries[-1][0])
+        self._file.write(node.address, _HEADER.pack(b"TREE", 1, level, len(entries)) + siblings + keys)
+        if left:
+            self._file.write(left.address + _HEADER.size + 8, struct.pack("<Q", node.address))
+        return node
+
+    def _entry(self, row: int, child: int) -> bytes:
+        return _ENTRY.pack(self._rows_per_chunk * self._row_bytes, 0, row, 0, child)
+
+    def _bound(self, last_row: int) -> bytes:
+        """The key behind the last chunk, which starts at ``last_row``, in the form that HDF5 gives it."""
+        return _BOUND.pack(0, 0, last_row, self._row_bytes)

@@ -39,8 +39,8 @@ class Status(IntEnum):
     LOST = 4
 
 
-RUN_STATUSES = ("running", "completed", "preempted", "failed")
-"""Values of the root attribute ``status``."""
+FINAL_STATUSES = ("completed", "preempted", "failed")
+"""Values of the root attribute ``status`` once a run has ended; until then it is "running"."""
 
 CALLER_ATTRIBUTES = (
     "config_toml",

@@ -14,7 +14,7 @@ _UINT8_ONE = 255
 
 
 class DataError(ValueError):
-    """Data that are missing, damaged or inconsistent; names the file, what was found and what was expected."""
+    """Data that are missing, damaged or inconsistent; names the file, what was found and expected."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def as_float32(x: np.ndarray) -> np.ndarray: ...
 @overload
 def as_float32(x: Tensor) -> Tensor: ...
 def as_float32(x: np.ndarray | Tensor) -> np.ndarray | Tensor:
-    """Samples as float32 in [0, 1]: uint8 values divided by 255, in a new array; float32 as it is, not copied.
+    """Samples as float32 in [0, 1]: uint8 values divided by 255 (a new array), float32 not copied.
 
     Arrays and tensors give the same bits. TypeError for any other type of values.
     """

@@ -38,7 +38,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     try:
         with cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb") as file:
             shape = _read_header(file, path, dimensions)
-            values = np.empty(shape, dtype=np.uint8)
+            values = _empty(shape, path)
             found = _fill(file, values)
             trailing = len(file.read(1))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -65,6 +65,13 @@ def _read_header(file: BinaryIO, path: Path, dimensions: int) -> tuple[int, ...]
     if 0 in shape:
         raise DataError(f"{path}: the header says {shape}: at least one sample and pixel is expected")
     return shape
+
+
+def _empty(shape: tuple[int, ...], path: Path) -> np.ndarray:
+    try:
+        return np.empty(shape, dtype=np.uint8)
+    except (MemoryError, ValueError) as error:
+        raise DataError(f"{path}: the header says {shape}, which does not fit in memory") from error
 
 
 def _fill(file: BinaryIO, values: np.ndarray) -> int:

@@ -17,7 +17,7 @@ from fedmpi.numerics.streams import Purpose, torch_seed
 
 __all__ = ["MODELS", "build"]
 
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
 
 MODELS: dict[str, Callable[[ModelConfig, Shape, int], nn.Module]] = {
     "mlp": lambda config, shape, classes: mlp(shape, classes, config.hidden),

@@ -8,13 +8,14 @@ import torch
 from torch import nn
 
 from fedmpi.learning.models.local_response import LocalResponseNorm
+from fedmpi.learning.models.memory_format import ChannelsLast
 from fedmpi.learning.models.pooling import pooled_twice
 
 _WEIGHT_STD = 0.1
 _BIAS = 0.1
 
 
-def cnn(input_shape: tuple[int, int, int], classes: int) -> nn.Module:
+def cnn(input_shape: tuple[int, ...], classes: int) -> nn.Module:
     """Two 5 x 5 convolutions of 32 channels with pooling and local response normalisation, two dense layers.
 
     444,062 parameters for 28 x 28 grey images and 62 classes (Han, Wang and Leung, ICDCS 2020). Weights are
@@ -25,6 +26,7 @@ def cnn(input_shape: tuple[int, int, int], classes: int) -> nn.Module:
     flat = 32 * pooled_twice("cnn", height, width)
     module = nn.Sequential(
         OrderedDict(
+            channels_last=ChannelsLast(),
             conv1=nn.Conv2d(channels, 32, 5, padding=2),
             pool1=nn.MaxPool2d(2),
             relu1=nn.ReLU(),

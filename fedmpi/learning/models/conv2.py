@@ -6,20 +6,22 @@ from collections import OrderedDict
 
 from torch import nn
 
+from fedmpi.learning.models.memory_format import ChannelsLast
 from fedmpi.learning.models.pooling import pooled_twice
 
 
-def conv2(input_shape: tuple[int, int, int], classes: int) -> nn.Module:
+def conv2(input_shape: tuple[int, ...], classes: int) -> nn.Module:
     """Two 5 x 5 convolutions (32 and 64 channels), each with 2 x 2 pooling, then 2048 and ``classes`` units.
 
     6,603,710 parameters for 28 x 28 grey images and 62 classes (Jiang et al., IEEE TNNLS 2022). Initial
     weights: convolutions and biases as torch's default, fully connected layers Kaiming uniform with
-    ``fan_out`` and a = 0. ReLU follows pooling, with which it commutes: there it sees a quarter of the values.
+    ``fan_out`` and a = 0. ReLU follows pooling, with which it commutes: it sees a quarter of the values.
     """
     channels, height, width = input_shape
     flat = 64 * pooled_twice("conv2", height, width)
     module = nn.Sequential(
         OrderedDict(
+            channels_last=ChannelsLast(),
             conv1=nn.Conv2d(channels, 32, 5, padding=2),
             pool1=nn.MaxPool2d(2),
             relu1=nn.ReLU(),

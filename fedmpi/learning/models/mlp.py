@@ -9,7 +9,7 @@ from math import prod
 from torch import nn
 
 
-def mlp(input_shape: tuple[int, int, int], classes: int, hidden: tuple[int, ...]) -> nn.Module:
+def mlp(input_shape: tuple[int, ...], classes: int, hidden: tuple[int, ...]) -> nn.Module:
     """Linear layers of the ``hidden`` sizes with ReLU between, torch's default initial weights."""
     sizes = (prod(input_shape), *hidden, classes)
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())

@@ -113,7 +113,7 @@ class Progress:
 
 def duration(seconds: float) -> str:
     """Seconds in the two largest units: ``8.4 s``, ``3 min 05 s``, ``2 h 10 min``, ``4 d 06 h``."""
-    if seconds < 60:
+    if seconds < 59.95:  # which one decimal would show as 60.0
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

@@ -1,0 +1,28 @@
+"""Validate a configuration; print it resolved, with placement, memory, and the cost of a round.
+
+What is printed is a configuration itself: all but the TOML tables stands in comments.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from fedmpi.cli.configured import add_configuration, configured
+from fedmpi.config import dumps
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_configuration(parser)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Print the report; 0 when the configuration can be run."""
+    ranks = arguments.ranks or 1
+    config = configured(arguments, ranks)
+    from fedmpi.cli.report import report  # torch comes with it, and takes seconds
+
+    lines = report(config, ranks)
+    print(dumps(config))
+    for line in lines:
+        print(f"# {line}".rstrip())
+    return 0

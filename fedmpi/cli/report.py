@@ -1,0 +1,74 @@
+"""What ``fedmpi check`` says of a configuration beside its keys."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedmpi.cli import estimate
+from fedmpi.config import Config, validate_with_model
+from fedmpi.emulation.devices import assign
+from fedmpi.learning.datasets import load
+from fedmpi.learning.flat import FlatModel
+from fedmpi.learning.models import build
+from fedmpi.learning.partition import partition
+from fedmpi.mpi.placement import home_blocks
+from fedmpi.numerics.streams import Purpose, generator
+
+
+def report(config: Config, ranks: int) -> list[str]:
+    """Lines on data, model, placement, memory and the first round, in that order.
+
+    Raises ConfigError, DataError or EmulationError for what could not run on ``ranks`` ranks.
+    """
+    seed = config.experiment.seed
+    dataset = load(config.data)
+    samples = partition(
+        config.data,
+        dataset.train_y,
+        dataset.train_writer,
+        config.clients.count,
+        generator(seed, Purpose.PARTITION),
+    )
+    sizes = np.array([len(indices) for indices in samples])
+    model = FlatModel(build(config.model, dataset.input_shape, dataset.classes, seed))
+    validate_with_model(config, model.parameter_count, ranks)
+    fleet = assign(config, seed)
+    prunable = sum(layer.stop - layer.start for layer in model.layers if layer.prunable)
+    shape = " x ".join(map(str, dataset.input_shape))
+    lines = [
+        f"data: {len(dataset.train_y)} training and {len(dataset.test_y)} test samples of {shape}, "
+        f"{dataset.classes} classes; {sizes.min()} to {sizes.max()} samples for each client",
+        f"model: D = {model.parameter_count} parameters ({prunable} prunable) and {model.buffer_count} "
+        f"values of buffers",
+        "",
+        f"placement on {ranks} {'rank' if ranks == 1 else 'ranks'}, with an estimate of memory (without "
+        f"activations):",
+    ]
+    for rank, block in enumerate(home_blocks(config.clients.count, ranks, config.placement.server_trains)):
+        memory = estimate.memory_bytes(config, model, dataset, samples, block, rank)
+        lines.append(f"  rank {rank}: {_role(rank, block)}, {memory / 2**20:.0f} MiB")
+    first = estimate.first_round(config, model, fleet, sizes)
+    timeline = first.timeline
+    lines += [
+        "",
+        f"first round: {len(first.participants)} participants, k = {first.k}; bytes of each, down "
+        f"{first.bytes_down} and up {first.bytes_up}",
+        f"  download {_span(timeline.download_s)}",
+        f"  compute {_span(timeline.compute_s)}"
+        + (", as it is measured only when it runs" if fleet.compute_model == "measured" else ""),
+        f"  upload {_span(timeline.upload_s)}",
+        f"  whole round {timeline.duration_s:.6g} s of emulated time"
+        + (" without jitter" if fleet.jitter_s else ""),
+    ]
+    return lines
+
+
+def _role(rank: int, block: range) -> str:
+    roles = ["server"] if rank == 0 else []
+    if len(block):
+        roles.append(f"clients {block[0]} to {block[-1]}" if len(block) > 1 else f"client {block[0]}")
+    return " and ".join(roles)
+
+
+def _span(seconds: np.ndarray) -> str:
+    return f"{seconds.min():.6g} to {seconds.max():.6g} s"

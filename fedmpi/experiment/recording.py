@@ -1,0 +1,138 @@
+"""From finished rounds to the rows of the trace and the progress line, on rank 0."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from fedmpi.experiment.progress import Progress
+from fedmpi.config import dumps
+from fedmpi.experiment.assembly import Run
+from fedmpi.federation.rounds import RoundReport
+from fedmpi.trace import Phase, Status, TraceWriter
+
+TRACE_NAME = "trace.h5"
+
+
+class Recorder:
+    """Writes what happens in a run, and tells of it. Raises TraceError when the trace cannot be written."""
+
+    def __init__(self, run: Run, output: Path, progress: Progress, keep_rounds: int | None) -> None:
+        """``keep_rounds``: how many rounds of an existing trace are kept (resume); None: a new trace."""
+        self.run = run
+        self.progress = progress
+        path = output / TRACE_NAME
+        attributes = _attributes(run)
+        if keep_rounds is None:
+            self.writer = TraceWriter.create(path, attributes)
+            self._layers(0)
+        else:
+            self.writer = TraceWriter.open_for_append(path, keep_rounds, attributes)
+        self._late_s = 0.0
+        self._late_clients = 0
+
+    def round(self, report: RoundReport) -> None:
+        """One finished round."""
+        closed, plan = report.closed, report.closed.plan
+        judged, charges = closed.judged, closed.charges
+        accepted = judged.verdict["accepted"] == 1
+        run = self.run
+        row = {
+            "round": plan.round_index,
+            "phase": Phase.FEDERATED,
+            "start_s": charges.start_s,
+            "end_s": charges.end_s,
+            "host_s": report.host_s,
+            "participants": len(plan.participants),
+            "dropped": int(np.count_nonzero(~accepted)),
+            "learning_rate": plan.learning_rate,
+            "train_loss": closed.train_loss,
+            "test_loss": report.test_loss,
+            "test_accuracy": report.test_accuracy,
+            "k": plan.k,
+            "k_probe": plan.k_probe,
+            "k_down": closed.k_down,
+            "active_parameters": run.mask.count,
+            "density": run.mask.density(run.model.layers),
+            "bytes_up": int(charges.bytes_up.sum()),
+            "bytes_down": int(charges.bytes_down.sum()),
+            "mpi_bytes": report.carried_bytes,
+        }
+        clients = {
+            "round": plan.round_index,
+            "client": plan.participants,
+            "rank": report.rank_of,
+            "status": np.where(accepted, int(Status.OK), int(Status.REJECTED)),
+            "samples": judged.records["samples"],
+            "download_s": charges.download_s,
+            "compute_s": charges.compute_s,
+            "upload_s": charges.upload_s,
+            "wait_s": charges.wait_s,
+            "bytes_down": charges.bytes_down,
+            "bytes_up": charges.bytes_up,
+            "entries_sent": judged.records["entries"],
+            "entries_used": closed.entries_used,
+            "train_loss": judged.records["train_loss"],
+            "overrun_s": report.overrun_s,
+        }
+        for client in plan.participants[~accepted]:
+            self.event(plan.round_index, charges.end_s, "rejected", f"client {client}: update is not finite")
+        self.writer.append(clients=clients, rounds=row)
+        self.writer.commit()
+        self._watch_overrun(report.overrun_s)
+        self.progress.update(row)
+
+    def event(self, round_index: int, time_s: float, kind: str, detail: str) -> None:
+        """Something that happened once."""
+        self.writer.append(events={"round": round_index, "time_s": time_s, "kind": kind, "detail": detail})
+
+    def commit(self) -> None:
+        """Everything so far is on the disk when this returns; done before every checkpoint."""
+        self.writer.commit(force=True)
+
+    def close(self, status: str) -> None:
+        """The last word of the trace, and a warning when the real-time clock was not kept."""
+        if self._late_clients:
+            self.progress.message(
+                f"warning: emulation was not honoured: {self._late_clients} messages were ready too late, the worst by "
+                f"{self._late_s:.3g} s of host time; see overrun_s, and raise emulation.time_scale or use more cores"
+            )
+        self.writer.close(status)
+
+    def _layers(self, round_index: int) -> None:
+        layers = self.run.model.layers
+        self.writer.append(
+            layers={
+                "round": round_index,
+                "layer": np.arange(len(layers)),
+                "active": self.run.mask.active_per_layer(layers),
+                "total": np.array([layer.stop - layer.start for layer in layers]),
+            }
+        )
+
+    def _watch_overrun(self, overrun_s: np.ndarray) -> None:
+        late = overrun_s[overrun_s > 0.0]
+        if len(late) and not self._late_clients:
+            self.progress.message("warning: the host is too slow for the real-time clock; see overrun_s in the trace")
+        self._late_clients += len(late)
+        self._late_s = max(self._late_s, float(late.max(initial=0.0)))
+
+
+def _attributes(run: Run) -> Mapping[str, Any]:
+    return {
+        "config_toml": dumps(run.config),
+        "seed": run.config.experiment.seed,
+        "clients": run.config.clients.count,
+        "ranks": run.ranks.size,
+        "parameters": run.model.parameter_count,
+        "layer_names": [layer.name for layer in run.model.layers],
+        "host": platform.node(),
+        "mpi_library": " ".join(MPI.Get_library_version().split("\n")[0].split()),
+        "slurm_job_id": os.environ.get("SLURM_JOB_ID", ""),
+    }

@@ -1,0 +1,118 @@
+"""Reading a trace, finished or not, into pandas tables."""
+
+from __future__ import annotations
+
+import os
+import time
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from fedmpi.trace.schema import SCHEMA_VERSION, TABLES, Phase, Status, TraceError, names
+
+FILE_NAME = "trace.h5"
+
+_ATTEMPTS = 5
+_PAUSE_S = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """A trace up to its last committed round. Columns as in ``schema.TABLES``."""
+
+    path: Path
+    rounds: pd.DataFrame
+    """One row a round; ``phase`` is a category."""
+    clients: pd.DataFrame
+    """One row a round and participant; ``status`` is a category."""
+    layers: pd.DataFrame
+    """One row a layer wherever the mask changed; ``layer`` is a category of layer names."""
+    events: pd.DataFrame
+    """What happened, also after the last committed round; ``kind`` and ``detail`` are strings."""
+    config: dict[str, Any]
+    """The resolved configuration."""
+    attributes: dict[str, Any]
+    """Root attributes as int, float, str or list."""
+
+
+def read(path: os.PathLike[str] | str) -> Trace:
+    """Read ``path``, a run folder or its ``trace.h5``. A file that is being written is read as it is now.
+
+    Raises TraceError for a file that is missing, damaged, of another schema version, or no trace at all.
+    """
+    path = Path(path)
+    file_path = path / FILE_NAME if path.is_dir() else path
+    for attempt in range(_ATTEMPTS):
+        try:
+            with open_trace(file_path) as file:
+                return _read(file, file_path)
+        except TraceError:
+            # A file system that reorders the writes of another node may show a moment that never was.
+            if not file_path.is_file() or attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(_PAUSE_S)
+    raise AssertionError("unreachable")
+
+
+@contextmanager
+def open_trace(path: os.PathLike[str] | str) -> Iterator[h5py.File]:
+    """The HDF5 file of a trace, checked to be one, with HDF5's own errors as TraceError."""
+    if not Path(path).is_file():
+        raise TraceError(f"{path}: there is no trace")
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            if "schema_version" not in file.attrs or "committed_rounds" not in file.attrs:
+                raise TraceError(f"{path}: an HDF5 file, but not a trace of fedmpi")
+            if (version := int(file.attrs["schema_version"])) != SCHEMA_VERSION:
+                raise TraceError(f"{path}: schema version {version}, but this fedmpi reads {SCHEMA_VERSION}")
+            for name, dtype in TABLES.items():
+                if name not in file or file[name].dtype != dtype:
+                    raise TraceError(f"{path}: the table {name} is missing or has other columns")
+            yield file
+    except (OSError, KeyError, RuntimeError, ValueError) as error:
+        if isinstance(error, TraceError):
+            raise
+        raise TraceError(f"{path}: no readable HDF5 file, or damaged ({error})") from error
+
+
+def read_attributes(file: h5py.File) -> dict[str, Any]:
+    """The root attributes as plain Python values."""
+    return {
+        name: value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+        for name, value in file.attrs.items()
+    }
+
+
+def _read(file: h5py.File, path: Path) -> Trace:
+    attributes = read_attributes(file)
+    committed = attributes["committed_rounds"]
+    rounds = file["rounds"][:committed]
+    if len(rounds) != committed:
+        raise TraceError(f"{path}: {committed} rounds are committed, but {len(rounds)} are there")
+    tables = {"rounds": rounds}
+    for name in ("clients", "layers"):
+        rows = file[name][:]
+        tables[name] = rows[rows["round"] <= rounds["round"][-1]] if committed else rows[:0]
+    tables["events"] = file["events"][:]
+    categories = {"phase": names(Phase), "status": names(Status), "layer": attributes["layer_names"]}
+    frames = {name: _frame(rows, categories) for name, rows in tables.items()}
+    return Trace(path=path, **frames, config=tomllib.loads(attributes["config_toml"]), attributes=attributes)
+
+
+def _frame(rows: np.ndarray, categories: dict[str, Sequence[str]]) -> pd.DataFrame:
+    def column(name: str) -> Any:
+        values = rows[name]
+        if name in categories:
+            return pd.Categorical.from_codes(values.astype(np.int64), categories=list(categories[name]))
+        if values.dtype.kind == "S":
+            return pd.Series([value.decode("utf-8") for value in values], dtype=str)
+        return values.copy()
+
+    return pd.DataFrame({name: column(name) for name in rows.dtype.names or ()})

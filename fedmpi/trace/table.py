@@ -1,0 +1,131 @@
+"""The rows of one table of a trace: in memory until they are written, in chunks of the file from then on."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fedmpi.trace.growing_file import GrowingFile
+from fedmpi.trace.hdf5_layout import ChunkIndex
+from fedmpi.trace.schema import ROW_COLUMN, ROWS_PER_CHUNK, TABLES, TraceError
+
+Columns = Mapping[str, Any]
+
+ELLIPSIS = "…"
+
+
+class Table:
+    """Rows of the data set ``name``, appended to ``file``; the two words are those of ``dataset_words``."""
+
+    def __init__(self, name: str, file: GrowingFile, extent_word: int, root_word: int) -> None:
+        self.rows = 0
+        """Rows written to the file, announced or not."""
+        self._name = name
+        self._file = file
+        self._extent_word = extent_word
+        self._rows_per_chunk = ROWS_PER_CHUNK[name]
+        self._dtype = dtype = TABLES[name]
+        self._integers = {column for column in dtype.names or () if dtype[column].kind == "i"}
+        self._strings = {column for column in dtype.names or () if dtype[column].kind == "S"}
+        self._index = ChunkIndex(file, root_word, self._rows_per_chunk, self._dtype.itemsize)
+        self._chunk = 0
+        self._announced = 0
+        self._held = 0
+        self._buffer = np.zeros(0, dtype)
+        self._columns: dict[str, np.ndarray] = {}
+        self._reserve(256)
+
+    def append(self, columns: Columns) -> None:
+        """Hold rows in memory. TraceError: a column that is missing, unknown, or of another kind."""
+        if columns.keys() != self._columns.keys():
+            columns = self._completed(columns)
+        key = columns[ROW_COLUMN[self._name]]
+        count = 1 if isinstance(key, str | int) else np.size(key)
+        start, stop = self._held, self._held + count
+        if stop > len(self._buffer):
+            self._reserve(max(stop, 2 * len(self._buffer)))
+        for name, value in columns.items():
+            column = self._columns[name]
+            if name in self._strings:
+                value = fitted(value, column.dtype.itemsize)
+            elif (
+                name in self._integers
+                and not isinstance(value, int)
+                and np.asarray(value).dtype.kind not in "iub"
+            ):
+                raise TraceError(f"column {self._name}.{name} holds integers, not {value!r}")
+            try:
+                column[start:stop] = value
+            except (TypeError, ValueError) as error:
+                raise TraceError(f"column {self._name}.{name}: {error}") from error
+        self._held = stop
+
+    def append_rows(self, rows: np.ndarray) -> None:
+        """Hold rows that already have the table's own type."""
+        stop = self._held + len(rows)
+        if stop > len(self._buffer):
+            self._reserve(max(stop, 2 * len(self._buffer)))
+        self._buffer[self._held : stop] = rows
+        self._held = stop
+
+    def write_rows(self) -> None:
+        """Write the rows held, behind the extent that readers see."""
+        size = self._dtype.itemsize
+        held = memoryview(self._buffer[: self._held].tobytes())
+        done = 0
+        while done < self._held:
+            inside = (self.rows + done) % self._rows_per_chunk
+            if inside == 0:
+                self._chunk = self._index.append_chunk()
+            count = min(self._held - done, self._rows_per_chunk - inside)
+            self._file.write(self._chunk + inside * size, held[done * size : (done + count) * size])
+            done += count
+        self.rows += self._held
+        self._held = 0
+
+    def announce_rows(self) -> None:
+        """Let the extent cover all rows written: one aligned word."""
+        if self._announced != self.rows:
+            self._file.write(self._extent_word, struct.pack("<Q", self.rows))
+            self._announced = self.rows
+
+    def _reserve(self, rows: int) -> None:
+        held = self._buffer[: self._held]
+        self._buffer = np.zeros(rows, self._dtype)
+        self._buffer[: self._held] = held
+        self._columns = {name: self._buffer[name] for name in self._dtype.names or ()}
+
+    def _completed(self, columns: Columns) -> Columns:
+        """The columns in full: measurements that were not made are NaN."""
+        if unknown := columns.keys() - self._columns.keys():
+            raise TraceError(
+                f"table {self._name} has no column {', '.join(sorted(unknown))}; "
+                f"it has {', '.join(self._columns)}"
+            )
+        missing = self._columns.keys() - columns.keys()
+        needed = sorted(name for name in missing if self._columns[name].dtype.kind != "f")
+        if needed:
+            raise TraceError(f"table {self._name}: column {', '.join(needed)} is missing")
+        return {**columns, **dict.fromkeys(missing, np.nan)}
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) or np.asarray(value).dtype.kind in "iub"
+
+
+def fitted(text: str | Sequence[str], size: int) -> bytes | list[bytes]:
+    """Text as at most ``size`` bytes of UTF-8, longer text cut between characters, with an ellipsis."""
+    if not isinstance(text, str):
+        return [_fitted(one, size) for one in text]
+    return _fitted(text, size)
+
+
+def _fitted(text: str, size: int) -> bytes:
+    encoded = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "backslashreplace")
+    if len(encoded) <= size:
+        return encoded
+    room = size - len(ELLIPSIS.encode())
+    return encoded[:room].decode("utf-8", "ignore").encode() + ELLIPSIS.encode()

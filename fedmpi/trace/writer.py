@@ -1,0 +1,263 @@
+"""Writing a trace, by rank 0 alone, so that it can be read at any moment and after any crash.
+
+The guarantee: after every single write, and so after a kill at any instant, the file is a complete HDF5 file
+whose data sets hold whole rows only, among them every row of every committed round; a reader that opens it
+meanwhile, with any HDF5 library and without SWMR, finds the same. It rests on the order of the writes
+(``hdf5_layout``, ``growing_file``): rows go where no extent reaches, chunks are listed, then each table's
+extent grows by one 8-byte word, ``rounds`` last, and ``committed_rounds`` grows after all of them. HDF5
+makes the empty file; what follows are these few writes, so no HDF5 file is open during a run and no file
+lock is taken. Forced commits also wait for the disk before ``committed_rounds`` grows, so a loss of power
+costs at most what came after the last one. A reader on another node of a cluster sees what that file system
+shows it; only file systems that keep the order of writes (Lustre, GPFS) give it the guarantee of a local one.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import struct
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import numpy as np
+
+import fedmpi
+from fedmpi.trace import hdf5_layout
+from fedmpi.trace.growing_file import GrowingFile
+from fedmpi.trace.reader import open_trace, read_attributes
+from fedmpi.trace.schema import (
+    CALLER_ATTRIBUTES,
+    FINAL_STATUSES,
+    ROWS_PER_CHUNK,
+    SCHEMA_VERSION,
+    TABLES,
+    TraceError,
+)
+from fedmpi.trace.table import Columns, Table
+
+_STATUS_PLACE = b"<status-place-->"
+"""Stands for the status while HDF5 makes the file: found by its text, then overwritten in place."""
+
+_COPIED_ROWS = 65_536
+_FLUSH_SHARE = 1 / 200
+_FLUSH_EVERY_S = (0.1, 1.0)
+"""Flushing may take half a percent of host time, at intervals within these bounds."""
+
+
+class TraceWriter:
+    """One open trace. Made by ``create`` or ``open_for_append``; as a context manager it closes as failed
+    when an exception leaves the block, and as completed otherwise.
+
+    Every method raises TraceError, naming the file and the room left on its disk, when a write fails; the
+    file then stays readable up to its last committed round, and the writer accepts nothing more.
+    """
+
+    def __init__(self, path: Path, image: bytes) -> None:
+        self._path = path
+        self._partial = path.with_name(path.name + ".partial")
+        self._open = True
+        self._published = False
+        self._last_flush_s = time.monotonic()
+        self._flush_every_s = _FLUSH_EVERY_S[0]
+        self._status_place = image.index(_STATUS_PLACE)
+        with h5py.File(io.BytesIO(image), "r") as file:
+            headers = {name: h5py.h5o.get_info(file[name].id).addr for name in ("/", *TABLES)}
+        self._committed_place = hdf5_layout.attribute_value(image, headers["/"], "committed_rounds")
+        try:
+            self._file = GrowingFile(self._partial, image, hdf5_layout.END_OF_FILE_WORD)
+        except OSError as error:
+            self._partial.unlink(missing_ok=True)
+            raise self._failure(error) from error
+        self._tables = {
+            name: Table(name, self._file, *hdf5_layout.dataset_words(image, headers[name])) for name in TABLES
+        }
+
+    @classmethod
+    def create(cls, path: os.PathLike[str] | str, attributes: Mapping[str, Any]) -> Self:
+        """A new trace with status "running", in place of any file at ``path``.
+
+        ``attributes`` gives ``CALLER_ATTRIBUTES``: config_toml (str), seed, clients, ranks, parameters (int),
+        layer_names (sequence of str), host, mpi_library, slurm_job_id (str).
+        """
+        _check_attributes(path, attributes)
+        added = {
+            "schema_version": SCHEMA_VERSION,
+            "fedmpi_version": fedmpi.__version__,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        writer = cls(Path(path), _empty_trace({**added, **attributes}))
+        writer._publish()
+        return writer
+
+    @classmethod
+    def open_for_append(
+        cls, path: os.PathLike[str] | str, keep_rounds: int, attributes: Mapping[str, Any] | None = None
+    ) -> Self:
+        """Go on with a trace: rows of rounds >= ``keep_rounds`` are dropped, the others kept as they are.
+
+        The kept rows are copied to a new file that replaces the old one when it is complete. ``attributes``
+        replaces those of ``CALLER_ATTRIBUTES`` that are given (ranks, host, ...); the others stay.
+        TraceError: not a trace, another schema version, or its committed rounds end before ``keep_rounds``.
+        """
+        with open_trace(path) as old:
+            kept = {name: old[name]["round"] < keep_rounds for name in TABLES}
+            rounds = old["rounds"]["round"][: int(old.attrs["committed_rounds"])]
+            kept_rounds = rounds[rounds < keep_rounds]
+            last = int(kept_rounds[-1]) if len(kept_rounds) else None
+            if last != keep_rounds - 1 and (last is not None or keep_rounds > 0):
+                raise TraceError(
+                    f"{path}: to go on at round {keep_rounds} the trace must hold round {keep_rounds - 1}, "
+                    f"but its last committed round before that is {last}"
+                )
+            known = {**read_attributes(old), **(attributes or {})}
+            _check_attributes(path, known)
+            writer = cls(Path(path), _empty_trace(known))
+            for name, table in writer._tables.items():
+                mask = kept[name]
+                for start in range(0, len(mask), _COPIED_ROWS):
+                    block = slice(start, start + _COPIED_ROWS)
+                    table.append_rows(old[name][block][mask[block]])
+                    with writer._writing():
+                        table.write_rows()
+        writer.commit(force=True)
+        writer._publish()
+        return writer
+
+    def append(
+        self,
+        *,
+        rounds: Columns | None = None,
+        clients: Columns | None = None,
+        layers: Columns | None = None,
+        events: Columns | None = None,
+    ) -> None:
+        """Take rows into memory; ``commit`` writes them.
+
+        Each table is given by its columns: name -> array, or one value for all rows (a table given by single
+        values alone is one row). Float columns left out are NaN, all others must be there. A round is
+        committed by its row in ``rounds``: give it with or after the rows of its clients and layers.
+        Names and details of events that are too long are cut and end in an ellipsis.
+        """
+        self._check_open()
+        if clients is not None:
+            self._tables["clients"].append(clients)
+        if layers is not None:
+            self._tables["layers"].append(layers)
+        if events is not None:
+            self._tables["events"].append(events)
+        if rounds is not None:
+            self._tables["rounds"].append(rounds)
+
+    def commit(self, force: bool = False) -> None:
+        """Write what was appended, if ``force`` or if the last time is long enough ago (at most a second).
+
+        It costs next to nothing when nothing is due, so it may also be called while waiting. ``force`` waits
+        until everything is on the disk.
+        """
+        self._check_open()
+        start_s = time.monotonic()
+        if not force and start_s - self._last_flush_s < self._flush_every_s:
+            return
+        with self._writing():
+            self._write(to_disk=force)
+        self._last_flush_s = time.monotonic()
+        shortest_s, longest_s = _FLUSH_EVERY_S
+        cost_s = self._last_flush_s - start_s
+        self._flush_every_s = min(max(cost_s / _FLUSH_SHARE, shortest_s), longest_s)
+
+    def close(self, status: str) -> None:
+        """Commit, set the status (completed, preempted, failed), and close; nothing if it is closed."""
+        if status not in FINAL_STATUSES:
+            raise ValueError(f"status {status!r} is none of {', '.join(FINAL_STATUSES)}")
+        if not self._open:
+            return
+        self.commit(force=True)
+        with self._writing():
+            self._file.write(self._status_place, _status(status))
+            self._file.finish()
+        self._open = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close("completed" if kind is None else "failed")
+
+    def _write(self, to_disk: bool) -> None:
+        for table in self._tables.values():
+            table.write_rows()
+        if to_disk:
+            self._file.to_disk()
+        for name in ("clients", "layers", "events", "rounds"):
+            self._tables[name].announce_rows()
+        self._file.write(self._committed_place, struct.pack("<q", self._tables["rounds"].rows))
+        if to_disk:
+            self._file.to_disk()
+
+    def _publish(self) -> None:
+        with self._writing():
+            self._file.write(self._status_place, _status("running"))
+            self._file.to_disk()
+            os.replace(self._partial, self._path)
+            self._published = True
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise TraceError(f"{self._path}: the trace is closed")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Leave the file as it is and give up when a write is cut short, by the disk or by an interrupt."""
+        try:
+            yield
+        except BaseException as error:
+            self._open = False
+            self._file.abandon()
+            if not self._published:
+                self._partial.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise self._failure(error) from error
+            raise
+
+    def _failure(self, error: OSError) -> TraceError:
+        try:
+            room = f"{shutil.disk_usage(self._path.parent).free:,} bytes are free on its disk"
+        except OSError:
+            room = "the room on its disk is unknown"
+        return TraceError(f"cannot write the trace {self._path}: {error.strerror or error}; {room}")
+
+
+def _status(status: str) -> bytes:
+    return status.encode().ljust(len(_STATUS_PLACE), b"\0")
+
+
+def _check_attributes(path: os.PathLike[str] | str, attributes: Mapping[str, Any]) -> None:
+    if missing := [name for name in CALLER_ATTRIBUTES if name not in attributes]:
+        raise TraceError(f"{path}: attribute {', '.join(missing)} is missing")
+
+
+def _empty_trace(attributes: Mapping[str, Any]) -> bytes:
+    """The image of a trace without rows, made by HDF5; the status is held open by ``_STATUS_PLACE``."""
+    image = io.BytesIO()
+    with h5py.File(image, "w", libver=("earliest", "v110")) as file:
+        file.attrs["status"] = _STATUS_PLACE.decode()
+        file.attrs["committed_rounds"] = np.int64(0)
+        for name, value in attributes.items():
+            if name == "layer_names":
+                value = np.array(list(value), dtype=h5py.string_dtype())
+            if name not in file.attrs:
+                file.attrs[name] = value
+        for name, dtype in TABLES.items():
+            file.create_dataset(
+                name, (0,), dtype, maxshape=(None,), chunks=(ROWS_PER_CHUNK[name],), track_times=False
+            )
+    return image.getvalue()

@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+import torch
+
+from fedmpi.cli import estimate
+from fedmpi.cli import main as cli
+from fedmpi.config import load, loads
+from fedmpi.emulation.devices import assign
+from fedmpi.learning.datasets import Dataset
+from fedmpi.learning.flat import FlatModel
+
+
+def a_model() -> FlatModel:
+    """115 parameters, and 16 values of buffers."""
+    model = FlatModel(
+        torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 3))
+    )
+    assert (model.parameter_count, model.buffer_count) == (72 + 16 + 27, 16)
+    return model
+
+
+def check(capsys, *arguments: str) -> tuple[str, list[str]]:
+    assert cli.main(["check", *arguments]) == 0
+    out, err = capsys.readouterr()
+    assert not err
+    return out, [line.removeprefix("# ") for line in out.splitlines() if line.startswith("#")]
+
+
+def test_what_check_prints_is_the_configuration_itself(capsys):
+    out, _ = check(capsys, "quickstart", "experiment.seed=9")
+    assert loads(out) == load("quickstart", ["experiment.seed=9"])
+
+
+def test_placement_model_and_first_round_are_told(capsys):
+    _, lines = check(capsys, "quickstart", "--ranks", "4", "clients.per_round=5")
+    text = "\n".join(lines)
+    assert "model: D = 4810 parameters (4736 prunable)" in text
+    assert "placement on 4 ranks" in text
+    assert "rank 0: server, " in text
+    assert "rank 1: clients 0 to 2, " in text
+    assert "rank 3: clients 6 to 7, " in text
+    assert "first round: 5 participants, k = 2405; bytes of each, down 19256 and up 10238" in text
+
+
+def test_a_server_that_trains_has_clients(capsys):
+    _, lines = check(capsys, "quickstart", "--ranks", "8", "placement.server_trains=true")
+    assert sum("rank 0: server and client 0, " in line for line in lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.alpha=0.001", "[data] partition: "),
+        ("model.name=no_such_module:factory", "[model] name: "),
+        (
+            "k_control.method=fixed sparsification.k=4811",
+            "[sparsification] k: found 4811; allowed: at most D = 4810",
+        ),
+    ],
+)
+def test_what_only_the_data_and_the_model_can_tell_is_refused(override, message, capsys):
+    assert cli.main(["check", "quickstart", *override.split()]) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith(f"fedmpi: {message}")
+    assert err.count("\n") == 1
+    assert not out
+
+
+@pytest.mark.parametrize(
+    ("overrides", "k"),
+    [
+        ([], 1000),
+        (["sparsification.method=fab", "sparsification.k=7"], 7),
+        (["sparsification.method=fab", "sparsification.k_fraction=0.25"], 250),
+        (["sparsification.method=fab", "sparsification.k_fraction=1e-9"], 1),
+        (["sparsification.method=fab", "k_control.method=ogd_sign"], 500),
+    ],
+)
+def test_the_first_k(overrides, k):
+    assert estimate.first_k(loads("", overrides), 1000) == k
+
+
+def test_steps_are_counted_in_full_batches():
+    sizes = np.array([10, 20, 50])
+    steps = loads("", ["training.batch_size=20", "training.local_steps=4"])
+    epochs = loads("", ["training.batch_size=20", "training.local_epochs=2"])
+    assert estimate.local_steps(steps, sizes).tolist() == [2.0, 4.0, 4.0]
+    assert estimate.local_steps(epochs, sizes).tolist() == [1.0, 2.0, 5.0]
+
+
+def test_a_first_round_by_hand():
+    config = loads(
+        "[clients]\ncount = 2\n[sparsification]\nmethod = 'fab'\nk = 5\nwire = 'coo'\n"
+        "[emulation.compute]\nmodel = 'unit'\nunit_s = 3.0\n"
+        "[emulation.network]\nuplink_mbit_per_s = 0.008\ndownlink_mbit_per_s = 0.004\nlatency_s = 0.5"
+    )
+    model = a_model()
+    tail = 4 * model.buffer_count
+    first = estimate.first_round(config, model, assign(config, 0), np.array([10, 10]))
+    assert first.bytes_down == 16 + 4 * model.parameter_count + tail
+    assert first.bytes_up == 16 + 5 * 8 + tail
+    assert first.timeline.download_s == pytest.approx([0.5 + first.bytes_down / 500] * 2)
+    assert first.timeline.upload_s == pytest.approx([0.5 + first.bytes_up / 1000] * 2)
+    assert first.timeline.duration_s == pytest.approx(4.0 + first.bytes_down / 500 + first.bytes_up / 1000)
+
+
+def test_memory_grows_with_what_a_rank_holds():
+    model = a_model()
+    x, y = np.zeros((1000, 1, 32, 32), np.float32), np.zeros(1000, np.int64)
+    dataset = Dataset(x, y, None, x[:10], y[:10], classes=2)
+    samples = np.split(np.arange(1000), 10)
+    dense = loads("")
+    sparse = loads("", ["sparsification.method=fab", "sparsification.k=1"])
+
+    def memory(config, block, rank):
+        return estimate.memory_bytes(config, model, dataset, samples, block, rank)
+
+    one_client = 100 * (4096 + 8)
+    accumulated = 4 * model.parameter_count
+    assert memory(sparse, range(2, 5), 1) - memory(sparse, range(2, 3), 1) == 2 * (one_client + accumulated)
+    assert memory(dense, range(0), 0) - memory(dense, range(0), 1) == x.nbytes + y.nbytes
+    assert 145 * 10**6 < memory(dense, range(0), 1) < 146 * 10**6

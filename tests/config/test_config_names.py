@@ -1,0 +1,24 @@
+"""The names in the configuration are those of the parts."""
+
+from fedmpi.config.names import ABSENT, AVAILABLE
+from fedmpi.emulation.devices import COMPUTE_MODELS
+from fedmpi.learning.datasets import DATASETS
+from fedmpi.learning.losses import LOSSES
+from fedmpi.learning.models import MODELS
+from fedmpi.learning.partition import PARTITIONS
+from fedmpi.sparsification import SELECTORS
+
+
+def test_available_names_are_those_of_the_tables():
+    assert set(AVAILABLE["data.dataset"]) == set(DATASETS)
+    assert set(AVAILABLE["data.partition"]) == set(PARTITIONS)
+    assert set(AVAILABLE["model.name"]) == set(MODELS)
+    assert set(AVAILABLE["training.loss"]) == set(LOSSES)
+    assert set(AVAILABLE["sparsification.method"]) == {"dense", *SELECTORS}
+    assert set(AVAILABLE["emulation.compute.model"]) == set(COMPUTE_MODELS)
+
+
+def test_no_name_is_both_available_and_absent():
+    for key, absent in ABSENT.items():
+        assert not set(absent) & set(AVAILABLE[key])
+        assert all(absent.values())

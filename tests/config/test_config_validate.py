@@ -1,0 +1,284 @@
+from typing import Any, get_type_hints
+
+import pytest
+
+from fedmpi.config import (
+    Config,
+    ConfigError,
+    load,
+    loads,
+    preset_names,
+    validate,
+    validate_ranks,
+    validate_resume,
+    validate_with_model,
+)
+
+
+def refusal(*overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        validate(loads("", overrides))
+    return str(caught.value)
+
+
+def numeric_keys(table: Any = Config, prefix: str = "") -> list[str]:
+    keys = []
+    for name, kind in get_type_hints(table).items():
+        if isinstance(kind, type) and kind not in (int, float, str, bool):
+            keys += numeric_keys(kind, f"{prefix}{name}.")
+        elif kind in (int, float, float | None) or "Rate" in name or name.endswith("_per_s"):
+            keys.append(prefix + name)
+    return keys
+
+
+NUMERIC = numeric_keys()
+
+
+def test_defaults_and_presets_are_valid():
+    validate(Config())
+    for name in preset_names():
+        validate(load(name))
+
+
+@pytest.mark.parametrize("key", NUMERIC)
+def test_no_number_may_be_negative(key):
+    shown = "[{}] {}".format(*key.rsplit(".", 1))
+    assert refusal(f"{key}=-1").startswith(f"{shown}: found -1")
+
+
+def is_integer_key(key: str) -> bool:
+    value: Any = Config()
+    for part in key.split("."):
+        value = getattr(value, part)
+    return type(value) is int
+
+
+@pytest.mark.parametrize("key", [key for key in NUMERIC if not is_integer_key(key)])
+def test_no_number_may_be_nan(key):
+    assert ": found nan; allowed: " in refusal(f"{key}=nan")
+
+
+def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
+    assert {"experiment.seed", "experiment.stop_at_host_s", "emulation.network.uplink_mbit_per_s"} <= set(
+        NUMERIC
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["experiment.rounds=0"], "[experiment] rounds: found 0; allowed: an integer from 1"),
+        (
+            ["experiment.evaluate_every=0"],
+            "[experiment] evaluate_every: found 0; allowed: an integer of at least 1",
+        ),
+        (
+            ["experiment.stop_at_accuracy=1.5"],
+            "[experiment] stop_at_accuracy: found 1.5; allowed: a number above 0",
+        ),
+        (["experiment.name="], '[experiment] name: found ""; allowed: a name that can name a folder'),
+        (["experiment.name=../up"], '[experiment] name: found "../up"; allowed'),
+        (["experiment.name=a/b"], '[experiment] name: found "a/b"; allowed'),
+        (["clients.count=0"], "[clients] count: found 0; allowed: an integer from 1"),
+        (
+            ["clients.per_round=11"],
+            "[clients] per_round: found 11; allowed: at most clients.count = 10, or 0 for all",
+        ),
+        (["placement.device=gpu"], '[placement] device: found "gpu"; allowed: "cpu", "cuda" or "cuda:N"'),
+        (["placement.device=cuda:"], '[placement] device: found "cuda:"'),
+        (["placement.threads_per_rank=0"], "[placement] threads_per_rank: found 0"),
+        (["data.dataset=mnist"], '[data] dataset: found "mnist"'),
+        (["data.dataset=leaf"], '[data] path: found ""; allowed: the folder of data set "leaf"'),
+        (
+            ["data.partition=dirichlett"],
+            '[data] partition: found "dirichlett"; did you mean dirichlet? allowed: iid,',
+        ),
+        (["data.alpha=0"], "[data] alpha: found 0.0; allowed: a finite number above 0"),
+        (["data.alpha=inf"], "[data] alpha: found inf"),
+        (["model.name=cnnn"], '[model] name: found "cnnn"; did you mean cnn? allowed: mlp,'),
+        (["model.name=my-module:f"], '[model] name: found "my-module:f"; allowed: mlp,'),
+        (["model.hidden=[8, 0]"], "[model] hidden: found [8, 0]; allowed: a list of integers of at least 1"),
+        (
+            ["training.learning_rate=0"],
+            "[training] learning_rate: found 0.0; allowed: a finite number above 0",
+        ),
+        (["training.learning_rate=inf"], "[training] learning_rate: found inf"),
+        (["training.momentum=1"], "[training] momentum: found 1.0; allowed: a number from 0 to below 1"),
+        (["training.batch_size=0"], "[training] batch_size: found 0"),
+        (["training.local_steps=0"], "[training] local_steps: found 0"),
+        (["training.loss=mse"], '[training] loss: found "mse"; allowed: cross_entropy, bce_one_hot'),
+        (["pruning.method=prunefl"], '[pruning] method: "prunefl" is known but not available: '),
+        (["pruning.initial.where=client"], '[pruning.initial] where: "client" is known but not available: '),
+        (
+            ["sparsification.method=periodic"],
+            '[sparsification] method: "periodic" is known but not available: ',
+        ),
+        (
+            ["sparsification.method=fob"],
+            '[sparsification] method: found "fob"; did you mean fab? allowed: dense, fab',
+        ),
+        (
+            ["sparsification.k=5"],
+            '[sparsification] k: found 5 with method "dense", which sends all; allowed: 0, or a sparse',
+        ),
+        (["sparsification.k_fraction=0.5"], '[sparsification] k_fraction: found 0.5 with method "dense"'),
+        (["sparsification.wire=coo"], '[sparsification] wire: found "coo" with method "dense"'),
+        (
+            ["sparsification.method=fab"],
+            '[sparsification] k, k_fraction: found neither with [k_control] method "fixed"',
+        ),
+        (
+            ["sparsification.method=fab", "sparsification.k=5", "sparsification.k_fraction=0.1"],
+            "[sparsification] k, k_fraction: found both",
+        ),
+        (
+            ["sparsification.k_fraction=1.5"],
+            "[sparsification] k_fraction: found 1.5; allowed: a number above 0 and at most 1",
+        ),
+        (
+            ["sparsification.method=fab", "sparsification.k=5", "sparsification.wire=values"],
+            '[sparsification] wire: found "values", which needs a mask known to both sides; allowed: auto',
+        ),
+        (
+            ["sparsification.method=fab", "sparsification.k=5", "k_control.method=ogd_sign"],
+            '[sparsification] k: found 5 with [k_control] method "ogd_sign"; allowed: 0: k starts at',
+        ),
+        (
+            ["k_control.method=ogd_sign"],
+            '[k_control] method: found "ogd_sign" with [sparsification] method "dense"',
+        ),
+        (["k_control.method=exp3"], '[k_control] method: "exp3" is known but not available: '),
+        (
+            ["k_control.k_min_fraction=0.6"],
+            "[k_control] k_min_fraction: found 0.6; allowed: at most k_initial_fraction = 0.5",
+        ),
+        (
+            ["emulation.clock=real"],
+            '[emulation] clock: found "real"; did you mean realtime? allowed: virtual, realtime',
+        ),
+        (["emulation.time_scale=0"], "[emulation] time_scale: found 0.0"),
+        (
+            ["emulation.compute.model=flops"],
+            '[emulation.compute] model: "flops" is known but not available: ',
+        ),
+        (["emulation.compute.profile="], '[emulation.compute] profile: found ""'),
+        (["emulation.compute.profile={}"], "[emulation.compute] profile: found {}; allowed: a mix"),
+        (["emulation.compute.profile={a=0.5, b=-0.5}"], "allowed: a mix whose shares are above 0"),
+        (["emulation.compute.profile={a=0.5, b=0.2}"], "allowed: a mix whose shares add up to 1"),
+        (
+            ["emulation.network.uplink_mbit_per_s=0"],
+            "[emulation.network] uplink_mbit_per_s: found 0.0; allowed: a number above 0",
+        ),
+        (
+            ["emulation.network.uplink_mbit_per_s=fast"],
+            '[emulation.network] uplink_mbit_per_s: found "fast"; allowed: a number',
+        ),
+        (
+            ["emulation.network.downlink_mbit_per_s=[1, 2]"],
+            "found a list of 2; allowed: clients.count = 10 items",
+        ),
+        (
+            ["clients.count=2", "emulation.network.downlink_mbit_per_s=[1, nan]"],
+            "[emulation.network] downlink_mbit_per_s: found nan for client 1; allowed: a number",
+        ),
+        (["emulation.network.uplink_mbit_per_s={median=1}"], "allowed: a table with a distribution"),
+        (
+            ["emulation.network.uplink_mbit_per_s={distribution='lognormal', median=nan}"],
+            "[emulation.network.uplink_mbit_per_s] median: found nan; allowed: a finite number",
+        ),
+        (
+            ["emulation.network.latency_s=inf"],
+            "[emulation.network] latency_s: found inf; allowed: a finite number of at least 0",
+        ),
+        (
+            ["emulation.network.trace=a.trace"],
+            '[emulation.network] trace: found "a.trace", but in this version',
+        ),
+        (
+            ["emulation.availability.model=trace"],
+            '[emulation.availability] model: "trace" is known but not available: ',
+        ),
+    ],
+)
+def test_what_cannot_be_run_is_refused_with_key_found_and_allowed(overrides, message):
+    assert message in refusal(*overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["sparsification.method=fab", "sparsification.k=5"],
+        ["sparsification.method=fab", "sparsification.k_fraction=1"],
+        ["sparsification.method=fab", "k_control.method=ogd_sign"],
+        ["clients.per_round=10", "experiment.stop_at_accuracy=1"],
+        ["placement.device=cuda:12"],
+        ["model.name=some.module:factory"],
+        ["model.hidden=[]"],
+        ["data.dataset=idx", "data.path=somewhere"],
+        ["training.learning_rate_half_life_rounds=inf", "training.momentum=0"],
+        ["emulation.network.uplink_mbit_per_s=device", "emulation.compute.profile={a=0.1, b=0.2, c=0.7}"],
+        ["clients.count=2", "emulation.network.uplink_mbit_per_s=[1, inf]"],
+        ["emulation.network.uplink_mbit_per_s={distribution='lognormal', median=8, sigma=0}"],
+    ],
+)
+def test_what_can_be_run_is_not_refused(overrides):
+    validate(loads("", overrides))
+
+
+@pytest.mark.parametrize(
+    ("ranks", "server_trains", "fits"),
+    [(11, False, True), (12, False, False), (10, True, True), (11, True, False), (1, False, True)],
+)
+def test_there_are_at_most_as_many_ranks_as_clients_and_a_server(ranks, server_trains, fits):
+    config = loads("", [f"placement.server_trains={str(server_trains).lower()}"])
+    if fits:
+        validate_ranks(config, ranks)
+    else:
+        with pytest.raises(
+            ConfigError, match=f"ranks: found {ranks} for 10 clients; allowed: at most {ranks - 1}"
+        ):
+            validate_ranks(config, ranks)
+
+
+def test_no_rank_at_all_is_refused():
+    with pytest.raises(ConfigError, match="--ranks: found 0"):
+        validate_ranks(Config(), 0)
+
+
+def test_k_must_not_exceed_the_parameters():
+    config = loads("", ["sparsification.method=fab", "sparsification.k=100"])
+    validate_with_model(config, 100, 1)
+    with pytest.raises(ConfigError, match=r"\[sparsification\] k: found 100; allowed: at most D = 99"):
+        validate_with_model(config, 99, 1)
+    with pytest.raises(ConfigError, match="ranks: found 12"):
+        validate_with_model(config, 100, 12)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "experiment.rounds=7",
+        "experiment.stop_at_accuracy=0.5",
+        "placement.server_trains=true",
+        "emulation.clock=realtime",
+    ],
+)
+def test_a_run_can_be_resumed_to_another_end_and_on_other_ranks(override):
+    validate_resume(loads("", [override]), Config())
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "experiment.seed=1",
+            "[experiment] seed: found 1, but the run to resume has 0; allowed: the same value",
+        ),
+        ("pruning.target_density=0.5", "target_density: found 0.5, but the run to resume has nothing"),
+        ("emulation.network.uplink_mbit_per_s={distribution='uniform', low=1, high=2}", "has inf"),
+    ],
+)
+def test_a_run_is_not_resumed_as_another_experiment(override, message):
+    with pytest.raises(ConfigError) as caught:
+        validate_resume(loads("", [override]), Config())
+    assert message in str(caught.value)

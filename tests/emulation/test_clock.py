@@ -1,0 +1,99 @@
+"""Clocks. Times are read from a counter that the test moves: no test waits or asserts real time."""
+
+from math import inf, isnan
+
+import pytest
+
+from fedmpi.emulation import clock as clock_module
+from fedmpi.emulation.clock import ON_TIME_S, RealtimeClock, VirtualClock, make_clock
+from fedmpi.emulation.errors import EmulationError
+
+
+class FakeHost:
+    """Host time that passes by sleeping, by each look at it, and otherwise when told to."""
+
+    def __init__(self):
+        self.seconds = 100.0
+        self.slept = []
+
+    def perf_counter(self):
+        self.seconds += 1e-6
+        return self.seconds
+
+    def sleep(self, seconds):
+        self.slept.append(seconds)
+        self.seconds += seconds + 60e-6  # late by a timer's slack
+
+
+@pytest.fixture
+def host(monkeypatch):
+    fake = FakeHost()
+    monkeypatch.setattr(clock_module, "time", fake)
+    return fake
+
+
+def test_the_virtual_clock_never_waits(host):
+    clock = VirtualClock()
+    assert clock.hold_until(1e9) == 0.0
+    assert isnan(clock.now_s())
+    assert host.seconds == 100.0
+
+
+def test_a_moment_to_come_is_waited_for_mostly_asleep(host):
+    clock = RealtimeClock(origin_s=100.0)
+    assert clock.hold_until(5.0) == 0.0
+    assert 105.0 <= host.seconds < 105.0 + ON_TIME_S
+    assert sum(host.slept) > 5.0 - 2 * ON_TIME_S
+    assert clock.now_s() == pytest.approx(5.0, abs=1e-4)
+
+
+def test_a_moment_that_has_passed_is_reported_in_host_seconds(host):
+    clock = RealtimeClock(origin_s=100.0, time_scale=0.1)
+    host.seconds = 103.0
+    assert clock.hold_until(20.0) == pytest.approx(1.0, abs=1e-4)
+    assert host.slept == []
+
+
+def test_deadlines_are_absolute(host):
+    """A late round takes nothing from the moments after it."""
+    clock = RealtimeClock(origin_s=100.0)
+    host.seconds = 102.5
+    assert clock.hold_until(2.0) == pytest.approx(0.5, abs=1e-4)
+    assert clock.hold_until(3.0) == 0.0
+    assert host.seconds == pytest.approx(103.0, abs=1e-3)
+
+
+def test_the_time_scale_is_the_host_seconds_of_an_emulated_second(host):
+    clock = RealtimeClock(origin_s=100.0, time_scale=0.02)
+    assert clock.hold_until(100.0) == 0.0
+    assert host.seconds == pytest.approx(102.0, abs=1e-3)
+    assert clock.now_s() == pytest.approx(100.0, abs=0.05)
+
+
+def test_a_resumed_clock_goes_on_where_it_was(host):
+    clock = RealtimeClock.starting_now(emulated_s=500.0, time_scale=0.1)
+    assert clock.now_s() == pytest.approx(500.0, abs=1e-3)
+    assert clock.hold_until(520.0) == 0.0
+    assert host.seconds == pytest.approx(102.0, abs=1e-3)
+
+
+def test_a_wait_on_the_hosts_own_clock_ends_after_its_moment():
+    clock = make_clock("realtime", time_scale=0.001)
+    overrun_s = clock.hold_until(20.0)
+    assert clock.now_s() >= 20.0
+    assert overrun_s >= 0.0
+
+
+def test_clocks_by_name(host):
+    assert isinstance(make_clock("virtual", 1.0), VirtualClock)
+    assert isinstance(make_clock("realtime", 2.0, emulated_s=4.0), RealtimeClock)
+    with pytest.raises(
+        EmulationError, match=r"emulation\.clock: found 'sundial'; allowed: virtual, realtime"
+    ):
+        make_clock("sundial", 1.0)
+
+
+@pytest.mark.parametrize("time_scale", [0.0, -1.0, inf])
+def test_impossible_time_scales_are_refused(time_scale):
+    with pytest.raises(EmulationError, match=r"emulation\.time_scale"):
+        RealtimeClock(0.0, time_scale)

@@ -1,0 +1,67 @@
+"""Data sets by name, the digits, and values as float32."""
+
+import numpy as np
+import pytest
+import torch
+
+from fedmpi.config.errors import ConfigError
+from fedmpi.config.schema import DataConfig
+from fedmpi.learning.datasets import as_float32, load
+from fedmpi.learning.datasets.dataset import inverted
+
+
+def test_digits() -> None:
+    data = load(DataConfig("digits"))
+    assert data.input_shape == (1, 8, 8)
+    assert data.classes == 10
+    assert data.train_writer is None
+    assert data.train_x.dtype == np.float32
+    assert data.train_y.dtype == np.int64
+    assert len(data.train_y) + len(data.test_y) == 1797
+    assert len(data.train_x) == len(data.train_y)
+    assert len(data.test_x) == len(data.test_y)
+    assert data.train_x.min() == 0.0
+    assert data.train_x.max() == 1.0
+    shares = np.bincount(data.test_y) / (np.bincount(data.test_y) + np.bincount(data.train_y))
+    assert shares.size == 10
+    assert np.abs(shares - 0.2).max() < 0.004
+
+
+def test_the_test_split_of_digits_is_fixed() -> None:
+    first, second = load(DataConfig("digits")), load(DataConfig("digits"))
+    assert np.array_equal(first.test_x, second.test_x)
+    assert not (np.diff(first.test_y) == 0).all()
+
+
+def test_invert_replaces_x_by_one_minus_x() -> None:
+    plain, turned = load(DataConfig("digits")), load(DataConfig("digits", invert=True))
+    assert np.array_equal(turned.train_x, 1 - plain.train_x)
+    assert np.array_equal(turned.test_x, 1 - plain.test_x)
+
+
+def test_inverted_bytes_are_exact() -> None:
+    x = np.arange(256, dtype=np.uint8)
+    assert np.array_equal(inverted(x.copy()), 255 - np.arange(256))
+    assert inverted(x.copy()).dtype == np.uint8
+
+
+def test_as_float32_gives_arrays_and_tensors_the_same_bits() -> None:
+    x = np.arange(256, dtype=np.uint8)
+    values = as_float32(x)
+    assert values.dtype == np.float32
+    assert np.array_equal(values, (np.arange(256) / 255).astype(np.float32))
+    assert np.array_equal(as_float32(torch.from_numpy(x)).numpy(), values)
+
+
+def test_as_float32_leaves_float32_and_refuses_the_rest() -> None:
+    x = np.zeros(3, dtype=np.float32)
+    assert as_float32(x) is x
+    with pytest.raises(TypeError, match="int64"):
+        as_float32(np.zeros(3, dtype=np.int64))
+    with pytest.raises(TypeError, match=r"torch\.float64"):
+        as_float32(torch.zeros(3, dtype=torch.float64))
+
+
+def test_unknown_data_set_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"there is no data set 'svhn'; allowed: digits, idx, leaf"):
+        load(DataConfig("svhn"))

@@ -1,0 +1,79 @@
+"""Small experiments for the MPI tests, and how their traces are compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fedmpi import trace
+
+HOST_COLUMNS = {"host_s", "rank", "overrun_s"}
+"""What may differ between placements: host time, and where a client was trained."""
+
+BASE = """
+[experiment]
+name = "small"
+seed = 5
+rounds = 6
+evaluate_every = 2
+[clients]
+count = 8
+per_round = 5
+[data]
+dataset = "digits"
+partition = "dirichlet"
+alpha = 1.0
+[model]
+name = "mlp"
+hidden = [16]
+[training]
+local_steps = 3
+batch_size = 16
+learning_rate = 0.2
+momentum = 0.5
+[emulation.compute]
+model = "linear"
+profile = {"raspberry-pi-4" = 0.5, "raspberry-pi-3" = 0.5}
+[emulation.network]
+uplink_mbit_per_s = {distribution = "lognormal", median = 2.0, sigma = 0.5}
+downlink_mbit_per_s = 8.0
+latency_s = 0.02
+jitter_s = 0.01
+server_ingress_mbit_per_s = 6.0
+"""
+
+METHODS = {
+    "dense": "",
+    "fab_fixed": '[sparsification]\nmethod = "fab"\nk_fraction = 0.05\n',
+    "fab_adaptive": '[sparsification]\nmethod = "fab"\n[k_control]\nmethod = "ogd_sign"\n',
+}
+
+
+def write_config(folder: Path, method: str) -> Path:
+    """The configuration of one of METHODS as a file."""
+    path = folder / f"{method}.toml"
+    path.write_text(BASE + METHODS[method], encoding="utf-8")
+    return path
+
+
+def assert_same_trace(one: Path, other: Path) -> None:
+    """Every learning and emulation column is equal bit by bit."""
+    a, b = trace.read(one), trace.read(other)
+    for name in ("rounds", "clients", "layers", "events"):
+        left, right = getattr(a, name), getattr(b, name)
+        columns = [column for column in left.columns if column not in HOST_COLUMNS]
+        assert len(left) == len(right), name
+        for column in columns:
+            assert_equal_bits(left[column], right[column], f"{name}.{column}")
+
+
+def assert_equal_bits(left: pd.Series, right: pd.Series, what: str) -> None:
+    if left.dtype.kind == "f":
+        differ = left.to_numpy().view(np.int64) != right.to_numpy().view(np.int64)
+        both_nan = left.isna().to_numpy() & right.isna().to_numpy()
+        wrong = np.flatnonzero(differ & ~both_nan)
+    else:
+        wrong = np.flatnonzero(left.astype(str).to_numpy() != right.astype(str).to_numpy())
+    assert not len(wrong), f"{what} differs first in row {wrong[0]}: {left.iloc[wrong[0]]} and {right.iloc[wrong[0]]}"

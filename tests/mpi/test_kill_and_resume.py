@@ -1,0 +1,115 @@
+"""kill -9 of any rank: all end, the trace is whole, and --resume ends with the trace of an uninterrupted run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import find_mpiexec
+from experiments import assert_same_trace, write_config
+
+from fedmpi import trace
+
+LONG = ["experiment.rounds=40", "experiment.checkpoint_every=5"]
+ENDS_WITHIN_S = 30
+
+
+def start(ranks: int, *arguments: str | Path) -> subprocess.Popen[str]:
+    mpiexec = find_mpiexec()
+    assert mpiexec is not None
+    command = [mpiexec, "-n", str(ranks), sys.executable, "-m", "fedmpi", "run", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
+def rank_processes(output: Path) -> list[int]:
+    """The processes of the run in ``output``, by rank; mpiexec and its helpers are not among them."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            environment = (folder / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if str(output).encode() in words and words[0].endswith(b"python" + sys.executable.rpartition("python")[2].encode()):
+            ranks = [int(e[9:]) for e in environment if e.startswith(b"PMI_RANK=")]
+            found.update({rank: int(folder.name) for rank in ranks})
+    return [found[rank] for rank in sorted(found)]
+
+
+def committed_rounds(output: Path) -> int:
+    try:
+        return int(trace.read(output).attributes["committed_rounds"])
+    except trace.TraceError:
+        return 0
+
+
+def wait_for_rounds(process: subprocess.Popen[str], output: Path, rounds: int) -> None:
+    deadline = time.monotonic() + 120
+    while committed_rounds(output) < rounds:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "the run does not get on"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("method", "victim", "resume_ranks"), [("dense", 2, 1), ("fab_adaptive", 1, 4), ("fab_fixed", 0, 3)])
+def test_kill_one_rank_then_resume(launch, tmp_path: Path, method: str, victim: int, resume_ranks: int) -> None:
+    config = write_config(tmp_path, method)
+    slow = ["emulation.clock=realtime", "emulation.time_scale=0.01"]
+    launch(2, "-m", "fedmpi", "run", config, *LONG, "--output", tmp_path / "whole", "--quiet")
+    killed = tmp_path / "killed"
+    process = start(3, config, *LONG, *slow, "--output", killed)
+    wait_for_rounds(process, killed, 12)
+    os.kill(rank_processes(killed)[victim], signal.SIGKILL)
+    output, _ = process.communicate(timeout=ENDS_WITHIN_S)
+    assert process.returncode != 0
+    assert "KILLED" in output.upper() or "killed" in output
+    assert not rank_processes(killed)
+    left = trace.read(killed)
+    assert 12 <= len(left.rounds) < 40
+    assert left.attributes["status"] == "running"
+    launch(resume_ranks, "-m", "fedmpi", "run", config, *LONG, "--output", killed, "--resume", "--quiet")
+    assert trace.read(killed).attributes["status"] == "completed"
+    assert_same_trace(tmp_path / "whole", killed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_signal_checkpoints_and_exits_75(launch, tmp_path: Path, number: int) -> None:
+    config = write_config(tmp_path, "fab_adaptive")
+    launch(1, "-m", "fedmpi", "run", config, *LONG, "--output", tmp_path / "whole", "--quiet")
+    stopped = tmp_path / "stopped"
+    slow = ["emulation.clock=realtime", "emulation.time_scale=0.01"]
+    process = start(3, config, *LONG, *slow, "--output", stopped)
+    wait_for_rounds(process, stopped, 7)
+    for pid in rank_processes(stopped):
+        os.kill(pid, number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 75, output
+    left = trace.read(stopped)
+    assert left.attributes["status"] == "preempted"
+    launch(2, "-m", "fedmpi", "run", config, *LONG, "--output", stopped, "--resume", "--quiet")
+    assert_same_trace(tmp_path / "whole", stopped)
+
+
+def test_damaged_checkpoint_falls_back_to_the_one_before(launch, tmp_path: Path) -> None:
+    config = write_config(tmp_path, "fab_fixed")
+    launch(1, "-m", "fedmpi", "run", config, *LONG, "--output", tmp_path / "whole", "--quiet")
+    damaged = tmp_path / "damaged"
+    launch(2, "-m", "fedmpi", "run", config, *LONG, "experiment.rounds=15", "--output", damaged, "--quiet")
+    newest = sorted((damaged / "checkpoint").iterdir())[-1]
+    victim = max(newest.iterdir(), key=lambda file: file.stat().st_size)
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 1
+    victim.write_bytes(bytes(content))
+    done = launch(3, "-m", "fedmpi", "run", config, *LONG, "--output", damaged, "--resume")
+    told = done.stdout + done.stderr
+    assert victim.name in told
+    assert "damaged" in told
+    assert_same_trace(tmp_path / "whole", damaged)

@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedmpi.mpi.placement import Placement, home_blocks
+
+
+@given(st.integers(1, 200), st.integers(1, 60), st.booleans())
+def test_home_blocks_cover_all_clients_evenly(clients: int, ranks: int, server_trains: bool) -> None:
+    first = 0 if ranks == 1 or server_trains else 1
+    if ranks - first > clients:
+        with pytest.raises(ValueError, match=f"at most {clients + first}"):
+            home_blocks(clients, ranks, server_trains)
+        return
+    blocks = home_blocks(clients, ranks, server_trains)
+    assert len(blocks) == ranks
+    assert [client for block in blocks for client in block] == list(range(clients))
+    sizes = [len(block) for block in blocks[first:]]
+    assert max(sizes) - min(sizes) <= 1
+    assert first == 0 or len(blocks[0]) == 0
+
+
+@given(st.data())
+def test_deal_gives_each_participant_to_one_rank_of_its_group(data: st.DataObject) -> None:
+    clients = data.draw(st.integers(1, 40))
+    ranks = data.draw(st.integers(1, clients + 1))
+    blocks = home_blocks(clients, ranks, False)
+    colours = data.draw(st.lists(st.integers(0, 3), min_size=ranks, max_size=ranks))
+    groups = tuple(tuple(r for r in range(ranks) if colours[r] == c) for c in dict.fromkeys(colours))
+    placement = Placement(clients, tuple(blocks), groups)
+    chosen = data.draw(st.sets(st.integers(0, clients - 1), min_size=1))
+    participants = np.array(sorted(chosen))
+    dealt = placement.deal(participants)
+    assert sorted(int(c) for share in dealt for c in share) == sorted(chosen)
+    for rank, share in enumerate(dealt):
+        group = placement.group_of(rank)
+        assert set(share.tolist()) <= set(placement.clients_of_group(group).tolist())
+        peers = [len(dealt[r]) for r in groups[group] if len(blocks[r])]
+        assert not len(share) or max(peers) - min(peers) <= 1

@@ -1,0 +1,45 @@
+"""The real-time clock: the same results and emulated times as the virtual one, and time that really passes.
+
+No test asserts that the host is fast. That it kept up is read from the trace itself (no overrun), and only then are
+achieved and emulated time compared.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from experiments import METHODS, assert_same_trace, write_config
+
+from fedmpi import trace
+
+SLOW_LINKS = ["experiment.rounds=4", "emulation.network.jitter_s=0.05"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_both_clocks_give_the_same_trace(launch, tmp_path: Path, method: str) -> None:
+    config = write_config(tmp_path, method)
+    run = ("-m", "fedmpi", "run", config, *SLOW_LINKS)
+    launch(3, *run, "--output", tmp_path / "virtual", "--quiet")
+    done = launch(3, *run, "emulation.clock=realtime", "emulation.time_scale=0.1", "--output", tmp_path / "real")
+    assert_same_trace(tmp_path / "virtual", tmp_path / "real")
+    virtual, real = trace.read(tmp_path / "virtual"), trace.read(tmp_path / "real")
+    assert virtual.clients["overrun_s"].isna().all()
+    assert real.clients["overrun_s"].notna().all()
+    expected_s = 0.1 * real.rounds["end_s"].iloc[-1]
+    achieved_s = real.rounds["host_s"].sum()
+    assert achieved_s >= 0.95 * expected_s
+    if (real.clients["overrun_s"] == 0).all():
+        assert achieved_s == pytest.approx(expected_s, rel=0.05)
+        assert "warning" not in done.stdout + done.stderr
+
+
+def test_a_clock_that_is_too_fast_for_the_host_is_told(launch, tmp_path: Path) -> None:
+    config = write_config(tmp_path, "dense")
+    scale = "emulation.time_scale=1e-7"
+    done = launch(
+        2, "-m", "fedmpi", "run", config, "emulation.clock=realtime", scale, "--output", tmp_path / "run"
+    )
+    assert "emulation was not honoured" in done.stdout + done.stderr
+    overrun_s = trace.read(tmp_path / "run").clients["overrun_s"]
+    assert (overrun_s > 0).all()
+    assert np.isfinite(overrun_s).all()

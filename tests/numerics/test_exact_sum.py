@@ -1,0 +1,116 @@
+"""Exact sums: associativity to the bit, and accuracy."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedmpi.numerics.exact_sum import (
+    MAX_TOTAL_WEIGHT,
+    accumulate,
+    decode,
+    largest_magnitude,
+    scale_exponent,
+)
+
+
+def mean(updates: np.ndarray, weights: np.ndarray, groups: list[np.ndarray]) -> np.ndarray:
+    """The weighted mean by partial sums of groups of clients."""
+    total_weight = int(weights.sum())
+    exponent = scale_exponent(largest_magnitude(updates), total_weight)
+    total = np.zeros(updates.shape[1], np.int64)
+    for group in groups:
+        partial = np.zeros_like(total)
+        accumulate(updates[group], weights[group], exponent, partial)
+        total += partial
+    out = np.empty(updates.shape[1], np.float32)
+    decode(total, exponent, total_weight, out)
+    return out
+
+
+@st.composite
+def rounds(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
+    """Updates of some clients, of any scale, and their sample counts."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    clients, size = draw(st.integers(1, 9)), draw(st.sampled_from([1, 5, 300, 20_000]))
+    scale = np.float64(2.0) ** draw(st.sampled_from([-149, -140, -126, -60, -3, 0, 40, 120]))
+    spread = np.exp2(rng.uniform(-draw(st.sampled_from([0, 8, 40])), 0, (clients, size)))
+    updates = (rng.standard_normal((clients, size)) * spread * scale).astype(np.float32)
+    return updates, rng.integers(1, draw(st.sampled_from([2, 100, 10**6])), clients)
+
+
+@settings(deadline=None)
+@given(rounds(), st.data())
+def test_any_order_and_grouping_gives_the_same_bits(
+    case: tuple[np.ndarray, np.ndarray], data: st.DataObject
+) -> None:
+    updates, weights = case
+    clients = len(weights)
+    order = np.array(data.draw(st.permutations(range(clients))))
+    cuts = sorted(data.draw(st.lists(st.integers(0, clients), max_size=4)))
+    together = mean(updates, weights, [np.arange(clients)])
+    apart = mean(updates, weights, np.split(order, cuts))
+    assert together.tobytes() == apart.tobytes()
+
+
+@settings(deadline=None)
+@given(rounds())
+def test_the_mean_is_the_true_one_to_float32_rounding(case: tuple[np.ndarray, np.ndarray]) -> None:
+    updates, weights = case
+    exact = (updates.astype(np.longdouble) * weights[:, None]).sum(axis=0) / np.longdouble(weights.sum())
+    found = mean(updates, weights, [np.arange(len(weights))])
+    exponent = scale_exponent(largest_magnitude(updates), int(weights.sum()))
+    rounding = np.spacing(np.abs(exact).astype(np.float32)).astype(np.longdouble) / 2
+    assert (np.abs(found - exact) <= 1.000001 * rounding + np.exp2(np.longdouble(-exponent - 1))).all()
+    # The scale's own share is far below what float32 can tell apart at the largest update.
+    largest = largest_magnitude(updates)
+    assert largest == 0 or 2.0 ** (-exponent - 1) <= largest * 2.0**-38
+
+
+def test_one_client_gets_back_its_own_update() -> None:
+    update = np.random.default_rng(0).standard_normal((1, 1000)).astype(np.float32)
+    found = mean(update, np.array([17]), [np.array([0])])
+    np.testing.assert_array_equal(found, update[0])
+
+
+def test_sums_at_the_bound_do_not_overflow() -> None:
+    largest = float(np.finfo(np.float32).max)
+    for total_weight in (1, 3, 2**13 - 1, 2**20, MAX_TOTAL_WEIGHT):
+        updates = np.full((1, 3), largest, np.float32)
+        updates[0, 1] *= -1
+        np.testing.assert_array_equal(mean(updates, np.array([total_weight]), [np.array([0])]), updates[0])
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-45, -1.4e-45])
+def test_zeros_and_the_smallest_subnormal(value: float) -> None:
+    updates = np.full((3, 4), value, np.float32)
+    np.testing.assert_array_equal(mean(updates, np.array([1, 2, 3]), [np.arange(3)]), updates[0])
+
+
+def test_the_magnitude_of_a_nan_is_a_nan() -> None:
+    updates = np.zeros((2, 40_000), np.float32)
+    updates[1, 5] = -3
+    assert largest_magnitude(updates) == 3
+    updates[0, -1] = np.nan
+    assert np.isnan(largest_magnitude(updates))
+    assert largest_magnitude(np.empty(0, np.float32)) == 0
+
+
+@pytest.mark.parametrize("max_abs", [np.nan, np.inf, -1.0])
+def test_a_bound_that_is_none_is_refused(max_abs: float) -> None:
+    with pytest.raises(ValueError, match="max_abs"):
+        scale_exponent(max_abs, 1)
+
+
+@pytest.mark.parametrize("total_weight", [0, -1, MAX_TOTAL_WEIGHT + 1])
+def test_total_weight_out_of_range_is_refused(total_weight: int) -> None:
+    with pytest.raises(ValueError, match="total_weight"):
+        scale_exponent(1.0, total_weight)
+
+
+def test_shapes_and_dtypes_that_do_not_fit_are_refused() -> None:
+    updates, weights, out = np.zeros((2, 3), np.float32), np.ones(2, np.int64), np.zeros(3, np.int64)
+    with pytest.raises(ValueError, match="float64"):
+        accumulate(updates.astype(np.float64), weights, 0, out)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="shape"):
+        accumulate(updates, weights[:1], 0, out)

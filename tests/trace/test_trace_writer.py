@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import errno
+import os
+import re
+import resource
+import signal
+
+import h5py
+import numpy as np
+import pytest
+
+from fedmpi.trace import Phase, Status, TraceError, TraceWriter, read
+from fedmpi.trace.schema import DETAIL_BYTES, KIND_BYTES, ROWS_PER_CHUNK, TABLES, names
+
+COLUMNS = {
+    "rounds": "round phase start_s end_s host_s participants dropped learning_rate train_loss test_loss "
+    "test_accuracy k k_probe k_down active_parameters density bytes_up bytes_down mpi_bytes",
+    "clients": "round client rank status samples download_s compute_s upload_s wait_s bytes_down bytes_up "
+    "entries_sent entries_used train_loss overrun_s",
+    "layers": "round layer active total",
+    "events": "round time_s kind detail",
+}
+ATTRIBUTE_NAMES = {
+    *("committed_rounds", "schema_version", "fedmpi_version", "status", "config_toml", "seed", "clients"),
+    *("ranks", "parameters", "layer_names", "host", "mpi_library", "slurm_job_id", "created"),
+}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "trace.h5"
+
+
+def write(path, attributes, append_round, rounds, status="completed"):
+    with TraceWriter.create(path, attributes) as writer:
+        for round_index in rounds:
+            append_round(writer, round_index)
+        writer.close(status)
+
+
+def test_columns_and_attributes_are_those_of_the_contract(path, attributes, append_round):
+    write(path, attributes, append_round, range(3))
+    with h5py.File(path) as file:
+        assert set(file) == set(COLUMNS)
+        for table, columns in COLUMNS.items():
+            assert list(file[table].dtype.names) == columns.split()
+            assert file[table].maxshape == (None,)
+        assert set(file.attrs) == ATTRIBUTE_NAMES
+        assert file.attrs["status"] == "completed"
+        assert file.attrs["committed_rounds"] == 3
+        assert file.attrs["config_toml"] == attributes["config_toml"]
+        assert file.attrs["schema_version"] == 1
+        phases = h5py.check_enum_dtype(file["rounds"].dtype["phase"])
+        assert phases == {"initial_pruning": 0, "federated": 1}
+        statuses = h5py.check_enum_dtype(file["clients"].dtype["status"])
+        assert statuses == {"ok": 0, "late": 1, "dropped": 2, "rejected": 3, "lost": 4}
+
+
+def test_extents_cover_real_rows_only(path, attributes, append_round, expected_rows, flush_always):
+    writer = TraceWriter.create(path, attributes)
+    for count in range(1, 40):
+        append_round(writer, count - 1)
+        writer.commit()
+        with h5py.File(path) as file:
+            for table in TABLES:
+                np.testing.assert_array_equal(file[table][:], expected_rows(table, 0, count))
+    writer.close("completed")
+
+
+def test_index_of_many_chunks(path, attributes, append_round, expected_rows, monkeypatch):
+    """4200 chunks need three levels of full-sized nodes."""
+    monkeypatch.setitem(ROWS_PER_CHUNK, "rounds", 1)
+    write(path, attributes, append_round, range(4200))
+    with h5py.File(path) as file:
+        assert file["rounds"].id.get_num_chunks() == 4200
+        np.testing.assert_array_equal(file["rounds"][:], expected_rows("rounds", 0, 4200))
+        assert file["rounds"][4100]["round"] == 4100
+
+
+def test_hdf5_can_go_on_with_a_finished_trace(path, attributes, append_round, expected_rows):
+    """The file is an ordinary one: HDF5's own growth of it agrees with what was written."""
+    write(path, attributes, append_round, range(1500))
+    with h5py.File(path, "r+") as file:
+        for table in TABLES:
+            rows = expected_rows(table, 0, 3000)
+            written = len(file[table])
+            file[table].resize((len(rows),))
+            file[table][written:] = rows[written:]
+    with h5py.File(path) as file:
+        for table in TABLES:
+            np.testing.assert_array_equal(file[table][:], expected_rows(table, 0, 3000))
+
+
+def test_status_says_how_the_run_ended(path, attributes):
+    writer = TraceWriter.create(path, attributes)
+    assert read(path).attributes["status"] == "running"
+    writer.close("preempted")
+    writer.close("completed")
+    assert read(path).attributes["status"] == "preempted"
+    with pytest.raises(ValueError, match="none of completed, preempted, failed"):
+        writer.close("done")
+    with pytest.raises(RuntimeError, match="stop"), TraceWriter.create(path, attributes):
+        raise RuntimeError("stop")
+    assert read(path).attributes["status"] == "failed"
+
+
+def test_finished_file_has_no_room_ahead(path, attributes, append_round):
+    writer = TraceWriter.create(path, attributes)
+    append_round(writer, 0)
+    writer.commit(force=True)
+    ahead = path.stat().st_size
+    writer.close("completed")
+    assert path.stat().st_size < ahead // 10
+
+
+def test_commit_waits_a_little_unless_forced(path, attributes, append_round, monkeypatch):
+    clock_s = [100.0]
+    monkeypatch.setattr("fedmpi.trace.writer.time.monotonic", lambda: clock_s[0])
+    writer = TraceWriter.create(path, attributes)
+    append_round(writer, 0)
+    writer.commit()
+    assert len(read(path).rounds) == 0
+    writer.commit(force=True)
+    assert len(read(path).rounds) == 1
+    append_round(writer, 1)
+    clock_s[0] += 1.0
+    writer.commit()
+    assert len(read(path).rounds) == 2
+    writer.close("completed")
+
+
+def test_measurements_left_out_are_nan(path, attributes):
+    with TraceWriter.create(path, attributes) as writer:
+        integers = {name: 1 for name in COLUMNS["rounds"].split() if TABLES["rounds"][name].kind == "i"}
+        writer.append(rounds={**integers, "round": 0, "train_loss": 0.25, "phase": Phase.FEDERATED})
+    rounds = read(path).rounds
+    assert rounds.train_loss[0] == 0.25
+    assert (
+        rounds[["start_s", "end_s", "host_s", "test_loss", "test_accuracy", "density"]].isna().all(axis=None)
+    )
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"round": 0, "layer": 1, "active": 5}, "column total is missing"),
+        ({"round": 0, "layer": 1, "active": 5, "total": 9, "sum": 1}, "no column sum; it has round, layer"),
+        ({"round": 0, "layer": 1, "active": 5.5, "total": 9}, "layers.active holds integers, not 5.5"),
+        ({"round": 0, "layer": [0, 1], "active": [1, 2, 3], "total": 9}, "layers.active: .*broadcast"),
+    ],
+)
+def test_wrong_columns_are_refused(path, attributes, columns, message):
+    with TraceWriter.create(path, attributes) as writer:
+        with pytest.raises(TraceError, match=message):
+            writer.append(layers=columns)
+        writer.append(layers={"round": 0, "layer": [0, 1], "active": [1, 2], "total": 9})
+
+
+def test_missing_attribute_is_refused(path, attributes):
+    del attributes["seed"]
+    with pytest.raises(TraceError, match="attribute seed is missing"):
+        TraceWriter.create(path, attributes)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("character", ["a", "é", "語", "🙂"])
+def test_long_details_are_cut_between_characters_and_end_in_an_ellipsis(path, attributes, character):
+    fits = character * (DETAIL_BYTES // len(character.encode()))
+    with TraceWriter.create(path, attributes) as writer:
+        writer.append(events={"round": 0, "time_s": 0.5, "kind": "note", "detail": fits})
+        writer.append(
+            events={
+                "round": 0,
+                "time_s": [1.5, 2.5],
+                "kind": ["k" * 99, "b"],
+                "detail": [f"xx{fits}", "a\0b"],
+            }
+        )
+    events = read(path).events
+    assert events.detail[0] == fits
+    assert events.detail[1].endswith("…")
+    assert events.detail[1][:-1] == f"xx{fits}"[: len(events.detail[1]) - 1]
+    assert DETAIL_BYTES - 3 <= len(events.detail[1].encode()) <= DETAIL_BYTES
+    assert events.detail[2] == "a�b"
+    assert events.kind[1] == "k" * (KIND_BYTES - 3) + "…"
+
+
+def test_appending_gives_the_file_of_an_uninterrupted_run(tmp_path, path, attributes, append_round):
+    write(tmp_path / "whole.h5", attributes, append_round, range(-3, 20))
+    write(path, attributes, append_round, range(-3, 14), status="preempted")
+    writer = TraceWriter.open_for_append(path, 8, {"ranks": 5})
+    assert read(path).attributes["committed_rounds"] == 11
+    assert read(path).attributes["status"] == "running"
+    for round_index in range(8, 20):
+        append_round(writer, round_index)
+    writer.close("completed")
+    with h5py.File(path) as resumed, h5py.File(tmp_path / "whole.h5") as whole:
+        for table in TABLES:
+            np.testing.assert_array_equal(resumed[table][:], whole[table][:])
+        assert resumed.attrs["ranks"] == 5
+        for name in ATTRIBUTE_NAMES - {"ranks", "created"}:
+            np.testing.assert_array_equal(resumed.attrs[name], whole.attrs[name])
+    assert not path.with_name("trace.h5.partial").exists()
+
+
+def test_appending_is_refused_when_rounds_are_missing(path, attributes, append_round):
+    write(path, attributes, append_round, range(5))
+    with pytest.raises(TraceError, match="must hold round 6, but its last committed round before that is 4"):
+        TraceWriter.open_for_append(path, 7)
+    assert len(read(path).rounds) == 5
+
+
+def test_appending_to_another_schema_version_is_refused(path, attributes, append_round):
+    write(path, attributes, append_round, range(5))
+    with h5py.File(path, "r+") as file:
+        file.attrs["schema_version"] = 2
+    with pytest.raises(TraceError, match=r"trace\.h5: schema version 2, but this fedmpi reads 1"):
+        TraceWriter.open_for_append(path, 3)
+
+
+def test_full_disk_leaves_the_committed_rounds(
+    path, attributes, append_round, expected_rows, monkeypatch, flush_always
+):
+    """The disk fills up at each of many writes in turn."""
+    pwrite = os.pwrite
+    for room in range(0, 60_000, 900):
+        left = [1e9]
+
+        def limited(descriptor, data, offset, left=left):
+            left[0] -= len(data)
+            if left[0] < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return pwrite(descriptor, data, offset)
+
+        monkeypatch.setattr(os, "pwrite", limited)
+        writer = TraceWriter.create(path, attributes)
+        left[0] = room
+        error, committed = None, -1
+        while error is None:
+            committed += 1
+            append_round(writer, committed)
+            try:
+                writer.commit()
+            except TraceError as raised:
+                error = str(raised)
+        assert re.search(r"trace\.h5: No space left on device; [0-9,]+ bytes are free", error)
+        with h5py.File(path) as file:
+            assert file.attrs["committed_rounds"] in (committed, committed + 1)
+            assert len(file["rounds"]) >= committed
+            for table, rows in ((table, file[table][:]) for table in TABLES):
+                np.testing.assert_array_equal(rows, expected_rows(table, 0, 200)[: len(rows)])
+        with pytest.raises(TraceError, match="the trace is closed"):
+            writer.append()
+        writer.close("failed")
+
+
+def test_file_size_limit_while_making_a_trace(path, attributes):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(TraceError, match=r"cannot write the trace .*trace\.h5: File too large"):
+            TraceWriter.create(path, attributes)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_folder_that_does_not_exist(tmp_path, attributes):
+    with pytest.raises(TraceError, match="No such file or directory"):
+        TraceWriter.create(tmp_path / "none" / "trace.h5", attributes)
+
+
+def test_interrupt_while_writing_gives_up_the_rest(path, attributes, append_round, monkeypatch, flush_always):
+    writer = TraceWriter.create(path, attributes)
+    append_round(writer, 0)
+    writer.commit()
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", interrupted)
+        append_round(writer, 1)
+        with pytest.raises(KeyboardInterrupt):
+            writer.commit()
+    writer.close("failed")
+    assert len(read(path).rounds) == 1
+
+
+def test_names_are_lower_case_members_in_the_order_of_codes():
+    assert names(Phase) == ["initial_pruning", "federated"]
+    assert names(Status) == ["ok", "late", "dropped", "rejected", "lost"]
