@@ -60,7 +60,9 @@ def main() -> None:
             with torch.no_grad():
                 for p, w in zip(parameters, weights, strict=True):
                     p.copy_(w)
-            optimizer = torch.optim.SGD(model.parameters(), lr=training.learning_rate, momentum=training.momentum)
+            optimizer = torch.optim.SGD(
+                model.parameters(), lr=training.learning_rate, momentum=training.momentum
+            )
             batch = training.batch_size
             if training.local_epochs:
                 order = torch.cat([torch.randperm(len(y)) for _ in range(training.local_epochs)])

@@ -107,12 +107,24 @@ def mpiexec() -> str:
 
 def bare(config: Path, ranks: int) -> tuple[float, float]:
     command = [mpiexec(), "-n", str(ranks), sys.executable, str(HERE / "bare_loop.py"), str(config)]
-    result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    result = json.loads(
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+    )
     return result["median_round_s"], result["accuracy"]
 
 
 def fedmpi(config: Path, ranks: int, folder: Path) -> tuple[float, float]:
-    command = [sys.executable, "-m", "fedmpi", "run", str(config), "--ranks", str(ranks), "--overwrite", "--quiet"]
+    command = [
+        sys.executable,
+        "-m",
+        "fedmpi",
+        "run",
+        str(config),
+        "--ranks",
+        str(ranks),
+        "--overwrite",
+        "--quiet",
+    ]
     subprocess.run([*command, "--output", str(folder)], check=True)
     rounds = trace.read(folder).rounds
     accuracy = rounds["test_accuracy"].dropna()
@@ -124,7 +136,9 @@ def main() -> None:
     parser.add_argument("workloads", nargs="*", default=list(WORKLOADS), metavar="W1|W2|W3")
     parser.add_argument("--data", type=Path, required=True, help="folder with mnist/ and femnist_leaf.tar.xz")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. another placement")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. another placement"
+    )
     parser.add_argument("--ranks", type=int, default=2, help="ranks of fedmpi; the bare loop always has two")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -140,7 +154,8 @@ def main() -> None:
             config = folder / f"{name}.toml"
             config.write_text(dumps(load(text, arguments.set)), encoding="utf-8")
             pairs = [
-                (bare(config, 2), fedmpi(config, arguments.ranks, folder / name)) for _ in range(arguments.repeats)
+                (bare(config, 2), fedmpi(config, arguments.ranks, folder / name))
+                for _ in range(arguments.repeats)
             ]
             plain, ours = (float(np.median([pair[side][0] for pair in pairs])) for side in (0, 1))
             ratio = float(np.median([mine[0] / theirs[0] for theirs, mine in pairs]))

@@ -1,4 +1,4 @@
-"""Exact top-k beside torch.topk and np.argpartition, one thread, interleaved repetitions, medians.
+"""Exact top-k beside torch.topk, np.argpartition and np.partition; one thread, interleaved, medians.
 
 python benchmarks/topk.py [--repetitions 15] [--fraction 0.01] [--sizes 444062,6603710]
 """

@@ -26,13 +26,14 @@ from fedmpi.federation.exchange_dense import DenseExchange
 from fedmpi.federation.exchange_sparse import SparseExchange
 from fedmpi.federation.rounds import RoundLoop
 from fedmpi.federation.server import Server
-from fedmpi.k_control import make_controller
+from fedmpi.k_control import CONTROLLERS, Controller, Setup, State
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.models import build
 from fedmpi.mpi.agreement import on_every_rank, on_server
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.placement import Placement, home_blocks
 from fedmpi.mpi.shared_memory import GroupMemory
+from fedmpi.numerics.streams import Purpose, generator
 from fedmpi.pruning.mask import Mask
 from fedmpi.sparsification import SELECTORS
 
@@ -82,12 +83,14 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
     server = None
     if ranks.is_server:
         dimension = model.parameter_count
+        controller, k_state = start_k_control(config, dimension)
         server = Server(
             config=config,
             sizes=np.array(facts.sizes, dtype=np.int64),
             accountant=Accountant(fleet, config.experiment.seed),
             exchange=exchange,
-            controller=make_controller(config, dimension),
+            controller=controller,
+            k_state=k_state,
             downlink=Downlink(config.clients.count, dimension, model.buffer_count, _wire(config)),
             active_prunable=mask.active_per_layer([layer for layer in model.layers if layer.prunable]),
         )
@@ -102,6 +105,21 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
         server=server,
     )
     return Run(config, ranks, placement, model, mask, host, exchange, server, loop)
+
+
+def start_k_control(config: Config, dimension: int) -> tuple[Controller, State]:
+    """The controller of k and its first state, which holds the k of round 0 (dense: all D parameters)."""
+    sparsification, control = config.sparsification, config.k_control
+    controller = CONTROLLERS[control.method]
+    if control.method == "fixed":
+        k = dimension
+        if sparsification.method != "dense":
+            k = sparsification.k or max(1, round(sparsification.k_fraction * dimension))
+        setup = Setup(k_min=1, k_max=dimension, k_initial=k)
+    else:
+        setup = Setup.for_dimension(dimension, control.k_initial_fraction, control.k_min_fraction)
+    draw = generator(config.experiment.seed, Purpose.K_CONTROL, -1).random
+    return controller, controller.init(setup, draw)
 
 
 def _share_facts(ranks: Ranks, data: ServerData | None) -> DataFacts:

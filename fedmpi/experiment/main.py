@@ -11,16 +11,21 @@ from pathlib import Path
 from mpi4py import MPI
 
 from fedmpi.checkpoint import CheckpointError
-from fedmpi.config import Config, ConfigError
+from fedmpi.config import Config, ConfigError, dumps, loads
+from fedmpi.emulation.clock import make_clock
 from fedmpi.emulation.errors import EmulationError
-from fedmpi.experiment.assembly import assemble
+from fedmpi.experiment import checkpointing
+from fedmpi.experiment.assembly import Run, assemble
+from fedmpi.experiment.progress import Progress, duration
 from fedmpi.experiment.recording import Recorder
+from fedmpi.federation.rounds import RoundReport
 from fedmpi.learning.datasets import DataError
-from fedmpi.mpi.agreement import Refused
+from fedmpi.mpi.agreement import Refused, on_server
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.guards import LaunchError, check_launch
 from fedmpi.trace import TraceError
 
+PREEMPTED = 75
 EXPECTED: dict[type[Exception], int] = {
     ConfigError: 2,
     DataError: 2,
@@ -34,8 +39,8 @@ EXPECTED: dict[type[Exception], int] = {
 Prepare = Callable[[int], tuple[Config, Path]]
 
 
-def main(prepare: Prepare, *, resume: bool, overwrite: bool, quiet: bool) -> int:
-    """Run an experiment on the ranks of COMM_WORLD and return the exit code (DESIGN: 0, 1, 2 or 75).
+def main(prepare: Prepare, *, resume: bool, quiet: bool) -> int:
+    """Run an experiment on the ranks of COMM_WORLD and return the exit code (0, 1, 2, or 75 when preempted).
 
     ``prepare`` is called on rank 0 alone with the number of ranks; it returns the validated configuration and the run
     folder. Errors are printed once, by rank 0; an unexpected exception shows its traceback and ends all ranks.
@@ -60,3 +65,77 @@ def main(prepare: Prepare, *, resume: bool, overwrite: bool, quiet: bool) -> int
         sys.stderr.flush()
         ranks.comm.Abort(1)
         raise
+
+
+def _run(ranks: Ranks, prepare: Prepare, resume: bool, quiet: bool) -> int:
+    prepared = on_server(ranks, lambda: prepare(ranks.size), EXPECTED)
+    text = ranks.broadcast_json(None if prepared is None else [dumps(prepared[0]), str(prepared[1])])
+    config, output = loads(text[0]), Path(text[1])
+    run = assemble(ranks, config, EXPECTED)
+    progress = Progress(config.experiment.rounds, quiet or not ranks.is_server)
+    keep_rounds, problems = None, []
+    if resume:
+        keep_rounds, problems = checkpointing.restore(run, output, EXPECTED)
+    for problem in problems:
+        progress.message(f"warning: {problem}")
+    if keep_rounds is not None:
+        progress.message(f"resuming before round {keep_rounds}")
+    recorder = on_server(ranks, lambda: _open_recorder(run, output, progress, keep_rounds), EXPECTED)
+    return _rounds(run, recorder, output, progress)
+
+
+def _open_recorder(run: Run, output: Path, progress: Progress, keep_rounds: int | None) -> Recorder:
+    beside = output / "config.toml.partial"
+    beside.write_text(dumps(run.config), encoding="utf-8")
+    beside.replace(output / "config.toml")
+    return Recorder(run, output, progress, keep_rounds)
+
+
+def _rounds(run: Run, recorder: Recorder | None, output: Path, progress: Progress) -> int:
+    """Run the rounds; a trace or checkpoint that cannot be written ends them on all ranks."""
+    ranks, server = run.ranks, run.server
+    failure: Exception | None = None
+
+    def on_round(report: RoundReport) -> None:
+        nonlocal failure
+        assert recorder is not None
+        assert server is not None
+        try:
+            recorder.round(report)
+        except (TraceError, OSError) as error:
+            failure = error
+            server.abandon()
+
+    def on_checkpoint() -> None:
+        on_server(ranks, recorder.commit if recorder is not None else _nothing, EXPECTED)
+        checkpointing.save(run, output, EXPECTED)
+
+    def finish() -> bool:
+        if failure is not None:
+            raise failure
+        assert recorder is not None
+        assert server is not None
+        status = "preempted" if server.preempted and not server.stop_reason else "completed"
+        if server.stop_reason:
+            recorder.event(server.round_index - 1, server.now_s, "stop", server.stop_reason)
+        recorder.close(status)
+        progress.close(_summary(run, output, status))
+        return status == "preempted"
+
+    start = ranks.broadcast_json(server.now_s if server is not None else None)
+    emulation = run.config.emulation
+    ranks.barrier()
+    clock = make_clock(emulation.clock, emulation.time_scale, start)
+    run.loop.run(clock, on_round, on_checkpoint)
+    preempted = ranks.broadcast_json(on_server(ranks, finish, EXPECTED))
+    return PREEMPTED if preempted else 0
+
+
+def _nothing() -> None:
+    """What ranks without a trace have to commit."""
+
+
+def _summary(run: Run, output: Path, status: str) -> str:
+    assert run.server is not None
+    reason = f" ({run.server.stop_reason})" if run.server.stop_reason else ""
+    return f"{status}{reason}: {duration(run.server.now_s)} of emulated time; trace in {output / 'trace.h5'}"

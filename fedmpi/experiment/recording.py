@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from fedmpi.experiment.progress import Progress
 from fedmpi.config import dumps
 from fedmpi.experiment.assembly import Run
+from fedmpi.experiment.progress import Progress
 from fedmpi.federation.rounds import RoundReport
 from fedmpi.trace import Phase, Status, TraceWriter
 
@@ -119,7 +119,9 @@ class Recorder:
     def _watch_overrun(self, overrun_s: np.ndarray) -> None:
         late = overrun_s[overrun_s > 0.0]
         if len(late) and not self._late_clients:
-            self.progress.message("warning: the host is too slow for the real-time clock; see overrun_s in the trace")
+            self.progress.message(
+                "warning: the host is too slow for the real-time clock; see overrun_s in the trace"
+            )
         self._late_clients += len(late)
         self._late_s = max(self._late_s, float(late.max(initial=0.0)))
 

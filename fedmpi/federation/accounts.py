@@ -60,7 +60,12 @@ class Accountant:
         return _charges(timeline, bytes_down, bytes_up)
 
     def probe(
-        self, charges: Charges, round_index: int, participants: np.ndarray, bytes_down: int, compute_s: np.ndarray
+        self,
+        charges: Charges,
+        round_index: int,
+        participants: np.ndarray,
+        bytes_down: int,
+        compute_s: np.ndarray,
     ) -> Charges:
         """The same round prolonged by a probe: the update comes down at once, three losses go up."""
         down = np.full(len(participants), bytes_down, dtype=np.int64)

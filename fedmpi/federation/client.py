@@ -55,7 +55,9 @@ class ClientHost:
         """Take the global model as the starting point of every client of this round."""
         self._start = self.weights.to(self.model.vector.device)
 
-    def train(self, client: int, plan: RoundPlan, direction_sum: torch.Tensor | None) -> tuple[LocalResult, float]:
+    def train(
+        self, client: int, plan: RoundPlan, direction_sum: torch.Tensor | None
+    ) -> tuple[LocalResult, float]:
         """Train one client; returns the result and the host seconds that it took. See ``learning.training.train``."""
         begin = time.perf_counter()
         device = self.model.vector.device
@@ -71,7 +73,9 @@ class ClientHost:
             generator(seed, Purpose.BATCHES, plan.round_index, client),
             direction_sum=direction_sum,
             need_weights=direction_sum is None,
-            torch_seed=torch_seed(seed, Purpose.DROPOUT, plan.round_index, client) if self.model.draws else None,
+            torch_seed=torch_seed(seed, Purpose.DROPOUT, plan.round_index, client)
+            if self.model.draws
+            else None,
         )
         return result, time.perf_counter() - begin
 

@@ -90,7 +90,11 @@ def distribute_test(
 
 
 def _hand_over(
-    ranks: Ranks, members: tuple[int, ...], source: np.ndarray | None, pick: np.ndarray | None, target: np.ndarray
+    ranks: Ranks,
+    members: tuple[int, ...],
+    source: np.ndarray | None,
+    pick: np.ndarray | None,
+    target: np.ndarray,
 ) -> None:
     """Bring ``source[pick]`` from the server into ``target`` on the first rank of a group."""
     leader = members[0]

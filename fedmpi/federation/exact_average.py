@@ -39,7 +39,9 @@ class ExactAverage:
             padded = -(-self.length // _FLOATS_PER_LINE) * _FLOATS_PER_LINE
             self.rows = torch.empty(count, padded)[:, : self.length]
 
-    def finish(self, weights: np.ndarray, taken: np.ndarray, total_weight: int, max_abs: float) -> torch.Tensor:
+    def finish(
+        self, weights: np.ndarray, taken: np.ndarray, total_weight: int, max_abs: float
+    ) -> torch.Tensor:
         """The mean, float32 (length,), on every rank; zeros when nothing was taken. Valid until the next round.
 
         ``weights`` int64 and ``taken`` bool are those of this rank's rows; ``total_weight`` and ``max_abs`` those of all ranks.

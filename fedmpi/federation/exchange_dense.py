@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from fedmpi.federation.client import ClientHost, largest_magnitude
-from fedmpi.federation.exchange import Exchanged, Roster, Trained
 from fedmpi.federation.exact_average import ExactAverage
+from fedmpi.federation.exchange import Exchanged, Roster, Trained
 from fedmpi.federation.plan import RoundPlan
 from fedmpi.federation.records import LOSSES
 from fedmpi.mpi.collectives import Ranks
@@ -69,4 +69,6 @@ class DenseExchange:
 
     def restore_client(self, client: int, state: dict[str, np.ndarray]) -> None:
         if state:
-            raise ValueError(f"client {client}: dense averaging keeps no state, the checkpoint has {sorted(state)}")
+            raise ValueError(
+                f"client {client}: dense averaging keeps no state, the checkpoint has {sorted(state)}"
+            )

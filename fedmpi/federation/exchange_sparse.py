@@ -24,6 +24,7 @@ from fedmpi.sparsification.uploads import Selection, Uploads
 from fedmpi.sparsification.wire import message_bytes
 
 Selector = Callable[[Uploads, int], Selection]
+_NOTHING = (np.empty(0, np.int32), np.empty(0, np.float32))
 
 
 class SparseExchange:
@@ -45,6 +46,7 @@ class SparseExchange:
         total_clients: int,
     ) -> None:
         self.ranks = ranks
+        self._group = Ranks(memory.comm)
         self.host = host
         self.select = select
         self.wire = wire
@@ -57,13 +59,14 @@ class SparseExchange:
         self._tail = ExactAverage(ranks, memory, host.model.buffer_count)
         self._sent: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._trained: list[int] = []
-        self._before = self._now = self._probed = (np.empty(0, np.int32), np.empty(0, np.float32))
+        self._before = self._probed = _NOTHING
 
     def accumulated_of(self, client: int) -> np.ndarray:
         """The accumulated gradient of a client that this rank can reach, float32 (D,), in place."""
         return self._accumulated[self._row_of_client[client]]
 
     def begin(self, plan: RoundPlan, mine: np.ndarray) -> None:
+        self._group.barrier()  # another rank of the group may have trained these clients, and has now let go of them
         self._sent.clear()
         self._trained.clear()
         self._tail.begin(len(mine))
@@ -74,7 +77,9 @@ class SparseExchange:
         max_abs = largest_magnitude(direction)
         if self._tail.length:
             tail = self._tail.rows[len(self._trained)]
-            torch.sub(self.host.weights[self.dimension :], self.host.model.vector[self.dimension :].cpu(), out=tail)
+            torch.sub(
+                self.host.weights[self.dimension :], self.host.model.vector[self.dimension :].cpu(), out=tail
+            )
             max_abs = max(max_abs, largest_magnitude(tail)) if np.isfinite(max_abs) else max_abs
         self._trained.append(client)
         if np.isfinite(max_abs):
@@ -96,16 +101,19 @@ class SparseExchange:
             selection = self.select(uploads, plan.k)
             probe = self.select(uploads.truncated(plan.k_probe), plan.k_probe) if plan.k_probe else None
         self._reset(roster, mine, sent, uploads, selection)
-        self._now = self._broadcast_step(selection, plan.learning_rate)
-        self._probed = self._broadcast_step(probe, plan.learning_rate) if plan.k_probe else self._probed
+        indices, step = self._broadcast_step(selection, plan.learning_rate)
+        self._probed = self._broadcast_step(probe, plan.learning_rate) if plan.k_probe else _NOTHING
         weights = self.host.weights.numpy()
-        indices, step = self._now
         self._before = (indices, weights[indices])
         weights[indices] -= step
         self._finish_tail(roster)
         used = np.zeros(len(roster.clients), dtype=np.int64)
         if uploads is not None and selection is not None:
-            counts = np.add.reduceat(selection.used, uploads.offsets[:-1], dtype=np.int64) if len(uploads.indices) else 0
+            counts = (
+                np.add.reduceat(selection.used, uploads.offsets[:-1], dtype=np.int64)
+                if len(uploads.indices)
+                else 0
+            )
             used[roster.accepted] = counts
         return Exchanged(
             changed=indices,
@@ -155,7 +163,9 @@ class SparseExchange:
             position = {int(c): n for n, c in enumerate(roster.accepted_clients)}
             starts = uploads.offsets
             pieces = [
-                selection.used[starts[position[int(c)]] : starts[position[int(c)] + 1]] for clients in by_rank for c in clients
+                selection.used[starts[position[int(c)]] : starts[position[int(c)] + 1]]
+                for clients in by_rank
+                for c in clients
             ]
             used = np.concatenate(pieces).astype(np.uint8)
         elif self.ranks.is_server:
@@ -167,7 +177,9 @@ class SparseExchange:
             self.accumulated_of(int(client))[indices[taken[start:stop]]] = 0.0
             start = stop
 
-    def _broadcast_step(self, selection: Selection | None, learning_rate: float) -> tuple[np.ndarray, np.ndarray]:
+    def _broadcast_step(
+        self, selection: Selection | None, learning_rate: float
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The coordinates J (int32) and eta * b (float32) on every rank."""
         length = np.array([0 if selection is None else len(selection.indices)], dtype=np.int64)
         self.ranks.broadcast(length)
@@ -193,7 +205,9 @@ class SparseExchange:
         """What tells w'(m) to a client that has J and b: one bit for each of J, and 8 bytes for each b' that differs."""
         if selection is None or probe is None:
             return 0
-        common, here, there = np.intersect1d(selection.indices, probe.indices, assume_unique=True, return_indices=True)
+        common, here, there = np.intersect1d(
+            selection.indices, probe.indices, assume_unique=True, return_indices=True
+        )
         differing = np.count_nonzero(selection.values[here] != probe.values[there])
         return -(-len(selection.indices) // 8) + 8 * int(differing + len(probe.indices) - len(common))
 
@@ -221,7 +235,9 @@ class SparseExchange:
         self._fill(losses["probe"], mine, samples, vector)
         return losses
 
-    def _fill(self, column: np.ndarray, mine: list[int], samples: dict[int, int], vector: torch.Tensor) -> None:
+    def _fill(
+        self, column: np.ndarray, mine: list[int], samples: dict[int, int], vector: torch.Tensor
+    ) -> None:
         self.host.load(vector)
         column[:] = [self.host.loss_of_sample(client, samples[client]) for client in mine]
 

@@ -17,6 +17,7 @@ class Action(IntFlag):
     CHECKPOINT = 1
     STOP = 2
     EVALUATE = 4
+    MEASURE = 8
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class RoundPlan:
     """One round as the server wants it.
 
     ``participants`` are client ids, int64, rising. ``k_probe`` is 0 where no second k is tried. ``start_s`` is the
-    emulated time at which the round begins. CHECKPOINT comes before the round, EVALUATE after it.
+    emulated time at which the round begins. CHECKPOINT comes before the round, EVALUATE after it;
+    MEASURE asks the participants for their losses before and after it, on which the choice of k rests.
     """
 
     round_index: int

@@ -24,5 +24,7 @@ VERDICT = np.dtype([("deadline_s", np.float64), ("entries", np.int64), ("accepte
 """The server's word on one participant, in client order: the emulated time at which its message has arrived, how many
 values that holds, and whether its update is taken."""
 
-LOSSES = np.dtype([("client", np.int64), ("previous", np.float64), ("current", np.float64), ("probe", np.float64)])
+LOSSES = np.dtype(
+    [("client", np.int64), ("previous", np.float64), ("current", np.float64), ("probe", np.float64)]
+)
 """The losses of one participant's probe sample under w(m-1), w(m) and w'(m)."""

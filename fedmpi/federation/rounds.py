@@ -15,7 +15,7 @@ from fedmpi.federation.client import ClientHost
 from fedmpi.federation.evaluation import Evaluator
 from fedmpi.federation.exchange import Exchange, Roster
 from fedmpi.federation.plan import Action, RoundPlan, decode, encode, header_dtype
-from fedmpi.federation.records import LOSSES, RECORD, VERDICT
+from fedmpi.federation.records import RECORD, VERDICT
 from fedmpi.federation.server import Closed, Judged, Server
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.placement import Placement
@@ -74,12 +74,16 @@ class RoundLoop:
         self.time_scale = time_scale
         self.server = server
         self.signal = SignalFlag()
+        self._began_s = time.perf_counter()
+        self.seen = np.zeros(placement.clients, dtype=bool)
+        """Clients that have taken part, and so may carry state, as every rank knows from the plans."""
 
     def run(
         self, clock: Clock, on_round: Callable[[RoundReport], None], on_checkpoint: Callable[[], None]
     ) -> None:
         """Loop until the server stops. ``on_round`` is called on the server, ``on_checkpoint`` on every rank."""
         self.clock = clock
+        self._began_s = time.perf_counter()
         header = np.zeros(1, dtype=header_dtype(self.placement.clients))
         while True:
             begin = time.perf_counter()
@@ -101,6 +105,7 @@ class RoundLoop:
 
     def _round(self, plan: RoundPlan, begin: float) -> RoundReport | None:
         dealt = self.placement.deal(plan.participants)
+        self.seen[plan.participants] = True
         records, samples = self._train(plan, dealt[self.ranks.rank])
         gathered = self.ranks.gather_rows(records, [len(clients) for clients in dealt])
         judged = None
@@ -110,7 +115,7 @@ class RoundLoop:
         self._hold(roster, deadline_s)
         exchanged = self.exchange.finish(plan, roster)
         losses = None
-        if plan.k_probe and roster.accepted.any():
+        if Action.MEASURE in plan.action and roster.accepted.any():
             mine = self.exchange.probe_losses(roster, samples)
             losses = self.ranks.gather_rows(
                 mine, [len(roster.accepted_of(rank)) for rank in range(self.ranks.size)]
@@ -121,6 +126,7 @@ class RoundLoop:
         if self.server is None or judged is None:
             return None
         closed = self.server.close(plan, judged, roster, exchanged, losses)
+        self.server.stop_if_reached(test_accuracy, time.perf_counter() - self._began_s)
         rank_of = np.empty(len(plan.participants), dtype=np.int64)
         for rank, clients in enumerate(dealt):
             rank_of[np.searchsorted(plan.participants, clients)] = rank

@@ -14,7 +14,7 @@ from fedmpi.federation.downlink import Downlink
 from fedmpi.federation.exchange import Exchange, Exchanged, Roster
 from fedmpi.federation.plan import Action, RoundPlan, draw_participants, learning_rate_at
 from fedmpi.federation.records import VERDICT
-from fedmpi.k_control import Controller, Observation
+from fedmpi.k_control import Controller, Observation, State
 from fedmpi.k_control.probe import estimated_cost
 from fedmpi.numerics.streams import Purpose, generator
 
@@ -51,20 +51,29 @@ class Server:
     """State that only rank 0 has: the controller of k, versions of clients, emulated time, reasons to stop."""
 
     def __init__(
-        self, config: Config, sizes: np.ndarray, accountant: Accountant, exchange: Exchange, controller: Controller,
-        downlink: Downlink, active_prunable: np.ndarray,
+        self,
+        config: Config,
+        sizes: np.ndarray,
+        accountant: Accountant,
+        exchange: Exchange,
+        controller: Controller,
+        k_state: State,
+        downlink: Downlink,
+        active_prunable: np.ndarray,
     ) -> None:
         self.config = config
         self.sizes = sizes
         self.accountant = accountant
         self.exchange = exchange
         self.controller = controller
+        self.k_state = k_state
         self.downlink = downlink
         self.active_prunable = active_prunable
         self.round_index = 0
         self.now_s = 0.0
         self.stop_reason = ""
         self.preempted = False
+        self._abandoned = False
 
     def plan(self) -> RoundPlan:
         """What happens at this boundary, and in the round after it if there is one."""
@@ -73,25 +82,35 @@ class Server:
             self.stop_reason = f"all {experiment.rounds} rounds done"
         action = Action.NONE
         every = experiment.checkpoint_every
-        if self.preempted or self.stop_reason:
+        if self._abandoned:
+            action |= Action.STOP
+        elif self.preempted or self.stop_reason:
             action |= Action.STOP | Action.CHECKPOINT
         elif every and self.round_index and self.round_index % every == 0:
             action |= Action.CHECKPOINT
         index = self.round_index
         if (index + 1) % experiment.evaluate_every == 0 or index + 1 == experiment.rounds:
             action |= Action.EVALUATE
+        if self.config.k_control.method != "fixed":
+            action |= Action.MEASURE
         training = self.config.training
         return RoundPlan(
             round_index=index,
             action=action,
-            k=self.controller.k,
-            k_probe=self.controller.k_probe,
-            learning_rate=learning_rate_at(index, training.learning_rate, training.learning_rate_half_life_rounds),
+            k=self.k_state.k,
+            k_probe=self.k_state.k_probe,
+            learning_rate=learning_rate_at(
+                index, training.learning_rate, training.learning_rate_half_life_rounds
+            ),
             start_s=self.now_s,
             participants=draw_participants(
                 experiment.seed, index, self.config.clients.count, self.config.clients.per_round
             ),
         )
+
+    def abandon(self) -> None:
+        """Stop at the next boundary without a checkpoint: the run cannot be recorded any more."""
+        self._abandoned = True
 
     def judge(self, plan: RoundPlan, records: np.ndarray) -> Judged:
         """Reject updates that are not finite, and time the round up to the arrival of the last upload.
@@ -130,25 +149,21 @@ class Server:
     ) -> Closed:
         """End a round: the clock moves on, clients' versions are noted, and k is chosen for the next.
 
-        ``losses`` are the LOSSES records of all accepted participants, None without a probe.
+        ``losses`` are the LOSSES records of all accepted participants, None where nobody was asked.
         """
         charges = judged.charges
         if roster.accepted.any():
             self.downlink.advance(exchanged.changed)
-        cost_probe = loss_previous = loss_now = None
+        cost_probe = loss_prev = loss = None
         if losses is not None:
             charges = self._probed(plan, judged, exchanged.k_down, exchanged.probe_bytes, judged.charges)
             self.downlink.delivered(plan.participants)
-            previous, now, probe = self._weighted(losses)
-            loss_previous, loss_now = previous, now
-            cost_probe = estimated_cost(self._cost_at_probe(plan, judged), previous, now, probe)
-        self.controller = self.controller.step(
-            Observation(
-                cost=charges.duration_s,
-                cost_probe=cost_probe,
-                loss_previous=loss_previous,
-                loss=loss_now,
-            ),
+            loss_prev, loss, loss_probe = self._weighted(losses)
+            if plan.k_probe:
+                cost_probe = estimated_cost(self._cost_at_probe(plan, judged), loss_prev, loss, loss_probe)
+        self.k_state = self.controller.step(
+            self.k_state,
+            Observation(charges.duration_s, cost_probe, loss_prev, loss),
             generator(self.config.experiment.seed, Purpose.K_CONTROL, plan.round_index).random,
         )
         self.now_s = charges.end_s
@@ -156,10 +171,9 @@ class Server:
         accepted = judged.verdict["accepted"] == 1
         train_loss = float("nan")
         if accepted.any():
-            train_loss = float(np.average(judged.records["train_loss"][accepted], weights=roster.sizes[accepted]))
-        limit_s = self.config.experiment.stop_at_emulated_s
-        if limit_s is not None and self.now_s >= limit_s:
-            self.stop_reason = f"emulated time reached {limit_s:g} s"
+            train_loss = float(
+                np.average(judged.records["train_loss"][accepted], weights=roster.sizes[accepted])
+            )
         return Closed(
             plan=plan,
             judged=judged,
@@ -168,6 +182,19 @@ class Server:
             k_down=exchanged.k_down,
             entries_used=exchanged.entries_used,
         )
+
+    def stop_if_reached(self, test_accuracy: float, host_s: float) -> None:
+        """Stop at the next boundary if a limit of ``[experiment]`` is reached. ``host_s``: since the run began here."""
+        experiment = self.config.experiment
+        limits = (
+            ("test accuracy", experiment.stop_at_accuracy, test_accuracy, ""),
+            ("emulated time", experiment.stop_at_emulated_s, self.now_s, " s"),
+            ("host time", experiment.stop_at_host_s, host_s, " s"),
+        )
+        for what, limit, reached, unit in limits:
+            if limit is not None and reached >= limit:
+                self.stop_reason = f"{what} reached {limit:g}{unit}"
+                return
 
     def _probed(
         self, plan: RoundPlan, judged: Judged, k_down: int, probe_bytes: int, charges: Charges
@@ -210,7 +237,7 @@ class Server:
             "round": self.round_index,
             "emulated_s": self.now_s,
             "version": self.downlink.version,
-            "controller": self.controller.to_dict(),
+            "k_control": self.k_state.to_dict(),
         }
         return self.downlink.state(), numbers
 
@@ -218,5 +245,5 @@ class Server:
         """Continue from what ``state`` gave."""
         self.round_index = int(numbers["round"])
         self.now_s = float(numbers["emulated_s"])
-        self.controller = self.controller.from_dict(numbers["controller"])
+        self.k_state = self.controller.state.from_dict(numbers["k_control"])
         self.downlink.restore(int(numbers["version"]), arrays)

@@ -22,7 +22,9 @@ class Refused(Exception):
         super().__init__(message)
 
 
-def on_server(ranks: Ranks, step: Callable[[], Result], expected: Mapping[type[Exception], int]) -> Result | None:
+def on_server(
+    ranks: Ranks, step: Callable[[], Result], expected: Mapping[type[Exception], int]
+) -> Result | None:
     """Run ``step`` on rank 0 while the others wait; they return None.
 
     Exceptions of the ``expected`` types (with their exit codes) become Refused on every rank.
@@ -30,7 +32,9 @@ def on_server(ranks: Ranks, step: Callable[[], Result], expected: Mapping[type[E
     return _agree(ranks, step if ranks.is_server else lambda: None, expected)
 
 
-def on_every_rank(ranks: Ranks, step: Callable[[], Result], expected: Mapping[type[Exception], int]) -> Result:
+def on_every_rank(
+    ranks: Ranks, step: Callable[[], Result], expected: Mapping[type[Exception], int]
+) -> Result:
     """Run ``step`` on every rank; where it raises one of ``expected`` on any, all raise Refused.
 
     The message is that of the lowest rank that failed.

@@ -31,16 +31,10 @@ def client_arrays(client, round_index):
 def save(folder: Path, round_index: int) -> Path:
     """As three ranks would: every rank its clients, one rank without clients, rank 0 all the rest."""
     partial = checkpoint.start(folder, round_index)
-    entries = [
-        checkpoint.write_server(partial, server_arrays(round_index)),
-        checkpoint.write_clients(partial, {}),
-    ]
-    for block in BLOCKS:
-        entries.append(
-            checkpoint.write_clients(
-                partial, {client: client_arrays(client, round_index) for client in block}
-            )
-        )
+    entries = [checkpoint.write_server(partial, server_arrays(round_index))]
+    for block in (range(0), *BLOCKS):
+        clients = {client: client_arrays(client, round_index) for client in block}
+        entries.append(checkpoint.write_clients(partial, clients))
     entries = [FileEntry.from_bytes(entry.to_bytes()) for entry in entries]
     return checkpoint.publish(partial, entries, {**VALUES, "round": round_index})
 
@@ -87,7 +81,7 @@ def test_the_last_two_are_kept(folder):
 def test_saving_a_round_again_replaces_it(folder):
     for round_index in (10, 20, 30, 20):
         save(folder, round_index)
-    assert [path.name for path in checkpoint.candidates(folder)] == ["round-00000020", "round-00000010"][:1]
+    assert [path.name for path in checkpoint.candidates(folder)] == ["round-00000020"]
     check(checkpoint.open_checkpoint(folder / "round-00000020"), 20)
 
 
@@ -139,15 +133,18 @@ def test_damage_is_found_and_the_one_before_is_used(folder, name, damage):
         checkpoint.open_checkpoint(path.parent).clients(range(6))
 
 
-def test_every_bit_of_a_manifest_counts(folder):
+def test_a_changed_manifest_is_refused_or_means_the_same(folder):
     path = save(folder, 10) / "manifest.json"
     content = path.read_bytes()
+    refused = []
     for place in range(len(content)):
-        if content[place : place + 1].isspace():
-            continue
         path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-        with pytest.raises(CheckpointError, match=r"manifest\.json: (is no manifest|the checksum is wrong)"):
-            checkpoint.open_checkpoint(path.parent)
+        try:
+            check(checkpoint.open_checkpoint(path.parent), 10)
+        except CheckpointError as error:
+            refused.append(str(error))
+    assert len(refused) > 0.7 * len(content)  # the others: white space, the last digit of a number
+    assert all("manifest.json: " in error for error in refused)
 
 
 def test_other_format_version_is_refused(folder, monkeypatch):
@@ -228,7 +225,7 @@ def test_python_objects_are_refused(folder):
         checkpoint.write_server(partial, {"names": np.array(["a", None], dtype=object)})
 
 
-def test_kill_while_saving(tmp_path):
+def test_kill_at_random_instants_loses_no_checkpoint(tmp_path):
     report = subprocess.run(
         [sys.executable, Path(__file__).with_name("kill_savers.py"), tmp_path, "30"],
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])},

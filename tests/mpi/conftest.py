@@ -27,13 +27,19 @@ def launch() -> Launch:
         pytest.fail("mpiexec is not there: install the extra 'mpi' or an MPI of your own")
 
     def run(
-        ranks: int, *arguments: str | Path, timeout_s: float = 240, check: bool = True, python_path: Path | None = None
+        ranks: int,
+        *arguments: str | Path,
+        timeout_s: float = 240,
+        check: bool = True,
+        python_path: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         if python_path is not None:
             environment["PYTHONPATH"] = os.pathsep.join([str(python_path), environment.get("PYTHONPATH", "")])
         command = [mpiexec, "-n", str(ranks), sys.executable, *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, env=environment, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout_s, env=environment, check=False
+        )
         if check and done.returncode != 0:
             pytest.fail(f"{' '.join(command)} exited with {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done

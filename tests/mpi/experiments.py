@@ -76,4 +76,6 @@ def assert_equal_bits(left: pd.Series, right: pd.Series, what: str) -> None:
         wrong = np.flatnonzero(differ & ~both_nan)
     else:
         wrong = np.flatnonzero(left.astype(str).to_numpy() != right.astype(str).to_numpy())
-    assert not len(wrong), f"{what} differs first in row {wrong[0]}: {left.iloc[wrong[0]]} and {right.iloc[wrong[0]]}"
+    assert not len(wrong), (
+        f"{what} differs first in row {wrong[0]}: {left.iloc[wrong[0]]} and {right.iloc[wrong[0]]}"
+    )

@@ -11,7 +11,13 @@ from fedmpi import trace
 @pytest.mark.parametrize("method", METHODS)
 def test_trace_does_not_depend_on_placement(launch, tmp_path: Path, method: str) -> None:
     config = write_config(tmp_path, method)
-    placements = {"1": (1, ""), "2": (2, ""), "3": (3, ""), "9": (9, ""), "3-server-trains": (3, "placement.server_trains=true")}
+    placements = {
+        "1": (1, ""),
+        "2": (2, ""),
+        "3": (3, ""),
+        "9": (9, ""),
+        "3-server-trains": (3, "placement.server_trains=true"),
+    }
     for name, (ranks, override) in placements.items():
         extra = [override] if override else []
         launch(ranks, "-m", "fedmpi", "run", config, *extra, "--output", tmp_path / name, "--quiet")

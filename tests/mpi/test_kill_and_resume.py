@@ -24,7 +24,9 @@ def start(ranks: int, *arguments: str | Path) -> subprocess.Popen[str]:
     assert mpiexec is not None
     command = [mpiexec, "-n", str(ranks), sys.executable, "-m", "fedmpi", "run", *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    )
 
 
 def rank_processes(output: Path) -> list[int]:
@@ -38,7 +40,9 @@ def rank_processes(output: Path) -> list[int]:
             environment = (folder / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if str(output).encode() in words and words[0].endswith(b"python" + sys.executable.rpartition("python")[2].encode()):
+        if str(output).encode() in words and words[0].endswith(
+            b"python" + sys.executable.rpartition("python")[2].encode()
+        ):
             ranks = [int(e[9:]) for e in environment if e.startswith(b"PMI_RANK=")]
             found.update({rank: int(folder.name) for rank in ranks})
     return [found[rank] for rank in sorted(found)]
@@ -59,8 +63,12 @@ def wait_for_rounds(process: subprocess.Popen[str], output: Path, rounds: int) -
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize(("method", "victim", "resume_ranks"), [("dense", 2, 1), ("fab_adaptive", 1, 4), ("fab_fixed", 0, 3)])
-def test_kill_one_rank_then_resume(launch, tmp_path: Path, method: str, victim: int, resume_ranks: int) -> None:
+@pytest.mark.parametrize(
+    ("method", "victim", "resume_ranks"), [("dense", 2, 1), ("fab_adaptive", 1, 4), ("fab_fixed", 0, 3)]
+)
+def test_kill_one_rank_then_resume(
+    launch, tmp_path: Path, method: str, victim: int, resume_ranks: int
+) -> None:
     config = write_config(tmp_path, method)
     slow = ["emulation.clock=realtime", "emulation.time_scale=0.01"]
     launch(2, "-m", "fedmpi", "run", config, *LONG, "--output", tmp_path / "whole", "--quiet")

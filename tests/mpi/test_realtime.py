@@ -20,7 +20,9 @@ def test_both_clocks_give_the_same_trace(launch, tmp_path: Path, method: str) ->
     config = write_config(tmp_path, method)
     run = ("-m", "fedmpi", "run", config, *SLOW_LINKS)
     launch(3, *run, "--output", tmp_path / "virtual", "--quiet")
-    done = launch(3, *run, "emulation.clock=realtime", "emulation.time_scale=0.1", "--output", tmp_path / "real")
+    done = launch(
+        3, *run, "emulation.clock=realtime", "emulation.time_scale=0.1", "--output", tmp_path / "real"
+    )
     assert_same_trace(tmp_path / "virtual", tmp_path / "real")
     virtual, real = trace.read(tmp_path / "virtual"), trace.read(tmp_path / "real")
     assert virtual.clients["overrun_s"].isna().all()

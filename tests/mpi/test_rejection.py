@@ -54,7 +54,17 @@ def test_not_finite_update_is_rejected(
     config = tmp_path / "nan.toml"
     sparse = '[sparsification]\nmethod = "fab"\nk = 100\n' if method == "fab" else ""
     config.write_text(CONFIG.format(data=leaf_with_white_writer) + sparse, encoding="utf-8")
-    launch(3, "-m", "fedmpi", "run", config, "--output", tmp_path / "run", "--quiet", python_path=Path(__file__).parent)
+    launch(
+        3,
+        "-m",
+        "fedmpi",
+        "run",
+        config,
+        "--output",
+        tmp_path / "run",
+        "--quiet",
+        python_path=Path(__file__).parent,
+    )
     run = trace.read(tmp_path / "run")
     status = run.clients.pivot(index="round", columns="client", values="status")
     assert (status[1] == "rejected").all()

@@ -110,11 +110,12 @@ class Cluster:
             time.sleep(0.1)
 
     def restart(self, job: int) -> None:
-        """Let a requeued job start soon: SLURM itself would hold it for two minutes.
+        """Let a requeued job start: SLURM itself would hold it for two minutes.
 
         Not at once, as a node refuses what was ended there in the same second ("credential revoked").
         """
-        self.check("scontrol", "update", f"JobId={job}", "StartTime=now+3")
+        time.sleep(2)
+        self.check("scontrol", "update", f"JobId={job}", "StartTime=now")
 
 
 def _free_port() -> int:
@@ -176,6 +177,22 @@ def _end_whatever_is_left(configuration: Path) -> None:
                     os.kill(int(entry.name), signal.SIGKILL)
 
 
+def _shared_memory() -> set[Path]:
+    """The shared memory of MPICH's ranks; that of ranks that were killed stays."""
+    return set(Path("/dev/shm").glob("mpich_shm_*"))
+
+
+def _remove_shared_memory(candidates: set[Path]) -> None:
+    """Remove what no process uses any more."""
+    maps = []
+    for path in Path("/proc").glob("[0-9]*/maps"):
+        with suppress(OSError):
+            maps.append(path.read_text())
+    for path in candidates:
+        if not any(str(path) in text for text in maps):
+            path.unlink(missing_ok=True)
+
+
 def _wait_until_idle(cluster: Cluster, folder: Path, daemons: Mapping[str, subprocess.Popen[bytes]]) -> None:
     deadline = time.monotonic() + 60
     while cluster.run("sinfo", "--noheader", "--format=%T").stdout.strip() != "idle":
@@ -211,6 +228,8 @@ def one_node_cluster() -> Iterator[Cluster]:
             },
             folder=folder / "work",
         )
+        before = _shared_memory()
+        stack.callback(lambda: _remove_shared_memory(_shared_memory() - before))
         stack.callback(_end_whatever_is_left, configuration)
 
         daemons: dict[str, subprocess.Popen[bytes]] = {}

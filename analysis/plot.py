@@ -1,0 +1,114 @@
+"""Draw runs: ``python analysis/plot.py RUN... --x time|round|bytes --y accuracy --output FILE.png``.
+
+Several ``--y`` make panels above each other. ``--label`` once for each run replaces the experiments' names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from fedmpi.trace import Trace, TraceError, read
+
+# Okabe and Ito's palette: distinct for colour-blind readers too.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LINES = ("-", "--", ":", "-.")
+
+
+def _bytes(rounds: pd.DataFrame) -> pd.Series:
+    return (rounds.bytes_up + rounds.bytes_down).cumsum()
+
+
+AXES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.Series]]] = {
+    "time": ("emulated time (s)", lambda rounds: rounds.end_s),
+    "round": ("round", lambda rounds: rounds["round"]),
+    "bytes": ("bytes sent and received", _bytes),
+}
+PANELS: dict[str, tuple[str, Callable[[pd.DataFrame], pd.Series]]] = {
+    "accuracy": ("test accuracy", lambda rounds: rounds.test_accuracy),
+    "loss": ("test loss", lambda rounds: rounds.test_loss),
+    "train_loss": ("training loss", lambda rounds: rounds.train_loss),
+    "k": ("k (entries sent)", lambda rounds: rounds.k),
+    "density": ("density", lambda rounds: rounds.density),
+    "bytes": ("bytes sent and received", _bytes),
+}
+
+
+def draw(
+    traces: Sequence[Trace], labels: Sequence[str], x: str, ys: Sequence[str], title: str = ""
+) -> Figure:
+    """A figure with one panel for each of ``ys`` (names of PANELS) over a common ``x`` (a name of AXES).
+
+    ValueError: a run in which a quantity was never measured.
+    """
+    figure = Figure(figsize=(7.0, 1.0 + 2.6 * len(ys)), layout="constrained")
+    panels = figure.subplots(len(ys), 1, sharex=True, squeeze=False)[:, 0]
+    x_name, x_values = AXES[x]
+    for panel, y in zip(panels, ys, strict=True):
+        y_name, y_values = PANELS[y]
+        for place, (trace, label) in enumerate(zip(traces, labels, strict=True)):
+            measured = y_values(trace.rounds).dropna()
+            if measured.empty:
+                raise ValueError(f"{trace.path}: {y_name} was never measured")
+            panel.plot(
+                x_values(trace.rounds)[measured.index],
+                measured,
+                label=label,
+                color=COLOURS[place % len(COLOURS)],
+                linestyle=LINES[place // len(COLOURS) % len(LINES)],
+                linewidth=1.5,
+                marker="." if len(measured) == 1 else None,
+                drawstyle="steps-post" if y in ("k", "density") else "default",
+            )
+        panel.set_ylabel(y_name)
+        panel.grid(alpha=0.3)
+        if y == "bytes":
+            panel.yaxis.set_major_formatter(EngFormatter("B"))
+    if x == "bytes":
+        panels[-1].xaxis.set_major_formatter(EngFormatter("B"))
+    panels[-1].set_xlabel(x_name)
+    panels[0].legend(fontsize="small")
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; exit code 2 for bad arguments, unreadable runs and a figure that cannot be written."""
+    parser = _Parser(prog="plot.py", description="Draw runs of fedmpi.")
+    parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="run folder or trace.h5")
+    parser.add_argument("--x", choices=AXES, default="time")
+    parser.add_argument(
+        "--y", choices=PANELS, action="append", help="may be given several times; default accuracy"
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help=".png, .pdf or .svg")
+    parser.add_argument("--title", default="")
+    parser.add_argument("--label", action="append", help="once for each RUN, in their order")
+    options = parser.parse_args(arguments)
+    if options.label and len(options.label) != len(options.runs):
+        parser.error(f"{len(options.label)} --label for {len(options.runs)} runs; give one for each, or none")
+    try:
+        traces = [read(run) for run in options.runs]
+        labels = options.label or [trace.config.get("experiment", {}).get("name", "") for trace in traces]
+        draw(traces, labels, options.x, options.y or ["accuracy"], options.title).savefig(
+            options.output, dpi=150
+        )
+    except (TraceError, ValueError, OSError) as error:
+        parser.error(str(error))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

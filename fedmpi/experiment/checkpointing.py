@@ -1,0 +1,89 @@
+"""Saving and restoring a run: every rank has its part, and all of them agree that it worked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedmpi import checkpoint as store
+from fedmpi.checkpoint import Checkpoint, CheckpointError, FileEntry
+from fedmpi.experiment.assembly import Expected, Run
+from fedmpi.mpi.agreement import on_every_rank, on_server
+
+FOLDER = "checkpoint"
+
+
+def save(run: Run, output: Path, expected: Expected) -> None:
+    """Write a checkpoint of the present round boundary. Refused on all ranks when it cannot be written."""
+    ranks = run.ranks
+    ranks.barrier()  # nobody may still be changing what lies in shared memory
+    round_index = run.server.round_index if run.server is not None else 0
+    partial = on_server(ranks, lambda: store.start(output / FOLDER, round_index), expected)
+    partial = Path(ranks.broadcast_json(None if partial is None else str(partial)))
+    entry = _write_clients(run, partial)
+    row = np.frombuffer(entry.to_bytes(), dtype=f"V{FileEntry.RECORD_BYTES}").copy()
+    rows = ranks.gather_rows(row, [1] * ranks.size)
+
+    def publish() -> None:
+        assert run.server is not None
+        assert rows is not None
+        arrays, numbers = run.server.state()
+        entries = [FileEntry.from_bytes(r.tobytes()) for r in rows]
+        entries.append(_attempt_server(partial, {**arrays, "weights": run.host.weights.numpy()}))
+        store.publish(partial, entries, numbers)
+
+    on_server(ranks, publish, expected)
+
+
+def restore(run: Run, output: Path, expected: Expected) -> tuple[int | None, list[str]]:
+    """Continue from the latest good checkpoint in a run folder, if there is one.
+
+    Returns the round to continue with (None on a fresh start) and what was wrong with newer checkpoints, the same on every rank.
+    """
+    ranks = run.ranks
+    found = on_server(ranks, lambda: store.latest_good(output / FOLDER), expected)
+    told: dict[str, Any] = {"path": None, "problems": []}
+    if found is not None:
+        checkpoint, problems = found
+        told = {"path": str(checkpoint.path) if checkpoint else None, "problems": problems}
+    told = ranks.broadcast_json(told)
+    if told["path"] is None:
+        return None, told["problems"]
+    checkpoint = on_every_rank(ranks, lambda: _restore_rank(run, Path(told["path"])), expected)
+    return checkpoint.round_index, told["problems"]
+
+
+def _restore_rank(run: Run, path: Path) -> Checkpoint:
+    checkpoint = store.open_checkpoint(path)
+    arrays = checkpoint.server()
+    weights = arrays.pop("weights")
+    if len(weights) != run.host.weights.numel():
+        raise CheckpointError(
+            f"{path}: holds {len(weights)} weights, the model has {run.host.weights.numel()}"
+        )
+    run.host.weights.numpy()[:] = weights
+    if run.server is not None:
+        run.server.restore(arrays, checkpoint.values)
+    run.loop.seen[:] = arrays["client_version"] >= 0
+    mine = [client for client in run.placement.blocks[run.ranks.rank] if run.loop.seen[client]]
+    for client, state in checkpoint.clients(mine).items():
+        run.exchange.restore_client(client, state)
+    return checkpoint
+
+
+def _write_clients(run: Run, partial: Path) -> FileEntry:
+    mine = [client for client in run.placement.blocks[run.ranks.rank] if run.loop.seen[client]]
+    states = {client: run.exchange.client_state(client) for client in mine}
+    try:
+        return store.write_clients(partial, {client: state for client, state in states.items() if state})
+    except CheckpointError as error:
+        return FileEntry.failed(error)
+
+
+def _attempt_server(partial: Path, arrays: dict[str, np.ndarray]) -> FileEntry:
+    try:
+        return store.write_server(partial, arrays)
+    except CheckpointError as error:
+        return FileEntry.failed(error)

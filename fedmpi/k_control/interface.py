@@ -1,0 +1,109 @@
+"""What every controller of k has in common: how it starts, what it sees, what it keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from math import floor
+from typing import Any, Self
+
+Draw = Callable[[], float]
+"""The source of uniform numbers in [0, 1), such as ``generator(...).random``."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The bounds of k, its start, and the horizon T in rounds that the bandits are tuned for.
+
+    ``arms`` is the number of arms of exp3 on a geometric grid; 0 makes every integer an arm.
+    Raises ValueError unless 1 <= k_min <= k_initial <= k_max, horizon_rounds >= 1 and arms >= 0.
+    """
+
+    k_min: int
+    k_max: int
+    k_initial: int
+    horizon_rounds: int = 5780
+    arms: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.k_min <= self.k_initial <= self.k_max:
+            raise ValueError(
+                f"k starts at {self.k_initial}, allowed are k_min = {self.k_min} (at least 1) "
+                f"to k_max = {self.k_max}"
+            )
+        if self.horizon_rounds < 1 or self.arms < 0:
+            raise ValueError(
+                f"horizon_rounds is {self.horizon_rounds}, allowed from 1 on; arms is {self.arms}, from 0 on"
+            )
+
+    @classmethod
+    def for_dimension(
+        cls,
+        dimension: int,
+        k_initial_fraction: float = 0.5,
+        k_min_fraction: float = 0.002,
+        horizon_rounds: int = 5780,
+    ) -> Self:
+        """Bounds as fractions of D parameters, up to D; the defaults are the published experiments'."""
+        k_min = max(1, round(k_min_fraction * dimension))
+        return cls(k_min, dimension, round(k_initial_fraction * dimension), horizon_rounds)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one round showed: its cost (s) at k, and the losses that tell what it was worth.
+
+    ``cost_probe`` (s) is the estimate of ``probe.estimated_cost`` for k_probe, None without one.
+    ``loss_prev`` and ``loss`` are those at w(m - 1) and w(m) over the probe samples, None where they were not
+    measured.
+    """
+
+    cost: float
+    cost_probe: float | None = None
+    loss_prev: float | None = None
+    loss: float | None = None
+
+    @property
+    def decrease(self) -> float | None:
+        """How much the loss fell, or None where it did not, or was not measured."""
+        if self.loss_prev is None or self.loss is None or not self.loss_prev > self.loss:
+            return None
+        return self.loss_prev - self.loss
+
+
+@dataclass(frozen=True)
+class State:
+    """What a controller keeps between rounds: plain numbers and tuples of them.
+
+    ``k`` is that of the next round, ``k_probe`` < k the one to try on paper beside it, 0 for none.
+    """
+
+    k: int
+    k_probe: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain numbers and lists, fit for JSON."""
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of ``to_dict``. Raises ValueError when the keys are not those of this state."""
+        expected = {field.name for field in fields(cls)}
+        if set(values) != expected:
+            raise ValueError(
+                f"{cls.__module__} keeps {', '.join(sorted(expected))}, found {', '.join(sorted(values))}"
+            )
+        plain: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
+        return cls(**plain)
+
+
+def round_stochastically(number: float, draw: Draw) -> int:
+    """``number`` rounded up with the probability of its fractional part; always takes one draw."""
+    below = floor(number)
+    return below + (draw() < number - below)
+
+
+def clip(number: int, low: int, high: int) -> int:
+    """The number of [low, high] nearest to ``number``."""
+    return min(max(number, low), high)
