@@ -1,4 +1,4 @@
-"""The server's selection, all methods, beside a plain rendering of the paper's; one core, interleaved, medians.
+"""The server's selection, and fab beside a plain rendering of its paper; one core, interleaved, medians.
 
 python benchmarks/fab_selection.py [--clients 100] [--k 4440] [--dimension 444062] [--repetitions 9]
 """

@@ -9,9 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 AVAILABLE: Mapping[str, tuple[str, ...]] = {
-    "data.dataset": ("digits", "idx", "leaf"),
-    "data.partition": ("iid", "by_writer", "by_label", "dirichlet", "shards"),
-    "model.name": ("mlp", "logistic", "cnn", "conv2"),
+    "data.dataset": ("digits", "idx", "leaf", "cifar10", "celeba", "imagenet"),
+    "data.partition": (
+        "iid",
+        "by_writer",
+        "by_label",
+        "dirichlet",
+        "shards",
+        "case1",
+        "case2",
+        "case3",
+        "case4",
+    ),
+    "data.augmentation": ("none", "flip_crop"),
+    "model.name": ("mlp", "logistic", "cnn", "conv2", "conv4", "vgg11", "resnet18"),
     "training.loss": ("cross_entropy", "bce_one_hot"),
     "sparsification.method": ("dense", "fab", "fub_flat", "fub_tree", "unidirectional"),
     "sparsification.wire": ("auto", "coo", "bitmap", "values", "dense"),

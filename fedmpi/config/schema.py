@@ -49,10 +49,19 @@ class PlacementConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """``[data]``: the data set and how it is divided among clients."""
+    """``[data]``: the data set and how it is divided among clients.
+
+    ``attribute`` is the label of CelebA. ``image_size`` is the side in pixels to which the images of CelebA
+    and ImageNet are brought (0: 84 and 168), ``classes`` the number of ImageNet classes taken (0: all).
+    ``augmentation`` is what happens to training samples whenever they are taken.
+    """
 
     dataset: str = "digits"
     path: str = ""
+    attribute: str = "Smiling"
+    image_size: int = 0
+    classes: int = 0
+    augmentation: str = "none"
     partition: str = "iid"
     alpha: float = 0.5
     shards_per_client: int = 2

@@ -50,6 +50,8 @@ _RANGES: Mapping[str, _Range] = {
     "clients.count": _CLIENTS,
     "clients.per_round": _COUNT_OR_ZERO,
     "placement.threads_per_rank": _COUNT,
+    "data.image_size": _COUNT_OR_ZERO,
+    "data.classes": _COUNT_OR_ZERO,
     "data.alpha": _POSITIVE,
     "data.shards_per_client": _COUNT,
     "data.labels_per_client": _COUNT,

@@ -31,9 +31,10 @@ class Recorder:
         attributes = _attributes(run)
         if keep_rounds is None:
             self.writer = TraceWriter.create(path, attributes)
-            self._layers(0)
         else:
             self.writer = TraceWriter.open_for_append(path, keep_rounds, attributes)
+        if not keep_rounds:
+            self._layers(0)
         self._late_s = 0.0
         self._late_clients = 0
 

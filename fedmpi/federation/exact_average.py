@@ -28,6 +28,7 @@ class ExactAverage:
         self._group = Ranks(memory.comm)
         self._leaders = Ranks(ranks.comm.Split(color=0 if memory.leads else 1, key=ranks.rank))
         self._leads = memory.leads
+        self._one_group = len(memory.groups) == 1
         self._sums = memory.allocate((self._group.size, length), np.dtype(np.int64))
         self._mean = memory.allocate((length,), np.dtype(np.float32))
         step = -(-length // (self._group.size * _FLOATS_PER_LINE)) * _FLOATS_PER_LINE
@@ -58,7 +59,7 @@ class ExactAverage:
         part = self._slice
         for row in self._sums[1:]:
             self._sums[0, part] += row[part]
-        if self._leaders.size == 1 and len(self._sums) == self._ranks.size:
+        if self._one_group:
             decode(self._sums[0, part], exponent, total_weight, self._mean[part])
         else:
             self._group.barrier()

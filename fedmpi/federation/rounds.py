@@ -87,7 +87,6 @@ class RoundLoop:
         header = np.zeros(1, dtype=header_dtype(self.placement.clients))
         while True:
             begin = time.perf_counter()
-            self.ranks.carried_bytes = 0
             if self.server is not None:
                 self.server.preempted = self.server.preempted or self.signal.set
                 plan = self.server.plan()
@@ -97,6 +96,7 @@ class RoundLoop:
             plan = decode(header)
             if Action.CHECKPOINT in plan.action:
                 on_checkpoint()
+            self.ranks.carried_bytes = header.nbytes  # a round's bytes, without those of a checkpoint before it
             if Action.STOP in plan.action:
                 return
             report = self._round(plan, begin)

@@ -15,12 +15,16 @@ Parts = list[np.ndarray]
 def partition(
     config: DataConfig, labels: np.ndarray, writers: np.ndarray | None, clients: int, rng: np.random.Generator
 ) -> Parts:
-    """The samples of each client: rising int64 positions in ``labels``; no sample is at two clients.
+    """The samples of each client: rising int64 positions in ``labels``.
 
-    ``labels`` int64 (n,); ``writers`` int64 (n,) or None. Every sample goes to a client unless
-    ``samples_per_client`` is set: then ``iid`` gives exactly that many to each, and the others keep a random
-    choice of at most that many. ConfigError when a client would have none, and when the partition
-    cannot be made.
+    ``labels`` int64 (n,); ``writers`` int64 (n,) or None. No sample is at two clients, but for ``case3``,
+    where every client has all samples: then all items of the list are one and the same read-only array. Every
+    sample goes to a client unless ``samples_per_client`` is set: then ``iid`` gives exactly that many to
+    each, and the others keep a random choice of at most that many, each client its own. ConfigError when a
+    client would have none, and when the partition cannot be made.
+
+    ``case1`` to ``case4`` are the divisions of the FAB-top-k experiments (Han, Wang and Leung, ICDCS 2020),
+    which draw nothing; its one class per client is ``by_label`` or ``case2``.
     """
     if config.partition not in PARTITIONS:
         problem = f"there is no partition {config.partition!r}"
@@ -34,7 +38,12 @@ def partition(
             raise ConfigError("data.partition", problem, _REMEDIES[config.partition])
     if config.samples_per_client > 0:
         parts = [_at_most(part, config.samples_per_client, rng) for part in parts]
-    return [np.sort(part) for part in parts]
+    return [_rising(part) for part in parts]
+
+
+def _rising(part: np.ndarray) -> np.ndarray:
+    """``part`` itself where it rises already, so that clients who share one array go on sharing it."""
+    return part if (np.diff(part) > 0).all() else np.sort(part)
 
 
 def _at_most(part: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -134,6 +143,63 @@ def _shards(
     return [np.concatenate([shards[shard] for shard in hand]) for hand in dealt]
 
 
+def _case1(
+    config: DataConfig, labels: np.ndarray, writers: np.ndarray | None, clients: int, rng: np.random.Generator
+) -> Parts:
+    """Round robin: client i of N gets the samples i, i + N, i + 2 N, ..."""
+    return _grouped(np.arange(labels.size) % clients, clients)
+
+
+def _case2(
+    config: DataConfig, labels: np.ndarray, writers: np.ndarray | None, clients: int, rng: np.random.Generator
+) -> Parts:
+    """Client i gets label i modulo the classes, or of more labels than clients i, i + N, i + 2 N, ...
+
+    The samples of a label are dealt in turn to the clients that have it.
+    """
+    return _grouped(_dealt_by_label(labels, clients), clients)
+
+
+def _case3(
+    config: DataConfig, labels: np.ndarray, writers: np.ndarray | None, clients: int, rng: np.random.Generator
+) -> Parts:
+    """Everyone has everything."""
+    everything = np.arange(labels.size)
+    everything.flags.writeable = False
+    return [everything] * clients
+
+
+def _case4(
+    config: DataConfig, labels: np.ndarray, writers: np.ndarray | None, clients: int, rng: np.random.Generator
+) -> Parts:
+    """The first half of the clients as in ``case1`` over the lower labels, the second as in ``case2`` over the upper.
+
+    Of an odd number of labels the middle one is a lower one, of clients the middle one is in the first half.
+    """
+    present = np.unique(labels)
+    if clients < 2 or present.size < 2:
+        problem = f"case4 cannot halve {clients} clients and {present.size} labels"
+        raise ConfigError("data.partition", problem, "case4 with at least 2 of each")
+    first_half = -(-clients // 2)
+    is_lower = labels < present[-(-present.size // 2)]
+    owner = np.empty(labels.size, dtype=np.int64)
+    owner[is_lower] = np.arange(np.count_nonzero(is_lower)) % first_half
+    owner[~is_lower] = first_half + _dealt_by_label(labels[~is_lower], clients - first_half)
+    return _grouped(owner, clients)
+
+
+def _dealt_by_label(labels: np.ndarray, clients: int) -> np.ndarray:
+    """The int64 client of each sample, see ``_case2``."""
+    present, positions = np.unique(labels, return_inverse=True)
+    owner = positions % clients
+    if clients > present.size:
+        for label in range(present.size):
+            holders = np.arange(label, clients, present.size)
+            members = np.flatnonzero(positions == label)
+            owner[members] = holders[np.arange(members.size) % holders.size]
+    return owner
+
+
 def _grouped(owner: np.ndarray, clients: int) -> Parts:
     """Positions by their owner, an int64 client for each position."""
     order = np.argsort(owner, kind="stable")
@@ -148,6 +214,10 @@ PARTITIONS: dict[
     "by_label": _by_label,
     "dirichlet": _dirichlet,
     "shards": _shards,
+    "case1": _case1,
+    "case2": _case2,
+    "case3": _case3,
+    "case4": _case4,
 }
 
 _REMEDIES = {
@@ -156,4 +226,8 @@ _REMEDIES = {
     "by_label": "fewer clients.count, or more labels_per_client",
     "dirichlet": "a larger data.alpha, fewer clients.count, or another experiment.seed",
     "shards": "fewer clients.count or shards_per_client",
+    "case1": "clients.count up to the number of samples",
+    "case2": "fewer clients.count",
+    "case3": "a data set with training samples",
+    "case4": "fewer clients.count",
 }

@@ -7,6 +7,7 @@ parameters once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -48,6 +49,7 @@ def train(
     direction_sum: Tensor | None = None,
     mask: Tensor | None = None,
     *,
+    augment: Callable[[Tensor], Tensor] | None = None,
     need_weights: bool = True,
     torch_seed: int | None = None,
 ) -> LocalResult:
@@ -66,6 +68,9 @@ def train(
     ``start`` has there; their directions are in ``direction_sum`` all the same, because the importance of
     pruned parameters is made of them. A float32 mask is faster.
 
+    ``augment`` is applied once to the samples of all steps, in the order in which they are taken and with the
+    type of ``x``; the result has the same shape and type.
+
     ``need_weights=False`` says that nobody reads the trained parameters: the last step then leaves them
     unwritten, and ``model.vector`` keeps those from which the last step started.
 
@@ -80,7 +85,9 @@ def train(
         raise ValueError("the model draws random numbers in training: train() needs a torch_seed")
     order, bounds = batch_order(len(x), training, rng)
     taken = torch.from_numpy(order).to(x.device)
-    batches_x, batches_y = as_float32(x.index_select(0, taken)), y.index_select(0, taken)
+    taken_x = x.index_select(0, taken)
+    batches_x = as_float32(taken_x if augment is None else augment(taken_x))
+    batches_y = y.index_select(0, taken)
     mask_views = None
     if mask is None:
         model.load(start)

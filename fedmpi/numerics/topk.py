@@ -18,15 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
-_BLOCK = 1 << 16
-_SAMPLE = 1 << 13
-_SAMPLED_FRACTION = 16
-"""Of a vector too short for the full sample, one entry in so many."""
+_BLOCK = 1 << 18
+"""A MiB of magnitudes: it stays in cache, and calls are few."""
+_LARGEST_SAMPLE = 1 << 14
 _SMALL = 1 << 12
 """Up to this many entries a sample costs more than it saves."""
 _PREFILTER_FRACTION = 8
 """Up to one entry in so many, survivors are gathered; beyond that it is cheaper to mark them in place."""
-_DEVIATIONS = 4.0
+_DEVIATIONS = 3.0
 """Standard deviations of the sample's rank that the bounds leave as a margin."""
 
 
@@ -102,47 +101,52 @@ def _by_prefilter(bits: NDArray[np.uint32], k: int) -> NDArray[np.int32] | None:
     expected = k * sample.size / bits.size
     rank = min(sample.size, ceil(expected + _DEVIATIONS * sqrt(expected) + _DEVIATIONS))
     bound = np.sort(sample)[sample.size - rank]
-    survivors = _positions_above(bits, bound, at_most=4 * rank * bits.size // sample.size)
-    if survivors is None:
+    found = _above(bits, bound, at_most=4 * rank * bits.size // sample.size)
+    if found is None:
         return None
+    survivors, magnitudes = found
     missing = k - survivors.size
     if missing <= 0:
-        return survivors[largest(bits[survivors] & _MAGNITUDE, k)]
+        return survivors[largest(magnitudes, k)].astype(np.int32)
     ties = _first_positions_equal(bits, bound, missing)  # constant or mostly zero data: the bound is the k-th
     if ties.size < missing:
         return None
-    return np.sort(np.concatenate((survivors, ties)))
+    return np.sort(np.concatenate((survivors, ties))).astype(np.int32)
 
 
-def _positions_above(bits: NDArray[np.uint32], bound: np.uint32, at_most: int) -> NDArray[np.int32] | None:
-    """Ascending positions whose magnitude exceeds ``bound``, or None where they are more than ``at_most``."""
-    magnitudes = np.empty(min(_BLOCK, bits.size), np.uint32)
-    above = np.zeros(_BLOCK, np.bool_)
-    words = above.view(np.uint64)
-    octets = above.reshape(-1, 8)
-    found: list[NDArray[np.int64]] = []
+def _above(
+    bits: NDArray[np.uint32], bound: np.uint32, at_most: int
+) -> tuple[NDArray[np.int64], NDArray[np.uint32]] | None:
+    """Ascending positions of the magnitudes beyond ``bound``, and these; None where they are too many."""
+    scratch = np.empty(min(_BLOCK, bits.size), np.uint32)
+    flags = np.empty(_BLOCK, np.bool_)
+    words = flags.view(np.uint64)
+    positions: list[NDArray[np.int64]] = []
+    found: list[NDArray[np.uint32]] = []
     count = 0
     for start in range(0, bits.size, _BLOCK):
         block = bits[start : start + _BLOCK]
-        part = magnitudes[: block.size]
-        np.bitwise_and(block, _MAGNITUDE, out=part)
-        np.greater(part, bound, out=above[: block.size])
-        above[block.size :] = False
-        # Few entries survive: look first for words of eight flags with any set, then inside those.
+        magnitudes = scratch[: block.size]
+        np.bitwise_and(block, _MAGNITUDE, out=magnitudes)
+        np.greater(magnitudes, bound, out=flags[: block.size])
+        flags[block.size :] = False
+        # First the words of eight flags with any set, then the flags in those: both are dense enough for
+        # numpy's search without branches, which a processor would mispredict at almost every survivor.
         occupied = np.flatnonzero(words != 0)
-        inside = np.flatnonzero(octets[occupied])
-        positions = occupied[inside >> 3]
-        positions <<= 3
-        positions += inside & 7
-        positions += start
-        found.append(positions)
-        count += positions.size
+        inside = np.flatnonzero(words.take(occupied).view(np.bool_))
+        here = occupied.take(inside >> 3)
+        here <<= 3
+        here += inside & 7
+        found.append(magnitudes.take(here))
+        here += start
+        positions.append(here)
+        count += here.size
         if count > at_most:
             return None
-    return np.concatenate(found, dtype=np.int32, casting="same_kind")
+    return np.concatenate(positions), np.concatenate(found)
 
 
-def _first_positions_equal(bits: NDArray[np.uint32], magnitude: np.uint32, count: int) -> NDArray[np.int32]:
+def _first_positions_equal(bits: NDArray[np.uint32], magnitude: np.uint32, count: int) -> NDArray[np.int64]:
     """The first ``count`` positions (or all, where there are fewer) of ``magnitude``, ascending."""
     found: list[NDArray[np.int64]] = []
     missing = count
@@ -153,7 +157,7 @@ def _first_positions_equal(bits: NDArray[np.uint32], magnitude: np.uint32, count
         missing -= positions.size
         if missing == 0:
             break
-    return np.concatenate(found, dtype=np.int32, casting="same_kind")
+    return np.concatenate(found)
 
 
 def _kth_largest(magnitudes: NDArray[np.uint32] | NDArray[np.float64], k: int) -> np.uint32 | np.float64:
@@ -194,7 +198,7 @@ def _kth_largest(magnitudes: NDArray[np.uint32] | NDArray[np.float64], k: int) -
 @lru_cache(maxsize=64)
 def _sample_positions(size: int) -> NDArray[np.int64]:
     """Fixed positions: one in each of equal strata, at golden-ratio offsets so that no period is met."""
-    count = min(_SAMPLE, size // _SAMPLED_FRACTION)
+    count = min(_LARGEST_SAMPLE, max(size // 128, min(2048, size // 16)))
     strata = np.arange(count, dtype=np.float64)
     offsets = (strata * ((sqrt(5) - 1) / 2)) % 1.0
     positions = ((strata + offsets) * (size / count)).astype(np.int64)

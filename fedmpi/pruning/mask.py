@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -32,6 +32,43 @@ class Mask:
 
     dimension: int
     active: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, active: np.ndarray) -> Self:
+        """The mask of a bool (dimension,) array, which must not be changed afterwards."""
+        if active.dtype != np.bool_ or active.ndim != 1:
+            raise ValueError(f"a mask is one-dimensional bool, not {active.ndim}-D {active.dtype}")
+        return cls(active.size, None if active.all() else active)
+
+    @classmethod
+    def from_bits(cls, bits: np.ndarray, dimension: int) -> Self:
+        """The inverse of ``to_bits``. Raises ValueError when the length does not fit ``dimension``."""
+        if bits.dtype != np.uint8 or bits.shape != (-(-dimension // 8),):
+            raise ValueError(
+                f"the bits of a mask over {dimension} parameters are uint8 of shape ({-(-dimension // 8)},), "
+                f"found {bits.dtype} of shape {bits.shape}"
+            )
+        return cls.of(np.unpackbits(bits, count=dimension).view(np.bool_))
+
+    def to_bits(self) -> np.ndarray:
+        """One bit for every parameter, the first in the highest bit: uint8 (ceil(dimension / 8),)."""
+        return np.packbits(self.flags())
+
+    def flags(self) -> np.ndarray:
+        """Bool (dimension,), also where all are active; not to be changed."""
+        return np.ones(self.dimension, np.bool_) if self.active is None else self.active
+
+    def apply(self, vector: np.ndarray) -> None:
+        """Set the inactive entries of a float32 vector (dimension,) to zero, in place, whatever they hold."""
+        if vector.dtype != np.float32 or vector.shape != (self.dimension,):
+            raise ValueError(
+                f"a mask over {self.dimension} parameters applies to float32 of shape ({self.dimension},), "
+                f"not to {vector.dtype} of shape {vector.shape}"
+            )
+        if self.active is not None:
+            # Bit patterns times 0 or 1: NaN becomes zero as well, and no zero gets a sign.
+            patterns = vector.view(np.uint32)
+            np.multiply(patterns, self.active, out=patterns)
 
     @property
     def is_full(self) -> bool:

@@ -74,7 +74,7 @@ class Table:
     def write_rows(self) -> None:
         """Write the rows held, behind the extent that readers see."""
         size = self._dtype.itemsize
-        held = memoryview(self._buffer[: self._held].tobytes())
+        held = memoryview(self._buffer[: self._held].view(np.uint8))  # type: ignore[arg-type]
         done = 0
         while done < self._held:
             inside = (self.rows + done) % self._rows_per_chunk

@@ -1,23 +1,44 @@
 """Models: sizes, initial weights, user factories."""
 
 import math
+import tomllib
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from fedmpi.config.errors import ConfigError
-from fedmpi.config.schema import ModelConfig
+from fedmpi.config.schema import ModelConfig, TrainingConfig
+from fedmpi.emulation.profiles import MEASURED_DEVICE, device
+from fedmpi.learning.evaluation import evaluate_blocks
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.models import MODELS, build
 from fedmpi.learning.models.local_response import LocalResponseNorm
+from fedmpi.learning.training import train
 
 FEMNIST = ((1, 28, 28), 62)
+EXPERIMENTS = {
+    "conv2": ("conv2_femnist", *FEMNIST),
+    "vgg11": ("vgg11_cifar10", (3, 32, 32), 10),
+    "resnet18": ("resnet18_imagenet100", (3, 168, 168), 100),
+    "conv4": ("conv4_celeba", (3, 84, 84), 2),
+}
+"""PruneFL's models: the name of their measured costs, and what they are trained on."""
+
+DIVIDING_BY_32 = ("vgg11",)
 
 
 def _build(name: str, seed: int = 0) -> FlatModel:
-    return FlatModel(build(ModelConfig(name, hidden=(20, 10)), *FEMNIST, seed))
+    shape = (1, 32, 32) if name in DIVIDING_BY_32 else (1, 28, 28)
+    return FlatModel(build(ModelConfig(name, hidden=(20, 10)), shape, 62, seed))
+
+
+def _of_experiment(name: str) -> FlatModel:
+    _, shape, classes = EXPERIMENTS[name]
+    return FlatModel(build(ModelConfig(name), shape, classes, seed=0))
 
 
 def _prunable(model: FlatModel) -> int:
@@ -48,11 +69,103 @@ def test_prunable_parameters_of_conv2() -> None:
     ]
 
 
+def test_number_of_parameters_of_vgg11_by_formula() -> None:
+    widths = (3, 64, 128, 256, 256, 512, 512, 512, 512)
+    convolutions = sum(9 * before * after + after for before, after in pairwise(widths))
+    assert convolutions + 2 * (512 * 512 + 512) + 512 * 10 + 10 == 9_750_922
+    model = _of_experiment("vgg11")
+    assert (model.parameter_count, model.buffer_count) == (9_750_922, 0)
+
+
+def test_number_of_parameters_of_conv4_by_formula() -> None:
+    model = _of_experiment("conv4")
+    convolutions = 9 * 3 * 32 + 3 * 9 * 32 * 32 + 4 * 32
+    assert model.parameter_count == convolutions + 4 * 2 * 32 + 1152 * 2 + 2 == 31_202
+    assert model.buffer_count == 4 * 2 * 32
+
+
+def test_number_of_parameters_of_resnet18_by_formula() -> None:
+    model = _of_experiment("resnet18")
+    convolutions, channels = 49 * 3 * 64, 64
+    for width in (64, 128, 256, 512):
+        projection = channels * width if channels != width else 0
+        convolutions += 9 * channels * width + 3 * 9 * width * width + projection
+        channels = width
+    normalised = 64 + 4 * (64 + 128 + 256 + 512) + (128 + 256 + 512)
+    assert model.parameter_count == convolutions + 2 * normalised + 512 * 100 + 100 == 11_227_812
+    assert model.buffer_count == 2 * normalised == 9_600
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_prunable_layer_has_its_measured_cost(name: str, shared_dir: Path) -> None:
+    table = tomllib.loads((shared_dir / "reference" / "prunefl_profiles.toml").read_text(encoding="utf-8"))
+    prunable = [layer for layer in _of_experiment(name).layers if layer.prunable]
+    assert len(prunable) == len(table[EXPERIMENTS[name][0]]["compute_seconds_per_parameter"])
+    assert len(prunable) == len(device(MEASURED_DEVICE).models[name].seconds_per_parameter)
+
+
+def test_prunable_layers_of_resnet18_are_in_the_order_of_computation() -> None:
+    model = _of_experiment("resnet18")
+    names = [layer.name for layer in model.layers if layer.prunable]
+    blocks = [f"block{stage}_{number}" for stage in (1, 2, 3, 4) for number in (1, 2)]
+    inner = [f"{block}.conv{number}.weight" for block in blocks for number in (1, 2)]
+    assert names == ["conv1.weight", *inner, "fc.weight"]
+    projections = [layer for layer in model.layers if layer.shape[2:] == (1, 1)]
+    assert len(projections) == 3
+    assert not any(layer.prunable for layer in projections)
+
+
+def test_vgg11_prunes_its_convolutions_first() -> None:
+    dimensions = [len(layer.shape) for layer in _of_experiment("vgg11").layers if layer.prunable]
+    assert dimensions == [4] * 8 + [2] * 3
+
+
+@pytest.mark.parametrize("name", ["vgg11", "conv4", "resnet18"])
+def test_the_gradient_is_the_slope_of_the_loss(name: str) -> None:
+    model = FlatModel(build(ModelConfig(name), (3, 32, 32), 4, seed=0))
+    start = model.vector.clone()
+    draw = np.random.default_rng(0)
+    x, y = torch.from_numpy(draw.random((8, 3, 32, 32), dtype=np.float32)), torch.arange(8) % 4
+    gradient = torch.empty(model.parameter_count)
+    result = train(model, start, x, y, TrainingConfig(batch_size=8), 0.1, draw, gradient)
+    assert torch.isfinite(gradient).all()
+    assert all(gradient[layer.start : layer.stop].any() for layer in model.layers)
+
+    norm = gradient.norm().item()
+    step = 0.005 / norm  # which changes the loss by about 0.005
+    losses = []
+    for moved in (-step, 0.0, step):
+        model.load(start[: model.parameter_count].add(gradient, alpha=moved / norm))
+        with torch.no_grad():
+            losses.append(torch.nn.functional.cross_entropy(model.module(x), y).item())
+    assert losses[1] == pytest.approx(result.loss, rel=1e-4)
+    assert (losses[2] - losses[0]) / (2 * step) == pytest.approx(norm, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["conv4", "resnet18"])
+def test_batch_norm_statistics_lie_in_the_vector(name: str) -> None:
+    model = FlatModel(build(ModelConfig(name), (3, 32, 32), 4, seed=0))
+    start = model.vector.clone()
+    x, y = torch.rand(8, 3, 32, 32), torch.arange(8) % 4
+    fresh = evaluate_blocks(model, [(x, y)], "cross_entropy")
+    train(model, start, x, y, TrainingConfig(batch_size=8), 0.1, np.random.default_rng(0))
+    after = evaluate_blocks(model, [(x, y)], "cross_entropy")
+    statistics = model.vector[model.parameter_count :]
+    assert not torch.equal(statistics, start[model.parameter_count :])
+    other = FlatModel(build(ModelConfig(name), (3, 32, 32), 4, seed=5))
+    other.load(model.vector)
+    assert np.array_equal(evaluate_blocks(other, [(x, y)], "cross_entropy"), after)
+    other.load(start)
+    assert np.array_equal(evaluate_blocks(other, [(x, y)], "cross_entropy"), fresh)
+
+
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize(("input_shape", "classes"), [((1, 28, 28), 10), ((3, 32, 32), 10), ((1, 8, 8), 7)])
 def test_logits_have_one_column_for_each_class(
     name: str, input_shape: tuple[int, int, int], classes: int
 ) -> None:
+    if name in DIVIDING_BY_32 and input_shape[1] < 32:
+        pytest.skip(f"{name} halves images five times")
     module = build(ModelConfig(name), input_shape, classes, seed=0)
     assert module(torch.rand(3, *input_shape)).shape == (3, classes)
     assert module.training
@@ -95,6 +208,22 @@ def test_initial_weights_of_conv2() -> None:
     assert 0.99 / math.sqrt(800) < conv.abs().max().item() <= 1 / math.sqrt(800) * (1 + 1e-6)
 
 
+def test_initial_weights_of_vgg11() -> None:
+    module = _of_experiment("vgg11").module
+    for name, slope, fan, fan_in in (
+        ("fc1", 0.0, 512, 512),
+        ("fc2", 0.0, 512, 512),
+        ("fc3", 1.5, 10, 512),
+    ):
+        weight = module.get_parameter(f"{name}.weight").detach()
+        bound = math.sqrt(2 / (1 + slope**2)) * math.sqrt(3 / fan)
+        assert 0.99 * bound < weight.abs().max().item() <= bound * (1 + 1e-6)
+        assert weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.03)
+        assert module.get_parameter(f"{name}.bias").abs().max().item() <= 1 / math.sqrt(fan_in)
+    conv = module.get_parameter("conv5_2.weight").detach()
+    assert 0.99 / math.sqrt(4608) < conv.abs().max().item() <= 1 / math.sqrt(4608) * (1 + 1e-6)
+
+
 @pytest.mark.parametrize("beta", [0.75, 0.5])
 def test_local_response_norm_equals_torchs(beta: float) -> None:
     ours = LocalResponseNorm(channels=32, depth_radius=4, bias=1.5, alpha=0.3, beta=beta)
@@ -108,17 +237,18 @@ def test_local_response_norm_equals_torchs(beta: float) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["cnn", "conv2"])
+@pytest.mark.parametrize("name", ["cnn", *EXPERIMENTS])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_order_in_memory_does_not_change_the_function(name: str, channels: int) -> None:
-    module = build(ModelConfig(name), (channels, 12, 8), 10, seed=0)
-    x = torch.rand(5, channels, 12, 8)
+    module = build(ModelConfig(name), (channels, 36, 32), 10, seed=0)
+    x = torch.rand(5, channels, 36, 32)
     children = dict(module.named_children())
     turned = children.pop("channels_last")(x)
     assert torch.equal(turned, x)
-    assert turned.stride() == (channels * 96, 1, channels * 8, channels)
-    torch.testing.assert_close(nn.Sequential(*children.values())(x), module(x))
-    assert children["conv1"](turned).is_contiguous(memory_format=torch.channels_last)
+    assert turned.stride() == (channels * 36 * 32, 1, channels * 32, channels)
+    torch.testing.assert_close(nn.Sequential(*children.values())(x), module(x), rtol=1e-4, atol=1e-4)
+    first = next(child for child in children.values() if isinstance(child, nn.Conv2d))
+    assert first(turned).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_local_response_norm_by_hand() -> None:
@@ -132,6 +262,10 @@ def test_images_too_small_for_pooling_are_refused() -> None:
     for name in ("cnn", "conv2"):
         with pytest.raises(ConfigError, match="3 x 28"):
             build(ModelConfig(name), (1, 3, 28), 10, seed=0)
+    with pytest.raises(ConfigError, match="vgg11 got images of 31 x 40; allowed: at least 32 x 32 pixels"):
+        build(ModelConfig("vgg11"), (3, 31, 40), 10, seed=0)
+    with pytest.raises(ConfigError, match="conv4 got images of 3 x 9; allowed: at least 4 x 4 pixels"):
+        build(ModelConfig("conv4"), (3, 3, 9), 10, seed=0)
 
 
 @pytest.fixture
@@ -165,7 +299,7 @@ def test_factories_that_cannot_be_used_are_refused(user_module: str) -> None:
         (f"{user_module}:missing", "no function 'missing'"),
         ("no_such_module_here:factory", "cannot be imported"),
         (":factory", "names no module"),
-        ("resnet", "there is no model 'resnet'.*allowed: mlp, logistic, cnn, conv2, or module:factory"),
+        ("resnet", "there is no model 'resnet'.*allowed: mlp, .*resnet18, or module:factory"),
     ):
         with pytest.raises(ConfigError, match=message):
             build(ModelConfig(name), (1, 2, 3), 5, seed=1)

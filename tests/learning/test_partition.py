@@ -54,7 +54,8 @@ def test_disjoint_complete_and_nobody_empty_or_refused(
         return
     assert len(parts) == clients
     joined = np.concatenate(parts)
-    assert np.unique(joined).size == joined.size
+    if name != "case3":
+        assert np.unique(joined).size == joined.size
     for part in parts:
         assert part.size > 0
         assert part.dtype == np.int64
@@ -62,7 +63,7 @@ def test_disjoint_complete_and_nobody_empty_or_refused(
         if per_client:
             assert part.size <= per_client
     if per_client == 0:
-        assert np.array_equal(np.sort(joined), np.arange(samples))
+        assert np.array_equal(np.unique(joined), np.arange(samples))
     again = _divide(config, clients, seed, labels, writers)
     assert all(np.array_equal(a, b) for a, b in zip(parts, again, strict=True))
 
@@ -163,6 +164,104 @@ def test_shards_hold_few_labels() -> None:
     assert all(np.unique(labels[part]).size <= 2 for part in parts)
     with pytest.raises(ConfigError, match="shards_per_client: 400 clients of 2 shards for 600 samples"):
         _divide(config, 400, labels=labels)
+
+
+def test_one_class_for_each_of_100_clients() -> None:
+    labels = np.random.default_rng(4).permutation(np.repeat(np.arange(10), 5_000))
+    for name in ("by_label", "case2"):
+        parts = _divide(DataConfig(partition=name), 100, labels=labels)
+        assert {part.size for part in parts} == {500}
+        assert [np.unique(labels[part]).tolist() for part in parts] == [
+            [client % 10] for client in range(100)
+        ]
+
+
+def test_case1_is_round_robin() -> None:
+    for client, part in enumerate(_divide(DataConfig(partition="case1"), 7)):
+        assert np.array_equal(part, np.arange(client, 600, 7))
+
+
+def test_case2_deals_the_samples_of_a_label_in_turn() -> None:
+    parts = _divide(DataConfig(partition="case2"), 25)
+    for client, part in enumerate(parts):
+        label = client % 10
+        holders = [other for other in range(25) if other % 10 == label]
+        members = np.flatnonzero(label == LABELS)
+        assert np.array_equal(part, members[holders.index(client) :: len(holders)])
+
+
+def test_case2_with_fewer_clients_than_labels() -> None:
+    parts = _divide(DataConfig(partition="case2"), 4)
+    assert [np.unique(LABELS[part]).tolist() for part in parts] == [[0, 4, 8], [1, 5, 9], [2, 6], [3, 7]]
+
+
+def test_case2_takes_labels_by_their_order() -> None:
+    labels = 100 + 3 * LABELS
+    assert all(
+        np.array_equal(a, b)
+        for a, b in zip(
+            _divide(DataConfig(partition="case2"), 12, labels=labels),
+            _divide(DataConfig(partition="case2"), 12),
+            strict=True,
+        )
+    )
+
+
+def test_case3_gives_everyone_everything_in_one_array() -> None:
+    parts = _divide(DataConfig(partition="case3"), 1000)
+    assert len(parts) == 1000
+    assert np.array_equal(parts[0], np.arange(600))
+    assert all(part is parts[0] for part in parts)
+    with pytest.raises(ValueError, match="read-only"):
+        parts[0][0] = 1
+
+
+def test_case3_gives_everyone_another_choice_when_capped() -> None:
+    parts = _divide(DataConfig(partition="case3", samples_per_client=50), 20)
+    assert {part.size for part in parts} == {50}
+    assert np.unique(np.concatenate(parts)).size > 400
+
+
+@pytest.mark.parametrize("clients", [10, 13, 3])
+def test_case4_halves_labels_and_clients(clients: int) -> None:
+    parts = _divide(DataConfig(partition="case4"), clients)
+    half = -(-clients // 2)
+    lower = np.flatnonzero(LABELS < 5)
+    for client, part in enumerate(parts[:half]):
+        assert np.array_equal(part, lower[client::half])
+    for place, part in enumerate(parts[half:]):
+        expected = [label for label in range(5) if label % (clients - half) == place % 5]
+        if clients - half >= 5:
+            expected = [place % 5]
+        assert np.unique(LABELS[part]).tolist() == [5 + label for label in expected]
+    assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(600))
+
+
+def test_case4_counts_the_middle_label_as_a_lower_one() -> None:
+    labels = np.arange(30) % 3
+    first, second = _divide(DataConfig(partition="case4"), 2, labels=labels)
+    assert np.unique(labels[first]).tolist() == [0, 1]
+    assert np.unique(labels[second]).tolist() == [2]
+
+
+def test_case4_needs_two_clients_and_two_labels() -> None:
+    with pytest.raises(ConfigError, match="case4 cannot halve 1 clients and 10 labels"):
+        _divide(DataConfig(partition="case4"), 1)
+    with pytest.raises(ConfigError, match="case4 cannot halve 2 clients and 1 labels"):
+        _divide(DataConfig(partition="case4"), 2, labels=np.zeros(9, dtype=np.int64))
+
+
+def test_cases_leave_no_client_empty() -> None:
+    for name in ("case1", "case2", "case4"):
+        with pytest.raises(ConfigError, match=f"{name} leaves client .* without any .*fewer|up to"):
+            _divide(DataConfig(partition=name), 700)
+
+
+def test_cases_draw_nothing() -> None:
+    for name in ("case1", "case2", "case3", "case4"):
+        first = _divide(DataConfig(partition=name), 20, seed=1)
+        second = _divide(DataConfig(partition=name), 20, seed=2)
+        assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def test_samples_per_client_caps_other_partitions() -> None:

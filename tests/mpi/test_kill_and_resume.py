@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,14 +20,26 @@ LONG = ["experiment.rounds=40", "experiment.checkpoint_every=5"]
 ENDS_WITHIN_S = 30
 
 
-def start(ranks: int, *arguments: str | Path) -> subprocess.Popen[str]:
-    mpiexec = find_mpiexec()
-    assert mpiexec is not None
-    command = [mpiexec, "-n", str(ranks), sys.executable, "-m", "fedmpi", "run", *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-    )
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """``start(ranks, *arguments)`` starts a run that is killed at the end of the test if it is still there."""
+    running: list[subprocess.Popen[str]] = []
+
+    def begin(ranks: int, *arguments: str | Path) -> subprocess.Popen[str]:
+        mpiexec = find_mpiexec()
+        assert mpiexec is not None
+        command = [mpiexec, "-n", str(ranks), sys.executable, "-m", "fedmpi", "run", *map(str, arguments)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        )
+        running.append(process)
+        return process
+
+    yield begin
+    for process in running:
+        with process:
+            process.kill()
 
 
 def rank_processes(output: Path) -> list[int]:
@@ -67,7 +80,7 @@ def wait_for_rounds(process: subprocess.Popen[str], output: Path, rounds: int) -
     ("method", "victim", "resume_ranks"), [("dense", 2, 1), ("fab_adaptive", 1, 4), ("fab_fixed", 0, 3)]
 )
 def test_kill_one_rank_then_resume(
-    launch, tmp_path: Path, method: str, victim: int, resume_ranks: int
+    launch, start, tmp_path: Path, method: str, victim: int, resume_ranks: int
 ) -> None:
     config = write_config(tmp_path, method)
     slow = ["emulation.clock=realtime", "emulation.time_scale=0.01"]
@@ -89,7 +102,7 @@ def test_kill_one_rank_then_resume(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
-def test_signal_checkpoints_and_exits_75(launch, tmp_path: Path, number: int) -> None:
+def test_signal_checkpoints_and_exits_75(launch, start, tmp_path: Path, number: int) -> None:
     config = write_config(tmp_path, "fab_adaptive")
     launch(1, "-m", "fedmpi", "run", config, *LONG, "--output", tmp_path / "whole", "--quiet")
     stopped = tmp_path / "stopped"

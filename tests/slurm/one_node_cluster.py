@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,10 +90,17 @@ class Cluster:
 
     def wait_for_output(self, job: int, text: str) -> None:
         """Until the job has printed ``text``; fails at once when it ends without."""
-        while text not in self.output(job):
+        self._wait_for(job, lambda: text in self.output(job), f"never printed {text!r}")
+
+    def wait_for_file(self, job: int, path: Path) -> None:
+        """Until the job has made a file; fails at once when it ends without."""
+        self._wait_for(job, path.exists, f"never made {path}")
+
+    def _wait_for(self, job: int, reached: Callable[[], bool], otherwise: str) -> None:
+        while not reached():
             state = self.show(job)["JobState"]
-            if state not in ("PENDING", "CONFIGURING", "RUNNING") and text not in self.output(job):
-                pytest.fail(f"job {job} is {state} and never printed {text!r}:\n{self.output(job)}")
+            if state not in ("PENDING", "CONFIGURING", "RUNNING") and not reached():
+                pytest.fail(f"job {job} is {state} and {otherwise}:\n{self.output(job)}")
             time.sleep(0.1)
 
     def wait(self, job: int, *states: str) -> Job:

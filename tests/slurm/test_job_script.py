@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,33 @@ def test_launcher_is_found(cluster: Cluster, stand_in: dict[str, str]) -> None:
     )
     assert (done.state, done.exit_code) == ("COMPLETED", 0), done.output
     assert "mpiexec -n 2" in done.output
+
+
+def test_virtual_environment_of_the_project_is_found_from_anywhere(
+    cluster: Cluster, stand_in: dict[str, str], tmp_path: Path
+) -> None:
+    """SLURM runs a copy of the script from its spool folder: the job remembers where it came from."""
+    script = tmp_path / "a project" / "jobs" / "run.sbatch"
+    python = tmp_path / "a project" / ".venv" / "bin" / "python"
+    for path, text in (
+        (script, SCRIPT.read_text()),
+        (python, f'#!/bin/sh\necho "the project\'s own Python" >&2\nexec "{sys.executable}" "$@"\n'),
+    ):
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+        path.chmod(0o755)
+    job = cluster.submit("--ntasks=2", script, "x", "finish=yes", **stand_in, FEDMPI_VENV="")
+    done = cluster.wait(job)
+    assert (done.state, done.exit_code) == ("COMPLETED", 0), done.output
+    assert "the project's own Python" in done.output
+
+
+def test_without_fedmpi_it_says_what_to_do(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "fedmpi.py").write_text("raise ImportError\n")
+    done = cluster.wait(cluster.submit(SCRIPT, "x", PYTHONPATH=str(tmp_path)))
+    assert (done.state, done.exit_code) == ("FAILED", 1)
+    assert "has no fedmpi: make" in done.output
+    assert "jobs/quickstart.sh" in done.output
 
 
 def test_threads_follow_the_cores_of_a_task(cluster: Cluster, stand_in: dict[str, str]) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from fedmpi.config.errors import ConfigError
 from fedmpi.config.schema import DataConfig
+from fedmpi.learning.datasets import celeba, imagenet
+from fedmpi.learning.datasets.cifar10 import load_cifar10
 from fedmpi.learning.datasets.dataset import DataError, Dataset, as_float32, inverted
 from fedmpi.learning.datasets.digits import load_digits
 from fedmpi.learning.datasets.idx import load_idx
@@ -15,10 +17,17 @@ from fedmpi.learning.datasets.leaf import load_leaf
 
 __all__ = ["DATASETS", "DataError", "Dataset", "as_float32", "load"]
 
-DATASETS: dict[str, Callable[[Path], Dataset]] = {
-    "digits": lambda _: load_digits(),
-    "idx": load_idx,
-    "leaf": load_leaf,
+DATASETS: dict[str, Callable[[DataConfig, Path], Dataset]] = {
+    "digits": lambda config, folder: load_digits(),
+    "idx": lambda config, folder: load_idx(folder),
+    "leaf": lambda config, folder: load_leaf(folder),
+    "cifar10": lambda config, folder: load_cifar10(folder),
+    "celeba": lambda config, folder: celeba.load_celeba(
+        folder, config.attribute, config.image_size or celeba.USUAL_SIZE
+    ),
+    "imagenet": lambda config, folder: imagenet.load_imagenet(
+        folder, config.classes, config.image_size or imagenet.USUAL_SIZE
+    ),
 }
 
 
@@ -29,7 +38,7 @@ def load(config: DataConfig) -> Dataset:
     """
     if config.dataset not in DATASETS:
         raise ConfigError("data.dataset", f"there is no data set {config.dataset!r}", ", ".join(DATASETS))
-    data = DATASETS[config.dataset](Path(config.path))
+    data = DATASETS[config.dataset](config, Path(config.path))
     if config.invert:
         return replace(data, train_x=inverted(data.train_x), test_x=inverted(data.test_x))
     return data

@@ -11,7 +11,10 @@ from fedmpi.config.errors import ConfigError
 from fedmpi.config.schema import ModelConfig
 from fedmpi.learning.models.cnn import cnn
 from fedmpi.learning.models.conv2 import conv2
+from fedmpi.learning.models.conv4 import conv4
 from fedmpi.learning.models.mlp import mlp
+from fedmpi.learning.models.resnet18 import resnet18
+from fedmpi.learning.models.vgg11 import vgg11
 from fedmpi.learning.seeding import seeded
 from fedmpi.numerics.streams import Purpose, torch_seed
 
@@ -24,6 +27,9 @@ MODELS: dict[str, Callable[[ModelConfig, Shape, int], nn.Module]] = {
     "logistic": lambda _, shape, classes: mlp(shape, classes, ()),
     "cnn": lambda _, shape, classes: cnn(shape, classes),
     "conv2": lambda _, shape, classes: conv2(shape, classes),
+    "conv4": lambda _, shape, classes: conv4(shape, classes),
+    "vgg11": lambda _, shape, classes: vgg11(shape, classes),
+    "resnet18": lambda _, shape, classes: resnet18(shape, classes),
 }
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from fedmpi.learning.models.local_response import LocalResponseNorm
 from fedmpi.learning.models.memory_format import ChannelsLast
-from fedmpi.learning.models.pooling import pooled_twice
+from fedmpi.learning.models.pooling import pooled_pixels
 
 _WEIGHT_STD = 0.1
 _BIAS = 0.1
@@ -23,7 +23,7 @@ def cnn(input_shape: tuple[int, ...], classes: int) -> nn.Module:
     pooling, with which it commutes: there it sees a quarter of the values.
     """
     channels, height, width = input_shape
-    flat = 32 * pooled_twice("cnn", height, width)
+    flat = 32 * pooled_pixels("cnn", height, width, growths=(0, 0))
     module = nn.Sequential(
         OrderedDict(
             channels_last=ChannelsLast(),

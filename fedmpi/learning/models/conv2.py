@@ -7,7 +7,7 @@ from collections import OrderedDict
 from torch import nn
 
 from fedmpi.learning.models.memory_format import ChannelsLast
-from fedmpi.learning.models.pooling import pooled_twice
+from fedmpi.learning.models.pooling import pooled_pixels
 
 
 def conv2(input_shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -18,7 +18,7 @@ def conv2(input_shape: tuple[int, ...], classes: int) -> nn.Module:
     ``fan_out`` and a = 0. ReLU follows pooling, with which it commutes: it sees a quarter of the values.
     """
     channels, height, width = input_shape
-    flat = 64 * pooled_twice("conv2", height, width)
+    flat = 64 * pooled_pixels("conv2", height, width, growths=(0, 0))
     module = nn.Sequential(
         OrderedDict(
             channels_last=ChannelsLast(),

@@ -1,0 +1,29 @@
+"""The importance of parameters: sums of squared gradients (PruneFL, Jiang et al., IEEE TNNLS 2022)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BLOCK = 1 << 15
+
+
+def add_squares(importance: NDArray[np.float32], gradient: NDArray[np.float32], factor: float = 1.0) -> None:
+    """Add gradient^2 x ``factor`` to ``importance``, both float32 (D,), in place.
+
+    A client in federated rounds adds the sum of its gradients over the local steps, with the samples that it
+    processed as the factor; initial pruning adds the gradients of single steps. Overflow becomes infinite and
+    is refused by ``reconfigure``. Raises ValueError for shapes or dtypes that do not fit.
+    """
+    if gradient.dtype != np.float32 or importance.dtype != np.float32 or gradient.shape != importance.shape:
+        raise ValueError(
+            f"importance and gradient are float32 of one shape, found {importance.dtype} of {importance.shape} "
+            f"and {gradient.dtype} of {gradient.shape}"
+        )
+    squares = np.empty(min(_BLOCK, gradient.size), np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, gradient.size, _BLOCK):
+            block = gradient[start : start + _BLOCK]
+            square = np.multiply(block, block, out=squares[: block.size])
+            square *= np.float32(factor)
+            importance[start : start + _BLOCK] += square

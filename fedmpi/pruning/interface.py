@@ -1,0 +1,130 @@
+"""What every pruning method has in common: how it starts, what it asks of a round, what it sees, what it keeps.
+
+A method is a module with three pure functions,
+
+    state = init(setup, mask)                                    # mask: of the first round
+    wanted = needs(setup, state, round_index)                    # before a round
+    state, change = step(setup, state, observation, draw)        # after it
+
+over its own subclass of ``State``; ``change`` is None where the mask stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from enum import Flag, auto
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmpi.config.schema import PruningConfig
+from fedmpi.pruning.mask import LayerSlice, Mask
+from fedmpi.pruning.round_time import RoundTime
+
+_T = TypeVar("_T")
+
+
+class Needs(Flag):
+    """What a method must be told after the round that is about to run."""
+
+    NOTHING = 0
+    WEIGHTS = auto()
+    GRADIENT = auto()
+    IMPORTANCE = auto()
+    TIME = auto()
+    LOSSES = auto()
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What does not change during a run: ``[pruning]``, the number of federated rounds, the model's layers."""
+
+    config: PruningConfig
+    rounds: int
+    layers: Sequence[LayerSlice]
+
+    @property
+    def prunable(self) -> list[LayerSlice]:
+        """The layers that can be pruned, in order: L of them."""
+        return [layer for layer in self.layers if layer.prunable]
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """The parameters of each prunable layer, int64 (L,)."""
+        return np.array([layer.stop - layer.start for layer in self.prunable], dtype=np.int64)
+
+    def density(self) -> float:
+        """``pruning.target_density``, for the methods that cannot do without. ValueError when it is not set."""
+        density = self.config.target_density
+        if density is None:
+            raise ValueError(
+                f"pruning.target_density is not set; pruning.method = {self.config.method} needs the density to "
+                f"prune to, above 0 and up to 1"
+            )
+        return density
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Losses of the probe samples at w(m - 1), at w(m), and at w(m) pruned to the state's ``probe_mask``."""
+
+    previous: float
+    current: float
+    probe: float
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A finished round; beyond its number, what ``needs`` asked for.
+
+    ``weights`` float32 (D,): after the round. ``gradient`` float32 (D,): the aggregated update over the learning rate.
+    ``importance`` float32 or float64 (D,): the sum over clients and over the rounds since the last change.
+    ``time``: that of a round with the mask under which it ran.
+    """
+
+    round_index: int
+    weights: NDArray[np.float32] | None = None
+    gradient: NDArray[np.float32] | None = None
+    importance: NDArray[np.floating] | None = None
+    time: RoundTime | None = None
+    losses: Losses | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """A new mask, and the plain numbers that tell of its making."""
+
+    mask: Mask
+    facts: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class State:
+    """What a method keeps between rounds. ``mask`` is that of the next round."""
+
+    mask: Mask
+
+    def to_dict(self) -> dict[str, Any]:
+        """The state as uint8 bits of the mask, and plain numbers."""
+        rest = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "mask"}
+        return {"mask": self.mask.to_bits(), "dimension": self.mask.dimension, **rest}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of ``to_dict``. Raises ValueError when the keys are not those of this state."""
+        expected = {"dimension", *(field.name for field in fields(cls))}
+        if set(values) != expected:
+            raise ValueError(
+                f"{cls.__module__} keeps {', '.join(sorted(expected))}, found {', '.join(sorted(values))}"
+            )
+        rest = {name: value for name, value in values.items() if name not in ("mask", "dimension")}
+        return cls(mask=Mask.from_bits(values["mask"], values["dimension"]), **rest)
+
+
+def required(value: _T | None, name: str, method: str) -> _T:
+    """``value``, which the round must have brought. Raises ValueError naming what is missing."""
+    if value is None:
+        raise ValueError(f"{method} was not told the {name} of the round, which it asked for")
+    return value

@@ -1,0 +1,113 @@
+"""Model size by online learning, as PruneFL is compared with it (Jiang et al., IEEE TNNLS 2022).
+
+``ogd_sign`` (Han, Wang, Leung, ICDCS 2020) chooses how many prunable parameters stay; they are shared out over the
+layers in proportion to their sizes and picked by magnitude. A round costs T(M) of its mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmpi.k_control import Draw, ogd_sign
+from fedmpi.k_control import Observation as Cost
+from fedmpi.k_control import Setup as Bounds
+from fedmpi.k_control.probe import estimated_cost
+from fedmpi.pruning.interface import Change, Needs, Observation, Setup, State, required
+from fedmpi.pruning.magnitude import keep_largest
+from fedmpi.pruning.mask import Mask
+
+_NAME = "online"
+
+
+@dataclass(frozen=True)
+class OnlineState(State):
+    """``controller`` holds k, the prunable parameters that stay, and k_probe; ``rounds_since`` the last step."""
+
+    controller: ogd_sign.SignState
+    rounds_since: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As of any state, the controller being a dict of its own."""
+        return {**super().to_dict(), "controller": self.controller.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of ``to_dict``. Raises ValueError when the keys are not those of this state."""
+        if "controller" in values:
+            values = {**values, "controller": ogd_sign.SignState.from_dict(values["controller"])}
+        return super().from_dict(values)
+
+
+def counts_of(sizes: NDArray[np.int64], total: int) -> list[int]:
+    """``total`` shared over layers of ``sizes`` (L,) in proportion, by largest remainders; ties to the first."""
+    parameters = int(sizes.sum())
+    shares = [divmod(size * total, parameters) for size in sizes.tolist()]
+    missing = total - sum(whole for whole, _ in shares)
+    by_remainder = sorted(range(len(shares)), key=lambda layer: -shares[layer][1])
+    raised = set(by_remainder[:missing])
+    return [whole + (layer in raised) for layer, (whole, _) in enumerate(shares)]
+
+
+def pruned_to(weights: NDArray[np.float32], setup: Setup, total: int) -> Mask:
+    """The mask of the ``total`` largest prunable weights, every layer having its share.
+
+    A layer that grows beyond its weights that are not zero takes zeros from the lowest index on.
+    """
+    return keep_largest(weights, Mask(weights.size), setup.layers, counts_of(setup.sizes, total))
+
+
+def probe_mask(setup: Setup, state: OnlineState, weights: NDArray[np.float32]) -> Mask | None:
+    """The smaller mask to measure the third loss with, on the weights after the round; None without a probe."""
+    return pruned_to(weights, setup, state.controller.k_probe) if state.controller.k_probe else None
+
+
+def init(setup: Setup, mask: Mask) -> OnlineState:
+    """Start with as many parameters as ``mask`` has, within the bounds of the controller."""
+    parameters = int(setup.sizes.sum())
+    bounds = Bounds.for_dimension(parameters)
+    active = int(mask.active_per_layer(setup.prunable).sum())
+    start = Bounds(bounds.k_min, bounds.k_max, max(active, bounds.k_min))
+    return OnlineState(mask, ogd_sign.init(start, _no_draw), rounds_since=0)
+
+
+def needs(setup: Setup, state: OnlineState, round_index: int) -> Needs:
+    """Weights, time and losses in the rounds after which the size may change."""
+    if state.rounds_since + 1 < setup.config.reconfigure_every:
+        return Needs.NOTHING
+    return Needs.WEIGHTS | Needs.TIME | Needs.LOSSES
+
+
+def step(
+    setup: Setup, state: OnlineState, observation: Observation, draw: Draw
+) -> tuple[OnlineState, Change | None]:
+    """One step of the controller and the mask of its size, every ``reconfigure_every`` rounds; two draws at most."""
+    if needs(setup, state, observation.round_index) is Needs.NOTHING:
+        return OnlineState(state.mask, state.controller, state.rounds_since + 1), None
+    weights = required(observation.weights, "weights", _NAME)
+    time = required(observation.time, "time", _NAME)
+    losses = required(observation.losses, "losses", _NAME)
+    cost_probe = None
+    if state.controller.k_probe:
+        probe_s = time.seconds(counts_of(setup.sizes, state.controller.k_probe))
+        cost_probe = estimated_cost(probe_s, losses.previous, losses.current, losses.probe)
+    cost = time.seconds(state.mask.active_per_layer(setup.prunable))
+    controller = ogd_sign.step(
+        state.controller, Cost(cost, cost_probe, losses.previous, losses.current), draw
+    )
+    mask = pruned_to(weights, setup, controller.k)
+    facts = {
+        "active_before": state.mask.count,
+        "active": mask.count,
+        "prunable_kept": controller.k,
+        "prunable_probe": controller.k_probe,
+    }
+    return OnlineState(mask, controller, rounds_since=0), Change(mask, facts)
+
+
+def _no_draw() -> float:
+    raise AssertionError("ogd_sign takes no draw at its start")

@@ -1,0 +1,90 @@
+"""PruneFL: adaptive pruning by importance per second (Jiang et al., IEEE TNNLS 2022; arXiv 1909.12326).
+
+Every ``reconfigure_every`` rounds the mask is reconfigured; the fraction of weights that a reconfiguration
+drops at most halves every ``half_life_rounds``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from fedmpi.config.schema import PruningConfig
+from fedmpi.k_control import Draw
+from fedmpi.pruning.interface import Change, Needs, Observation, Setup, State, required
+from fedmpi.pruning.mask import Mask
+from fedmpi.pruning.reconfiguration import Reconfiguration, reconfigure
+
+_NAME = "prunefl"
+
+
+@dataclass(frozen=True)
+class PruneFLState(State):
+    """``rounds_since`` rounds have ended since the mask was last reconfigured, or since the start."""
+
+    rounds_since: int
+
+
+def decrease_fraction(config: PruningConfig, round_index: int) -> float:
+    """f = max_decrease_fraction x 0.5^(round / half_life_rounds); half lives may be infinite."""
+    return float(config.max_decrease_fraction * 0.5 ** (round_index / config.half_life_rounds))
+
+
+def density_limit(config: PruningConfig, round_index: int, rounds: int) -> float:
+    """The density allowed after a round: from ``max_density`` on a line to ``target_density``, if there is one.
+
+    The target is reached with the last of ``rounds`` rounds and holds after it.
+    """
+    if config.target_density is None:
+        return config.max_density
+    progress = min(1.0, (round_index + 1) / rounds)
+    return (1.0 - progress) * config.max_density + progress * config.target_density
+
+
+def init(setup: Setup, mask: Mask) -> PruneFLState:
+    """Start with ``mask``, that of initial pruning or a full one."""
+    return PruneFLState(mask, rounds_since=0)
+
+
+def needs(setup: Setup, state: PruneFLState, round_index: int) -> Needs:
+    """Weights, importance and time in the round after which the mask is reconfigured.
+
+    Clients gather importance in every round; it is sent in that one and starts from zero after it.
+    """
+    if state.rounds_since + 1 < setup.config.reconfigure_every:
+        return Needs.NOTHING
+    return Needs.WEIGHTS | Needs.IMPORTANCE | Needs.TIME
+
+
+def step(
+    setup: Setup, state: PruneFLState, observation: Observation, draw: Draw
+) -> tuple[PruneFLState, Change | None]:
+    """Reconfigure when it is due; takes no draw."""
+    if needs(setup, state, observation.round_index) is Needs.NOTHING:
+        return replace(state, rounds_since=state.rounds_since + 1), None
+    time = required(observation.time, "time", _NAME)
+    result = reconfigure(
+        required(observation.weights, "weights", _NAME),
+        required(observation.importance, "importance", _NAME),
+        state.mask,
+        setup.layers,
+        time.seconds_per_parameter,
+        time.constant_s,
+        decrease_fraction(setup.config, observation.round_index),
+        density_limit(setup.config, observation.round_index, setup.rounds),
+    )
+    return PruneFLState(result.mask, rounds_since=0), change_of(result, state.mask)
+
+
+def change_of(result: Reconfiguration, before: Mask) -> Change:
+    """What the trace tells of a reconfiguration."""
+    return Change(
+        result.mask,
+        {
+            "active_before": before.count,
+            "active": result.mask.count,
+            "dropped": int(result.dropped.sum()),
+            "put_back": int(result.put_back.sum()),
+            "importance": result.importance,
+            "round_s": result.round_s,
+        },
+    )

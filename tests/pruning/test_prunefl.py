@@ -1,0 +1,104 @@
+"""When PruneFL reconfigures and by how much."""
+
+import json
+from collections.abc import Callable
+from math import inf
+
+import numpy as np
+import pytest
+
+from fedmpi.config.schema import PruningConfig
+from fedmpi.pruning import prunefl
+from fedmpi.pruning.interface import Needs, Observation
+from fedmpi.pruning.mask import Mask
+from fedmpi.pruning.reconfiguration import reconfigure
+from fedmpi.pruning.round_time import RoundTime
+
+TIME = RoundTime(0.5, np.array([0.1]))
+
+
+def no_draw() -> float:
+    raise AssertionError("no draw is to be taken")
+
+
+def observation(round_index: int, size: int = 40) -> Observation:
+    rng = np.random.default_rng(round_index)
+    weights = rng.standard_normal(size).astype(np.float32)
+    return Observation(round_index, weights, importance=rng.random(size).astype(np.float32), time=TIME)
+
+
+def test_the_published_fraction_halves_every_ten_thousand_rounds() -> None:
+    config = PruningConfig()
+    fractions = [prunefl.decrease_fraction(config, index) for index in (0, 10_000, 20_000)]
+    assert fractions == pytest.approx([0.3, 0.15, 0.075])
+    assert prunefl.decrease_fraction(PruningConfig(half_life_rounds=inf), 10_000) == 0.3
+
+
+def test_the_limit_moves_to_the_target_on_a_line() -> None:
+    config = PruningConfig(max_density=0.8, target_density=0.2)
+    limits = [prunefl.density_limit(config, index, 100) for index in (0, 49, 99, 500)]
+    assert limits == pytest.approx([0.794, 0.5, 0.2, 0.2])
+    assert limits[2] == 0.2
+    assert prunefl.density_limit(PruningConfig(max_density=0.8), 70, 100) == 0.8
+
+
+def test_it_reconfigures_every_few_rounds(setup_of: Callable) -> None:
+    setup = setup_of([40], reconfigure_every=3)
+    state = prunefl.init(setup, Mask(40))
+    changed = []
+    for index in range(9):
+        due = Needs.WEIGHTS | Needs.IMPORTANCE | Needs.TIME if index % 3 == 2 else Needs.NOTHING
+        assert prunefl.needs(setup, state, index) is due
+        before = state.mask
+        state, change = prunefl.step(setup, state, observation(index), no_draw)
+        if change is None:
+            assert state.mask is before
+            continue
+        changed.append(index)
+        seen = observation(index)
+        f = 0.3 * 0.5 ** (index / 10_000)
+        expected = reconfigure(seen.weights, seen.importance, before, setup.layers, [0.1], 0.5, f)
+        np.testing.assert_array_equal(state.mask.flags(), expected.mask.flags())
+        assert change.mask is state.mask
+        assert change.facts["active_before"] == before.count
+        assert change.facts["active"] == before.count - change.facts["dropped"] + change.facts["put_back"]
+        assert change.facts["round_s"] == pytest.approx(TIME.seconds([state.mask.count]))
+    assert changed == [2, 5, 8]
+
+
+def test_the_density_stays_below_the_moving_limit(setup_of: Callable) -> None:
+    setup = setup_of([40], rounds=10, reconfigure_every=1, target_density=0.25)
+    state = prunefl.init(setup, Mask(40))
+    for index in range(10):
+        state, _ = prunefl.step(setup, state, observation(index), no_draw)
+        assert state.mask.density(setup.layers) <= prunefl.density_limit(setup.config, index, 10)
+    assert state.mask.count <= 10
+
+
+def test_a_state_continues_from_its_dict(setup_of: Callable) -> None:
+    setup = setup_of([40], reconfigure_every=2)
+    straight = broken = prunefl.init(setup, Mask(40))
+    for index in range(6):
+        straight, _ = prunefl.step(setup, straight, observation(index), no_draw)
+        values = broken.to_dict()
+        numbers = {name: value for name, value in values.items() if not isinstance(value, np.ndarray)}
+        arrays = {name: value.copy() for name, value in values.items() if isinstance(value, np.ndarray)}
+        broken = prunefl.PruneFLState.from_dict({**json.loads(json.dumps(numbers)), **arrays})
+        broken, _ = prunefl.step(setup, broken, observation(index), no_draw)
+    assert broken.rounds_since == straight.rounds_since == 0
+    np.testing.assert_array_equal(broken.mask.flags(), straight.mask.flags())
+
+
+def test_a_state_of_other_keys_is_refused(setup_of: Callable) -> None:
+    values = prunefl.init(setup_of([4]), Mask(4)).to_dict()
+    del values["rounds_since"]
+    with pytest.raises(ValueError, match="keeps dimension, mask, rounds_since, found dimension, mask"):
+        prunefl.PruneFLState.from_dict(values)
+
+
+@pytest.mark.parametrize("missing", ["weights", "importance", "time"])
+def test_what_the_round_did_not_bring_is_named(setup_of: Callable, missing: str) -> None:
+    setup = setup_of([40], reconfigure_every=1)
+    seen = Observation(**{**observation(0).__dict__, missing: None})
+    with pytest.raises(ValueError, match=f"prunefl was not told the {missing}"):
+        prunefl.step(setup, prunefl.init(setup, Mask(40)), seen, no_draw)
