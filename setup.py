@@ -33,7 +33,10 @@ setup(
     extras_require={
         "mpi": ["mpich>=4.2; sys_platform != 'win32'"],
         "analysis": ["matplotlib>=3.8"],
+        "data": ["pooch>=1.6", "Pillow>=9.1"],
         "test": [
+            "pooch>=1.6",
+            "Pillow>=9.1",
             "matplotlib>=3.8",
             "pytest>=8.0",
             "pytest-timeout>=2.3",

@@ -130,6 +130,7 @@ def _share_facts(ranks: Ranks, data: ServerData | None) -> DataFacts:
         sizes=tuple(shared["sizes"]),
         test_samples=shared["test_samples"],
         dtype=shared["dtype"],
+        common=shared["common"],
     )
 
 

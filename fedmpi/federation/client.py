@@ -10,6 +10,7 @@ import torch
 
 from fedmpi.config.schema import Config
 from fedmpi.federation.plan import RoundPlan
+from fedmpi.learning.augmentation import augmenter
 from fedmpi.learning.evaluation import sample_loss
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.training import LocalResult, train
@@ -72,6 +73,7 @@ class ClientHost:
             plan.learning_rate,
             generator(seed, Purpose.BATCHES, plan.round_index, client),
             direction_sum=direction_sum,
+            augment=augmenter(self.config.data.augmentation, seed, plan.round_index, client),
             need_weights=direction_sum is None,
             torch_seed=torch_seed(seed, Purpose.DROPOUT, plan.round_index, client)
             if self.model.draws
@@ -100,4 +102,7 @@ class ClientHost:
 
 def largest_magnitude(vector: torch.Tensor) -> float:
     """The largest |x|; NaN or inf when the vector holds a value that is not finite."""
-    return float(torch.linalg.vector_norm(vector, ord=float("inf"))) if vector.numel() else 0.0
+    if not vector.numel():
+        return 0.0
+    least, most = torch.aminmax(vector)  # vectorised, unlike the infinity norm, and NaN if any value is
+    return float(torch.maximum(-least, most))

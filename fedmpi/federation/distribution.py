@@ -18,13 +18,17 @@ from fedmpi.numerics.streams import Purpose, generator
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What every rank must know of the data set before any sample arrives; JSON-able."""
+    """What every rank must know of the data set before any sample arrives; JSON-able.
+
+    ``common``: all clients have the very same samples, which are then kept once.
+    """
 
     input_shape: tuple[int, ...]
     classes: int
     sizes: tuple[int, ...]
     test_samples: int
     dtype: str
+    common: bool
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class ServerData:
             sizes=tuple(len(indices) for indices in self.samples),
             test_samples=len(self.dataset.test_y),
             dtype=self.dataset.train_x.dtype.str,
+            common=all(indices is self.samples[0] for indices in self.samples),
         )
 
 
@@ -59,15 +64,16 @@ def distribute_training(
     sizes = np.array(facts.sizes, dtype=np.int64)
     starts = np.full(placement.clients, -1, dtype=np.int64)
     mine = placement.clients_of_group(placement.group_of(ranks.rank))
-    starts[mine] = np.concatenate([[0], np.cumsum(sizes[mine])[:-1]]) if len(mine) else 0
-    count = int(sizes[mine].sum())
+    kept = mine[:1] if facts.common else mine  # whose samples are really there
+    starts[mine] = 0 if facts.common else np.cumsum(sizes[mine]) - sizes[mine]
+    count = int(sizes[kept].sum())
     x = memory.allocate((count, *facts.input_shape), np.dtype(facts.dtype))
     y = memory.allocate((count,), np.dtype(np.int64))
     for group, members in enumerate(placement.groups):
         pick = None
         if data is not None:
             clients = placement.clients_of_group(group)
-            chosen = [data.samples[client] for client in clients]
+            chosen = [data.samples[client] for client in (clients[:1] if facts.common else clients)]
             pick = np.concatenate(chosen) if chosen else np.empty(0, dtype=np.int64)
         _hand_over(ranks, members, None if data is None else data.dataset.train_x, pick, x)
         _hand_over(ranks, members, None if data is None else data.dataset.train_y, pick, y)

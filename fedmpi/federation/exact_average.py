@@ -53,7 +53,6 @@ class ExactAverage:
         exponent = scale_exponent(max_abs, total_weight)
         rows = self.rows[: len(weights)].numpy()
         mine = self._sums[self._group.rank]
-        mine[:] = 0
         accumulate(rows if taken.all() else rows[taken], weights[taken], exponent, mine)
         self._group.barrier()
         part = self._slice

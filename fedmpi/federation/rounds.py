@@ -96,7 +96,9 @@ class RoundLoop:
             plan = decode(header)
             if Action.CHECKPOINT in plan.action:
                 on_checkpoint()
-            self.ranks.carried_bytes = header.nbytes  # a round's bytes, without those of a checkpoint before it
+            self.ranks.carried_bytes = (
+                header.nbytes
+            )  # a round's bytes, without those of a checkpoint before it
             if Action.STOP in plan.action:
                 return
             report = self._round(plan, begin)

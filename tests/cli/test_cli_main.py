@@ -33,7 +33,7 @@ def fedmpi(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProce
         ([], "fedmpi: the following arguments are required: COMMAND"),
         (
             ["rum"],
-            "fedmpi rum: unknown command; did you mean run? allowed: run, check, presets, doctor, bench",
+            "fedmpi rum: unknown command; did you mean run? allowed: run, check, presets, doctor, bench, data",
         ),
         (["run"], "fedmpi run: the following arguments are required: CONFIG"),
         (

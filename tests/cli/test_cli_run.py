@@ -29,16 +29,15 @@ def outside_mpi(monkeypatch, tmp_path):
 
 @pytest.fixture
 def experiment(monkeypatch):
-    """Stands for ``fedmpi.experiment``; remembers what it was given."""
+    """Stands for ``fedmpi.experiment.main``; remembers what it was given."""
     given = SimpleNamespace(code=0)
 
-    def main(prepare, *, resume, overwrite, quiet):
-        given.prepare, given.flags = prepare, (resume, overwrite, quiet)
+    def main(prepare, *, resume, quiet):
+        given.prepare, given.flags = prepare, (resume, quiet)
         return given.code
 
     module = SimpleNamespace(main=main)
-    monkeypatch.setitem(sys.modules, "fedmpi.experiment", module)
-    monkeypatch.setattr(fedmpi, "experiment", module, raising=False)
+    monkeypatch.setitem(sys.modules, "fedmpi.experiment.main", module)
     return given
 
 
@@ -62,7 +61,7 @@ def executed(monkeypatch):
 def test_one_rank_runs_here(experiment, tmp_path):
     experiment.code = 75
     assert cli.main(["run", "quickstart", "experiment.seed=4", "--quiet", "--resume"]) == 75
-    assert experiment.flags == (True, False, True)
+    assert experiment.flags == (True, True)
     config, output = experiment.prepare(1)
     assert config == load("quickstart", ["experiment.seed=4"])
     assert str(output) == "runs/quickstart-4"
