@@ -1,8 +1,9 @@
 """The yardstick of benchmarks/throughput.py: federated averaging as one would write it by hand with PyTorch and MPI.
 
 Started by throughput.py under mpiexec. Every rank holds all data, takes every P-th participant, trains it with
-torch.optim.SGD on one thread, adds up weighted updates, and one Allreduce of float32 makes the new model. There is no emulation, no
-trace, no checkpoint, and its sums depend on the number of ranks. Prints the median seconds of a round and the accuracy as JSON.
+torch.optim.SGD on one thread, adds up weighted updates, and one Allreduce of float32 makes the new model. There
+is no emulation, no trace, no checkpoint, and its sums depend on the number of ranks. Prints the median seconds
+of a round and the accuracy as JSON.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
 from mpi4py import MPI
 from torch import nn
 
-from fedmpi.config import loads
+from fedmpi.config import load
 from fedmpi.federation.distribution import read_data
 from fedmpi.federation.plan import draw_participants
 from fedmpi.learning.datasets import as_float32
@@ -31,7 +33,7 @@ def bce_one_hot(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 def main() -> None:
     comm = MPI.COMM_WORLD
     rank, size = comm.Get_rank(), comm.Get_size()
-    config = loads(open(sys.argv[1], encoding="utf-8").read())
+    config = load(Path(sys.argv[1]))
     torch.set_num_threads(1)
     training = config.training
     data = read_data(config)

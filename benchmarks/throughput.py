@@ -1,8 +1,8 @@
 """Training throughput beside a bare loop: python benchmarks/throughput.py [W1 W2 W3] --data ../shared/data
 
-For each workload the bare loop (benchmarks/bare_loop.py) and fedmpi run in turn, several times, on two MPI ranks with one
-thread each; printed are the medians of the median seconds of a round, and their ratio. Real data (MNIST, FEMNIST as
-LEAF JSON) lie in the folder given by --data.
+For each workload the bare loop (benchmarks/bare_loop.py) and fedmpi run in turn, several times, on two MPI
+ranks with one thread each; printed are the medians of the median seconds of a round, and their ratio. Real data
+(MNIST, FEMNIST as LEAF JSON) lie in the folder given by --data.
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ def save(run: Run, output: Path, expected: Expected) -> None:
 def restore(run: Run, output: Path, expected: Expected) -> tuple[int | None, list[str]]:
     """Continue from the latest good checkpoint in a run folder, if there is one.
 
-    Returns the round to continue with (None on a fresh start) and what was wrong with newer checkpoints, the same on every rank.
+    Returns the round to continue with (None on a fresh start) and what was wrong with newer checkpoints, the
+    same on every rank.
     """
     ranks = run.ranks
     found = on_server(ranks, lambda: store.latest_good(output / FOLDER), expected)

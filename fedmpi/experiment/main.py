@@ -73,7 +73,8 @@ def _run(ranks: Ranks, prepare: Prepare, resume: bool, quiet: bool) -> int:
     config, output = loads(text[0]), Path(text[1])
     run = assemble(ranks, config, EXPECTED)
     progress = Progress(config.experiment.rounds, quiet or not ranks.is_server)
-    keep_rounds, problems = None, []
+    keep_rounds: int | None = None
+    problems: list[str] = []
     if resume:
         keep_rounds, problems = checkpointing.restore(run, output, EXPECTED)
     for problem in problems:

@@ -13,8 +13,9 @@ NEVER = -1
 class Downlink:
     """The server's account of which version of the model each client has.
 
-    Version v is the model after v rounds; the initial model is version 0. For every coordinate the account keeps the version
-    that last changed it, so a client that missed several rounds is charged for the coordinates that differ, once each.
+    Version v is the model after v rounds; the initial model is version 0. For every coordinate the account
+    keeps the version that last changed it, so a client that missed several rounds is charged for the
+    coordinates that differ, once each.
 
     ``tail`` is the number of values that travel dense beside the ``dimension`` parameters (float buffers).
     """

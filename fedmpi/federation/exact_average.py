@@ -15,10 +15,11 @@ _FLOATS_PER_LINE = 16  # rows start on 64-byte boundaries, so that every row is 
 class ExactAverage:
     """Collects float32 updates of ``length`` values on every rank and averages them exactly.
 
-    ``rows`` (m, length) holds this rank's updates of a round; it grows to the largest number of participants seen and is used
-    again. The scale of the fixed point comes from the largest magnitude of all accepted updates, which ranks agree on
-    beforehand. Ranks of a group add up through the memory that they share, each a slice of the vector; one Reduce and one
-    Bcast among the groups' first ranks do the rest. All sums are exact, so neither order nor grouping shows in the mean.
+    ``rows`` (m, length) holds this rank's updates of a round; it grows to the largest number of participants
+    seen and is used again. The scale of the fixed point comes from the largest magnitude of all accepted
+    updates, which ranks agree on beforehand. Ranks of a group add up through the memory that they share, each a
+    slice of the vector; one Reduce and one Bcast among the groups' first ranks do the rest. All sums are exact,
+    so neither order nor grouping shows in the mean.
     """
 
     def __init__(self, ranks: Ranks, memory: GroupMemory, length: int) -> None:
@@ -45,7 +46,8 @@ class ExactAverage:
     ) -> torch.Tensor:
         """The mean, float32 (length,), on every rank; zeros when nothing was taken. Valid until the next round.
 
-        ``weights`` int64 and ``taken`` bool are those of this rank's rows; ``total_weight`` and ``max_abs`` those of all ranks.
+        ``weights`` int64 and ``taken`` bool are those of this rank's rows; ``total_weight`` and ``max_abs``
+        those of all ranks.
         """
         self._ranks.carried_bytes += self._mean.nbytes + self._sums[0].nbytes
         if total_weight == 0:

@@ -28,9 +28,9 @@ class Trained:
 class Roster:
     """A round's participants after the server's verdict, known to every rank.
 
-    ``clients`` are all participants in rising order, ``accepted`` (bool) whose updates are taken, ``sizes`` their numbers of
-    samples (int64), ``entries`` how many values each sends, ``max_abs`` the largest magnitude among accepted updates,
-    ``dealt`` who trained whom.
+    ``clients`` are all participants in rising order, ``accepted`` (bool) whose updates are taken, ``sizes``
+    their numbers of samples (int64), ``entries`` how many values each sends, ``max_abs`` the largest magnitude
+    among accepted updates, ``dealt`` who trained whom.
     """
 
     clients: np.ndarray
@@ -54,9 +54,9 @@ class Roster:
 class Exchanged:
     """What an exchange did. Only the server's fields are meaningful, but w has changed alike on every rank.
 
-    ``changed`` holds the int32 coordinates of w that may have changed (None: all), ``k_down`` the number of values sent
-    down, ``entries_used`` (int64, participants) how many of each client's values went into the update, ``probe_bytes`` what the
-    probe adds to the message down.
+    ``changed`` holds the int32 coordinates of w that may have changed (None: all), ``k_down`` the number of
+    values sent down, ``entries_used`` (int64, participants) how many of each client's values went into the
+    update, ``probe_bytes`` what the probe adds to the message down.
     """
 
     changed: np.ndarray | None

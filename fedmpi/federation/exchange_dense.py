@@ -1,7 +1,8 @@
 """Dense averaging: every participant sends its whole update, and the server their exact weighted mean (FedAvg).
 
-McMahan et al., "Communication-efficient learning of deep networks from decentralized data", AISTATS 2017. The sum over clients
-is exact (``numerics.exact_sum``), so it depends neither on their order nor on how they lie on ranks.
+McMahan et al., "Communication-efficient learning of deep networks from decentralized data", AISTATS 2017. The
+sum over clients is exact (``numerics.exact_sum``), so it depends neither on their order nor on how they lie on
+ranks.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Sparse exchange with error feedback: top-k entries up, the server's selection down (METHODS: gradient sparsification).
+"""Sparse exchange with error feedback: top-k entries up, the server's selection down.
 
-Han, Wang, Leung, "Adaptive gradient sparsification for efficient federated learning: an online learning approach", ICDCS
-2020, Algorithm 1. Every client keeps its accumulated gradient; what was sent and used is taken out of it.
+Han, Wang, Leung, "Adaptive gradient sparsification for efficient federated learning: an online learning
+approach", ICDCS 2020, Algorithm 1. Every client keeps its accumulated gradient; what was sent and used is taken
+out of it.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ _NOTHING = (np.empty(0, np.int32), np.empty(0, np.float32))
 class SparseExchange:
     """Top-k of the accumulated gradients of this rank's clients, and the server's selection among them.
 
-    ``clients`` are those at home in this rank's group, whose accumulated gradients, float32 (D,) each, lie in the memory
-    that the group shares; pages of clients that never took part take no memory. Float buffers of the model (batch-norm statistics) travel dense beside the entries.
+    ``clients`` are those at home in this rank's group, whose accumulated gradients, float32 (D,) each, lie in
+    the memory that the group shares; pages of clients that never took part take no memory. Float buffers of the
+    model (batch-norm statistics) travel dense beside the entries.
     """
 
     def __init__(
@@ -202,7 +204,7 @@ class SparseExchange:
 
     @staticmethod
     def _probe_bytes(selection: Selection | None, probe: Selection | None) -> int:
-        """What tells w'(m) to a client that has J and b: one bit for each of J, and 8 bytes for each b' that differs."""
+        """What tells w'(m) to a client that has J and b: a bit for each of J, 8 bytes for each b' that differs."""
         if selection is None or probe is None:
             return 0
         common, here, there = np.intersect1d(

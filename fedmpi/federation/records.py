@@ -16,9 +16,10 @@ RECORD = np.dtype(
         ("signalled", np.int8),
     ]
 )
-"""One participant after its training. ``samples``: how many it processed, repetitions counted. ``entries``: how many values it sends. ``max_abs``: its largest |update|, NaN or inf
-when the update is not finite. ``compute_host_s``: how long training took here; ``ready_s``: the emulated moment at
-which it was done (NaN under a virtual clock). ``signalled``: whether its rank was asked to stop."""
+"""One participant after its training. ``samples``: how many it processed, repetitions counted. ``entries``: how
+many values it sends. ``max_abs``: its largest |update|, NaN or inf when the update is not finite.
+``compute_host_s``: how long training took here; ``ready_s``: the emulated moment at which it was done (NaN
+under a virtual clock). ``signalled``: whether its rank was asked to stop."""
 
 VERDICT = np.dtype([("deadline_s", np.float64), ("entries", np.int64), ("accepted", np.int8)])
 """The server's word on one participant, in client order: the emulated time at which its message has arrived, how many

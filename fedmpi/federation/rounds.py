@@ -22,7 +22,10 @@ from fedmpi.mpi.placement import Placement
 
 
 class SignalFlag:
-    """Set by SIGTERM and SIGUSR2 and by nothing else; ranks agree on it at the next round boundary."""
+    """Set by SIGTERM and SIGUSR2 and by nothing else; ranks agree on it at the next round boundary.
+
+    A second SIGTERM ends the process at once, so that a rank whose peers are gone can be got rid of.
+    """
 
     def __init__(self) -> None:
         self.set = False
@@ -30,6 +33,9 @@ class SignalFlag:
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.set and number == signal.SIGTERM:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
         self.set = True
 
 

@@ -19,7 +19,7 @@ _ALIGNMENT_BYTES = 64
 class GroupMemory:
     """A group of ranks on one node with memory in common, or a single rank with memory of its own."""
 
-    def __init__(self, comm: MPI.Intracomm) -> None:
+    def __init__(self, comm: MPI.Comm) -> None:
         node = comm.Split_type(MPI.COMM_TYPE_SHARED)
         works = np.array([_can_share(node)], dtype=np.int8)
         node.Allreduce(MPI.IN_PLACE, works, op=MPI.MIN)
@@ -52,7 +52,7 @@ class GroupMemory:
         return self.allocate((rows, padded), np.dtype(np.float32))[:, :length]
 
 
-def _can_share(node: MPI.Intracomm) -> bool:
+def _can_share(node: MPI.Comm) -> bool:
     if not hasattr(os, "memfd_create"):
         return bool(node.Get_size() == 1)
     try:
@@ -62,7 +62,7 @@ def _can_share(node: MPI.Intracomm) -> bool:
     return True
 
 
-def _map(comm: MPI.Intracomm, size: int) -> mmap.mmap:
+def _map(comm: MPI.Comm, size: int) -> mmap.mmap:
     """Map one anonymous memory file of ``size`` bytes in all ranks of ``comm``; raises OSError where refused."""
     if comm.Get_size() == 1:
         return mmap.mmap(-1, size)

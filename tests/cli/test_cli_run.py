@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import pytest
 
-import fedmpi
 from fedmpi.cli import launch
 from fedmpi.cli import main as cli
 from fedmpi.config import ConfigError, load
