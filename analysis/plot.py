@@ -1,6 +1,7 @@
 """Draw runs: ``python analysis/plot.py RUN... --x time|round|bytes --y accuracy --output FILE.png``.
 
-Several ``--y`` make panels above each other. ``--label`` once for each run replaces the experiments' names.
+Several ``--y`` make panels above each other, over one ``--x`` or each over its own. ``--label`` once for each
+run replaces the experiments' names.
 """
 
 from __future__ import annotations
@@ -42,16 +43,18 @@ PANELS: dict[str, tuple[str, Callable[[pd.DataFrame], pd.Series]]] = {
 
 
 def draw(
-    traces: Sequence[Trace], labels: Sequence[str], x: str, ys: Sequence[str], title: str = ""
+    traces: Sequence[Trace], labels: Sequence[str], xs: Sequence[str], ys: Sequence[str], title: str = ""
 ) -> Figure:
-    """A figure with one panel for each of ``ys`` (names of PANELS) over a common ``x`` (a name of AXES).
+    """A figure with one panel for each of ``ys`` (names of PANELS).
+
+    ``xs`` (names of AXES) is what they share as their horizontal axis, or one for each.
 
     ValueError: a run in which a quantity was never measured.
     """
     figure = Figure(figsize=(7.0, 1.0 + 2.6 * len(ys)), layout="constrained")
-    panels = figure.subplots(len(ys), 1, sharex=True, squeeze=False)[:, 0]
-    x_name, x_values = AXES[x]
-    for panel, y in zip(panels, ys, strict=True):
+    panels = figure.subplots(len(ys), 1, sharex=len(xs) == 1, squeeze=False)[:, 0]
+    for panel, x, y in zip(panels, xs if len(xs) > 1 else [xs[0]] * len(ys), ys, strict=True):
+        x_name, x_values = AXES[x]
         y_name, y_values = PANELS[y]
         for place, (trace, label) in enumerate(zip(traces, labels, strict=True)):
             measured = y_values(trace.rounds).dropna()
@@ -71,9 +74,10 @@ def draw(
         panel.grid(alpha=0.3)
         if y == "bytes":
             panel.yaxis.set_major_formatter(EngFormatter("B"))
-    if x == "bytes":
-        panels[-1].xaxis.set_major_formatter(EngFormatter("B"))
-    panels[-1].set_xlabel(x_name)
+        if x == "bytes":
+            panel.xaxis.set_major_formatter(EngFormatter("B"))
+        if len(xs) > 1 or panel is panels[-1]:
+            panel.set_xlabel(x_name)
     panels[0].legend(fontsize="small")
     if title:
         figure.suptitle(title)
@@ -89,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; exit code 2 for bad arguments, unreadable runs and a figure that cannot be written."""
     parser = _Parser(prog="plot.py", description="Draw runs of fedmpi.")
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="run folder or trace.h5")
-    parser.add_argument("--x", choices=AXES, default="time")
+    parser.add_argument("--x", choices=AXES, action="append", help="once, or once for each --y; default time")
     parser.add_argument(
         "--y", choices=PANELS, action="append", help="may be given several times; default accuracy"
     )
@@ -99,12 +103,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.label and len(options.label) != len(options.runs):
         parser.error(f"{len(options.label)} --label for {len(options.runs)} runs; give one for each, or none")
+    xs, ys = options.x or ["time"], options.y or ["accuracy"]
+    if len(xs) not in (1, len(ys)):
+        parser.error(f"{len(xs)} --x for {len(ys)} --y; give one, or one for each")
     try:
         traces = [read(run) for run in options.runs]
         labels = options.label or [trace.config.get("experiment", {}).get("name", "") for trace in traces]
-        draw(traces, labels, options.x, options.y or ["accuracy"], options.title).savefig(
-            options.output, dpi=150
-        )
+        draw(traces, labels, xs, ys, options.title).savefig(options.output, dpi=150)
     except (TraceError, ValueError, OSError) as error:
         parser.error(str(error))
     return 0

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # From nothing to a first figure: installs fedmpi into a virtual environment, runs the preset `quickstart` on
-# three MPI ranks, prints a summary and draws accuracy and k over emulated time and over rounds.
+# three MPI ranks, prints a summary and draws accuracy over emulated time
+# and k over rounds.
 #
 #   bash jobs/quickstart.sh [section.key=value ...]
 #
@@ -17,14 +18,12 @@ fedmpi run quickstart "$@" --ranks 3 --output "$run"
 
 say "summary"
 python "$project/analysis/summarize.py" "$run"
-python "$project/analysis/plot.py" "$run" --x time --y accuracy --y k --output "$run/over_time.png"
-python "$project/analysis/plot.py" "$run" --x round --y accuracy --y k --output "$run/over_rounds.png"
+python "$project/analysis/plot.py" "$run" --x time --y accuracy --x round --y k --output "$run/quickstart.png"
 
 say "done"
 cat <<END
 trace          $run/trace.h5       (read it with fedmpi.trace.read)
 configuration  $run/config.toml
-figures        $run/over_time.png     (accuracy and k over emulated time)
-               $run/over_rounds.png   (accuracy and k over rounds)
+figure         $run/quickstart.png  (accuracy over emulated time, k over rounds)
 more           source $venv/bin/activate && fedmpi presets && fedmpi --help
 END

@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from mpi4py import MPI
@@ -127,7 +128,13 @@ def _rounds(run: Run, recorder: Recorder | None, output: Path, progress: Progres
     emulation = run.config.emulation
     ranks.barrier()
     clock = make_clock(emulation.clock, emulation.time_scale, start)
-    run.loop.run(clock, on_round, on_checkpoint)
+    try:
+        run.loop.run(clock, on_round, on_checkpoint)
+    except BaseException:
+        if recorder is not None:
+            with suppress(TraceError, OSError):  # what went wrong first is what is told
+                recorder.close("failed")
+        raise
     preempted = ranks.broadcast_json(on_server(ranks, finish, EXPECTED))
     return PREEMPTED if preempted else 0
 

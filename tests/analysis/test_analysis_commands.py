@@ -120,7 +120,7 @@ def test_plot_writes_a_picture(runs, tmp_path, x):
 
 def test_panels_hold_what_was_measured(runs):
     traces = [read(run) for run in runs]
-    figure = plot.draw(traces, ["a", "b"], "bytes", ["accuracy", "density"], "title")
+    figure = plot.draw(traces, ["a", "b"], ["bytes"], ["accuracy", "density"], "title")
     accuracy, density = figure.axes
     assert [line.get_label() for line in accuracy.lines] == ["a", "b"]
     assert len(accuracy.lines[0].get_xdata()) == 20
@@ -129,9 +129,17 @@ def test_panels_hold_what_was_measured(runs):
     assert accuracy.lines[0].get_ydata()[1] == pytest.approx(0.14)
 
 
+def test_each_panel_over_its_own_axis(runs):
+    traces = [read(run) for run in runs]
+    accuracy, k = plot.draw(traces, ["a", "b"], ["time", "round"], ["accuracy", "k"]).axes
+    assert (accuracy.get_xlabel(), k.get_xlabel()) == ("emulated time (s)", "round")
+    assert list(k.lines[0].get_xdata()) == list(range(40))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--x", "time", "--x", "round", "--output", "x.png"], "2 --x for 1 --y; give one, or one for each"),
         (["--y", "speed", "--output", "x.png"], "argument --y: invalid choice: 'speed'"),
         (["--x", "epoch", "--output", "x.png"], "argument --x: invalid choice: 'epoch'"),
         ([], "the following arguments are required: --output"),
