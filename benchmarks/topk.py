@@ -73,9 +73,11 @@ def main() -> None:
     for size in map(int, arguments.sizes.split(",")):
         k = max(1, int(size * arguments.fraction))
         for kind, values in data_sets(size).items():
+            gradient = np.zeros_like(values)
             seconds: dict[str, list[float]] = {way: [] for way in WAYS}
             for _ in range(arguments.repetitions + 1):
                 for way, select in WAYS.items():
+                    values += gradient  # a client adds its gradient, then selects: the vector has just been read
                     start = perf_counter()
                     select(values, k)
                     seconds[way].append(perf_counter() - start)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fedmpi.config import Config
 from fedmpi.emulation.compute import compute_seconds
 from fedmpi.emulation.devices import Fleet
-from fedmpi.emulation.timeline import Timeline, round_timeline
-from fedmpi.federation.plan import draw_participants
+from fedmpi.federation.accounts import Charges, Work, make_accountant
+from fedmpi.federation.plan import Action, RoundPlan, draw_participants
+from fedmpi.k_control.start import start_k_control
 from fedmpi.learning.datasets import Dataset
 from fedmpi.learning.flat import FlatModel
+from fedmpi.sparsification import DENSE_METHODS, exchange_period, wire_form
 from fedmpi.sparsification.wire import message_bytes
 
 _LIBRARIES_BYTES = 145 * 10**6
@@ -30,7 +32,7 @@ class FirstRound:
     k: int
     bytes_down: int
     bytes_up: int
-    timeline: Timeline
+    timeline: Charges
 
 
 def memory_bytes(
@@ -45,52 +47,55 @@ def memory_bytes(
     test = dataset.test_x.nbytes + dataset.test_y.nbytes
     whole = dataset.train_x.nbytes + dataset.train_y.nbytes if rank == 0 else 0
     vector = 4 * model.vector.numel()
-    sparse = config.sparsification.method != "dense"
-    kept = len(block) * 4 * model.parameter_count if sparse else len(block) * vector + 2 * vector
+    method = config.sparsification.method
+    if method not in DENSE_METHODS:
+        kept = len(block) * 4 * model.parameter_count
+    else:  # updates of a round, and what clients carry between exchanges
+        kept = len(block) * vector * (1 + (method == "fedavg")) + 2 * vector
     return _LIBRARIES_BYTES + whole + mine * sample + test + _VECTORS * vector + kept
 
 
 def first_round(config: Config, model: FlatModel, fleet: Fleet, sizes: np.ndarray) -> FirstRound:
     """Bytes and emulated times of round 0, without jitter and probe; ``sizes`` (N,) are the clients' samples.
 
-    Everybody downloads the whole model. Training that is to be ``measured`` counts as taking no time.
+    Everybody downloads the whole model. Training that is to be ``measured`` counts as taking no time. Where the
+    time of a round holds the download of its own result, that is taken to have k entries.
     """
-    dimension, tail = model.parameter_count, 4 * model.buffer_count
+    section, dimension, tail = config.sparsification, model.parameter_count, 4 * model.buffer_count
     participants = draw_participants(
         config.experiment.seed, 0, config.clients.count, config.clients.per_round
     )
     k = first_k(config, dimension)
-    form = "dense" if config.sparsification.method == "dense" else config.sparsification.wire
+    sent = dimension if section.method in DENSE_METHODS else k
+    if exchange_period(section, dimension) > 1:
+        sent = 0
     down = message_bytes("dense", dimension, dimension) + tail
-    up = message_bytes(form, k, dimension) + tail
-    timeline = round_timeline(
-        0.0,
+    up = message_bytes(wire_form(section), sent, dimension, section.value_type) + tail if sent else 0
+    compute_s = compute_seconds(
         fleet,
         participants,
-        down,
-        compute_seconds(
-            fleet,
-            participants,
-            local_steps(config, sizes[participants]),
-            [layer.stop - layer.start for layer in model.layers if layer.prunable],
-            np.zeros(len(participants)),
-        ),
-        up,
+        local_steps(config, sizes[participants]),
+        [layer.stop - layer.start for layer in model.layers if layer.prunable],
+        np.zeros(len(participants)),
     )
-    return FirstRound(participants, k, down, up, timeline)
+    each = np.ones(len(participants), dtype=np.int64)
+    plan = RoundPlan(
+        round_index=0,
+        action=Action.NONE,
+        k=k,
+        k_probe=0,
+        learning_rate=config.training.learning_rate,
+        start_s=0.0,
+        participants=participants,
+    )
+    accountant = make_accountant(config, replace(fleet, jitter_s=0.0), dimension)
+    charges = accountant.round(plan, Work(down * each, compute_s, sent * each, up * each))
+    return FirstRound(participants, k, down, up, accountant.close(plan, charges, sent, None))
 
 
 def first_k(config: Config, dimension: int) -> int:
-    """The number of entries that a client sends in round 0."""
-    section = config.sparsification
-    if section.method == "dense":
-        return dimension
-    if section.k:
-        return section.k
-    fraction = (
-        section.k_fraction if config.k_control.method == "fixed" else config.k_control.k_initial_fraction
-    )
-    return max(1, round(fraction * dimension))
+    """The k of round 0, as its controller starts."""
+    return start_k_control(config, dimension)[1].k
 
 
 def local_steps(config: Config, sizes: np.ndarray) -> np.ndarray:

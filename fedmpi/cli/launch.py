@@ -55,6 +55,16 @@ def become_mpiexec(ranks: int, arguments: Sequence[str]) -> NoReturn:
     os.execv(command[0], command)
 
 
+def checkpoint_signal(ranks: int) -> signal.Signals:
+    """What to send to ``fedmpi run --ranks RANKS`` so that it ends with a checkpoint.
+
+    Open MPI's ``mpiexec`` passes SIGUSR2 on to the ranks, and on SIGTERM kills them; with MPICH's it is the other
+    way round.
+    """
+    mpiexec = find_mpiexec() if ranks > 1 else None
+    return signal.SIGUSR2 if mpiexec is not None and _is_open_mpi(mpiexec) else signal.SIGTERM
+
+
 def output_of(command: Sequence[str], timeout_s: float) -> tuple[int | None, str, str]:
     """Exit code (None: it took longer than ``timeout_s``), stdout and stderr of a command.
 

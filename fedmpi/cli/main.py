@@ -13,13 +13,21 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from fedmpi import __version__
-from fedmpi.cli import bench, check, data, doctor, launch, presets, run
+from fedmpi.cli import bench, check, data, doctor, launch, presets, run, sweep
 from fedmpi.config import ConfigError
 from fedmpi.config.spelling import did_you_mean
 
 DONE, FAILED, BAD_CONFIGURATION, PREEMPTED = 0, 1, 2, 75
 
-_COMMANDS = {"run": run, "check": check, "presets": presets, "doctor": doctor, "bench": bench, "data": data}
+_COMMANDS = {
+    "run": run,
+    "check": check,
+    "sweep": sweep,
+    "presets": presets,
+    "doctor": doctor,
+    "bench": bench,
+    "data": data,
+}
 
 _EXPECTED = {
     ("fedmpi.learning.datasets", "DataError"): BAD_CONFIGURATION,

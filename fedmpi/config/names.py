@@ -24,28 +24,28 @@ AVAILABLE: Mapping[str, tuple[str, ...]] = {
     "data.augmentation": ("none", "flip_crop"),
     "model.name": ("mlp", "logistic", "cnn", "conv2", "conv4", "vgg11", "resnet18"),
     "training.loss": ("cross_entropy", "bce_one_hot"),
-    "sparsification.method": ("dense", "fab", "fub_flat", "fub_tree", "unidirectional"),
+    "sparsification.method": (
+        "dense",
+        "fab",
+        "fub_flat",
+        "fub_tree",
+        "unidirectional",
+        "periodic",
+        "fedavg",
+    ),
     "sparsification.wire": ("auto", "coo", "bitmap", "values", "dense"),
-    "k_control.method": ("fixed", "ogd_sign"),
+    "sparsification.value_type": ("float32", "float16"),
+    "k_control.method": ("fixed", "ogd_sign", "ogd_value", "exp3", "continuous_bandit"),
     "pruning.method": ("none",),
     "pruning.initial.where": ("none",),
     "emulation.clock": ("virtual", "realtime"),
-    "emulation.compute.model": ("unit", "linear", "measured"),
+    "emulation.compute.model": ("unit", "linear", "measured", "normalized"),
     "emulation.availability.model": ("always",),
 }
 
 _NO_PRUNING = "needs masks, and this version trains unpruned models"
 
 ABSENT: Mapping[str, Mapping[str, str]] = {
-    "sparsification.method": {
-        "periodic": "this version has no set of coordinates shared by all clients",
-        "fedavg": "this version has no dense exchange at matched traffic; take dense with more local_steps",
-    },
-    "k_control.method": {
-        "ogd_value": "this version estimates the sign of the derivative only",
-        "exp3": "this version has no bandit over a set of k",
-        "continuous_bandit": "this version has no one-point gradient estimate",
-    },
     "pruning.method": dict.fromkeys(
         ("prunefl", "snip", "iterative", "online", "lottery_reinit", "lottery_random"), _NO_PRUNING
     ),

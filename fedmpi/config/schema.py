@@ -95,21 +95,31 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class SparsificationConfig:
-    """``[sparsification]``: what a client sends. ``k`` entries, or ``k_fraction`` of the parameters."""
+    """``[sparsification]``: what a client sends. ``k`` entries, or ``k_fraction`` of the parameters.
+
+    ``wire`` is the form of its messages, ``value_type`` that of the values in them, both ways.
+    """
 
     method: str = "dense"
     k: int = 0
     k_fraction: float = 0.0
     wire: str = "auto"
+    value_type: str = "float32"
 
 
 @dataclass(frozen=True)
 class KControlConfig:
-    """``[k_control]``: who chooses k. ``k_min_fraction`` and the start are fractions of D."""
+    """``[k_control]``: who chooses k. ``k_min_fraction`` and the start are fractions of D.
+
+    ``arms`` (exp3) is the number of k to choose from, on a geometric grid; 0: every integer. ``horizon_rounds``
+    is the T that the bandits exp3 and continuous_bandit are tuned for; 0: ``experiment.rounds``.
+    """
 
     method: str = "fixed"
     k_initial_fraction: float = 0.5
     k_min_fraction: float = 0.002
+    arms: int = 0
+    horizon_rounds: int = 0
 
 
 @dataclass(frozen=True)
@@ -137,13 +147,15 @@ class ComputeConfig:
     """``[emulation.compute]``: the time model of a local step and the devices it runs on.
 
     ``profile`` is a named device, a mix such as ``{"raspberry-pi-4" = 0.5, "jetson-nano" = 0.5}``, or the
-    path of a CSV file with one device for each client.
+    path of a CSV file with one device for each client. ``beta`` (model ``normalized``) is the time of an
+    exchange of all parameters, in units of a round's training.
     """
 
     model: str = "unit"
     profile: str | Mapping[str, float] = "reference"
     unit_s: float = 1.0
     slowdown: float = 1.0
+    beta: float = 10.0
 
 
 @dataclass(frozen=True)

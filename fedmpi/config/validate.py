@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import Field, dataclass, fields
 from math import fsum, inf, isfinite
 from typing import Any
 
@@ -68,6 +68,8 @@ _RANGES: Mapping[str, _Range] = {
     "sparsification.k_fraction": _FRACTION_OR_ZERO,
     "k_control.k_initial_fraction": _FRACTION,
     "k_control.k_min_fraction": _FRACTION,
+    "k_control.arms": _COUNT_OR_ZERO,
+    "k_control.horizon_rounds": _COUNT_OR_ZERO,
     "pruning.reconfigure_every": _COUNT,
     "pruning.max_decrease_fraction": _FRACTION,
     "pruning.half_life_rounds": _POSITIVE_OR_INF,
@@ -76,6 +78,7 @@ _RANGES: Mapping[str, _Range] = {
     "emulation.time_scale": _POSITIVE,
     "emulation.compute.unit_s": _POSITIVE,
     "emulation.compute.slowdown": _POSITIVE,
+    "emulation.compute.beta": _POSITIVE,
     "emulation.network.latency_s": _NOT_NEGATIVE,
     "emulation.network.jitter_s": _NOT_NEGATIVE,
     "emulation.network.server_ingress_mbit_per_s": _POSITIVE_OR_INF,
@@ -129,9 +132,18 @@ def validate_ranks(config: Config, ranks: int) -> None:
 def validate_with_model(config: Config, parameter_count: int, ranks: int) -> None:
     """Refuse what does not fit the model's ``parameter_count`` (D) or the number of ``ranks``."""
     validate_ranks(config, ranks)
-    if config.sparsification.k > parameter_count:
+    section = config.sparsification
+    if section.k > parameter_count:
         allowed = f"at most D = {parameter_count}, the parameters of model {config.model.name}"
-        raise _refusal("sparsification.k", config.sparsification.k, allowed)
+        raise _refusal("sparsification.k", section.k, allowed)
+    if section.method == "fedavg":
+        k = section.k or max(1, round(section.k_fraction * parameter_count))
+        period, rounds = -(-parameter_count // (2 * k)), config.experiment.rounds
+        if period > rounds:
+            problem = f'found {rounds}, and method "fedavg" exchanges every ceil(D / (2 k)) = {period} rounds'
+            raise ConfigError(
+                "experiment.rounds", problem, f"at least {period}, or a larger sparsification.k"
+            )
 
 
 def validate_resume(config: Config, stored: Config) -> None:
@@ -189,17 +201,12 @@ def _check_data_and_model(config: Config) -> None:
 def _check_sparsification(config: Config) -> None:
     section, controller = config.sparsification, config.k_control.method
     given = [name for name in ("k", "k_fraction") if getattr(section, name)]
+    if section.method == "dense" and given:
+        problem = f'found {getattr(section, given[0])} with method "dense", which sends all'
+        raise ConfigError(f"sparsification.{given[0]}", problem, "0, or a sparse method such as fab")
+    _check_messages(config)
     if section.method == "dense":
-        if given:
-            problem = f'found {getattr(section, given[0])} with method "dense", which sends all'
-            raise ConfigError(f"sparsification.{given[0]}", problem, "0, or a sparse method such as fab")
-        if section.wire not in ("auto", "dense"):
-            problem = f'found "{section.wire}" with method "dense", which sends all'
-            raise ConfigError("sparsification.wire", problem, "auto, dense")
         return
-    if section.wire == "values":
-        problem = 'found "values", which needs a mask known to both sides'
-        raise ConfigError("sparsification.wire", problem, "auto, coo, bitmap, dense")
     if controller == "fixed" and len(given) != 1:
         problem = f"found {'neither' if not given else 'both'}" + f' with [k_control] method "{controller}"'
         raise ConfigError("[sparsification] k, k_fraction", problem, "exactly one of the two above 0")
@@ -209,14 +216,44 @@ def _check_sparsification(config: Config) -> None:
         raise ConfigError(f"sparsification.{given[0]}", problem, allowed)
 
 
+def _check_messages(config: Config) -> None:
+    """The form of messages, and the type of the values in them."""
+    section = config.sparsification
+    forms: tuple[str, ...]
+    forms, reason = ("auto", "coo", "bitmap", "dense"), ", which needs positions known to both sides"
+    if section.method in ("dense", "fedavg"):
+        forms, reason = ("auto", "dense"), f' with method "{section.method}", which sends all'
+    elif section.method == "periodic":
+        forms, reason = ("auto", "values"), ' with method "periodic", whose positions both sides know'
+    if section.wire not in forms:
+        raise ConfigError("sparsification.wire", f'found "{section.wire}"{reason}', ", ".join(forms))
+    if section.value_type != "float32" and section.method in ("dense", "fedavg"):
+        problem = f'found "{section.value_type}" with method "{section.method}", which keeps no account of what is lost'
+        raise ConfigError("sparsification.value_type", problem, "float32, or a sparse method such as fab")
+
+
+_ONE_K: Mapping[str, str] = {
+    "dense": "which has no k to choose",
+    "periodic": "whose cycle through all coordinates is laid out for one k",
+    "fedavg": "whose k sets how many rounds lie between two exchanges of everything",
+}
+"""Methods without a k that could change from round to round."""
+
+
 def _check_k_control(config: Config) -> None:
-    section = config.k_control
-    if config.sparsification.method == "dense" and section.method != "fixed":
-        problem = f'found "{section.method}" with [sparsification] method "dense", which has no k to choose'
-        raise ConfigError("k_control.method", problem, "fixed, or a sparse method such as fab")
+    section, method = config.k_control, config.sparsification.method
+    if method in _ONE_K and section.method != "fixed":
+        problem = f'found "{section.method}" with [sparsification] method "{method}", {_ONE_K[method]}'
+        raise ConfigError("k_control.method", problem, "fixed, or another sparse method such as fab")
     if section.k_min_fraction > section.k_initial_fraction:
         allowed = f"at most k_initial_fraction = {section.k_initial_fraction}"
         raise _refusal("k_control.k_min_fraction", section.k_min_fraction, allowed)
+    if section.arms and section.method != "exp3":
+        problem = f'found {section.arms} with method "{section.method}"'
+        raise ConfigError("k_control.arms", problem, '0, or method "exp3"')
+    if section.horizon_rounds and section.method not in ("exp3", "continuous_bandit"):
+        problem = f'found {section.horizon_rounds} with method "{section.method}"'
+        raise ConfigError("k_control.horizon_rounds", problem, '0, or method "exp3" or "continuous_bandit"')
 
 
 def _check_emulation(config: Config) -> None:
@@ -226,6 +263,8 @@ def _check_emulation(config: Config) -> None:
     if network.trace:
         problem = f"found {shown_value(network.trace)}, but in this version bandwidths do not vary in time"
         raise ConfigError("emulation.network.trace", problem, '""')
+    if config.emulation.compute.model == "normalized":
+        _check_normalized(config)
     key = "emulation.compute.profile"
     if isinstance(profile, str):
         if not profile:
@@ -235,6 +274,24 @@ def _check_emulation(config: Config) -> None:
         raise _refusal(key, profile, "a mix whose shares are above 0 and at most 1")
     if abs(fsum(profile.values()) - 1) > 1e-6:
         raise _refusal(key, profile, "a mix whose shares add up to 1")
+
+
+def _check_normalized(config: Config) -> None:
+    """The normalized cost model knows neither devices nor links."""
+    compute, network = config.emulation.compute, config.emulation.network
+    found: dict[str, object] = {f"emulation.network.{field.name}": field for field in fields(network)}
+    found |= {
+        f"emulation.compute.{field.name}": field
+        for field in fields(compute)
+        if field.name not in ("model", "beta")
+    }
+    for key, field in found.items():
+        assert isinstance(field, Field)
+        if _value(config, key) != field.default:
+            problem = f'found {shown_value(_value(config, key))} with [emulation.compute] model "normalized"'
+            raise ConfigError(
+                key, problem, f"{shown_value(field.default)}: that model has a cost of its own, beta"
+            )
 
 
 def _check_rate(key: str, rate: Any, clients: int) -> None:

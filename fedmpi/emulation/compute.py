@@ -1,4 +1,4 @@
-"""Emulated seconds of local training (time models ``unit``, ``linear`` and ``measured``)."""
+"""Emulated seconds of local training (time models ``unit``, ``linear``, ``measured`` and ``normalized``)."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def compute_seconds(
     (model ``measured`` alone needs it).
 
     - ``unit``: ``unit_s``, whatever is computed (the cost model of FAB-top-k, Han et al., ICDCS 2020).
+    - ``normalized``: 1; the rest of that cost model is in ``emulation.normalized``.
     - ``linear``: steps times (constant + sum over layers of coefficient times active parameters), PruneFL's
       time model (Jiang et al., TNNLS 2022); see ``linear_coefficients``.
     - ``measured``: host_s times ``slowdown`` over the device's relative speed: ``slowdown`` says how many
@@ -37,6 +38,8 @@ def compute_seconds(
     clients = np.asarray(participants)
     if fleet.compute_model == "unit":
         return np.full(clients.shape, fleet.unit_s, dtype=np.float64)
+    if fleet.compute_model == "normalized":
+        return np.ones(clients.shape)
     if fleet.compute_model == "measured":
         measured = np.full(clients.shape, np.nan) if host_s is None else np.asarray(host_s, dtype=np.float64)
         wrong = ~(np.isfinite(measured) & (measured >= 0.0))

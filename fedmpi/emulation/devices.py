@@ -19,7 +19,7 @@ from fedmpi.numerics.streams import Purpose, generator
 
 FloatArray = NDArray[np.float64]
 
-COMPUTE_MODELS = ("unit", "linear", "measured")
+COMPUTE_MODELS = ("unit", "linear", "measured", "normalized")
 
 _UPLINK, _DOWNLINK = 0, 1
 """Which stream of a distribution of links is drawn; part of the results."""

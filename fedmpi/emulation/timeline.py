@@ -51,8 +51,8 @@ def round_timeline(
     """The round in which all ``participants`` (n,) download at once, train, and upload when they are done.
 
     ``bytes_down``, ``compute_s`` and ``bytes_up`` are (n,) or scalars; ``jitter_s`` (n, 2) is added to the
-    latency of the download and of the upload. Downloads share the server's egress, uploads its ingress. The
-    round ends with the last upload; without participants, when it starts.
+    latency of the download and of the upload. A message of 0 bytes is none, and takes no time. Downloads share
+    the server's egress, uploads its ingress. The round ends with the last upload; without participants, when it starts.
 
     Pure: call it again with other bytes for the time that another k would have taken, or with the bytes of
     a probe's feedback for the phase after the round. Durations do not depend on ``start_s``. Raises
@@ -62,10 +62,12 @@ def round_timeline(
     latency = fleet.latency_s[clients]
     extra = np.zeros((clients.size, 2)) if jitter_s is None else jitter_s
     count = clients.shape
+    down = np.broadcast_to(np.asarray(bytes_down, dtype=np.float64), count)
+    up = np.broadcast_to(np.asarray(bytes_up, dtype=np.float64), count)
     downloaded = finish_times(
         np.zeros(count),
-        latency + extra[:, 0],
-        np.broadcast_to(np.asarray(bytes_down, dtype=np.float64), count),
+        np.where(down == 0.0, 0.0, latency + extra[:, 0]),
+        down,
         fleet.downlink_bytes_per_s[clients],
         fleet.server_egress_bytes_per_s,
     )
@@ -73,8 +75,8 @@ def round_timeline(
     ready = downloaded + computing
     done = finish_times(
         ready,
-        latency + extra[:, 1],
-        np.broadcast_to(np.asarray(bytes_up, dtype=np.float64), count),
+        np.where(up == 0.0, 0.0, latency + extra[:, 1]),
+        up,
         fleet.uplink_bytes_per_s[clients],
         fleet.server_ingress_bytes_per_s,
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
 from fedmpi.config import Config, ConfigError, validate_with_model
 from fedmpi.emulation.devices import assign
-from fedmpi.federation.accounts import Accountant
+from fedmpi.federation.accounts import make_accountant
 from fedmpi.federation.client import ClientHost
 from fedmpi.federation.distribution import (
     DataFacts,
@@ -23,19 +24,24 @@ from fedmpi.federation.downlink import Downlink
 from fedmpi.federation.evaluation import Evaluator
 from fedmpi.federation.exchange import Exchange
 from fedmpi.federation.exchange_dense import DenseExchange
-from fedmpi.federation.exchange_sparse import SparseExchange
+from fedmpi.federation.exchange_sparse import SparseExchange, SparseMethod
 from fedmpi.federation.rounds import RoundLoop
 from fedmpi.federation.server import Server
-from fedmpi.k_control import CONTROLLERS, Controller, Setup, State
+from fedmpi.k_control.start import start_k_control
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.models import build
 from fedmpi.mpi.agreement import on_every_rank, on_server
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.placement import Placement, home_blocks
 from fedmpi.mpi.shared_memory import GroupMemory
-from fedmpi.numerics.streams import Purpose, generator
 from fedmpi.pruning.mask import Mask
-from fedmpi.sparsification import SELECTORS
+from fedmpi.sparsification import (
+    DENSE_METHODS,
+    SELECTORS,
+    exchange_period,
+    periodic,
+    wire_form,
+)
 
 Expected = Mapping[type[Exception], int]
 
@@ -87,11 +93,17 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
         server = Server(
             config=config,
             sizes=np.array(facts.sizes, dtype=np.int64),
-            accountant=Accountant(fleet, config.experiment.seed),
+            accountant=make_accountant(config, fleet, dimension),
             exchange=exchange,
             controller=controller,
             k_state=k_state,
-            downlink=Downlink(config.clients.count, dimension, model.buffer_count, _wire(config)),
+            downlink=Downlink(
+                config.clients.count,
+                dimension,
+                model.buffer_count,
+                wire_form(config.sparsification),
+                config.sparsification.value_type,
+            ),
             active_prunable=mask.active_per_layer([layer for layer in model.layers if layer.prunable]),
         )
     loop = RoundLoop(
@@ -107,21 +119,6 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
     return Run(config, ranks, placement, model, mask, host, exchange, server, loop)
 
 
-def start_k_control(config: Config, dimension: int) -> tuple[Controller, State]:
-    """The controller of k and its first state, which holds the k of round 0 (dense: all D parameters)."""
-    sparsification, control = config.sparsification, config.k_control
-    controller = CONTROLLERS[control.method]
-    if control.method == "fixed":
-        k = dimension
-        if sparsification.method != "dense":
-            k = sparsification.k or max(1, round(sparsification.k_fraction * dimension))
-        setup = Setup(k_min=1, k_max=dimension, k_initial=k)
-    else:
-        setup = Setup.for_dimension(dimension, control.k_initial_fraction, control.k_min_fraction)
-    draw = generator(config.experiment.seed, Purpose.K_CONTROL, -1).random
-    return controller, controller.init(setup, draw)
-
-
 def _share_facts(ranks: Ranks, data: ServerData | None) -> DataFacts:
     shared = ranks.broadcast_json(None if data is None else asdict(data.facts()))
     return DataFacts(
@@ -134,22 +131,21 @@ def _share_facts(ranks: Ranks, data: ServerData | None) -> DataFacts:
     )
 
 
-def _wire(config: Config) -> str:
-    return "dense" if config.sparsification.method == "dense" else config.sparsification.wire
-
-
 def _exchange(
     config: Config, ranks: Ranks, placement: Placement, memory: GroupMemory, host: ClientHost, mask: Mask
 ) -> Exchange:
-    if config.sparsification.method == "dense":
-        return DenseExchange(ranks, memory, host)
-    return SparseExchange(
-        ranks,
-        memory,
-        host,
-        select=SELECTORS[config.sparsification.method],
-        wire=_wire(config),
-        mask=mask,
-        clients=placement.clients_of_group(placement.group_of(ranks.rank)),
-        total_clients=placement.clients,
+    section, dimension = config.sparsification, host.model.parameter_count
+    clients = placement.clients_of_group(placement.group_of(ranks.rank))
+    if section.method in DENSE_METHODS:
+        period = exchange_period(section, dimension)
+        return DenseExchange(ranks, memory, host, clients, placement.clients, period)
+    method = SparseMethod(
+        select=SELECTORS[section.method],
+        wire=wire_form(section),
+        value_type=section.value_type,
+        shared=partial(periodic.coordinates, config.experiment.seed, dimension)
+        if section.method == "periodic"
+        else None,
+        survivors_told=section.method == "fub_tree",
     )
+    return SparseExchange(ranks, memory, host, method, mask, clients, placement.clients)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
+from fedmpi.config.schema import Config
 from fedmpi.emulation.devices import Fleet
 from fedmpi.emulation.jitter import draw_jitter
+from fedmpi.emulation.normalized import training_seconds, transfer_seconds
 from fedmpi.emulation.timeline import Timeline, round_timeline
+from fedmpi.federation.plan import RoundPlan
+from fedmpi.sparsification import DENSE_METHODS
 from fedmpi.sparsification.wire import HEADER_BYTES
-
-LOSS_REPORT_BYTES = HEADER_BYTES + 3 * 4
-"""A participant's answer to a probe: three float32 losses in one message."""
 
 
 @dataclass(frozen=True)
@@ -38,41 +40,78 @@ class Charges:
         return self.start_s + (self.download_s + self.compute_s + self.upload_s)
 
 
-class Accountant:
-    """Charges rounds to the devices and links of a fleet. Pure: the same arguments give the same charges."""
+@dataclass(frozen=True)
+class Work:
+    """What each participant does up to the end of its upload, arrays (participants,) in client order.
+
+    ``compute_s``: emulated seconds of its training; ``entries``: how many values it sends in ``bytes_up``. A
+    message of 0 bytes is none.
+    """
+
+    bytes_down: np.ndarray
+    compute_s: np.ndarray
+    entries: np.ndarray
+    bytes_up: np.ndarray
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What follows where losses are measured: the update comes down at once, each participant tries it on a sample
+    (``compute_s``, participants) and sends its losses."""
+
+    bytes_down: int
+    compute_s: np.ndarray
+    bytes_up: int
+
+
+def loss_report_bytes(losses: int) -> int:
+    """A participant's message of so many losses, float32."""
+    return HEADER_BYTES + 4 * losses
+
+
+class Accountant(Protocol):
+    """Charges rounds. Pure: the same arguments give the same charges."""
+
+    fleet: Fleet
+
+    def round(self, plan: RoundPlan, work: Work) -> Charges:
+        """Up to the arrival of the uploads."""
+
+    def close(self, plan: RoundPlan, charges: Charges, k_down: int, feedback: Feedback | None) -> Charges:
+        """The whole round, in which the server sends ``k_down`` values and may ask for losses."""
+
+
+class DeviceAccountant:
+    """Charges rounds to the devices and links of a fleet: downloads, training, uploads, perhaps feedback.
+
+    What the server sends without asking for losses is charged to the round in which it is downloaded.
+    """
 
     def __init__(self, fleet: Fleet, seed: int) -> None:
         self.fleet = fleet
         self.seed = seed
 
-    def round(
-        self,
-        round_index: int,
-        start_s: float,
-        participants: np.ndarray,
-        bytes_down: np.ndarray,
-        compute_s: np.ndarray,
-        bytes_up: np.ndarray,
-    ) -> Charges:
-        """Download, training and upload, all participants beginning at ``start_s``."""
-        jitter = self._jitter(round_index, participants)[:, :2]
-        timeline = round_timeline(start_s, self.fleet, participants, bytes_down, compute_s, bytes_up, jitter)
-        return _charges(timeline, bytes_down, bytes_up)
+    def round(self, plan: RoundPlan, work: Work) -> Charges:
+        jitter = self._jitter(plan)[:, :2]
+        timeline = round_timeline(
+            plan.start_s,
+            self.fleet,
+            plan.participants,
+            work.bytes_down,
+            work.compute_s,
+            work.bytes_up,
+            jitter,
+        )
+        return _charges(timeline, work.bytes_down, work.bytes_up)
 
-    def probe(
-        self,
-        charges: Charges,
-        round_index: int,
-        participants: np.ndarray,
-        bytes_down: int,
-        compute_s: np.ndarray,
-    ) -> Charges:
-        """The same round prolonged by a probe: the update comes down at once, three losses go up."""
-        down = np.full(len(participants), bytes_down, dtype=np.int64)
-        up = np.full(len(participants), LOSS_REPORT_BYTES, dtype=np.int64)
-        jitter = self._jitter(round_index, participants)[:, 2:]
-        after = _charges(
-            round_timeline(charges.end_s, self.fleet, participants, down, compute_s, up, jitter), down, up
+    def close(self, plan: RoundPlan, charges: Charges, k_down: int, feedback: Feedback | None) -> Charges:
+        if feedback is None:
+            return charges
+        down = np.full(len(plan.participants), feedback.bytes_down, dtype=np.int64)
+        up = np.full(len(plan.participants), feedback.bytes_up, dtype=np.int64)
+        jitter = self._jitter(plan)[:, 2:]
+        after = round_timeline(
+            charges.end_s, self.fleet, plan.participants, down, feedback.compute_s, up, jitter
         )
         return Charges(
             download_s=charges.download_s + after.download_s,
@@ -85,8 +124,59 @@ class Accountant:
             duration_s=charges.duration_s + after.duration_s,
         )
 
-    def _jitter(self, round_index: int, participants: np.ndarray) -> np.ndarray:
-        return draw_jitter(self.seed, round_index, participants, self.fleet.jitter_s)
+    def _jitter(self, plan: RoundPlan) -> np.ndarray:
+        return draw_jitter(self.seed, plan.round_index, plan.participants, self.fleet.jitter_s)
+
+
+class NormalizedAccountant:
+    """Charges rounds by the formula of FAB-top-k (``emulation.normalized``); bytes are counted all the same.
+
+    A round is training, upload and the download of its own result, which therefore is the last to be known. A
+    probe lengthens training; its messages take no time.
+    """
+
+    def __init__(self, fleet: Fleet, config: Config, dimension: int) -> None:
+        self.fleet = fleet
+        self.beta = config.emulation.compute.beta
+        self.batch_size = config.training.batch_size
+        self.dimension = dimension
+        self.positions_sent = config.sparsification.method not in DENSE_METHODS
+
+    def round(self, plan: RoundPlan, work: Work) -> Charges:
+        compute_s = work.compute_s * training_seconds(self.batch_size, probe=plan.k_probe > 0)
+        upload_s = np.array([self._transfer_s(int(entries)) for entries in work.entries])
+        duration_s = float((compute_s + upload_s).max(initial=0.0))
+        return Charges(
+            download_s=np.zeros(len(plan.participants)),
+            compute_s=compute_s,
+            upload_s=upload_s,
+            wait_s=duration_s - (compute_s + upload_s),
+            bytes_down=work.bytes_down,
+            bytes_up=work.bytes_up,
+            start_s=plan.start_s,
+            duration_s=duration_s,
+        )
+
+    def close(self, plan: RoundPlan, charges: Charges, k_down: int, feedback: Feedback | None) -> Charges:
+        download_s = self._transfer_s(k_down)
+        down, up = (0, 0) if feedback is None else (feedback.bytes_down, feedback.bytes_up)
+        return replace(
+            charges,
+            download_s=charges.download_s + download_s,
+            duration_s=charges.duration_s + download_s,
+            bytes_down=charges.bytes_down + down,
+            bytes_up=charges.bytes_up + up,
+        )
+
+    def _transfer_s(self, entries: int) -> float:
+        return transfer_seconds(self.beta, self.dimension, entries, positions_sent=self.positions_sent)
+
+
+def make_accountant(config: Config, fleet: Fleet, dimension: int) -> Accountant:
+    """The accountant of a run whose model has ``dimension`` parameters."""
+    if config.emulation.compute.model == "normalized":
+        return NormalizedAccountant(fleet, config, dimension)
+    return DeviceAccountant(fleet, config.experiment.seed)
 
 
 def _charges(timeline: Timeline, bytes_down: np.ndarray, bytes_up: np.ndarray) -> Charges:

@@ -57,16 +57,23 @@ class ClientHost:
         self._start = self.weights.to(self.model.vector.device)
 
     def train(
-        self, client: int, plan: RoundPlan, direction_sum: torch.Tensor | None
+        self,
+        client: int,
+        plan: RoundPlan,
+        direction_sum: torch.Tensor | None,
+        start: torch.Tensor | None = None,
     ) -> tuple[LocalResult, float]:
-        """Train one client; returns the result and the host seconds that it took. See ``learning.training.train``."""
+        """Train one client; returns the result and the host seconds that it took. See ``learning.training.train``.
+
+        ``start`` (D + B,): weights to start from instead of the global ones.
+        """
         begin = time.perf_counter()
         device = self.model.vector.device
         x, y = self.data.of(client)
         seed = self.config.experiment.seed
         result = train(
             self.model,
-            self._start,
+            self._start if start is None else start,
             x.to(device),
             y.to(device),
             self.config.training,
@@ -87,6 +94,11 @@ class ClientHost:
             torch.sub(self._start, self.model.vector, out=row)
         else:
             row.copy_(self._start - self.model.vector)
+
+    def tail_update_into(self, row: torch.Tensor) -> None:
+        """The same for the float buffers alone."""
+        count = self.model.parameter_count
+        row.copy_(self._start[count:] - self.model.vector[count:])
 
     def load(self, weights: torch.Tensor) -> None:
         """Put a vector into the model, for evaluation."""

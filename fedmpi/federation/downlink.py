@@ -13,17 +13,22 @@ NEVER = -1
 class Downlink:
     """The server's account of which version of the model each client has.
 
-    Version v is the model after v rounds; the initial model is version 0. For every coordinate the account
-    keeps the version that last changed it, so a client that missed several rounds is charged for the
-    coordinates that differ, once each.
+    Version v is the model after v rounds that changed it; the initial model is version 0. For every coordinate
+    the account keeps the version that last changed it, so a client that missed several rounds is charged for
+    the coordinates that differ, once each.
 
-    ``tail`` is the number of values that travel dense beside the ``dimension`` parameters (float buffers).
+    ``tail`` is the number of values that travel dense beside the ``dimension`` parameters (float buffers). The
+    values of the last change are of ``value_type``, as the server sent them; who missed more is sent
+    weights, float32.
     """
 
-    def __init__(self, clients: int, dimension: int, tail: int, wire: str) -> None:
+    def __init__(
+        self, clients: int, dimension: int, tail: int, wire: str, value_type: str = "float32"
+    ) -> None:
         self.dimension = dimension
         self.tail = tail
         self.wire = wire
+        self.value_type = value_type
         self.version = 0
         self.client_version = np.full(clients, NEVER, dtype=np.int64)
         self._changed_at = np.zeros(dimension, dtype=np.int32)
@@ -31,7 +36,7 @@ class Downlink:
         """Number of coordinates that version v was the last to change, for each v."""
 
     def advance(self, changed: np.ndarray | None) -> None:
-        """A round has made a new version; ``changed`` holds its int32 coordinates (None: all of them)."""
+        """A new version has been made; ``changed`` holds its int32 coordinates (None: all of them)."""
         self.version += 1
         if changed is None:
             self._changed_at[:] = self.version
@@ -55,7 +60,8 @@ class Downlink:
         if version == self.version:
             return message_bytes("coo", 0, self.dimension)
         missed = sum(self._changed_in[version + 1 :])
-        return min(model, message_bytes(self.wire, missed, self.dimension) + 4 * self.tail)
+        value_type = self.value_type if version == self.version - 1 else "float32"
+        return min(model, message_bytes(self.wire, missed, self.dimension, value_type) + 4 * self.tail)
 
     def delivered(self, clients: np.ndarray) -> None:
         """These clients now have the present version."""

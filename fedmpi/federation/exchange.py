@@ -15,12 +15,14 @@ from fedmpi.learning.training import LocalResult
 class Trained:
     """One participant after its training on this rank.
 
-    ``entries`` is the number of values that it sends, ``max_abs`` its largest |update| (not finite: to be rejected).
+    ``entries`` is the number of values that it sends, ``message_bytes`` the length of its message (0: none),
+    ``max_abs`` its largest |update| (not finite: to be rejected).
     """
 
     result: LocalResult
     compute_host_s: float
     entries: int
+    message_bytes: int
     max_abs: float
 
 
@@ -29,14 +31,14 @@ class Roster:
     """A round's participants after the server's verdict, known to every rank.
 
     ``clients`` are all participants in rising order, ``accepted`` (bool) whose updates are taken, ``sizes``
-    their numbers of samples (int64), ``entries`` how many values each sends, ``max_abs`` the largest magnitude
-    among accepted updates, ``dealt`` who trained whom.
+    their numbers of samples (int64), ``message_bytes`` the lengths of their messages (int64), ``max_abs`` the
+    largest magnitude among accepted updates, ``dealt`` who trained whom.
     """
 
     clients: np.ndarray
     accepted: np.ndarray
     sizes: np.ndarray
-    entries: np.ndarray
+    message_bytes: np.ndarray
     max_abs: float
     dealt: list[np.ndarray]
 
@@ -55,18 +57,27 @@ class Exchanged:
     """What an exchange did. Only the server's fields are meaningful, but w has changed alike on every rank.
 
     ``changed`` holds the int32 coordinates of w that may have changed (None: all), ``k_down`` the number of
-    values sent down, ``entries_used`` (int64, participants) how many of each client's values went into the
-    update, ``probe_bytes`` what the probe adds to the message down.
+    values sent down, ``k_down_probe`` how many they would have been with the probe's k, ``entries_used`` (int64,
+    participants) how many of each client's values went into the update, ``bytes_down`` the length of the message
+    down, ``probe_bytes`` what the probe adds to it.
     """
 
     changed: np.ndarray | None
     k_down: int
+    k_down_probe: int
     entries_used: np.ndarray
+    bytes_down: int
     probe_bytes: int
 
 
 class Exchange(Protocol):
-    """One way of getting from trained clients to a new global model. All methods run on every rank."""
+    """One way of getting from trained clients to a new global model. All methods run on every rank.
+
+    ``period``: in every so many rounds one exchanges something, the last of them. Participants stay the same for
+    a period, and download at its start.
+    """
+
+    period: int
 
     def begin(self, plan: RoundPlan, mine: np.ndarray) -> None:
         """A round starts in which this rank trains the clients ``mine``."""
@@ -77,8 +88,8 @@ class Exchange(Protocol):
     def finish(self, plan: RoundPlan, roster: Roster) -> Exchanged:
         """Exchange, aggregate and apply: w changes alike on every rank."""
 
-    def message_bytes_up(self, entries: np.ndarray) -> np.ndarray:
-        """The bytes, int64, of the messages of clients that send so many values."""
+    def message_bytes_up(self, entries: int) -> int:
+        """The bytes of the message of a client that sends so many values (0: no message)."""
 
     def message_bytes_down(self, k_down: int) -> int:
         """The bytes of a message with ``k_down`` values of the update."""
@@ -91,3 +102,9 @@ class Exchange(Protocol):
 
     def restore_client(self, client: int, state: dict[str, np.ndarray]) -> None:
         """Take back what ``client_state`` gave."""
+
+    def server_state(self) -> dict[str, np.ndarray]:
+        """What the server itself carries from round to round, for a checkpoint."""
+
+    def restore_server(self, state: dict[str, np.ndarray]) -> None:
+        """Take back what ``server_state`` gave."""

@@ -3,13 +3,20 @@
 McMahan et al., "Communication-efficient learning of deep networks from decentralized data", AISTATS 2017. The
 sum over clients is exact (``numerics.exact_sum``), so it depends neither on their order nor on how they lie on
 ranks.
+
+With a period of several rounds only the last of each period exchanges anything. Until then the participants,
+who stay the same, go on from their own weights, and w does not change: a round without an exchange is a row of
+the trace like any other, so that runs compare with those of other methods by round as by time. All
+participants end such a round together, the slowest sets the pace.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from fedmpi.federation.client import ClientHost, largest_magnitude
+from fedmpi.federation.client_rows import ClientRows
 from fedmpi.federation.exact_average import ExactAverage
 from fedmpi.federation.exchange import Exchanged, Roster, Trained
 from fedmpi.federation.plan import RoundPlan
@@ -20,28 +27,62 @@ from fedmpi.sparsification.wire import message_bytes
 
 
 class DenseExchange:
-    """Dense exchange of updates; clients carry nothing from round to round."""
+    """Dense exchange of updates every ``period`` rounds.
 
-    def __init__(self, ranks: Ranks, memory: GroupMemory, host: ClientHost) -> None:
+    Within a period clients carry their own weights and float buffers; from one period to the next nothing.
+    ``clients`` are those at home in this rank's group.
+    """
+
+    def __init__(
+        self,
+        ranks: Ranks,
+        memory: GroupMemory,
+        host: ClientHost,
+        clients: np.ndarray,
+        total_clients: int,
+        period: int = 1,
+    ) -> None:
         self.ranks = ranks
         self.host = host
-        self._average = ExactAverage(ranks, memory, host.weights.numel())
+        self.period = period
+        length = host.weights.numel()
+        self._group = Ranks(memory.comm)
+        self._own = ClientRows(memory, clients if period > 1 else clients[:0], total_clients, length)
+        self._average = ExactAverage(ranks, memory, length)
         self._mine = np.empty(0, dtype=np.int64)
         self._trained = 0
+        self._carrying: set[int] = set()
 
     def begin(self, plan: RoundPlan, mine: np.ndarray) -> None:
+        if self.period > 1:
+            self._group.barrier()  # another rank of the group may have trained these clients in the round before
         self._mine = mine
         self._trained = 0
-        self._average.begin(len(mine))
+        if self._exchanges(plan):
+            self._average.begin(len(mine))
+            self._carrying = set()
+        else:
+            self._carrying = set(plan.participants.tolist())
 
     def train(self, client: int, plan: RoundPlan) -> Trained:
-        result, compute_host_s = self.host.train(client, plan, None)
+        start = None if plan.round_index % self.period == 0 else torch.from_numpy(self._own.of(client))
+        result, compute_host_s = self.host.train(client, plan, None, start)
+        if not self._exchanges(plan):
+            own = torch.from_numpy(self._own.of(client))
+            own.copy_(self.host.model.vector)
+            return Trained(result, compute_host_s, 0, 0, largest_magnitude(own))
         row = self._average.rows[self._trained]
         self._trained += 1
         self.host.update_into(row)
-        return Trained(result, compute_host_s, self.host.model.parameter_count, largest_magnitude(row))
+        entries = self.host.model.parameter_count
+        return Trained(
+            result, compute_host_s, entries, self.message_bytes_up(entries), largest_magnitude(row)
+        )
 
     def finish(self, plan: RoundPlan, roster: Roster) -> Exchanged:
+        if not self._exchanges(plan):
+            nothing, unused = np.empty(0, dtype=np.int32), np.zeros(len(roster.clients), dtype=np.int64)
+            return Exchanged(nothing, 0, 0, unused, bytes_down=0, probe_bytes=0)
         mine = np.isin(self._mine, roster.accepted_of(self.ranks.rank))
         sizes = roster.sizes[np.searchsorted(roster.clients, self._mine)]
         weights = np.where(mine, sizes, 0)
@@ -51,25 +92,40 @@ class DenseExchange:
         return Exchanged(
             changed=None,
             k_down=dimension,
+            k_down_probe=0,
             entries_used=np.where(roster.accepted, dimension, 0),
+            bytes_down=self.message_bytes_down(dimension),
             probe_bytes=0,
         )
 
-    def message_bytes_up(self, entries: np.ndarray) -> np.ndarray:
-        size = message_bytes("dense", self.host.model.parameter_count, self.host.model.parameter_count)
-        return np.full(len(entries), size + 4 * self.host.model.buffer_count, dtype=np.int64)
+    def _exchanges(self, plan: RoundPlan) -> bool:
+        return (plan.round_index + 1) % self.period == 0
+
+    def message_bytes_up(self, entries: int) -> int:
+        dimension = self.host.model.parameter_count
+        size = message_bytes("dense", dimension, dimension) + 4 * self.host.model.buffer_count
+        return size if entries else 0
 
     def message_bytes_down(self, k_down: int) -> int:
-        return int(self.message_bytes_up(np.zeros(1, dtype=np.int64))[0])
+        return self.message_bytes_up(k_down)
 
     def probe_losses(self, roster: Roster, samples: dict[int, int]) -> np.ndarray:
         return np.empty(0, dtype=LOSSES)
 
     def client_state(self, client: int) -> dict[str, np.ndarray]:
-        return {}
+        return {"weights": self._own.of(client)} if client in self._carrying else {}
 
     def restore_client(self, client: int, state: dict[str, np.ndarray]) -> None:
-        if state:
+        if set(state) != ({"weights"} if state else set()) or (state and self.period == 1):
             raise ValueError(
-                f"client {client}: dense averaging keeps no state, the checkpoint has {sorted(state)}"
+                f"client {client}: the checkpoint has {sorted(state)}, which dense averaging does not keep"
             )
+        self._own.of(client)[:] = state["weights"]
+        self._carrying.add(client)
+
+    def server_state(self) -> dict[str, np.ndarray]:
+        return {}
+
+    def restore_server(self, state: dict[str, np.ndarray]) -> None:
+        if state:
+            raise ValueError(f"the checkpoint has {sorted(state)}, which dense averaging does not keep")

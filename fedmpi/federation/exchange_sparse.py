@@ -1,227 +1,248 @@
-"""Sparse exchange with error feedback: top-k entries up, the server's selection down.
+"""Sparse exchange with error feedback: entries of the accumulated gradients up, the server's selection down.
 
 Han, Wang, Leung, "Adaptive gradient sparsification for efficient federated learning: an online learning
 approach", ICDCS 2020, Algorithm 1. Every client keeps its accumulated gradient; what was sent and used is taken
-out of it.
+out of it. What travels through MPI are the messages of the devices, byte by byte (``sparsification.wire``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from fedmpi.federation.client import ClientHost, largest_magnitude
-from fedmpi.federation.exact_average import ExactAverage
+from fedmpi.federation.client_rows import ClientRows
 from fedmpi.federation.exchange import Exchanged, Roster, Trained
 from fedmpi.federation.plan import RoundPlan
 from fedmpi.federation.records import LOSSES
+from fedmpi.federation.sparse_messages import broadcast_bytes, gather_messages
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.shared_memory import GroupMemory
-from fedmpi.numerics.topk import top_k, top_k_within
+from fedmpi.numerics.topk import top_k
 from fedmpi.pruning.mask import Mask
+from fedmpi.sparsification.error_feedback import take_out
+from fedmpi.sparsification.probe_message import decode_probe, encode_probe
 from fedmpi.sparsification.uploads import Selection, Uploads
-from fedmpi.sparsification.wire import message_bytes
+from fedmpi.sparsification.wire import NO_TAIL, Entries, Message, decode, decode_all, encode, message_bytes
 
-Selector = Callable[[Uploads, int], Selection]
-_NOTHING = (np.empty(0, np.int32), np.empty(0, np.float32))
+_NOTHING = Entries(np.empty(0, np.int32), np.empty(0, np.float32), NO_TAIL)
+
+
+@dataclass(frozen=True)
+class SparseMethod:
+    """One way of being sparse.
+
+    ``select`` is the server's. ``shared``, where there is one, gives the coordinates that all clients send in a
+    round, by round and k; else each sends the k of largest magnitude. ``survivors_told``: clients cannot see from
+    J which of their entries were used, and are told. Messages have the form ``wire``, with values of
+    ``value_type``.
+    """
+
+    select: Callable[[Uploads, int], Selection]
+    wire: str
+    value_type: str = "float32"
+    shared: Callable[[int, int], np.ndarray] | None = None
+    survivors_told: bool = False
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """What a client sends: the ``indices`` of its entries (int32, among the active coordinates), and its message."""
+
+    indices: np.ndarray
+    message: Message
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What the server selected of the ``uploads``, and its messages (uint8; the probe's empty without one)."""
+
+    uploads: Uploads
+    selection: Selection
+    message: np.ndarray
+    probe_message: np.ndarray
+    k_down_probe: int
 
 
 class SparseExchange:
-    """Top-k of the accumulated gradients of this rank's clients, and the server's selection among them.
+    """Entries of the accumulated gradients of this rank's clients, and the server's selection among them.
 
     ``clients`` are those at home in this rank's group, whose accumulated gradients, float32 (D,) each, lie in
-    the memory that the group shares; pages of clients that never took part take no memory. Float buffers of the
-    model (batch-norm statistics) travel dense beside the entries.
+    the memory that the group shares. Float buffers of the model (batch-norm statistics) travel dense as the
+    tail of each message. Where values are rounded on their way, the server keeps what its own messages lost,
+    as clients do. Under a mask, coordinates are counted among the active ones.
     """
+
+    period = 1
 
     def __init__(
         self,
         ranks: Ranks,
         memory: GroupMemory,
         host: ClientHost,
-        select: Selector,
-        wire: str,
+        method: SparseMethod,
         mask: Mask,
         clients: np.ndarray,
         total_clients: int,
     ) -> None:
         self.ranks = ranks
-        self._group = Ranks(memory.comm)
         self.host = host
-        self.select = select
-        self.wire = wire
-        self.dimension = host.model.parameter_count
+        self.method = method
+        self.parameters = host.model.parameter_count
+        self.tail_length = host.model.buffer_count
         self.support = mask.support()
-        self._accumulated = memory.allocate_rows(len(clients), self.dimension)
-        self._row_of_client = np.full(total_clients, -1, dtype=np.int64)
-        self._row_of_client[clients] = np.arange(len(clients))
-        self._direction = torch.zeros(self.dimension)
-        self._tail = ExactAverage(ranks, memory, host.model.buffer_count)
-        self._sent: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        self._trained: list[int] = []
-        self._before = self._probed = _NOTHING
-
-    def accumulated_of(self, client: int) -> np.ndarray:
-        """The accumulated gradient of a client that this rank can reach, float32 (D,), in place."""
-        return self._accumulated[self._row_of_client[client]]
+        self.dimension = mask.count
+        self._group = Ranks(memory.comm)
+        self._accumulated = ClientRows(memory, clients, total_clients, self.parameters)
+        self._direction = torch.zeros(self.parameters, device=host.model.vector.device)
+        self._lost = np.zeros(self.dimension if ranks.is_server and method.value_type != "float32" else 0)
+        self._shared: np.ndarray | None = None
+        self._sent: dict[int, _Sent] = {}
+        self._before = (np.empty(0, np.int32), np.empty(0, np.float32))
+        self._probed = self._before
 
     def begin(self, plan: RoundPlan, mine: np.ndarray) -> None:
         self._group.barrier()  # another rank of the group may have trained these clients, and has now let go of them
         self._sent.clear()
-        self._trained.clear()
-        self._tail.begin(len(mine))
+        if self.method.shared is not None:
+            self._shared = self.method.shared(plan.round_index, plan.k)
 
     def train(self, client: int, plan: RoundPlan) -> Trained:
-        direction = self._direction
-        result, compute_host_s = self.host.train(client, plan, direction)
-        max_abs = largest_magnitude(direction)
-        if self._tail.length:
-            tail = self._tail.rows[len(self._trained)]
-            torch.sub(
-                self.host.weights[self.dimension :], self.host.model.vector[self.dimension :].cpu(), out=tail
-            )
-            max_abs = max(max_abs, largest_magnitude(tail)) if np.isfinite(max_abs) else max_abs
-        self._trained.append(client)
+        result, compute_host_s = self.host.train(client, plan, self._direction)
+        max_abs = largest_magnitude(self._direction)
+        tail = NO_TAIL
+        if self.tail_length:
+            update = torch.empty(self.tail_length)
+            self.host.tail_update_into(update)
+            max_abs = max(max_abs, largest_magnitude(update)) if np.isfinite(max_abs) else max_abs
+            tail = update.numpy()
+        k = min(plan.k, self.dimension)
         if np.isfinite(max_abs):
-            accumulated = self.accumulated_of(client)
-            accumulated += direction.numpy()
-            if self.support is None:
-                indices = top_k(accumulated, plan.k)
+            accumulated = self._accumulated.of(client)
+            accumulated += self._direction.cpu().numpy()
+            active = accumulated if self.support is None else accumulated[self.support]
+            indices = top_k(active, k) if self._shared is None else self._shared
+            values = active[indices]
+            if np.isfinite(values).all():
+                self._sent[client] = _Sent(indices, self._encode(indices, values, tail))
             else:
-                indices = top_k_within(accumulated, min(plan.k, len(self.support)), self.support)
-            self._sent[client] = (indices, accumulated[indices])
-        return Trained(result, compute_host_s, plan.k, max_abs)
+                max_abs = np.inf  # the sum of finite gradients is not finite
+        return Trained(result, compute_host_s, k, self.message_bytes_up(k), max_abs)
 
     def finish(self, plan: RoundPlan, roster: Roster) -> Exchanged:
-        mine = roster.accepted_of(self.ranks.rank)
-        sent = [self._sent[int(client)] for client in mine]
-        uploads = self._gather(roster, sent)
-        selection = probe = None
-        if uploads is not None:
-            selection = self.select(uploads, plan.k)
-            probe = self.select(uploads.truncated(plan.k_probe), plan.k_probe) if plan.k_probe else None
-        self._reset(roster, mine, sent, uploads, selection)
-        indices, step = self._broadcast_step(selection, plan.learning_rate)
-        self._probed = self._broadcast_step(probe, plan.learning_rate) if plan.k_probe else _NOTHING
+        mine = roster.accepted_of(self.ranks.rank).tolist()
+        gathered = gather_messages(self.ranks, roster, [self._sent[client].message.data for client in mine])
+        answer = self._answer(plan, roster, gathered) if gathered else None
+        told = self._told(broadcast_bytes(self.ranks, None if answer is None else answer.message))
+        self._settle(roster, told.indices, answer)
+        if plan.k_probe:
+            data = broadcast_bytes(self.ranks, None if answer is None else answer.probe_message)
+            probed = decode_probe(data, told, self.dimension) if len(data) else _NOTHING
+            self._probed = self._step(probed, plan.learning_rate)
+        indices, step = self._step(told, plan.learning_rate)
         weights = self.host.weights.numpy()
         self._before = (indices, weights[indices])
         weights[indices] -= step
-        self._finish_tail(roster)
+        if len(told.tail):
+            weights[self.parameters :] -= told.tail
         used = np.zeros(len(roster.clients), dtype=np.int64)
-        if uploads is not None and selection is not None:
-            counts = (
-                np.add.reduceat(selection.used, uploads.offsets[:-1], dtype=np.int64)
-                if len(uploads.indices)
-                else 0
-            )
-            used[roster.accepted] = counts
+        if answer is None:
+            return Exchanged(indices, 0, 0, used, bytes_down=0, probe_bytes=0)
+        used[roster.accepted] = answer.selection.contributions(answer.uploads)
         return Exchanged(
             changed=indices,
             k_down=len(indices),
+            k_down_probe=answer.k_down_probe,
             entries_used=used,
-            probe_bytes=self._probe_bytes(selection, probe),
+            bytes_down=len(answer.message),
+            probe_bytes=len(answer.probe_message),
         )
 
-    def _gather(self, roster: Roster, sent: list[tuple[np.ndarray, np.ndarray]]) -> Uploads | None:
-        """Bring the entries of all accepted participants to the server, in client order there."""
-        entries = dict(zip(roster.clients.tolist(), roster.entries.tolist(), strict=True))
-        order = [int(c) for rank in range(self.ranks.size) for c in roster.accepted_of(rank)]
-        counts = [sum(entries[int(c)] for c in roster.accepted_of(rank)) for rank in range(self.ranks.size)]
-        indices = self.ranks.gather_rows(_concatenate([s[0] for s in sent], np.int32), counts)
-        values = self.ranks.gather_rows(_concatenate([s[1] for s in sent], np.float32), counts)
-        if indices is None or values is None or not order:
-            return None
-        lengths = np.array([entries[client] for client in order], dtype=np.int64)
-        if order != sorted(order):
-            place = np.argsort(order)
-            pieces = np.split(np.arange(len(indices)), np.cumsum(lengths)[:-1])
-            by_client = np.concatenate([pieces[p] for p in place])
-            indices, values, lengths = indices[by_client], values[by_client], lengths[place]
+    def _answer(self, plan: RoundPlan, roster: Roster, gathered: list[np.ndarray]) -> _Answer:
+        """What the server makes of the messages of the accepted participants, in client order."""
+        method = self.method
+        offsets, entries = decode_all(
+            gathered, self.dimension, tail_length=self.tail_length, positions=self._shared
+        )
         sizes = roster.sizes[roster.accepted].astype(np.float64)
-        return Uploads(
-            offsets=np.concatenate([[0], np.cumsum(lengths)]),
-            indices=indices,
-            values=values,
-            weights=sizes / sizes.sum(),
-            dimension=self.dimension,
-        )
+        weights = sizes / sizes.sum()
+        tail = (weights[:, None] * entries.tail).sum(axis=0).astype(np.float32)
+        uploads = Uploads(offsets, entries.indices, entries.values, weights, self.dimension)
+        selection = method.select(uploads, plan.k)
+        exact = self._with_lost(selection)
+        message = self._encode(selection.indices, exact.astype(np.float32), tail)
+        probe_message, k_down_probe = np.empty(0, np.uint8), 0
+        if plan.k_probe:
+            probe = method.select(uploads.truncated(plan.k_probe), plan.k_probe)
+            values, k_down_probe = self._with_lost(probe).astype(np.float32), len(probe.indices)
+            probe_message = encode_probe(
+                method.wire, selection, probe, values, self.dimension, method.value_type
+            )
+        if self._lost.size:
+            self._lost[selection.indices] = exact - message.values
+        return _Answer(uploads, selection, message.data, probe_message, k_down_probe)
 
-    def _reset(
-        self,
-        roster: Roster,
-        mine: np.ndarray,
-        sent: list[tuple[np.ndarray, np.ndarray]],
-        uploads: Uploads | None,
-        selection: Selection | None,
-    ) -> None:
-        """Zero the accumulated gradients of this rank's clients where the server used what they sent."""
-        entries = dict(zip(roster.clients.tolist(), roster.entries.tolist(), strict=True))
-        by_rank = [roster.accepted_of(rank) for rank in range(self.ranks.size)]
-        counts = [sum(entries[int(c)] for c in clients) for clients in by_rank]
-        used = None
-        if uploads is not None and selection is not None:
-            position = {int(c): n for n, c in enumerate(roster.accepted_clients)}
-            starts = uploads.offsets
-            pieces = [
-                selection.used[starts[position[int(c)]] : starts[position[int(c)] + 1]]
-                for clients in by_rank
-                for c in clients
-            ]
-            used = np.concatenate(pieces).astype(np.uint8)
-        elif self.ranks.is_server:
-            used = np.empty(0, dtype=np.uint8)
-        taken = self.ranks.scatter_rows(used, counts, np.dtype(np.uint8)).astype(bool)
-        start = 0
-        for client, (indices, _) in zip(mine, sent, strict=True):
-            stop = start + len(indices)
-            self.accumulated_of(int(client))[indices[taken[start:stop]]] = 0.0
-            start = stop
+    def _encode(self, indices: np.ndarray, values: np.ndarray, tail: np.ndarray) -> Message:
+        method = self.method
+        return encode(method.wire, indices, values, self.dimension, value_type=method.value_type, tail=tail)
 
-    def _broadcast_step(
-        self, selection: Selection | None, learning_rate: float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The coordinates J (int32) and eta * b (float32) on every rank."""
-        length = np.array([0 if selection is None else len(selection.indices)], dtype=np.int64)
-        self.ranks.broadcast(length)
-        indices, step = np.empty(length[0], dtype=np.int32), np.empty(length[0], dtype=np.float32)
-        if selection is not None:
-            indices[:] = selection.indices
-            step[:] = learning_rate * selection.values
-        self.ranks.broadcast(indices)
-        self.ranks.broadcast(step)
-        return indices, step
+    def _with_lost(self, selection: Selection) -> np.ndarray:
+        """b (float64), with what earlier messages lost of it."""
+        return selection.values + self._lost[selection.indices] if self._lost.size else selection.values
 
-    def _finish_tail(self, roster: Roster) -> None:
-        if not self._tail.length:
-            return
-        mine = np.array(self._trained, dtype=np.int64)
-        where = np.searchsorted(roster.clients, mine)
-        taken, total = roster.accepted[where], int(roster.sizes[roster.accepted].sum())
-        mean = self._tail.finish(roster.sizes[where], taken, total, roster.max_abs)
-        self.host.weights[self.dimension :].sub_(mean)
+    def _told(self, data: np.ndarray) -> Entries:
+        if not len(data):
+            return _NOTHING
+        return decode(data, self.dimension, tail_length=self.tail_length, positions=self._shared)
 
-    @staticmethod
-    def _probe_bytes(selection: Selection | None, probe: Selection | None) -> int:
-        """What tells w'(m) to a client that has J and b: a bit for each of J, 8 bytes for each b' that differs."""
-        if selection is None or probe is None:
-            return 0
-        common, here, there = np.intersect1d(
-            selection.indices, probe.indices, assume_unique=True, return_indices=True
-        )
-        differing = np.count_nonzero(selection.values[here] != probe.values[there])
-        return -(-len(selection.indices) // 8) + 8 * int(differing + len(probe.indices) - len(common))
+    def _settle(self, roster: Roster, told: np.ndarray, answer: _Answer | None) -> None:
+        """Take out of this rank's accumulated gradients what the server used of them."""
+        mine = roster.accepted_of(self.ranks.rank).tolist()
+        if self.method.survivors_told:
+            used = self._scattered(roster, answer)
+        else:
+            in_step = np.zeros(self.dimension, np.bool_)
+            in_step[told] = True
+            used = [in_step[self._sent[client].indices] for client in mine]
+        for client, flags in zip(mine, used, strict=True):
+            sent = self._sent[client]
+            indices = sent.indices if self.support is None else self.support[sent.indices]
+            take_out(self._accumulated.of(client), indices, sent.message.values, flags)
 
-    def message_bytes_up(self, entries: np.ndarray) -> np.ndarray:
-        sizes = {int(n): message_bytes(self.wire, int(n), self.dimension) for n in np.unique(entries)}
-        return np.array([sizes[int(n)] for n in entries], dtype=np.int64) + 4 * self._tail.length
+    def _scattered(self, roster: Roster, answer: _Answer | None) -> list[np.ndarray]:
+        """Hand every rank the flags of what its clients sent."""
+        mine = [len(self._sent[client].indices) for client in roster.accepted_of(self.ranks.rank).tolist()]
+        counts = np.zeros(self.ranks.size, dtype=np.int64)
+        counts[self.ranks.rank] = sum(mine)
+        flags = None
+        if self.ranks.is_server:
+            flags = np.empty(0, np.uint8)
+            if answer is not None:
+                pieces = np.split(answer.selection.used.view(np.uint8), answer.uploads.offsets[1:-1])
+                position = {int(client): n for n, client in enumerate(roster.accepted_clients)}
+                by_rank = [roster.accepted_of(rank).tolist() for rank in range(self.ranks.size)]
+                counts[:] = [sum(len(pieces[position[c]]) for c in clients) for clients in by_rank]
+                flags = np.concatenate([pieces[position[c]] for clients in by_rank for c in clients])
+        own = self.ranks.scatter_rows(flags, counts.tolist(), np.dtype(np.uint8)).view(np.bool_)
+        return np.split(own, np.cumsum(mine)[:-1]) if mine else []
+
+    def _step(self, told: Entries, learning_rate: float) -> tuple[np.ndarray, np.ndarray]:
+        """Coordinates of w (int32), and what is subtracted there: eta * b, float32."""
+        indices = told.indices if self.support is None else self.support[told.indices]
+        return indices, (learning_rate * told.values.astype(np.float64)).astype(np.float32)
+
+    def message_bytes_up(self, entries: int) -> int:
+        size = message_bytes(self.method.wire, entries, self.dimension, self.method.value_type)
+        return size + 4 * self.tail_length
 
     def message_bytes_down(self, k_down: int) -> int:
-        return message_bytes(self.wire, k_down, self.dimension) + 4 * self._tail.length
+        return self.message_bytes_up(k_down)
 
     def probe_losses(self, roster: Roster, samples: dict[int, int]) -> np.ndarray:
-        mine = [int(client) for client in roster.accepted_of(self.ranks.rank)]
+        mine = roster.accepted_of(self.ranks.rank).tolist()
         losses = np.zeros(len(mine), dtype=LOSSES)
         losses["client"] = mine
         if not mine:
@@ -244,11 +265,13 @@ class SparseExchange:
         column[:] = [self.host.loss_of_sample(client, samples[client]) for client in mine]
 
     def client_state(self, client: int) -> dict[str, np.ndarray]:
-        return {"accumulated": self.accumulated_of(client)}
+        return {"accumulated": self._accumulated.of(client)}
 
     def restore_client(self, client: int, state: dict[str, np.ndarray]) -> None:
-        self.accumulated_of(client)[:] = state["accumulated"]
+        self._accumulated.of(client)[:] = state["accumulated"]
 
+    def server_state(self) -> dict[str, np.ndarray]:
+        return {"lost_in_rounding": self._lost}
 
-def _concatenate(arrays: list[np.ndarray], dtype: type) -> np.ndarray:
-    return np.concatenate(arrays) if arrays else np.empty(0, dtype=dtype)
+    def restore_server(self, state: dict[str, np.ndarray]) -> None:
+        self._lost[:] = state["lost_in_rounding"]

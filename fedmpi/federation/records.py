@@ -9,6 +9,7 @@ RECORD = np.dtype(
         ("client", np.int64),
         ("samples", np.int64),
         ("entries", np.int64),
+        ("message_bytes", np.int64),
         ("train_loss", np.float64),
         ("max_abs", np.float64),
         ("compute_host_s", np.float64),
@@ -17,13 +18,13 @@ RECORD = np.dtype(
     ]
 )
 """One participant after its training. ``samples``: how many it processed, repetitions counted. ``entries``: how
-many values it sends. ``max_abs``: its largest |update|, NaN or inf when the update is not finite.
-``compute_host_s``: how long training took here; ``ready_s``: the emulated moment at which it was done (NaN
-under a virtual clock). ``signalled``: whether its rank was asked to stop."""
+many values it sends, in a message of ``message_bytes``. ``max_abs``: its largest |update|, NaN or inf when the
+update is not finite. ``compute_host_s``: how long training took here; ``ready_s``: the emulated moment at which
+it was done (NaN under a virtual clock). ``signalled``: whether its rank was asked to stop."""
 
-VERDICT = np.dtype([("deadline_s", np.float64), ("entries", np.int64), ("accepted", np.int8)])
-"""The server's word on one participant, in client order: the emulated time at which its message has arrived, how many
-values that holds, and whether its update is taken."""
+VERDICT = np.dtype([("deadline_s", np.float64), ("message_bytes", np.int64), ("accepted", np.int8)])
+"""The server's word on one participant, in client order: the emulated time at which its message has arrived, how
+long that is, and whether its update is taken."""
 
 LOSSES = np.dtype(
     [("client", np.int64), ("previous", np.float64), ("current", np.float64), ("probe", np.float64)]

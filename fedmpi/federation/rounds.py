@@ -161,6 +161,7 @@ class RoundLoop:
                 client,
                 trained.result.samples,
                 trained.entries,
+                trained.message_bytes,
                 trained.result.loss,
                 trained.max_abs,
                 trained.compute_host_s,
@@ -184,7 +185,7 @@ class RoundLoop:
             clients=plan.participants,
             accepted=verdict["accepted"] == 1,
             sizes=self.sizes[plan.participants],
-            entries=verdict["entries"],
+            message_bytes=verdict["message_bytes"],
             max_abs=float(largest[0]),
             dealt=dealt,
         )

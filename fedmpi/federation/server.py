@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from fedmpi.config.schema import Config
 from fedmpi.emulation.compute import compute_seconds
-from fedmpi.federation.accounts import Accountant, Charges
+from fedmpi.federation.accounts import Accountant, Charges, Feedback, Work, loss_report_bytes
 from fedmpi.federation.downlink import Downlink
 from fedmpi.federation.exchange import Exchange, Exchanged, Roster
 from fedmpi.federation.plan import Action, RoundPlan, draw_participants, learning_rate_at
@@ -17,6 +17,9 @@ from fedmpi.federation.records import VERDICT
 from fedmpi.k_control import Controller, Observation, State
 from fedmpi.k_control.probe import estimated_cost
 from fedmpi.numerics.streams import Purpose, generator
+
+_EXCHANGE = "exchange."
+"""What the names of the exchange's arrays begin with in a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,7 @@ class Judged:
     records: np.ndarray
     verdict: np.ndarray
     max_abs: float
-    bytes_down: np.ndarray
-    compute_s: np.ndarray
+    work: Work
     charges: Charges
 
 
@@ -104,7 +106,10 @@ class Server:
             ),
             start_s=self.now_s,
             participants=draw_participants(
-                experiment.seed, index, self.config.clients.count, self.config.clients.per_round
+                experiment.seed,
+                index - index % self.exchange.period,
+                self.config.clients.count,
+                self.config.clients.per_round,
             ),
         )
 
@@ -122,25 +127,24 @@ class Server:
         records = np.sort(records, order="client")
         verdict = np.zeros(len(records), dtype=VERDICT)
         verdict["accepted"] = np.isfinite(records["max_abs"])
-        bytes_down = self.downlink.download_bytes(plan.participants)
+        bytes_down = np.zeros(len(records), dtype=np.int64)
+        if plan.round_index % self.exchange.period == 0:
+            bytes_down = self.downlink.download_bytes(plan.participants)
+            self.downlink.delivered(plan.participants)
         steps = records["samples"] / self.config.training.batch_size
         compute_s = compute_seconds(
             self.accountant.fleet, plan.participants, steps, self.active_prunable, records["compute_host_s"]
         )
-        bytes_up = self.exchange.message_bytes_up(records["entries"])
-        charges = self.accountant.round(
-            plan.round_index, plan.start_s, plan.participants, bytes_down, compute_s, bytes_up
-        )
+        work = Work(bytes_down, compute_s, records["entries"], records["message_bytes"])
+        charges = self.accountant.round(plan, work)
         verdict["deadline_s"] = charges.arrival_s
-        verdict["entries"] = records["entries"]
-        self.downlink.delivered(plan.participants)
+        verdict["message_bytes"] = records["message_bytes"]
         accepted = records["max_abs"][verdict["accepted"] == 1]
         return Judged(
             records=records,
             verdict=verdict,
             max_abs=float(accepted.max(initial=0.0)),
-            bytes_down=bytes_down,
-            compute_s=compute_s,
+            work=work,
             charges=charges,
         )
 
@@ -151,16 +155,19 @@ class Server:
 
         ``losses`` are the LOSSES records of all accepted participants, None where nobody was asked.
         """
-        charges = judged.charges
-        if roster.accepted.any():
+        if roster.accepted.any() and (exchanged.changed is None or len(exchanged.changed)):
             self.downlink.advance(exchanged.changed)
-        cost_probe = loss_prev = loss = None
+        cost_probe = loss_prev = loss = feedback = None
         if losses is not None:
-            charges = self._probed(plan, judged, exchanged.k_down, exchanged.probe_bytes, judged.charges)
+            feedback = self._feedback(plan, judged, exchanged.bytes_down + exchanged.probe_bytes)
+        charges = self.accountant.close(plan, judged.charges, exchanged.k_down, feedback)
+        if losses is not None:
             self.downlink.delivered(plan.participants)
             loss_prev, loss, loss_probe = self._weighted(losses)
             if plan.k_probe:
-                cost_probe = estimated_cost(self._cost_at_probe(plan, judged), loss_prev, loss, loss_probe)
+                cost_probe = estimated_cost(
+                    self._cost_at_probe(plan, judged, exchanged.k_down_probe), loss_prev, loss, loss_probe
+                )
         self.k_state = self.controller.step(
             self.k_state,
             Observation(charges.duration_s, cost_probe, loss_prev, loss),
@@ -196,31 +203,18 @@ class Server:
                 self.stop_reason = f"{what} reached {limit:g}{unit}"
                 return
 
-    def _probed(
-        self, plan: RoundPlan, judged: Judged, k_down: int, probe_bytes: int, charges: Charges
-    ) -> Charges:
-        """A round's charges with its probe: three forward passes of one sample, priced as one sample's step."""
-        per_sample = judged.compute_s / judged.records["samples"]
-        return self.accountant.probe(
-            charges,
-            plan.round_index,
-            plan.participants,
-            self.exchange.message_bytes_down(k_down) + probe_bytes,
-            per_sample,
-        )
+    def _feedback(self, plan: RoundPlan, judged: Judged, bytes_down: int) -> Feedback:
+        """Forward passes of one sample, priced as one sample's step, between the update and the losses."""
+        per_sample_s = judged.work.compute_s / judged.records["samples"]
+        return Feedback(bytes_down, per_sample_s, loss_report_bytes(3 if plan.k_probe else 2))
 
-    def _cost_at_probe(self, plan: RoundPlan, judged: Judged) -> float:
-        """What this round would have cost had every message had ``k_probe`` entries."""
+    def _cost_at_probe(self, plan: RoundPlan, judged: Judged, k_down: int) -> float:
+        """What this round would have cost had every client sent ``k_probe`` entries."""
         entries = np.full(len(plan.participants), plan.k_probe, dtype=np.int64)
-        charges = self.accountant.round(
-            plan.round_index,
-            plan.start_s,
-            plan.participants,
-            judged.bytes_down,
-            judged.compute_s,
-            self.exchange.message_bytes_up(entries),
-        )
-        return self._probed(plan, judged, plan.k_probe, 0, charges).duration_s
+        bytes_up = np.full(len(entries), self.exchange.message_bytes_up(plan.k_probe), dtype=np.int64)
+        charges = self.accountant.round(plan, replace(judged.work, entries=entries, bytes_up=bytes_up))
+        feedback = self._feedback(plan, judged, self.exchange.message_bytes_down(k_down))
+        return self.accountant.close(plan, charges, k_down, feedback).duration_s
 
     def _weighted(self, losses: np.ndarray) -> tuple[float, float, float]:
         """The three losses over all clients, weighted by their numbers of samples, in client order."""
@@ -239,7 +233,8 @@ class Server:
             "version": self.downlink.version,
             "k_control": self.k_state.to_dict(),
         }
-        return self.downlink.state(), numbers
+        carried = {f"{_EXCHANGE}{name}": array for name, array in self.exchange.server_state().items()}
+        return {**self.downlink.state(), **carried}, numbers
 
     def restore(self, arrays: dict[str, np.ndarray], numbers: dict[str, Any]) -> None:
         """Continue from what ``state`` gave."""
@@ -247,3 +242,7 @@ class Server:
         self.now_s = float(numbers["emulated_s"])
         self.k_state = self.controller.state.from_dict(numbers["k_control"])
         self.downlink.restore(int(numbers["version"]), arrays)
+        length = len(_EXCHANGE)
+        self.exchange.restore_server(
+            {name[length:]: array for name, array in arrays.items() if name.startswith(_EXCHANGE)}
+        )

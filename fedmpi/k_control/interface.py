@@ -43,10 +43,12 @@ class Setup:
         k_initial_fraction: float = 0.5,
         k_min_fraction: float = 0.002,
         horizon_rounds: int = 5780,
+        arms: int = 0,
     ) -> Self:
         """Bounds as fractions of D parameters, up to D; the defaults are the published experiments'."""
         k_min = max(1, round(k_min_fraction * dimension))
-        return cls(k_min, dimension, round(k_initial_fraction * dimension), horizon_rounds)
+        k_initial = max(k_min, round(k_initial_fraction * dimension))
+        return cls(k_min, dimension, k_initial, horizon_rounds, arms)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,8 @@
-"""Periodic averaging of random coordinates, what FAB-top-k is compared with (Han, Wang, Leung, ICDCS 2020, section V)."""
+"""Random coordinates that all clients send, in turn: what FAB-top-k is compared with.
+
+Han, Wang, Leung, "Adaptive gradient sparsification for efficient federated learning: an online learning approach",
+ICDCS 2020, section V.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from numpy.typing import NDArray
 from fedmpi.numerics.streams import Purpose, generator
 
 
-def coordinates(seed: int, round_index: int, dimension: int, k: int) -> NDArray[np.int32]:
+def coordinates(seed: int, dimension: int, round_index: int, k: int) -> NDArray[np.int32]:
     """The ``k`` coordinates, int32 rising, that all clients send in a round; known to both sides without a word.
 
     Rounds come in cycles of ceil(dimension / k). Each cycle deals all coordinates once, in a random order of

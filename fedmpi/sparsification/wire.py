@@ -1,34 +1,252 @@
-"""Bytes of a message in the wire forms that a device would choose from."""
+"""The forms in which entries of a vector travel, as the bytes that a device would send.
+
+A message is a header of 16 bytes (magic, form, type of the values, exponent, number of entries, dimension, all
+little-endian), the positions, the values, and a tail: float32 values that travel dense beside the entries, of a
+length that both sides know. Indices are int32 and never lie among values. All forms say the same: also entries
+of value 0 arrive, whichever form was taken.
+
+Values travel as float32 or as float16. A float16 message is scaled by a power of two, its exponent in the header,
+that brings the largest magnitude to [2**14, 2**15): nothing overflows, and only what is less than 2**-39 of the
+largest can become 0. What rounding took is the sender's to keep: ``Message.values`` are what arrives.
+"""
 
 from __future__ import annotations
 
+from math import frexp, isfinite
+from struct import Struct
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
 HEADER_BYTES = 16
 INDEX_BYTES = 4
-VALUE_BYTES = 4
 FORMS = ("auto", "coo", "bitmap", "values", "dense")
+VALUE_BYTES = {"float32": 4, "float16": 2}
+
+_HEADER = Struct("<4sBBhII")
+_MAGIC = b"fmpi"
+_CODED_FORMS = FORMS[1:]
+_CODED_TYPES = tuple(VALUE_BYTES)
+_TOP_EXPONENT = 15
+NO_TAIL: NDArray[np.float32] = np.empty(0, np.float32)
 
 
-def message_bytes(form: str, entries: int, dimension: int) -> int:
+class WireError(ValueError):
+    """Bytes that are not the message that they should be."""
+
+
+class Message(NamedTuple):
+    """``data`` (uint8): the bytes; ``values`` (float32): the values as the receiver will read them."""
+
+    data: NDArray[np.uint8]
+    values: NDArray[np.float32]
+
+
+class Entries(NamedTuple):
+    """A message read: ``indices`` int32 rising, ``values`` and ``tail`` float32."""
+
+    indices: NDArray[np.int32]
+    values: NDArray[np.float32]
+    tail: NDArray[np.float32]
+
+
+def message_bytes(form: str, entries: int, dimension: int, value_type: str = "float32") -> int:
     """Bytes of ``entries`` values among ``dimension`` coordinates, header included.
 
     ``coo`` sends an index with every value, ``bitmap`` one bit for every coordinate, ``values`` no positions
     (both sides know them), ``dense`` all coordinates, zeros too; ``auto`` is the smallest of ``coo``,
     ``bitmap`` and ``dense``. Under a mask that both sides know, ``dimension`` counts the active coordinates.
-    Raises ValueError for another form, or unless 0 <= entries <= dimension.
+    Raises ValueError for another form or type, or unless 0 <= entries <= dimension.
     """
     if not 0 <= entries <= dimension:
         raise ValueError(f"entries is {entries}, allowed are 0 to {dimension}")
     if form not in FORMS:
         raise ValueError(f"wire form {form!r}, allowed are {', '.join(FORMS)}")
+    if value_type not in VALUE_BYTES:
+        raise ValueError(f"value type {value_type!r}, allowed are {', '.join(VALUE_BYTES)}")
     if form == "auto":
-        return min(message_bytes(each, entries, dimension) for each in ("coo", "bitmap", "dense"))
+        return min(message_bytes(each, entries, dimension, value_type) for each in ("coo", "bitmap", "dense"))
+    value_bytes = VALUE_BYTES[value_type]
     if form == "coo":
-        return HEADER_BYTES + (INDEX_BYTES + VALUE_BYTES) * entries
+        return HEADER_BYTES + (INDEX_BYTES + value_bytes) * entries
     if form == "bitmap":
-        return HEADER_BYTES + mask_bytes(dimension) + VALUE_BYTES * entries
-    return HEADER_BYTES + VALUE_BYTES * (entries if form == "values" else dimension)
+        return HEADER_BYTES + mask_bytes(dimension) + value_bytes * entries
+    return HEADER_BYTES + value_bytes * (entries if form == "values" else dimension)
 
 
 def mask_bytes(dimension: int) -> int:
     """Bytes of one bit for every coordinate, without a header."""
     return -(-dimension // 8)
+
+
+def encode(
+    form: str,
+    indices: NDArray[np.int32],
+    values: NDArray[np.float32],
+    dimension: int,
+    *,
+    value_type: str = "float32",
+    tail: NDArray[np.float32] = NO_TAIL,
+) -> Message:
+    """The message of ``values`` (n,), finite, at ``indices`` (n,), rising, among ``dimension`` coordinates.
+
+    Its length is ``message_bytes`` and 4 bytes for each value of the tail. Raises ValueError as that does, and
+    for float16 values that are not finite.
+    """
+    entries = len(indices)
+    size = message_bytes(form, entries, dimension, value_type)
+    if form == "auto":
+        form = next(
+            f
+            for f in _CODED_FORMS
+            if f != "values" and message_bytes(f, entries, dimension, value_type) == size
+        )
+    packed, exponent = _pack(values, value_type)
+    data = np.empty(size + tail.nbytes, np.uint8)
+    codes = _CODED_FORMS.index(form), _CODED_TYPES.index(value_type)
+    _HEADER.pack_into(data.data, 0, _MAGIC, *codes, exponent, entries, dimension)
+    body = data[HEADER_BYTES:size]
+    if form == "coo":
+        body[: INDEX_BYTES * entries] = indices.view(np.uint8)
+    elif form == "bitmap":
+        flags = np.zeros(dimension, np.bool_)
+        flags[indices] = True
+        body[: mask_bytes(dimension)] = np.packbits(flags)
+    elif form == "dense":
+        vector = np.zeros(dimension, packed.dtype)
+        # What was not sent is +0, an entry of value 0 is sent as -0.
+        vector[indices] = np.where(packed == 0, packed.dtype.type(-0.0), packed)
+        body[:] = vector.view(np.uint8)
+    if form != "dense":
+        body[body.size - packed.nbytes :] = packed.view(np.uint8)
+    data[size:] = tail.view(np.uint8)
+    return Message(data, values if value_type == "float32" else _unpack(packed, exponent))
+
+
+def decode(
+    data: NDArray[np.uint8],
+    dimension: int,
+    *,
+    tail_length: int = 0,
+    positions: NDArray[np.int32] | None = None,
+) -> Entries:
+    """Read one message over ``dimension`` coordinates that has a tail of ``tail_length`` values.
+
+    ``positions`` are those of the form ``values``. Raises WireError when these bytes cannot be such a message.
+    """
+    header = _read_header(data, dimension, tail_length)
+    indices, values = np.empty(header.entries, np.int32), np.empty(header.entries, np.float32)
+    _read_entries(data, header, positions, indices, values)
+    return Entries(indices, values, data[header.size :].view(np.float32))
+
+
+def decode_all(
+    messages: list[NDArray[np.uint8]],
+    dimension: int,
+    *,
+    tail_length: int = 0,
+    positions: NDArray[np.int32] | None = None,
+) -> tuple[NDArray[np.int64], Entries]:
+    """Read m messages into one concatenation: offsets int64 (m + 1,), entries, and tails float32 (m, tail_length).
+
+    See ``decode``.
+    """
+    headers = [_read_header(data, dimension, tail_length) for data in messages]
+    offsets = np.cumsum([0, *(header.entries for header in headers)], dtype=np.int64)
+    indices, values = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], np.float32)
+    tails = np.empty((len(messages), tail_length), np.float32)
+    bounds = offsets.tolist()
+    for i, (data, header) in enumerate(zip(messages, headers, strict=True)):
+        part = slice(bounds[i], bounds[i + 1])
+        _read_entries(data, header, positions, indices[part], values[part])
+        tails[i] = data[header.size :].view(np.float32)
+    return offsets, Entries(indices, values, tails)
+
+
+class _Header(NamedTuple):
+    """``size``: bytes without the tail."""
+
+    form: str
+    value_type: str
+    exponent: int
+    entries: int
+    dimension: int
+    size: int
+
+
+def _read_header(data: NDArray[np.uint8], dimension: int, tail_length: int) -> _Header:
+    if data.size < HEADER_BYTES:
+        raise WireError(f"a message of {data.size} bytes is shorter than its header")
+    magic, form, value_type, exponent, entries, found = _HEADER.unpack_from(data.data)
+    if magic != _MAGIC or form >= len(_CODED_FORMS) or value_type >= len(_CODED_TYPES):
+        raise WireError(f"no message begins with {data[:HEADER_BYTES].tobytes().hex()}")
+    if found != dimension or entries > dimension:
+        raise WireError(
+            f"a message of {entries} among {found} coordinates was found, {dimension} are expected"
+        )
+    names = _CODED_FORMS[form], _CODED_TYPES[value_type]
+    size = message_bytes(names[0], entries, dimension, names[1])
+    if data.size != size + 4 * tail_length:
+        raise WireError(
+            f"{data.size} bytes were found, {size} and {tail_length} values of a tail are expected"
+        )
+    return _Header(*names, exponent, entries, dimension, size)
+
+
+def _read_entries(
+    data: NDArray[np.uint8],
+    header: _Header,
+    positions: NDArray[np.int32] | None,
+    indices: NDArray[np.int32],
+    values: NDArray[np.float32],
+) -> None:
+    """Write what a message holds to ``indices`` and ``values`` (entries,)."""
+    body = data[HEADER_BYTES : header.size]
+    packed = body[body.size - VALUE_BYTES[header.value_type] * _values_sent(header) :].view(header.value_type)
+    if header.form == "coo":
+        indices[:] = body[: INDEX_BYTES * header.entries].view(np.int32)
+    elif header.form == "bitmap":
+        indices[:] = _checked(_set_bits(body[: mask_bytes(header.dimension)]), header)
+    elif header.form == "dense":
+        sent = _checked(np.flatnonzero(packed.view(f"u{packed.itemsize}")), header)
+        indices[:] = sent
+        packed = packed[sent]
+        packed += packed.dtype.type(0)  # -0, an entry that was sent, is 0 again
+    elif positions is None:
+        raise WireError("values came without positions, and none are known")
+    else:
+        indices[:] = _checked(positions, header)
+    values[:] = packed if header.value_type == "float32" else _unpack(packed, header.exponent)
+
+
+def _values_sent(header: _Header) -> int:
+    return header.dimension if header.form == "dense" else header.entries
+
+
+def _checked(found: NDArray[np.integer], header: _Header) -> NDArray[np.integer]:
+    if found.size != header.entries:
+        raise WireError(f"{header.entries} entries were announced, and there are {found.size} positions")
+    return found
+
+
+def _set_bits(bits: NDArray[np.uint8]) -> NDArray[np.integer]:
+    """The positions of the bits that are set, rising. Few are, so whole bytes are looked for first."""
+    occupied = np.flatnonzero(bits)
+    inside = np.flatnonzero(np.unpackbits(bits[occupied]).view(np.bool_))
+    return 8 * occupied[inside >> 3] + (inside & 7)
+
+
+def _pack(values: NDArray[np.float32], value_type: str) -> tuple[NDArray[np.floating], int]:
+    """Values as they travel, and the exponent by which they were scaled."""
+    if value_type == "float32" or not values.size:
+        return values.astype(value_type, copy=False), 0
+    largest = float(np.abs(values).max())
+    if not isfinite(largest):
+        raise ValueError("float16 can carry finite values only")
+    exponent = _TOP_EXPONENT - frexp(largest)[1]
+    return np.ldexp(values, exponent).astype(np.float16), exponent
+
+
+def _unpack(packed: NDArray[np.floating], exponent: int) -> NDArray[np.float32]:
+    return np.ldexp(packed.astype(np.float32), -exponent)

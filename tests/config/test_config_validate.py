@@ -111,7 +111,28 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
         (["pruning.initial.where=client"], '[pruning.initial] where: "client" is known but not available: '),
         (
             ["sparsification.method=periodic"],
-            '[sparsification] method: "periodic" is known but not available: ',
+            "[sparsification] k, k_fraction: found neither",
+        ),
+        (
+            ["sparsification.method=periodic", "sparsification.k=5", "sparsification.wire=coo"],
+            '[sparsification] wire: found "coo" with method "periodic", whose positions both sides know; allowed: auto, values',
+        ),
+        (
+            ["sparsification.method=fedavg", "sparsification.k=5", "sparsification.wire=bitmap"],
+            '[sparsification] wire: found "bitmap" with method "fedavg", which sends all; allowed: auto, dense',
+        ),
+        (
+            ["sparsification.method=fedavg", "sparsification.k=5", "sparsification.value_type=float16"],
+            '[sparsification] value_type: found "float16" with method "fedavg", which keeps no account',
+        ),
+        (["sparsification.value_type=float64"], '[sparsification] value_type: found "float64"'),
+        (
+            ["sparsification.method=periodic", "k_control.method=ogd_sign"],
+            '[k_control] method: found "ogd_sign" with [sparsification] method "periodic", whose cycle',
+        ),
+        (
+            ["sparsification.method=fedavg", "k_control.method=exp3"],
+            '[k_control] method: found "exp3" with [sparsification] method "fedavg", whose k sets',
         ),
         (
             ["sparsification.method=fob"],
@@ -137,7 +158,7 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
         ),
         (
             ["sparsification.method=fab", "sparsification.k=5", "sparsification.wire=values"],
-            '[sparsification] wire: found "values", which needs a mask known to both sides; allowed: auto',
+            '[sparsification] wire: found "values", which needs positions known to both sides; allowed: auto',
         ),
         (
             ["sparsification.method=fab", "sparsification.k=5", "k_control.method=ogd_sign"],
@@ -147,7 +168,9 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
             ["k_control.method=ogd_sign"],
             '[k_control] method: found "ogd_sign" with [sparsification] method "dense"',
         ),
-        (["k_control.method=exp3"], '[k_control] method: "exp3" is known but not available: '),
+        (["k_control.method=exp4"], '[k_control] method: found "exp4"; did you mean exp3?'),
+        (["k_control.arms=5"], '[k_control] arms: found 5 with method "fixed"; allowed: 0, or method "exp3"'),
+        (["k_control.horizon_rounds=5"], '[k_control] horizon_rounds: found 5 with method "fixed"'),
         (
             ["k_control.k_min_fraction=0.6"],
             "[k_control] k_min_fraction: found 0.6; allowed: at most k_initial_fraction = 0.5",
@@ -160,6 +183,15 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
         (
             ["emulation.compute.model=flops"],
             '[emulation.compute] model: "flops" is known but not available: ',
+        ),
+        (["emulation.compute.beta=0"], "[emulation.compute] beta: found 0.0"),
+        (
+            ["emulation.compute.model=normalized", "emulation.network.latency_s=0.1"],
+            '[emulation.network] latency_s: found 0.1 with [emulation.compute] model "normalized"; allowed: 0.0',
+        ),
+        (
+            ["emulation.compute.model=normalized", "emulation.compute.profile=raspberry-pi-4"],
+            '[emulation.compute] profile: found "raspberry-pi-4" with',
         ),
         (["emulation.compute.profile="], '[emulation.compute] profile: found ""'),
         (["emulation.compute.profile={}"], "[emulation.compute] profile: found {}; allowed: a mix"),
@@ -210,6 +242,16 @@ def test_what_cannot_be_run_is_refused_with_key_found_and_allowed(overrides, mes
         ["sparsification.method=fab", "sparsification.k=5"],
         ["sparsification.method=fab", "sparsification.k_fraction=1"],
         ["sparsification.method=fab", "k_control.method=ogd_sign"],
+        ["sparsification.method=periodic", "sparsification.k=5", "sparsification.wire=values"],
+        ["sparsification.method=fedavg", "sparsification.k=5", "sparsification.wire=dense"],
+        ["sparsification.method=fub_tree", "sparsification.k=5", "sparsification.value_type=float16"],
+        [
+            "sparsification.method=fab",
+            "k_control.method=exp3",
+            "k_control.arms=9",
+            "k_control.horizon_rounds=7",
+        ],
+        ["emulation.compute.model=normalized", "emulation.compute.beta=0.1"],
         ["clients.per_round=10", "experiment.stop_at_accuracy=1"],
         ["placement.device=cuda:12"],
         ["model.name=some.module:factory"],
@@ -252,6 +294,15 @@ def test_k_must_not_exceed_the_parameters():
         validate_with_model(config, 99, 1)
     with pytest.raises(ConfigError, match="ranks: found 12"):
         validate_with_model(config, 100, 12)
+
+
+def test_a_run_of_fedavg_must_reach_an_exchange():
+    config = loads(
+        "", ["sparsification.method=fedavg", "sparsification.k_fraction=0.01", "experiment.rounds=50"]
+    )
+    validate_with_model(config, 1000, 1)
+    with pytest.raises(ConfigError, match=r"rounds: found 50, and .* every ceil\(D / \(2 k\)\) = 51 rounds"):
+        validate_with_model(config, 1020, 1)
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,8 @@ def test_parts_add_up_and_nothing_depends_on_order_or_start(drawn):
     parts = timeline.download_s + timeline.compute_s + timeline.upload_s + timeline.wait_s
     np.testing.assert_allclose(parts, timeline.duration_s, rtol=1e-12)
     assert timeline.wait_s.min() == 0.0
-    assert (timeline.upload_s >= 0.05).all()
+    assert (timeline.upload_s[arrays[2] > 0] >= 0.05).all()
+    assert (timeline.upload_s[arrays[2] == 0] == 0).all()
 
     order = rng.permutation(n)
     permuted = round_timeline(0.0, devices, clients[order], *(a[order] for a in arrays), jitter[order])
@@ -102,6 +103,13 @@ def test_fewer_bytes_never_make_a_round_longer():
     ]
     assert durations == sorted(durations)
     assert durations[0] < durations[-1]
+
+
+def test_no_message_takes_no_time():
+    devices = fleet(2, latency_s=0.5)
+    timeline = round_timeline(0.0, devices, np.arange(2), [0, 9], 1.0, [9, 0], np.full((2, 2), 0.25))
+    np.testing.assert_array_equal(timeline.download_s, [0.0, 0.75])
+    np.testing.assert_array_equal(timeline.upload_s, [0.75, 0.0])
 
 
 def test_jitter_delays_its_own_transfer():

@@ -44,11 +44,74 @@ jitter_s = 0.01
 server_ingress_mbit_per_s = 6.0
 """
 
+NORMALIZED = [
+    "emulation.compute.model=normalized",
+    "emulation.compute.profile=reference",
+    "emulation.network.uplink_mbit_per_s=inf",
+    "emulation.network.downlink_mbit_per_s=inf",
+    "emulation.network.latency_s=0",
+    "emulation.network.jitter_s=0",
+    "emulation.network.server_ingress_mbit_per_s=inf",
+]
+"""The cost model of FAB-top-k in place of BASE's devices and links."""
+
 METHODS = {
     "dense": "",
     "fab_fixed": '[sparsification]\nmethod = "fab"\nk_fraction = 0.05\n',
     "fab_adaptive": '[sparsification]\nmethod = "fab"\n[k_control]\nmethod = "ogd_sign"\n',
 }
+
+VARIANTS: dict[str, list[str]] = {
+    "dense": [],
+    "fedavg": ["sparsification.method=fedavg", "sparsification.k_fraction=0.17"],  # exchanges every 3 rounds
+    "fab": ["sparsification.method=fab", "sparsification.k=60"],
+    "fub_flat": ["sparsification.method=fub_flat", "sparsification.k=60"],
+    "fub_tree": ["sparsification.method=fub_tree", "sparsification.k=60"],
+    "unidirectional": ["sparsification.method=unidirectional", "sparsification.k=60"],
+    "periodic": ["sparsification.method=periodic", "sparsification.k=350"],
+    "bitmap": ["sparsification.method=fab", "sparsification.k=60", "sparsification.wire=bitmap"],
+    "zeros": ["sparsification.method=fab", "sparsification.k=1100", "sparsification.wire=dense"],
+    "float16": ["sparsification.method=fub_tree", "sparsification.k=60", "sparsification.value_type=float16"],
+    "periodic_float16": [
+        "sparsification.method=periodic",
+        "sparsification.k=350",
+        "sparsification.value_type=float16",
+    ],
+    "buffers": [
+        "model.name=buffered_model:make",
+        "sparsification.method=fab",
+        "sparsification.k_fraction=0.1",
+        "sparsification.value_type=float16",
+        "training.local_steps=1",
+    ],
+    "buffers_fedavg": [
+        "model.name=buffered_model:make",
+        "sparsification.method=fedavg",
+        "sparsification.k_fraction=0.25",
+    ],
+    "ogd_sign": ["sparsification.method=unidirectional", "k_control.method=ogd_sign"],
+    "ogd_value": ["sparsification.method=fub_tree", "k_control.method=ogd_value"],
+    "ogd_float16": [
+        "sparsification.method=fab",
+        "sparsification.value_type=float16",
+        "k_control.method=ogd_sign",
+    ],
+    "exp3": [
+        "sparsification.method=fab",
+        "k_control.method=exp3",
+        "k_control.arms=8",
+        "k_control.horizon_rounds=50",
+    ],
+    "exp3_all": ["sparsification.method=fub_flat", "k_control.method=exp3", "k_control.horizon_rounds=50"],
+    "continuous_bandit": [
+        "sparsification.method=fab",
+        "k_control.method=continuous_bandit",
+        "k_control.horizon_rounds=50",
+    ],
+    "normalized": [*NORMALIZED, "sparsification.method=fab", "k_control.method=ogd_sign"],
+    "normalized_fedavg": [*NORMALIZED, "sparsification.method=fedavg", "sparsification.k_fraction=0.17"],
+}
+"""Every method and controller, and what changes their messages or times, as overrides of BASE."""
 
 
 def write_config(folder: Path, method: str) -> Path:
@@ -58,10 +121,13 @@ def write_config(folder: Path, method: str) -> Path:
     return path
 
 
-def assert_same_trace(one: Path, other: Path) -> None:
+TABLES = ("rounds", "clients", "layers", "events")
+
+
+def assert_same_trace(one: Path, other: Path, tables: tuple[str, ...] = TABLES) -> None:
     """Every learning and emulation column is equal bit by bit."""
     a, b = trace.read(one), trace.read(other)
-    for name in ("rounds", "clients", "layers", "events"):
+    for name in tables:
         left, right = getattr(a, name), getattr(b, name)
         columns = [column for column in left.columns if column not in HOST_COLUMNS]
         assert len(left) == len(right), name

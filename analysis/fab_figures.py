@@ -1,0 +1,282 @@
+"""The figures of the study of FAB-top-k (Han, Wang and Leung, ICDCS 2020); ``figures.py`` is the command.
+
+Every function takes the runs that there are, and gives None where a figure cannot be made of them. Lines are means
+over seeds, shades and bars reach from the lowest to the highest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from plot import COLOURS
+from study import (
+    StudyRun,
+    accuracy_at,
+    betas,
+    client_means,
+    common_time,
+    contributions,
+    evaluations,
+    grouped,
+    methods_compared,
+    same,
+)
+
+METHODS = {
+    "fab": "FAB-top-k",
+    "fub_flat": "FUB-top-k",
+    "fub_tree": "FUB-top-k, tree (gTop-k)",
+    "unidirectional": "unidirectional top-k",
+    "periodic": "periodic k",
+    "fedavg": "FedAvg, same traffic",
+    "dense": "always send all",
+}
+CONTROLLERS = {
+    "ogd_sign": "sign-based descent",
+    "ogd_value": "value-based descent",
+    "exp3": "Exp3",
+    "continuous_bandit": "continuous bandit",
+}
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
+"""Lines differ by dashes too: colours alone do not carry everywhere."""
+
+_GRID_POINTS = 300
+
+Draw = Callable[[Sequence[StudyRun], float | None], Figure | None]
+"""From runs, and the moment in emulated seconds to compare them at (None: the latest), to a figure if they allow it."""
+
+
+def methods(runs: Sequence[StudyRun], time_s: float | None) -> Figure | None:
+    """Test loss and accuracy over emulated time, for each method at the k and beta that most of them were run at."""
+    k, beta, compared = methods_compared(runs)
+    if not compared:
+        return None
+    figure = Figure(figsize=(9.0, 4.4), layout="constrained")
+    panels = figure.subplots(1, 2)
+    columns = (("test_loss", "test loss (cross-entropy)"), ("test_accuracy", "test accuracy"))
+    by_method = _in_order(grouped(compared, lambda run: run.method), METHODS)
+    end_s = max(run.end_s for run in compared)
+    for panel, (column, name) in zip(panels, columns, strict=True):
+        for method, seeds in by_method.items():
+            moments_s, values = _over_time(seeds, column)
+            _band(panel, moments_s, values, METHODS.get(method, method), *_style(method, METHODS))
+        panel.set(xlabel="emulated time (s)", ylabel=name, xlim=(0.0, end_s))
+        panel.grid(alpha=0.3)
+    panels[1].set_ylim(bottom=0.0)
+    _common_legend(figure, panels, columns=4)
+    figure.suptitle(
+        f"Sparsification methods, k = {k:,}{_beta_text(beta)}{_seeds_text(compared)}", fontsize="medium"
+    )
+    return figure
+
+
+def k_over_rounds(runs: Sequence[StudyRun], time_s: float | None) -> Figure | None:
+    """One panel for each controller: k of every round, one thin line for each seed, one colour for each beta."""
+    by_controller = _in_order(
+        grouped((run for run in runs if run.adaptive), lambda run: run.controller), CONTROLLERS
+    )
+    if not by_controller:
+        return None
+    columns = min(2, len(by_controller))
+    rows = -(-len(by_controller) // columns)
+    figure = Figure(figsize=(4.6 * columns, 0.8 + 2.6 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    all_betas = betas(run for group in by_controller.values() for run in group)
+    for panel, (controller, group) in zip(panels, by_controller.items(), strict=False):
+        for run in sorted(group, key=lambda run: (run.beta, run.seed)):
+            place = next(place for place, beta in enumerate(all_betas) if same(beta, run.beta))
+            panel.plot(
+                run.trace.rounds["round"],
+                run.trace.rounds.k,
+                color=COLOURS[place % len(COLOURS)],
+                linewidth=0.8,
+                alpha=0.8,
+                drawstyle="steps-post",
+                label=f"beta = {run.beta:g}" if run.beta == run.beta else "k",
+            )
+        panel.set_title(CONTROLLERS.get(controller, controller), fontsize="medium")
+        panel.set_yscale("log")
+        panel.set_xlim(left=0)
+        panel.grid(alpha=0.3)
+        panel.set_xlabel("round")
+    for panel in panels[len(by_controller) :]:
+        panel.remove()
+    for row in range(rows):
+        panels[row * columns].set_ylabel("k (entries sent)")
+    if len(all_betas) > 1:
+        for line in _common_legend(figure, panels[: len(by_controller)], columns=4).get_lines():
+            line.set_linewidth(2.0)
+    only = f" at beta = {all_betas[0]:g}" if len(all_betas) == 1 and all_betas[0] == all_betas[0] else ""
+    figure.suptitle(f"k chosen by the controllers{only}, a line for each seed", fontsize="medium")
+    return figure
+
+
+def fixed_and_adaptive_k(runs: Sequence[StudyRun], time_s: float | None) -> Figure | None:
+    """A panel for each beta: accuracy at ``time_s`` (None: what all runs of a panel have reached) against fixed k.
+
+    Levels are the accuracies with adaptive k; "always send all" stands at k = D.
+    """
+    fixed = [run for run in runs if not run.adaptive and run.method in ("fab", "dense")]
+    adaptive = [run for run in runs if run.adaptive and run.method == "fab"]
+    shown = [
+        beta
+        for beta in betas(fixed)
+        if len({run.k for run in fixed if run.k and same(run.beta, beta)}) > 1
+        or any(same(run.beta, beta) for run in adaptive)
+    ]
+    if not shown:
+        return None
+    columns = min(2, len(shown))
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(4.6 * columns, 1.6 + 3.0 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
+    for panel, beta in zip(panels, shown, strict=False):
+        here = [run for run in (*fixed, *adaptive) if same(run.beta, beta)]
+        moment_s = common_time(here) if time_s is None else time_s
+        by_k = sorted(grouped((run for run in here if run.k and not run.adaptive), lambda run: run.k).items())
+        if by_k:
+            _fixed_k(panel, [k for k, _ in by_k], [group for _, group in by_k], moment_s)
+        dense = [run for run in here if run.method == "dense"]
+        if dense:
+            _fixed_k(panel, [dense[0].trace.attributes["parameters"]], [dense], moment_s, hollow=True)
+        controllers = _in_order(
+            grouped((run for run in here if run.adaptive), lambda run: run.controller), CONTROLLERS
+        )
+        for controller, group in controllers.items():
+            level = np.nanmean([accuracy_at(run, moment_s) for run in group])
+            colour, line = _style(controller, CONTROLLERS, first=1)
+            panel.axhline(level, color=colour, linestyle=line, label=CONTROLLERS.get(controller, controller))
+        panel.set_xscale("log")
+        panel.set_title(
+            f"{_beta_text(beta).lstrip(', ') or 'accuracy'} at {moment_s:,.0f} s", fontsize="medium"
+        )
+        panel.set(xlabel="k (entries sent)", ylabel="test accuracy")
+        panel.set_ylim(bottom=0.0)
+        panel.grid(alpha=0.3)
+    for panel in panels[len(shown) :]:
+        panel.remove()
+    _common_legend(figure, panels[: len(shown)], columns=3)
+    figure.suptitle(
+        f"Accuracy at a fixed emulated time, fixed and adaptive k{_seeds_text(fixed)}", fontsize="medium"
+    )
+    return figure
+
+
+def contributions_cdf(runs: Sequence[StudyRun], time_s: float | None) -> Figure | None:
+    """Entries used of each client: distribution over clients (means of a run), and over clients and rounds."""
+    k, beta, compared = methods_compared(runs)
+    by_method = _in_order(grouped(compared, lambda run: run.method), METHODS)
+    by_method = {
+        method: by_method[method] for method in ("fab", "fub_flat", "fub_tree") if method in by_method
+    }
+    if not {"fab", "fub_flat"} <= by_method.keys():
+        return None
+    clients = int(by_method["fab"][0].trace.rounds.participants.max())
+    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
+    over_clients, over_rounds = figure.subplots(1, 2, sharey=True)
+    for method, seeds in by_method.items():
+        colour, line = _style(method, METHODS)
+        means = np.concatenate([client_means(run.trace) for run in seeds])
+        single = np.concatenate([contributions(run.trace).entries_used.to_numpy() for run in seeds])
+        for panel, values in ((over_clients, means), (over_rounds, single)):
+            panel.ecdf(values, label=METHODS[method], color=colour, linestyle=line, linewidth=1.8)
+    for panel, name in (
+        (over_clients, "entries used of a client, mean of its rounds"),
+        (over_rounds, "entries used of a client in a single round"),
+    ):
+        panel.axvline(
+            k // clients, color="#777777", linewidth=1.0, linestyle=":", label=f"k / N = {k // clients:,}"
+        )
+        panel.set(xlabel=name, ylim=(0.0, 1.02))
+        panel.set_xlim(left=0.0)
+        panel.grid(alpha=0.3)
+    over_clients.set_ylabel("share of clients")
+    over_rounds.set_ylabel("share of clients and rounds")
+    _common_legend(figure, [over_clients], columns=4)
+    title = f"Contributions of {clients} clients, k = {k:,}{_beta_text(beta)}{_seeds_text(by_method['fab'])}"
+    figure.suptitle(title, fontsize="medium")
+    return figure
+
+
+def _fixed_k(
+    panel: Axes, ks: Sequence[int], groups: Sequence[Sequence[StudyRun]], time_s: float, hollow: bool = False
+) -> None:
+    accuracies = [np.array([accuracy_at(run, time_s) for run in group]) for group in groups]
+    means = np.array([np.nanmean(values) for values in accuracies])
+    lowest = np.array([np.nanmin(values) for values in accuracies])
+    highest = np.array([np.nanmax(values) for values in accuracies])
+    panel.errorbar(
+        ks,
+        means,
+        yerr=[means - lowest, highest - means],
+        color=COLOURS[0] if not hollow else COLOURS[-1],
+        marker="s" if hollow else "o",
+        markerfacecolor="white" if hollow else None,
+        markersize=5,
+        capsize=3,
+        linestyle="none" if hollow else "-",
+        label="always send all" if hollow else "fixed k",
+    )
+
+
+def _common_legend(figure: Figure, panels: Iterable[Axes], columns: int) -> Legend:
+    """Below all panels, every label once."""
+    handles: dict[str, Artist] = {}
+    for panel in panels:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    columns = min(columns, len(handles))
+    return figure.legend(
+        list(handles.values()), list(handles), loc="outside lower center", ncols=columns, fontsize="small"
+    )
+
+
+def _over_time(seeds: Sequence[StudyRun], column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Moments that all seeds have reached, and what was measured there (seeds, moments), linear in between."""
+    measured = [evaluations(run) for run in seeds]
+    start = max(float(rounds.end_s.iloc[0]) for rounds in measured)
+    end = min(float(rounds.end_s.iloc[-1]) for rounds in measured)
+    time_s = np.linspace(start, max(start, end), _GRID_POINTS)
+    return time_s, np.array([np.interp(time_s, rounds.end_s, rounds[column]) for rounds in measured])
+
+
+def _band(panel: Axes, x: np.ndarray, values: np.ndarray, label: str, colour: str, line: object) -> None:
+    panel.plot(x, values.mean(axis=0), color=colour, linestyle=line, linewidth=1.8, label=label)
+    if len(values) > 1:
+        panel.fill_between(x, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0.0)
+
+
+def _style(name: str, names: dict[str, str], first: int = 0) -> tuple[str, object]:
+    """Colour and dashes: the same for a name in every figure, whatever else is there."""
+    place = first + (list(names).index(name) if name in names else len(names))
+    return COLOURS[place % len(COLOURS)], LINES[place % len(LINES)]
+
+
+def _in_order(groups: dict[str, list[StudyRun]], names: dict[str, str]) -> dict[str, list[StudyRun]]:
+    order = list(names)
+    return dict(
+        sorted(groups.items(), key=lambda item: order.index(item[0]) if item[0] in names else len(order))
+    )
+
+
+def _beta_text(beta: float) -> str:
+    return f", beta = {beta:g}" if beta == beta else ""
+
+
+def _seeds_text(runs: Sequence[StudyRun]) -> str:
+    seeds = len({run.seed for run in runs})
+    return f" ({seeds} seeds)" if seeds > 1 else ""
+
+
+FIGURES: dict[str, tuple[Draw, str]] = {
+    "methods": (methods, "runs with a fixed k"),
+    "k_over_rounds": (k_over_rounds, "runs with a controller of k"),
+    "fixed_and_adaptive_k": (fixed_and_adaptive_k, "FAB runs with several k, or with a controller"),
+    "contributions": (contributions_cdf, "runs of fab and fub_flat at the same k and beta"),
+}
+"""Name of the figure -> what draws it, and what it needs."""

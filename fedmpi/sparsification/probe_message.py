@@ -1,0 +1,43 @@
+"""What tells b' of a probe to somebody who knows b: which of its entries are the same, and all others.
+
+One message with the others, in the wire form of the run, followed by one bit for every entry of b. (In FAB-top-k
+clients ask for w'(m) as well; Han, Wang, Leung, ICDCS 2020, section IV.)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmpi.sparsification.uploads import Selection
+from fedmpi.sparsification.wire import Entries, decode, encode, mask_bytes
+
+
+def encode_probe(
+    form: str,
+    selection: Selection,
+    probe: Selection,
+    probe_values: NDArray[np.float32],
+    dimension: int,
+    value_type: str,
+) -> NDArray[np.uint8]:
+    """The bytes for ``probe``, whose values are sent as ``probe_values``, after those of ``selection``."""
+    kept = np.zeros(selection.indices.size, np.bool_)
+    told = np.ones(probe.indices.size, np.bool_)
+    if kept.size:
+        place = np.minimum(np.searchsorted(selection.indices, probe.indices), kept.size - 1)
+        told = (selection.indices[place] != probe.indices) | (selection.values[place] != probe.values)
+        kept[place[~told]] = True
+    others = encode(form, probe.indices[told], probe_values[told], dimension, value_type=value_type)
+    return np.concatenate((others.data, np.packbits(kept)))
+
+
+def decode_probe(data: NDArray[np.uint8], told: Entries, dimension: int) -> Entries:
+    """The probe's entries, from its bytes and the entries that were ``told`` before."""
+    bits = mask_bytes(told.indices.size)
+    kept = np.unpackbits(data[data.size - bits :], count=told.indices.size).view(np.bool_)
+    others = decode(data[: data.size - bits], dimension)
+    indices = np.concatenate((told.indices[kept], others.indices))
+    order = np.argsort(indices)
+    values = np.concatenate((told.values[kept], others.values))
+    return Entries(indices[order], values[order], others.tail)

@@ -1,0 +1,141 @@
+"""From the TOML file of a sweep to its runs, each with its whole configuration."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from fedmpi.config import Config, ConfigError, loads, preset_names, preset_text
+from fedmpi.config.errors import shown_key, shown_value
+from fedmpi.config.spelling import did_you_mean
+from fedmpi.sweep.grids import Combination, combinations, read_axes
+from fedmpi.sweep.toml_text import value_text
+
+_STUDIES = resources.files("fedmpi") / "presets" / "studies"
+_KEYS = ("base", "seeds", "axes", "grids")
+
+RESERVED = ("configs", "logs")
+"""Folders of a study that are not runs."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a sweep. ``label`` is its name without the seed, ``overrides`` what it changes in the base."""
+
+    index: int
+    name: str
+    label: str
+    overrides: tuple[str, ...]
+    config: Config
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """``name`` is that of the file; ``common`` are the overrides given for all runs on the command line."""
+
+    name: str
+    runs: tuple[PlannedRun, ...]
+    common: tuple[str, ...]
+
+
+def study_names() -> list[str]:
+    """The sweeps that come with fedmpi, in alphabetical order."""
+    files = (item.name for item in _STUDIES.iterdir())
+    return sorted(name.removesuffix(".toml") for name in files if name.endswith(".toml"))
+
+
+def study_text(name: str) -> str:
+    """The TOML text of a sweep that comes with fedmpi. Raises ConfigError with the nearest name."""
+    names = study_names()
+    if name not in names:
+        raise ConfigError(f"sweep {name}", f"unknown{did_you_mean(name, names)}", ", ".join(names))
+    return (_STUDIES / f"{name}.toml").read_text(encoding="utf-8")
+
+
+def plan(source: str, overrides: Sequence[str] = ()) -> Sweep:
+    """The runs of a sweep: ``source`` is a TOML file, or the name of a sweep that comes with fedmpi.
+
+    ``overrides`` (``section.key=value``) hold for all runs; they may not change what an axis changes. Types
+    and names of keys are checked here, values by ``fedmpi.config.validate``. Raises ConfigError.
+    """
+    text, folder = _read(source)
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"sweep {source}", f"not TOML: {error}") from None
+    for key in content:
+        if key not in _KEYS:
+            raise ConfigError(
+                f"sweep {source}: {key}", f"unknown key{did_you_mean(key, _KEYS)}", ", ".join(_KEYS)
+            )
+    if "base" not in content:
+        raise ConfigError(f"sweep {source}: base", "missing", "a preset, a file, or [base.section] tables")
+    base = _base_text(content["base"], folder)
+    try:
+        found = combinations(content, read_axes(content.get("axes", {})))
+    except ConfigError as error:
+        raise _within(f"sweep {source}", error) from None
+    if not found:
+        raise ConfigError(f"sweep {source}", "every run is excluded", "at least one run")
+    runs = (_run(index, combination, base, overrides) for index, combination in enumerate(found))
+    return Sweep(Path(source).stem, tuple(runs), tuple(overrides))
+
+
+def _run(index: int, combination: Combination, base: str, common: Sequence[str]) -> PlannedRun:
+    name = combination.name
+    if name in RESERVED:
+        raise ConfigError(f"run {name}", "a folder of the study has this name", "another name of a point")
+    own = list(combination.overrides)
+    if combination.seed is not None:
+        own.append(f"experiment.seed={combination.seed}")
+    keys = {override.partition("=")[0].strip() for override in own}
+    for override in common:
+        if override.partition("=")[0].strip() in keys:
+            raise ConfigError(f"override {override}", f"the run {name} changes this key itself", "other keys")
+    try:
+        config = loads(base, [f"experiment.name={value_text(combination.label)}", *own, *common])
+    except ConfigError as error:
+        raise _within(f"run {name}", error) from None
+    return PlannedRun(index, name, combination.label, tuple(own), config)
+
+
+def _read(source: str) -> tuple[str, Path]:
+    """The text of a sweep, and the folder that its base is looked for in."""
+    path = Path(source)
+    names = study_names()
+    if source in names and not path.is_file():
+        return study_text(source), Path()
+    try:
+        return path.read_text(encoding="utf-8"), path.parent
+    except FileNotFoundError:
+        problem = f"no such file, and no sweep of that name{did_you_mean(path.stem, names)}"
+        raise ConfigError(f"sweep {source}", problem, f"a TOML file, or {', '.join(names)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror or str(error)) if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigError(f"sweep {source}", f"cannot be read: {reason}", "a TOML file in UTF-8") from None
+
+
+def _base_text(base: Any, folder: Path) -> str:
+    if isinstance(base, dict):
+        return tomli_w.dumps(base)
+    if not isinstance(base, str):
+        raise ConfigError("base", f"found {shown_value(base)}", "a preset, a file, or [base.section] tables")
+    path = folder / base
+    names = preset_names()
+    if base in names and not path.is_file():
+        return preset_text(base)
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        problem = f"found {shown_value(base)}, which is no preset and no text file {path}{did_you_mean(base, names)}"
+        raise ConfigError("base", problem, f"a file, or a preset: {', '.join(names)}") from None
+
+
+def _within(where: str, error: ConfigError) -> ConfigError:
+    return ConfigError(f"{where}: {shown_key(error.key)}", error.problem, error.allowed)

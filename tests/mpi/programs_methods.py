@@ -1,0 +1,28 @@
+"""Run under mpiexec by test_methods: small runs of every method and controller, one after the other.
+
+python programs_methods.py FOLDER straight|interrupted
+"""
+
+import sys
+from pathlib import Path
+
+from experiments import BASE, VARIANTS
+
+from fedmpi.cli.main import main
+
+ROUNDS, INTERRUPTED_AT = 7, 4
+
+
+def run_all(folder: Path, interrupted: bool) -> None:
+    config = folder / "base.toml"
+    config.write_text(BASE, encoding="utf-8")
+    for name, overrides in VARIANTS.items():
+        command = ["run", str(config), *overrides, "--output", str(folder / name), "--quiet"]
+        if interrupted:
+            assert main([*command, f"experiment.rounds={INTERRUPTED_AT}"]) == 0
+            command.append("--resume")
+        assert main([*command, f"experiment.rounds={ROUNDS}"]) == 0
+
+
+if __name__ == "__main__":
+    run_all(Path(sys.argv[1]), sys.argv[2] == "interrupted")
