@@ -20,7 +20,7 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["fedmpi", "fedmpi.*"]),
-    package_data={"fedmpi": ["py.typed", "presets/*.toml", "emulation/*.toml"]},
+    package_data={"fedmpi": ["py.typed", "presets/*.toml", "presets/studies/*.toml", "emulation/*.toml"]},
     install_requires=[
         "mpi4py>=4.0",
         "torch>=2.4",

@@ -23,6 +23,7 @@ from study import (
     contributions,
     evaluations,
     grouped,
+    mean_accuracy_at,
     methods_compared,
     same,
 )
@@ -46,6 +47,7 @@ LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3))
 """Lines differ by dashes too: colours alone do not carry everywhere."""
 
 _GRID_POINTS = 300
+_MEDIAN_ROUNDS = 21
 
 Draw = Callable[[Sequence[StudyRun], float | None], Figure | None]
 """From runs, and the moment in emulated seconds to compare them at (None: the latest), to a figure if they allow it."""
@@ -76,7 +78,10 @@ def methods(runs: Sequence[StudyRun], time_s: float | None) -> Figure | None:
 
 
 def k_over_rounds(runs: Sequence[StudyRun], time_s: float | None) -> Figure | None:
-    """One panel for each controller: k of every round, one thin line for each seed, one colour for each beta."""
+    """One panel for each controller: k of every round, a colour for each beta.
+
+    Thin lines are seeds; the bold one is the median of all seeds over ``_MEDIAN_ROUNDS`` rounds around.
+    """
     by_controller = _in_order(
         grouped((run for run in runs if run.adaptive), lambda run: run.controller), CONTROLLERS
     )
@@ -84,21 +89,14 @@ def k_over_rounds(runs: Sequence[StudyRun], time_s: float | None) -> Figure | No
         return None
     columns = min(2, len(by_controller))
     rows = -(-len(by_controller) // columns)
-    figure = Figure(figsize=(4.6 * columns, 0.8 + 2.6 * rows), layout="constrained")
+    figure = Figure(figsize=(max(6.4, 4.6 * columns), 1.0 + 2.6 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     all_betas = betas(run for group in by_controller.values() for run in group)
     for panel, (controller, group) in zip(panels, by_controller.items(), strict=False):
-        for run in sorted(group, key=lambda run: (run.beta, run.seed)):
-            place = next(place for place, beta in enumerate(all_betas) if same(beta, run.beta))
-            panel.plot(
-                run.trace.rounds["round"],
-                run.trace.rounds.k,
-                color=COLOURS[place % len(COLOURS)],
-                linewidth=0.8,
-                alpha=0.8,
-                drawstyle="steps-post",
-                label=f"beta = {run.beta:g}" if run.beta == run.beta else "k",
-            )
+        for place, beta in enumerate(all_betas):
+            seeds = [run.trace.rounds.k.to_numpy() for run in group if same(run.beta, beta)]
+            if seeds:
+                _k_of_seeds(panel, seeds, f"beta = {beta:g}", COLOURS[place % len(COLOURS)])
         panel.set_title(CONTROLLERS.get(controller, controller), fontsize="medium")
         panel.set_yscale("log")
         panel.set_xlim(left=0)
@@ -109,10 +107,11 @@ def k_over_rounds(runs: Sequence[StudyRun], time_s: float | None) -> Figure | No
     for row in range(rows):
         panels[row * columns].set_ylabel("k (entries sent)")
     if len(all_betas) > 1:
-        for line in _common_legend(figure, panels[: len(by_controller)], columns=4).get_lines():
-            line.set_linewidth(2.0)
-    only = f" at beta = {all_betas[0]:g}" if len(all_betas) == 1 and all_betas[0] == all_betas[0] else ""
-    figure.suptitle(f"k chosen by the controllers{only}, a line for each seed", fontsize="medium")
+        _common_legend(figure, panels[: len(by_controller)], columns=4)
+    only = _beta_text(all_betas[0]) if len(all_betas) == 1 else ""
+    figure.suptitle(
+        f"k chosen by controllers{only} (thin: each seed, bold: running median)", fontsize="medium"
+    )
     return figure
 
 
@@ -133,7 +132,7 @@ def fixed_and_adaptive_k(runs: Sequence[StudyRun], time_s: float | None) -> Figu
         return None
     columns = min(2, len(shown))
     rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(4.6 * columns, 1.6 + 3.0 * rows), layout="constrained")
+    figure = Figure(figsize=(max(6.4, 4.6 * columns), 1.4 + 2.9 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
     for panel, beta in zip(panels, shown, strict=False):
         here = [run for run in (*fixed, *adaptive) if same(run.beta, beta)]
@@ -148,7 +147,9 @@ def fixed_and_adaptive_k(runs: Sequence[StudyRun], time_s: float | None) -> Figu
             grouped((run for run in here if run.adaptive), lambda run: run.controller), CONTROLLERS
         )
         for controller, group in controllers.items():
-            level = np.nanmean([accuracy_at(run, moment_s) for run in group])
+            level = mean_accuracy_at(group, moment_s)
+            if np.isnan(level):
+                continue
             colour, line = _style(controller, CONTROLLERS, first=1)
             panel.axhline(level, color=colour, linestyle=line, label=CONTROLLERS.get(controller, controller))
         panel.set_xscale("log")
@@ -156,7 +157,6 @@ def fixed_and_adaptive_k(runs: Sequence[StudyRun], time_s: float | None) -> Figu
             f"{_beta_text(beta).lstrip(', ') or 'accuracy'} at {moment_s:,.0f} s", fontsize="medium"
         )
         panel.set(xlabel="k (entries sent)", ylabel="test accuracy")
-        panel.set_ylim(bottom=0.0)
         panel.grid(alpha=0.3)
     for panel in panels[len(shown) :]:
         panel.remove()
@@ -203,15 +203,28 @@ def contributions_cdf(runs: Sequence[StudyRun], time_s: float | None) -> Figure 
     return figure
 
 
+def _k_of_seeds(panel: Axes, seeds: Sequence[np.ndarray], label: str, colour: str) -> None:
+    for ks in seeds:
+        panel.step(np.arange(ks.size), ks, where="post", color=colour, linewidth=0.6, alpha=0.35)
+    together = np.array([ks[: min(map(len, seeds))] for ks in seeds])
+    half = _MEDIAN_ROUNDS // 2
+    medians = [np.median(together[:, max(0, at - half) : at + half + 1]) for at in range(together.shape[1])]
+    panel.plot(medians, color=colour, linewidth=2.0, label=label)
+
+
 def _fixed_k(
     panel: Axes, ks: Sequence[int], groups: Sequence[Sequence[StudyRun]], time_s: float, hollow: bool = False
 ) -> None:
-    accuracies = [np.array([accuracy_at(run, time_s) for run in group]) for group in groups]
-    means = np.array([np.nanmean(values) for values in accuracies])
-    lowest = np.array([np.nanmin(values) for values in accuracies])
-    highest = np.array([np.nanmax(values) for values in accuracies])
+    known = {
+        k: values
+        for k, group in zip(ks, groups, strict=True)
+        if (values := [value for run in group if not np.isnan(value := accuracy_at(run, time_s))])
+    }
+    means = np.array([np.mean(values) for values in known.values()])
+    lowest = np.array([min(values) for values in known.values()])
+    highest = np.array([max(values) for values in known.values()])
     panel.errorbar(
-        ks,
+        list(known),
         means,
         yerr=[means - lowest, highest - means],
         color=COLOURS[0] if not hollow else COLOURS[-1],
@@ -246,7 +259,17 @@ def _over_time(seeds: Sequence[StudyRun], column: str) -> tuple[np.ndarray, np.n
 
 
 def _band(panel: Axes, x: np.ndarray, values: np.ndarray, label: str, colour: str, line: object) -> None:
-    panel.plot(x, values.mean(axis=0), color=colour, linestyle=line, linewidth=1.8, label=label)
+    marker = "o" if x[0] == x[-1] else None  # a single evaluation makes no line
+    panel.plot(
+        x,
+        values.mean(axis=0),
+        color=colour,
+        linestyle=line,
+        linewidth=1.8,
+        marker=marker,
+        markersize=4,
+        label=label,
+    )
     if len(values) > 1:
         panel.fill_between(x, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0.0)
 

@@ -3,7 +3,8 @@
 A client's contribution is the number of its uploaded entries that the server used, as the mean over the rounds it
 took part in. The table has, for each run, the distribution over clients (least, quartiles, greatest), the Gini
 coefficient (0: all the same, towards 1: one alone), Jain's index (1: all the same, 1/N: one alone) and the share of
-clients' rounds in which nothing was used. The picture has the cumulative distribution over clients.
+clients' rounds in which nothing was used. The picture has the cumulative distribution over clients, relative to
+their mean.
 """
 
 from __future__ import annotations
@@ -82,23 +83,30 @@ def table(traces: Sequence[Trace]) -> pd.DataFrame:
 
 
 def draw(traces: Sequence[Trace]) -> Figure:
-    """The cumulative distribution over clients of what each contributes in a round."""
+    """The cumulative distribution over clients of what each contributes, relative to the run's mean client.
+
+    ValueError: a run in which nothing of anybody was used.
+    """
     figure = Figure(figsize=(7.0, 4.2), layout="constrained")
     panel = figure.subplots()
     for place, (trace, label) in enumerate(zip(traces, run_names(traces), strict=True)):
+        means = client_means(trace)
+        if not means.any():
+            raise ValueError(f"{trace.path}: nothing of any client was used, there is nothing to draw")
         panel.ecdf(
-            client_means(trace),
+            means / means.mean(),
             label=label,
             color=COLOURS[place % len(COLOURS)],
             linestyle=LINES[(place + place // len(COLOURS)) % len(LINES)],
             linewidth=1.8,
         )
+    panel.axvline(1.0, color="#777777", linewidth=1.0, linestyle=":", label="all the same")
     panel.set(
-        xlabel="entries used of a client, mean of its rounds", ylabel="share of clients", ylim=(0.0, 1.02)
+        xlabel="entries used of a client / mean over clients", ylabel="share of clients", ylim=(0.0, 1.02)
     )
     panel.set_xlim(left=0.0)
     panel.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=3, fontsize="small")
+    figure.legend(loc="outside lower center", ncols=4, fontsize="small")
     return figure
 
 
@@ -129,9 +137,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         traces = [read(run) for run in options.runs]
         if options.output is not None:
-            silent = [trace.path for trace in traces if contributions(trace).empty]
-            if silent:
-                parser.error(f"{silent[0]}: no update counted in any round, nothing to draw")
             draw(traces).savefig(options.output, dpi=150)
     except (TraceError, ValueError, OSError) as error:
         parser.error(str(error))

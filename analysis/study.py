@@ -112,9 +112,12 @@ def same(beta: float, other: float) -> bool:
     return beta == other or (beta != beta and other != other)
 
 
-def common_time(runs: Iterable[StudyRun]) -> float:
-    """The latest emulated moment that all runs have reached, in seconds."""
-    return min(run.end_s for run in runs)
+def common_time(runs: Sequence[StudyRun]) -> float:
+    """An emulated moment that all runs have reached, in seconds: where all were to stop, or the latest there is."""
+    latest = min(run.end_s for run in runs)
+    stops = {run.trace.config["experiment"].get("stop_at_emulated_s") for run in runs}
+    stop = stops.pop() if len(stops) == 1 else None
+    return float(stop) if stop is not None and stop <= latest else latest
 
 
 def evaluations(run: StudyRun) -> pd.DataFrame:
@@ -127,6 +130,12 @@ def accuracy_at(run: StudyRun, time_s: float) -> float:
     measured = evaluations(run)
     before = measured.test_accuracy[measured.end_s <= time_s]
     return float(before.iloc[-1]) if len(before) else nan
+
+
+def mean_accuracy_at(runs: Sequence[StudyRun], time_s: float) -> float:
+    """The mean over those runs that were evaluated by then; NaN when none was."""
+    known = [value for run in runs if not np.isnan(value := accuracy_at(run, time_s))]
+    return float(np.mean(known)) if known else nan
 
 
 def time_to(run: StudyRun, accuracy: float) -> float:

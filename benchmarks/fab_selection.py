@@ -1,4 +1,7 @@
-"""The server's selection, and fab beside a plain rendering of its paper; one core, interleaved, medians.
+"""The server's work in a round: messages read, selection, message written; one core, interleaved, medians.
+
+Fab's selection also beside a plain rendering of its paper. ``memory`` is the most that is allocated on the way,
+over what the messages hold.
 
 python benchmarks/fab_selection.py [--clients 100] [--k 4440] [--dimension 444062] [--repetitions 9]
 """
@@ -6,6 +9,7 @@ python benchmarks/fab_selection.py [--clients 100] [--k 4440] [--dimension 44406
 from __future__ import annotations
 
 import argparse
+import tracemalloc
 from statistics import median
 from time import perf_counter
 
@@ -15,6 +19,7 @@ from numpy.typing import NDArray
 
 from fedmpi.numerics.topk import top_k
 from fedmpi.sparsification import SELECTORS, Uploads
+from fedmpi.sparsification.wire import decode_all, encode
 
 
 def one_round(clients: int, k: int, dimension: int) -> Uploads:
@@ -60,6 +65,30 @@ def plain_fab(uploads: Uploads, k: int) -> list[int]:
     return list(sums)
 
 
+def sent_messages(uploads: Uploads, form: str) -> list[NDArray[np.uint8]]:
+    """Every client's message."""
+    cuts = uploads.offsets[1:-1]
+    parts = zip(np.split(uploads.indices, cuts), np.split(uploads.values, cuts), strict=True)
+    return [encode(form, indices, values, uploads.dimension).data for indices, values in parts]
+
+
+def serve(
+    method: str, messages: list[NDArray[np.uint8]], like: Uploads, k: int
+) -> tuple[float, float, float]:
+    """Seconds of reading, of selecting, and of writing the answer."""
+    form, positions = "auto", None
+    if method == "periodic":
+        form, positions = "values", like.indices[: like.offsets[1]]
+    begin = perf_counter()
+    offsets, entries = decode_all(messages, like.dimension, positions=positions)
+    uploads = Uploads(offsets, entries.indices, entries.values, like.weights, like.dimension)
+    read = perf_counter()
+    selection = SELECTORS[method](uploads, k)
+    selected = perf_counter()
+    encode(form, selection.indices, selection.values.astype(np.float32), like.dimension)
+    return read - begin, selected - read, perf_counter() - selected
+
+
 def main() -> None:
     """Measure, check that both agree, and print one line for each method."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -69,25 +98,49 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=9)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    uploads = one_round(arguments.clients, arguments.k, arguments.dimension)
-    seconds: dict[str, list[float]] = {way: [] for way in ("plain fab", *SELECTORS)}
+    k = arguments.k
+    own = one_round(arguments.clients, k, arguments.dimension)
+    # What periodic sends: the same coordinates from everybody.
+    same = Uploads(
+        own.offsets, np.tile(own.indices[:k], arguments.clients), own.values, own.weights, own.dimension
+    )
+    given = {method: same if method == "periodic" else own for method in SELECTORS}
+    messages = {
+        method: sent_messages(uploads, "values" if method == "periodic" else "auto")
+        for method, uploads in given.items()
+    }
+    seconds: dict[str, list[tuple[float, float, float]]] = {method: [] for method in SELECTORS}
+    plain: list[float] = []
     for repetition in range(arguments.repetitions + 1):
-        for method, select in SELECTORS.items():
-            start = perf_counter()
-            selection = select(uploads, arguments.k)
-            seconds[method].append(perf_counter() - start)
-            if method == "fab" and repetition % 3 == 0:
-                start = perf_counter()
-                expected = plain_fab(uploads, arguments.k)
-                seconds["plain fab"].append(perf_counter() - start)
-                if selection.indices.tolist() != expected:
-                    raise SystemExit("fab and the plain way disagree")
-    medians = {way: median(times[1:] if len(times) > 1 else times) for way, times in seconds.items()}
-    plain = medians.pop("plain fab")
-    print(f"{arguments.clients} clients, k = {arguments.k}, D = {arguments.dimension}")
-    for method, own in medians.items():
-        compared = f", plain {plain * 1e3:.0f} ms ({plain / own:.0f}x)" if method == "fab" else ""
-        print(f"{method}: {own * 1e3:.1f} ms{compared}")
+        for method, uploads in given.items():
+            seconds[method].append(serve(method, messages[method], uploads, k))
+        if repetition % 3 == 0:
+            begin = perf_counter()
+            expected = plain_fab(own, k)
+            plain.append(perf_counter() - begin)
+            if SELECTORS["fab"](own, k).indices.tolist() != expected:
+                raise SystemExit("fab and the plain way disagree")
+    print(f"{arguments.clients} clients, k = {k}, D = {arguments.dimension}")
+    for method, rounds in seconds.items():
+        read, select, write = (median(part[1:] or part) * 1e3 for part in zip(*rounds, strict=True))
+        held = sum(message.nbytes for message in messages[method])
+        line = f"{method}: {read + select + write:.1f} ms (read {read:.1f}, select {select:.1f}, write {write:.1f})"
+        print(
+            f"{line}, messages {held / 1e6:.1f} MB, memory {memory(method, messages, given, k) / held:.1f}x"
+        )
+    ratio = median(plain) * 1e3 / median([select for _, select, _ in seconds["fab"]]) / 1e3
+    print(f"plain fab: {median(plain) * 1e3:.0f} ms ({ratio:.0f}x)")
+
+
+def memory(
+    method: str, messages: dict[str, list[NDArray[np.uint8]]], given: dict[str, Uploads], k: int
+) -> int:
+    """The most bytes that ``serve`` allocates."""
+    tracemalloc.start()
+    serve(method, messages[method], given[method], k)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak
 
 
 if __name__ == "__main__":

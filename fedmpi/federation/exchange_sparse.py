@@ -133,9 +133,8 @@ class SparseExchange:
         return Trained(result, compute_host_s, k, self.message_bytes_up(k), max_abs)
 
     def finish(self, plan: RoundPlan, roster: Roster) -> Exchanged:
-        mine = roster.accepted_of(self.ranks.rank).tolist()
-        gathered = gather_messages(self.ranks, roster, [self._sent[client].message.data for client in mine])
-        answer = self._answer(plan, roster, gathered) if gathered else None
+        received = self._receive(roster)
+        answer = None if received is None else self._answer(plan, *received)
         told = self._told(broadcast_bytes(self.ranks, None if answer is None else answer.message))
         self._settle(roster, told.indices, answer)
         if plan.k_probe:
@@ -161,16 +160,26 @@ class SparseExchange:
             probe_bytes=len(answer.probe_message),
         )
 
-    def _answer(self, plan: RoundPlan, roster: Roster, gathered: list[np.ndarray]) -> _Answer:
-        """What the server makes of the messages of the accepted participants, in client order."""
-        method = self.method
+    def _receive(self, roster: Roster) -> tuple[Uploads, np.ndarray] | None:
+        """On the server: what the accepted participants sent, if there are any, and the weighted mean of their tails.
+
+        Both in client order. The messages themselves are let go.
+        """
+        mine = roster.accepted_of(self.ranks.rank).tolist()
+        gathered = gather_messages(self.ranks, roster, [self._sent[client].message.data for client in mine])
+        if not gathered:
+            return None
         offsets, entries = decode_all(
             gathered, self.dimension, tail_length=self.tail_length, positions=self._shared
         )
         sizes = roster.sizes[roster.accepted].astype(np.float64)
         weights = sizes / sizes.sum()
         tail = (weights[:, None] * entries.tail).sum(axis=0).astype(np.float32)
-        uploads = Uploads(offsets, entries.indices, entries.values, weights, self.dimension)
+        return Uploads(offsets, entries.indices, entries.values, weights, self.dimension), tail
+
+    def _answer(self, plan: RoundPlan, uploads: Uploads, tail: np.ndarray) -> _Answer:
+        """What the server makes of the uploads."""
+        method = self.method
         selection = method.select(uploads, plan.k)
         exact = self._with_lost(selection)
         message = self._encode(selection.indices, exact.astype(np.float32), tail)

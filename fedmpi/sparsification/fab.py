@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmpi.numerics.sparse import union
 from fedmpi.numerics.topk import largest, magnitude_order
 from fedmpi.sparsification.uploads import Selection, Uploads, selection_at
 
@@ -17,30 +20,48 @@ def select(uploads: Uploads, k: int) -> Selection:
     there at exactly that rank. Ties go to the lowest index. Where all clients together sent no more than k
     coordinates, J is all of them. Raises ValueError for k < 0.
     """
+    longest = int(np.diff(uploads.offsets).max(initial=0))
+    # m clients of whom no two agree fill J with k / m entries each: kappa is rarely far beyond.
+    depth = 2 * (k // max(1, uploads.clients)) + 1
+    while depth < longest:
+        chosen = _chosen(uploads.truncated(depth), k)
+        if chosen is not None:
+            return selection_at(uploads, chosen)
+        depth *= 4
+    chosen = _chosen(uploads, k)
+    return selection_at(uploads, union(uploads.indices, uploads.dimension) if chosen is None else chosen)
+
+
+def _chosen(uploads: Uploads, k: int) -> NDArray[np.int32] | None:
+    """J, or None where ``uploads`` hold no more than k coordinates."""
     ranks = _ranks(uploads)
     unranked = np.int32(np.iinfo(np.int32).max)
     best_rank = np.full(uploads.dimension, unranked, np.int32)
-    np.minimum.at(best_rank, uploads.indices, ranks)
+    for start, stop in pairwise(uploads.offsets.tolist()):
+        indices = uploads.indices[start:stop]
+        best_rank[indices] = np.minimum(best_rank[indices], ranks[start:stop])
     sent = np.flatnonzero(best_rank != unranked)
-    best = best_rank[sent]
     if sent.size <= k:
-        return selection_at(uploads, sent.astype(np.int32))
+        return None
+    best = best_rank[sent]
     union_sizes = np.cumsum(np.bincount(best))  # at kappa = 1, 2, ...
     kappa = int(np.searchsorted(union_sizes, k, side="right"))
     chosen = sent[best < kappa]
-    candidates = sent[best == kappa]
-    peaks = np.zeros(uploads.dimension, np.float32)
-    at_kappa = np.flatnonzero(ranks == kappa)
-    np.maximum.at(peaks, uploads.indices[at_kappa], np.abs(uploads.values[at_kappa]))
-    filling = candidates[largest(peaks[candidates].view(np.uint32), k - chosen.size)]
-    return selection_at(uploads, np.sort(np.concatenate((chosen, filling))).astype(np.int32))
+    # At most one entry of each client: those of rank kappa whose coordinate is not chosen yet.
+    here = np.flatnonzero(ranks == kappa)
+    here = here[best_rank[uploads.indices[here]] == kappa]
+    candidates, which = np.unique(uploads.indices[here], return_inverse=True)
+    peaks = np.zeros(candidates.size, np.float32)
+    np.maximum.at(peaks, which, np.abs(uploads.values[here]))
+    filling = candidates[largest(peaks.view(np.uint32), k - chosen.size)]
+    return np.sort(np.concatenate((chosen, filling))).astype(np.int32)
 
 
 def _ranks(uploads: Uploads) -> NDArray[np.int32]:
     """Every entry's rank within its client by falling magnitude, from 0; ties to the lowest index."""
     ranks = np.empty(uploads.indices.size, np.int32)
     rising = np.arange(int(np.diff(uploads.offsets).max(initial=0)), dtype=np.int32)
-    for start, stop in zip(uploads.offsets[:-1].tolist(), uploads.offsets[1:].tolist(), strict=True):
+    for start, stop in pairwise(uploads.offsets.tolist()):
         order = magnitude_order(uploads.values[start:stop])
         ranks[start:stop][order] = rising[: order.size]
     return ranks

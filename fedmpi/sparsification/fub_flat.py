@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fedmpi.numerics.sparse import union
 from fedmpi.numerics.topk import largest
 from fedmpi.sparsification.uploads import Selection, Uploads, selection_at
+
+_BLOCK = 1 << 17
+"""Coordinates that are summed at a time: sums of all that was sent would take more memory than the messages."""
 
 
 def select(uploads: Uploads, k: int) -> Selection:
@@ -14,7 +17,22 @@ def select(uploads: Uploads, k: int) -> Selection:
 
     Raises ValueError for k < 0.
     """
-    sent = union(uploads.indices, uploads.dimension)
-    if sent.size > k:
-        sent = sent[largest(np.abs(selection_at(uploads, sent).values), k)]
-    return selection_at(uploads, sent)
+    strongest = [_strongest_within(uploads, k, start) for start in range(0, uploads.dimension, _BLOCK)]
+    indices = np.concatenate([indices for indices, _ in strongest])
+    magnitudes = np.concatenate([magnitudes for _, magnitudes in strongest])
+    return selection_at(uploads, indices[largest(magnitudes, min(k, indices.size))])
+
+
+def _strongest_within(uploads: Uploads, k: int, first: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Up to ``k`` coordinates of the block that starts at ``first``, rising, with their |b_j|."""
+    last = min(first + _BLOCK, uploads.dimension)
+    sums, sent = np.zeros(last - first), np.zeros(last - first, np.bool_)
+    for indices, values, weight in uploads.parts():
+        start, stop = np.searchsorted(indices, (first, last))
+        here = indices[start:stop] - np.int32(first)
+        sums[here] += np.multiply(values[start:stop], weight, dtype=np.float64)
+        sent[here] = True
+    found = np.flatnonzero(sent)
+    magnitudes = np.abs(sums[found])
+    strongest = largest(magnitudes, min(k, found.size))
+    return (found[strongest] + first).astype(np.int32), magnitudes[strongest]

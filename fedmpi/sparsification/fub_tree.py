@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmpi.numerics.sparse import sum_at
+from fedmpi.numerics.sparse import weighted_sum_at
 from fedmpi.numerics.topk import largest
 from fedmpi.sparsification.uploads import Selection, Uploads, selection_at
 
 
-class _Node(NamedTuple):
-    """A subtree: its coordinates (ascending), the sums of (C_i / C) a_ij there, the entries that survived."""
+@dataclass(frozen=True, eq=False)
+class _Node:
+    """A merged subtree: its coordinates (int32, rising), and the two nodes or clients that it was merged from."""
 
     indices: NDArray[np.int32]
-    sums: NDArray[np.float64]
-    entries: NDArray[np.int64]
-
-
-class _Scratch(NamedTuple):
-    """Vectors of all coordinates, zero between uses."""
-
-    sums: NDArray[np.float64]
-    kept: NDArray[np.bool_]
+    parts: tuple[_Node | int, ...]
 
 
 def select(uploads: Uploads, k: int) -> Selection:
@@ -34,44 +27,104 @@ def select(uploads: Uploads, k: int) -> Selection:
     its way up, even where another subtree brings the coordinate back. Within a merge the weighted sums stand
     for the mean, which differs by a common factor. Ties go to the lowest index. Raises ValueError for k < 0.
     """
-    weighted = uploads.weighted_values()
-    bounds = zip(uploads.offsets[:-1].tolist(), uploads.offsets[1:].tolist(), strict=True)
-    level = [_Node(uploads.indices[a:b], weighted[a:b], np.arange(a, b)) for a, b in bounds]
-    scratch = _Scratch(np.zeros(uploads.dimension, np.float64), np.zeros(uploads.dimension, np.bool_))
-    while len(level) > 1:
-        pairs = zip(level[::2], level[1::2], strict=False)
-        carried = level[-1:] if len(level) % 2 else []
-        level = [_strongest(_sum(*pair, scratch), k, uploads, scratch) for pair in pairs] + carried
-    if not level:
+    if not uploads.clients:
         return selection_at(uploads, np.empty(0, np.int32))
-    root = _strongest(level[0], k, uploads, scratch)
-    # Summed anew in client order, as every selection is.
-    values, _ = sum_at(root.indices, uploads.indices[root.entries], weighted[root.entries], uploads.dimension)
+    indices, used = _survivors(uploads, k)
+    return _sum_of_used(uploads, indices, used)
+
+
+def _survivors(uploads: Uploads, k: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """The coordinates at the root, and a bool for every entry: whether it got there."""
+    root, indices, sums = _Tree(uploads, k).subtree((uploads.clients - 1).bit_length(), 0)
+    if isinstance(root, int):
+        indices, _ = _strongest(indices, sums, k)
+        root = _Node(indices, (root,))
     used = np.zeros(uploads.indices.size, np.bool_)
-    used[root.entries] = True
-    return Selection(root.indices, values, used)
+    _mark_survivors(root, indices, uploads, used, np.zeros(uploads.dimension, np.bool_))
+    return indices, used
 
 
-def _sum(left: _Node, right: _Node, scratch: _Scratch) -> _Node:
-    """Both subtrees, over the union of their coordinates."""
-    scratch.sums[left.indices] = left.sums
-    scratch.sums[right.indices] += right.sums
-    both = np.sort(np.concatenate((left.indices, right.indices)), kind="stable")  # two runs: a merge
+class _Tree:
+    """Merges depth first, so that few subtrees have their sums in memory at a time."""
+
+    def __init__(self, uploads: Uploads, k: int) -> None:
+        self.uploads = uploads
+        self.k = k
+
+    def subtree(self, level: int, number: int) -> tuple[_Node | int, NDArray[np.int32], NDArray[np.float64]]:
+        """The subtree of up to 2**level clients, with its coordinates and the sums of (C_i / C) a_ij there."""
+        uploads = self.uploads
+        if level == 0:
+            part = slice(*uploads.offsets[number : number + 2].tolist())
+            sums = np.multiply(uploads.values[part], uploads.weights[number], dtype=np.float64)
+            return number, uploads.indices[part], sums
+        left = self.subtree(level - 1, 2 * number)
+        if (2 * number + 1) << (level - 1) >= uploads.clients:
+            return left
+        right = self.subtree(level - 1, 2 * number + 1)
+        indices, sums = _strongest(*_sum(*left[1:], *right[1:]), self.k)
+        return _Node(indices, (left[0], right[0])), indices, sums
+
+
+def _sum(
+    left: NDArray[np.int32],
+    left_sums: NDArray[np.float64],
+    right: NDArray[np.int32],
+    right_sums: NDArray[np.float64],
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Over the union of their coordinates."""
+    both = np.concatenate((left, right))
+    order = np.argsort(both, kind="stable")  # of two rising runs: a merge
+    both = both.take(order)
+    sums = np.concatenate((left_sums, right_sums)).take(order)
     first = np.ones(both.size, np.bool_)
     np.not_equal(both[1:], both[:-1], out=first[1:])
-    indices = both[first]
-    sums = scratch.sums[indices]
-    scratch.sums[indices] = 0.0
-    return _Node(indices, sums, np.concatenate((left.entries, right.entries)))
+    second = np.flatnonzero(~first)
+    sums[second - 1] += sums[second]
+    return both[first], sums[first]
 
 
-def _strongest(node: _Node, k: int, uploads: Uploads, scratch: _Scratch) -> _Node:
-    """The ``k`` largest coordinates of a subtree, and those of its entries that lie there."""
-    if node.indices.size <= k:
-        return node
-    positions = largest(np.abs(node.sums), k)
-    indices = node.indices[positions]
-    scratch.kept[indices] = True
-    entries = node.entries[scratch.kept[uploads.indices[node.entries]]]
-    scratch.kept[indices] = False
-    return _Node(indices, node.sums[positions], entries)
+def _strongest(
+    indices: NDArray[np.int32], sums: NDArray[np.float64], k: int
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    if indices.size <= k:
+        return indices, sums
+    positions = largest(np.abs(sums), k)
+    return indices.take(positions), sums.take(positions)
+
+
+def _mark_survivors(
+    node: _Node,
+    surviving: NDArray[np.int32],
+    uploads: Uploads,
+    used: NDArray[np.bool_],
+    marks: NDArray[np.bool_],
+) -> None:
+    """Set ``used`` at the entries of a subtree whose coordinates are among those ``surviving`` in it.
+
+    ``marks`` is false for all coordinates, and is so again.
+    """
+    marks[surviving] = True
+    below = []
+    for part in node.parts:
+        if isinstance(part, int):
+            entries = slice(*uploads.offsets[part : part + 2].tolist())
+            used[entries] = marks.take(uploads.indices[entries])
+        else:
+            below.append((part, part.indices[marks.take(part.indices)]))
+    marks[surviving] = False
+    for part, alive in below:
+        _mark_survivors(part, alive, uploads, used, marks)
+
+
+def _sum_of_used(uploads: Uploads, indices: NDArray[np.int32], used: NDArray[np.bool_]) -> Selection:
+    """Summed anew in client order, as every selection is."""
+    values, _ = weighted_sum_at(
+        indices,
+        np.concatenate(([0], np.cumsum(uploads.counts(used)))),
+        uploads.indices[used],
+        uploads.values[used],
+        uploads.weights,
+        uploads.dimension,
+    )
+    return Selection(indices, values, used)

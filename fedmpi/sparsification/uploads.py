@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmpi.numerics.sparse import sum_at
+from fedmpi.numerics.sparse import weighted_sum_at
 from fedmpi.numerics.topk import top_k
 
 
@@ -72,14 +74,20 @@ class Uploads:
     def _owner(self, position: int) -> int:
         return int(np.searchsorted(self.offsets, position, side="right")) - 1
 
+    def parts(self) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32], float]]:
+        """Each client's indices and values (views), and its weight."""
+        for (start, stop), weight in zip(pairwise(self.offsets.tolist()), self.weights.tolist(), strict=True):
+            yield self.indices[start:stop], self.values[start:stop], weight
+
+    def counts(self, flags: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """How many of each client's entries are flagged, (m,)."""
+        bounds = pairwise(self.offsets.tolist())
+        return np.array([np.count_nonzero(flags[start:stop]) for start, stop in bounds], dtype=np.int64)
+
     @property
     def clients(self) -> int:
         """How many clients there are, m."""
         return self.weights.size
-
-    def weighted_values(self) -> NDArray[np.float64]:
-        """(C_i / C) a_ij for every entry."""
-        return np.repeat(self.weights, np.diff(self.offsets)) * self.values
 
     def truncated(self, k: int) -> Uploads:
         """The uploads that the same clients would have sent with a smaller ``k``, as the probe needs them.
@@ -87,7 +95,7 @@ class Uploads:
         A client that sent no more than ``k`` entries keeps all of them.
         """
         kept = []
-        for start, stop in zip(self.offsets[:-1].tolist(), self.offsets[1:].tolist(), strict=True):
+        for start, stop in pairwise(self.offsets.tolist()):
             kept.append(top_k(self.values[start:stop], min(k, stop - start)) + np.int64(start))
         entries = np.concatenate(kept) if kept else np.empty(0, np.int64)
         offsets = np.concatenate(([0], np.cumsum([part.size for part in kept], dtype=np.int64)))
@@ -108,11 +116,12 @@ class Selection:
 
     def contributions(self, uploads: Uploads) -> NDArray[np.int64]:
         """How many entries of each client went into b (m,)."""
-        before = np.concatenate(([0], np.cumsum(self.used, dtype=np.int64)))
-        return before[uploads.offsets[1:]] - before[uploads.offsets[:-1]]
+        return uploads.counts(self.used)
 
 
 def selection_at(uploads: Uploads, indices: NDArray[np.int32]) -> Selection:
     """b_j = sum_i (C_i / C) a_ij over the clients that sent j, for j in J = ``indices`` (ascending)."""
-    values, used = sum_at(indices, uploads.indices, uploads.weighted_values(), uploads.dimension)
+    values, used = weighted_sum_at(
+        indices, uploads.offsets, uploads.indices, uploads.values, uploads.weights, uploads.dimension
+    )
     return Selection(indices, values, used)

@@ -209,7 +209,7 @@ def _read_entries(
     elif header.form == "bitmap":
         indices[:] = _checked(_set_bits(body[: mask_bytes(header.dimension)]), header)
     elif header.form == "dense":
-        sent = _checked(np.flatnonzero(packed.view(f"u{packed.itemsize}")), header)
+        sent = _checked(np.flatnonzero(packed.view(f"u{packed.itemsize}") != 0), header)
         indices[:] = sent
         packed = packed[sent]
         packed += packed.dtype.type(0)  # -0, an entry that was sent, is 0 again
@@ -232,9 +232,9 @@ def _checked(found: NDArray[np.integer], header: _Header) -> NDArray[np.integer]
 
 def _set_bits(bits: NDArray[np.uint8]) -> NDArray[np.integer]:
     """The positions of the bits that are set, rising. Few are, so whole bytes are looked for first."""
-    occupied = np.flatnonzero(bits)
-    inside = np.flatnonzero(np.unpackbits(bits[occupied]).view(np.bool_))
-    return 8 * occupied[inside >> 3] + (inside & 7)
+    occupied = np.flatnonzero(bits != 0)
+    inside = np.flatnonzero(np.unpackbits(bits.take(occupied)).view(np.bool_))
+    return 8 * occupied.take(inside >> 3) + (inside & 7)
 
 
 def _pack(values: NDArray[np.float32], value_type: str) -> tuple[NDArray[np.floating], int]:

@@ -65,22 +65,28 @@ def read_axes(content: Any) -> Axes:
 
 
 def combinations(content: Mapping[str, Any], axes: Axes) -> list[Combination]:
-    """All combinations of all grids of a sweep's file, in order, none of them twice."""
+    """All combinations of all grids of a sweep's file, none of them twice.
+
+    The first seeds of all grids come first, so that an unfinished sweep has few seeds of everything.
+    """
     seeds = _seeds("seeds", content.get("seeds"))
     grids = content.get("grids", [{"axes": list(axes)}])
     if not isinstance(grids, list) or not grids:
         raise ConfigError("grids", f"found {shown_value(grids)}", "tables [[grids]], or none at all")
-    found: dict[str, Combination] = {}
+    found: dict[str, tuple[int, Combination]] = {}
     for number, grid in enumerate(grids, 1):
-        for combination in _of_grid(f"grids {number}", grid, axes, seeds):
-            same = found.setdefault(combination.name, combination)
+        for place, combination in _of_grid(f"grids {number}", grid, axes, seeds):
+            _, same = found.setdefault(combination.name, (place, combination))
             if same.overrides != combination.overrides:
                 problem = f"two different runs are named {combination.name}"
                 raise ConfigError(f"grids {number}", problem, "points of different names")
-    return list(found.values())
+    return [combination for _, combination in sorted(found.values(), key=lambda item: item[0])]
 
 
-def _of_grid(where: str, grid: Any, axes: Axes, seeds: Sequence[int | None]) -> Iterable[Combination]:
+def _of_grid(
+    where: str, grid: Any, axes: Axes, seeds: Sequence[int | None]
+) -> Iterable[tuple[int, Combination]]:
+    """The combinations of one grid, each with the place of its seed."""
     for key in _table(where, grid):
         if key not in _GRID_KEYS:
             raise ConfigError(
@@ -107,8 +113,8 @@ def _of_grid(where: str, grid: Any, axes: Axes, seeds: Sequence[int | None]) -> 
         if any(rule.items() <= points.items() for rule in excluded):
             continue
         overrides = _merged(where, points, axes)
-        for seed in seeds:
-            yield Combination(points, overrides, seed)
+        for place, seed in enumerate(seeds):
+            yield place, Combination(points, overrides, seed)
 
 
 def _merged(where: str, points: Mapping[str, str], axes: Axes) -> tuple[str, ...]:

@@ -115,7 +115,8 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
         ),
         (
             ["sparsification.method=periodic", "sparsification.k=5", "sparsification.wire=coo"],
-            '[sparsification] wire: found "coo" with method "periodic", whose positions both sides know; allowed: auto, values',
+            '[sparsification] wire: found "coo" with method "periodic", whose positions both sides know; allowed: '
+            "auto, values",
         ),
         (
             ["sparsification.method=fedavg", "sparsification.k=5", "sparsification.wire=bitmap"],

@@ -43,3 +43,21 @@ def test_clients_pay_for_the_coordinates_that_they_miss(rounds, restart_at: int)
         account.advance(None if changed is None else np.array(sorted(changed), dtype=np.int32))
         everything = set(range(DIMENSION)) if changed is None else changed
         missed = [None if gone is None else gone | everything for gone in missed]
+
+
+def test_who_missed_one_change_gets_it_as_it_was_sent_and_who_missed_more_gets_weights() -> None:
+    account = Downlink(2, 1000, 0, "coo", "float16")
+    account.delivered(np.array([0, 1]))
+    account.advance(np.arange(10, dtype=np.int32))
+    assert account.download_bytes(np.array([0, 1])).tolist() == [16 + 60, 16 + 60]
+    account.delivered(np.array([0]))
+    account.advance(np.arange(5, 15, dtype=np.int32))
+    assert account.download_bytes(np.array([0, 1])).tolist() == [16 + 60, 16 + 8 * 15]
+
+
+def test_positions_that_both_sides_know_are_not_charged() -> None:
+    account = Downlink(1, 1000, 0, "values")
+    account.delivered(np.array([0]))
+    account.advance(np.arange(10, dtype=np.int32))
+    account.advance(np.arange(20, 30, dtype=np.int32))
+    assert account.download_bytes(np.array([0])).tolist() == [16 + 4 * 20]

@@ -108,6 +108,13 @@ VARIANTS: dict[str, list[str]] = {
         "k_control.method=continuous_bandit",
         "k_control.horizon_rounds=50",
     ],
+    "everybody": ["sparsification.method=fab", "sparsification.k=60", "clients.per_round=0"],
+    "everybody_periodic": [
+        "sparsification.method=periodic",
+        "sparsification.k=350",
+        "sparsification.value_type=float16",
+        "clients.per_round=0",
+    ],
     "normalized": [*NORMALIZED, "sparsification.method=fab", "k_control.method=ogd_sign"],
     "normalized_fedavg": [*NORMALIZED, "sparsification.method=fedavg", "sparsification.k_fraction=0.17"],
 }

@@ -31,3 +31,52 @@ def test_trace_depends_neither_on_placement_nor_on_an_interruption(
     assert_same_trace(runs[1] / variant, runs[3] / variant)
     # Where a run ended for a while is an event of its own.
     assert_same_trace(runs[1] / variant, runs[2] / variant, ("rounds", "clients", "layers"))
+
+
+@pytest.mark.parametrize(
+    ("variant", "bytes_up", "bytes_down"),
+    [("everybody", 16 + 152 + 4 * 60, 16 + 152 + 4 * 60), ("everybody_periodic", 16 + 2 * 350, 16 + 2 * 350)],
+)
+def test_bytes_of_the_trace_are_those_of_the_messages(
+    runs: dict[int, Path], variant: str, bytes_up: int, bytes_down: int
+) -> None:
+    """Every client has the model of the round before, so what it downloads is the server's last message.
+
+    60 of 1210 coordinates are shortest with a bitmap of 152 bytes.
+    """
+    one = trace.read(runs[1] / variant)
+    assert (one.clients["bytes_up"] == bytes_up).all()
+    later = one.clients[one.clients["round"] > 0]
+    assert (later["bytes_down"] == bytes_down).all()
+    # Beside the messages, MPI carried the plan, the records and the verdicts, and the same on any number of ranks.
+    assert (one.rounds["mpi_bytes"] > 8 * bytes_up + bytes_down).all()
+
+
+def test_fedavg_exchanges_at_the_end_of_each_period_only(runs: dict[int, Path]) -> None:
+    one = trace.read(runs[1] / "fedavg")
+    assert (one.rounds["bytes_up"] > 0).tolist() == [False, False, True] * 2 + [False]
+    assert (one.rounds["bytes_down"] > 0).tolist() == [True, False, False] * 2 + [True]
+    assert (one.rounds["k_down"] > 0).tolist() == [False, False, True] * 2 + [False]
+    by_round = one.clients.groupby("round")["client"].apply(list)
+    assert by_round[0] == by_round[1] == by_round[2] != by_round[3]
+    assert (one.clients["compute_s"] > 0).all()
+    assert (one.clients.loc[one.clients["round"] % 3 == 1, ["download_s", "upload_s"]] == 0).all(axis=None)
+
+
+def test_fedavg_learns_between_exchanges(runs: dict[int, Path]) -> None:
+    """The global model stays, the clients' own loss falls."""
+    one = trace.read(runs[1] / "fedavg").rounds
+    assert one["train_loss"][2] < one["train_loss"][0]
+    assert one["test_loss"][3] < one["test_loss"][1]
+
+
+def test_normalized_times_are_those_of_the_formula(runs: dict[int, Path]) -> None:
+    one = trace.read(runs[1] / "normalized")
+    parameters = one.attributes["parameters"]
+    rounds = one.rounds
+    training = 1 + (rounds["k_probe"] > 0) / 16
+    expected = training + 10 / (2 * parameters) * (2 * rounds["k"] + 2 * rounds["k_down"])
+    assert (rounds["end_s"] - rounds["start_s"]).to_numpy() == pytest.approx(expected.to_numpy(), rel=1e-12)
+    fedavg = trace.read(runs[1] / "normalized_fedavg").rounds
+    durations = (fedavg["end_s"] - fedavg["start_s"]).to_numpy()
+    assert durations == pytest.approx([1, 1, 11, 1, 1, 11, 1], rel=1e-12)

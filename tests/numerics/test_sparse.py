@@ -4,20 +4,27 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmpi.numerics.sparse import sum_at, union
+from fedmpi.numerics.sparse import union, weighted_sum_at
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(0, 100))
-def test_sums_equal_a_loop_in_order(seed: int, dimension: int, entries: int) -> None:
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(0, 6))
+def test_sums_equal_a_loop_in_order(seed: int, dimension: int, vectors: int) -> None:
     rng = np.random.default_rng(seed)
-    indices = rng.integers(0, dimension, entries).astype(np.int32)
-    values = rng.standard_normal(entries) * 10.0 ** rng.integers(-12, 12, entries)
+    lengths = rng.integers(0, dimension + 1, vectors)
+    offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+    parts = [rng.choice(dimension, length, replace=False) for length in lengths]
+    indices = np.concatenate([np.empty(0), *parts]).astype(np.int32)
+    values = (rng.standard_normal(indices.size) * 10.0 ** rng.integers(-12, 12, indices.size)).astype(
+        np.float32
+    )
+    weights = rng.random(vectors)
     selected = np.flatnonzero(rng.random(dimension) < 0.5).astype(np.int32)
     expected = dict.fromkeys(selected.tolist(), 0.0)
-    for index, value in zip(indices.tolist(), values.tolist(), strict=True):
+    owners = np.repeat(weights, lengths).tolist()
+    for index, value, weight in zip(indices.tolist(), values.tolist(), owners, strict=True):
         if index in expected:
-            expected[index] += value
-    sums, used = sum_at(selected, indices, values, dimension)
+            expected[index] += weight * value
+    sums, used = weighted_sum_at(selected, offsets, indices, values, weights, dimension)
     assert sums.dtype == np.float64
     assert sums.tolist() == list(expected.values())
     np.testing.assert_array_equal(used, np.isin(indices, selected))
@@ -28,3 +35,5 @@ def test_union_is_ascending_and_distinct() -> None:
     assert found.dtype == np.int32
     assert found.tolist() == [0, 1, 5]
     assert union(np.empty(0, np.int32), 3).tolist() == []
+    many = np.arange(3, 200_000, 7, dtype=np.int32)
+    np.testing.assert_array_equal(union(many[::-1], 200_000), many)

@@ -168,7 +168,8 @@ def test_a_selection_is_the_sum_in_client_order_of_what_it_used(
     if method in ("fab", "fub_flat"):
         assert selection.indices.size == min(k, sent.size)
     expected = np.zeros(uploads.dimension)
-    np.add.at(expected, uploads.indices[selection.used], uploads.weighted_values()[selection.used])
+    weighted = np.repeat(uploads.weights, np.diff(uploads.offsets)) * uploads.values
+    np.add.at(expected, uploads.indices[selection.used], weighted[selection.used])
     assert selection.values.tolist() == expected[selection.indices].tolist()
     assert set(uploads.indices[selection.used].tolist()) == set(selection.indices.tolist())
     assert selection.contributions(uploads).sum() == np.count_nonzero(selection.used)

@@ -1,10 +1,20 @@
-"""Bytes of the wire forms."""
+"""Messages: what they weigh, and that everything arrives."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmpi.sparsification.wire import FORMS, HEADER_BYTES, message_bytes
+from fedmpi.sparsification.wire import (
+    FORMS,
+    HEADER_BYTES,
+    VALUE_BYTES,
+    WireError,
+    decode,
+    decode_all,
+    encode,
+    message_bytes,
+)
 
 
 @pytest.mark.parametrize(
@@ -24,6 +34,13 @@ def test_payload_and_header(form: str, entries: int, dimension: int, payload: in
     assert message_bytes(form, entries, dimension) == HEADER_BYTES + payload
 
 
+@pytest.mark.parametrize(
+    ("form", "payload"), [("coo", 600), ("bitmap", 126 + 200), ("values", 200), ("dense", 2002)]
+)
+def test_float16_halves_the_values(form: str, payload: int) -> None:
+    assert message_bytes(form, 100, 1001, "float16") == HEADER_BYTES + payload
+
+
 @given(st.integers(0, 10**7), st.integers(0, 10**7))
 def test_auto_is_never_larger_than_a_form_that_tells_the_positions(entries: int, more: int) -> None:
     dimension = entries + more
@@ -35,6 +52,104 @@ def test_auto_is_never_larger_than_a_form_that_tells_the_positions(entries: int,
 def test_what_cannot_be_sent_is_refused() -> None:
     with pytest.raises(ValueError, match="'csr', allowed are auto, coo"):
         message_bytes("csr", 1, 2)
+    with pytest.raises(ValueError, match="'int8', allowed are float32, float16"):
+        message_bytes("coo", 1, 2, "int8")
     for form in FORMS:
         with pytest.raises(ValueError, match="allowed are 0 to 2"):
             message_bytes(form, 3, 2)
+    one = np.zeros(1, np.int32)
+    for value in (np.inf, np.nan):
+        with pytest.raises(ValueError, match="finite"):
+            encode("coo", one, np.full(1, value, np.float32), 2, value_type="float16")
+
+
+@st.composite
+def vectors(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int, np.ndarray]:
+    """Indices, values (zeros among them, of any magnitude), dimension and tail."""
+    dimension = draw(st.integers(0, 200))
+    entries = draw(st.integers(0, dimension))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    indices = np.sort(rng.choice(dimension, entries, replace=False)).astype(np.int32)
+    values = rng.standard_normal(entries) * 10.0 ** draw(st.integers(-40, 37))
+    values[rng.random(entries) < draw(st.sampled_from([0.0, 0.3, 1.0]))] = 0.0
+    tail = rng.standard_normal(draw(st.integers(0, 5))).astype(np.float32)
+    return indices, values.astype(np.float32), dimension, tail
+
+
+@given(vectors(), st.sampled_from(FORMS), st.sampled_from(list(VALUE_BYTES)))
+def test_what_is_sent_arrives(
+    case: tuple[np.ndarray, np.ndarray, int, np.ndarray], form: str, value_type: str
+) -> None:
+    indices, values, dimension, tail = case
+    message = encode(form, indices, values, dimension, value_type=value_type, tail=tail)
+    assert len(message.data) == message_bytes(form, len(indices), dimension, value_type) + 4 * len(tail)
+    positions = indices if form == "values" else None
+    read = decode(message.data, dimension, tail_length=len(tail), positions=positions)
+    np.testing.assert_array_equal(read.indices, indices)
+    np.testing.assert_array_equal(read.values, message.values)
+    np.testing.assert_array_equal(read.tail, tail)
+    assert read.indices.dtype == np.int32
+    assert read.values.dtype == message.values.dtype == np.float32
+    if value_type == "float32":
+        np.testing.assert_array_equal(read.values, values)
+    else:  # half a unit in the last place of each, or of the smallest that a scaled message holds
+        largest = np.abs(values).max(initial=0.0).astype(np.float64)
+        error = np.abs(read.values.astype(np.float64) - values)
+        assert (error <= np.maximum(np.abs(values) * 2.0**-11, max(largest * 2.0**-38, 2.0**-149))).all()
+
+
+@given(st.lists(vectors(), min_size=1, max_size=5), st.sampled_from(FORMS), st.data())
+def test_messages_from_anywhere_in_a_buffer_are_joined(cases, form: str, data: st.DataObject) -> None:
+    """As the server gets them: one buffer, in which messages begin at any byte."""
+    dimension, tail = 200, np.arange(3, dtype=np.float32)
+    positions = cases[0][0] if form == "values" else None
+    if form == "values":
+        cases = [cases[0]] * len(cases)
+    sent = [
+        encode(form, indices, values, dimension, tail=tail + n)
+        for n, (indices, values, *_) in enumerate(cases)
+    ]
+    shift = data.draw(st.integers(0, 7))
+    buffer = np.concatenate([np.zeros(shift, np.uint8), *(message.data for message in sent)])
+    stops = shift + np.cumsum([len(message.data) for message in sent])
+    pieces = [buffer[stop - len(message.data) : stop] for stop, message in zip(stops, sent, strict=True)]
+    offsets, entries = decode_all(pieces, dimension, tail_length=3, positions=positions)
+    assert offsets.tolist() == np.cumsum([0, *(len(case[0]) for case in cases)]).tolist()
+    np.testing.assert_array_equal(entries.indices, np.concatenate([case[0] for case in cases]))
+    np.testing.assert_array_equal(entries.values, np.concatenate([case[1] for case in cases]))
+    np.testing.assert_array_equal(entries.tail, np.arange(3) + np.arange(len(cases))[:, None])
+
+
+def test_float16_never_overflows() -> None:
+    values = np.array([3e38, -3.4e38, 1e-45], np.float32)
+    message = encode("coo", np.arange(3, dtype=np.int32), values, 3, value_type="float16")
+    np.testing.assert_allclose(message.values[:2], values[:2], rtol=2.0**-11)
+    assert message.values[2] == 0
+
+
+def damaged(change) -> np.ndarray:
+    message = encode("bitmap", np.array([1, 5], np.int32), np.ones(2, np.float32), 9)
+    data = message.data.copy()
+    return change(data)
+
+
+def set_byte(data: np.ndarray, position: int, value: int) -> np.ndarray:
+    data[position] = value
+    return data
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (np.zeros(3, np.uint8), "shorter than its header"),
+        (np.zeros(20, np.uint8), "no message begins with 0000"),
+        (damaged(lambda data: set_byte(data, 4, 9)), "no message begins with 666d706909"),
+        (damaged(lambda data: data[:-1]), "25 bytes were found, 26 and 0 values of a tail"),
+        (damaged(lambda data: set_byte(data, 12, 10)), "2 among 10 coordinates was found, 9 are expected"),
+        (damaged(lambda data: set_byte(data, 16, 0)), "2 entries were announced, and there are 0"),
+        (encode("values", np.arange(2, dtype=np.int32), np.ones(2, np.float32), 9).data, "without positions"),
+    ],
+)
+def test_bytes_that_are_no_message_are_refused(data: np.ndarray, problem: str) -> None:
+    with pytest.raises(WireError, match=problem):
+        decode(data, 9)

@@ -1,0 +1,30 @@
+from fedmpi.config import loads
+from fedmpi.k_control.continuous_bandit import BanditState
+from fedmpi.k_control.exp3 import Exp3State
+from fedmpi.k_control.start import start_k_control
+
+
+def first_state(*overrides: str):
+    return start_k_control(loads("", ["sparsification.method=fab", *overrides]), 1000)[1]
+
+
+def test_arms_and_horizon_are_the_configured_ones() -> None:
+    state = first_state("k_control.method=exp3", "k_control.arms=5", "k_control.horizon_rounds=70")
+    assert isinstance(state, Exp3State)
+    assert (state.k_min, state.k_max, state.arms) == (2, 1000, 5)
+    assert state.gamma == (__import__("math").log(5) / (5 * 70)) ** 0.5
+
+
+def test_the_horizon_is_that_of_the_run_where_none_is_given() -> None:
+    state = first_state("k_control.method=continuous_bandit", "experiment.rounds=123")
+    assert isinstance(state, BanditState)
+    assert state.horizon_rounds == 123
+
+
+def test_bounds_of_a_tiny_model_keep_their_order() -> None:
+    state = first_state("k_control.method=ogd_sign", "k_control.k_initial_fraction=0.002")
+    assert (state.k, state.k_probe) == (2, 1)
+    config = loads(
+        "", ["sparsification.method=fab", "k_control.method=ogd_sign", "k_control.k_initial_fraction=0.01"]
+    )
+    assert start_k_control(config, 3)[1].k == 1

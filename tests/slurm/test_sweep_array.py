@@ -1,0 +1,61 @@
+"""jobs/sweep.sbatch: a sweep as a job array, whose tasks are warned, requeued and resumed like single jobs."""
+
+from __future__ import annotations
+
+import subprocess
+
+from one_node_cluster import PROJECT, Cluster
+
+from fedmpi.trace import read
+
+SCRIPT = PROJECT / "jobs" / "sweep.sbatch"
+
+SWEEP = """# Two ways of sending.
+base = "quickstart"
+[axes.method]
+fab = {}
+dense = { sparsification.method = "dense", k_control.method = "fixed" }
+"""
+
+
+def test_every_task_of_the_array_is_one_run(cluster: Cluster) -> None:
+    (cluster.folder / "pair.toml").write_text(SWEEP)
+    job = cluster.submit("--array=0-1", "--ntasks=2", SCRIPT, "pair.toml", "experiment.rounds=3")
+    cluster.wait_until_quiet()
+    for name in ("fab", "dense"):
+        trace = read(cluster.folder / "runs" / "pair" / name)
+        assert (trace.attributes["status"], trace.attributes["ranks"], len(trace.rounds)) == (
+            "completed",
+            2,
+            3,
+        )
+        assert trace.config["experiment"]["name"] == name
+    logs = "".join(path.read_text() for path in cluster.folder.glob("job-*.log"))
+    assert f"sweep pair.toml experiment.rounds=3 --index 1 --output {cluster.folder}/runs/pair" in logs
+    assert job > 0
+
+
+def test_a_warned_task_is_requeued_and_goes_on(cluster: Cluster) -> None:
+    (cluster.folder / "long.toml").write_text(SWEEP)
+    job = cluster.submit("--array=1-1", "--ntasks=2", SCRIPT, "long.toml", "experiment.rounds=100000")
+    cluster.wait_for_output(job, "accuracy")
+    cluster.check("scancel", "--batch", "--signal=USR2", f"{job}_1")
+    waiting = cluster.wait(job, "PENDING")
+    assert "ended with exit code 75" in waiting.output
+    assert "requeued" in waiting.output
+    rounds = len(read(cluster.folder / "runs" / "long" / "dense").rounds)
+    cluster.restart(job)
+    cluster.wait_for_output(job, f"resuming before round {rounds}")
+    cluster.check("scancel", str(job))
+    cluster.wait(job)
+
+
+def test_it_is_for_job_arrays_only(cluster: Cluster) -> None:
+    done = cluster.wait(cluster.submit(SCRIPT, "pair.toml"))
+    assert (done.state, done.exit_code) == ("FAILED", 2)
+    assert "this is a script for job arrays: sbatch --array=0-N" in done.output
+
+
+def test_the_script_is_sound_bash() -> None:
+    done = subprocess.run(["bash", "-n", SCRIPT], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,198 @@
+import pytest
+
+from fedmpi.config import ConfigError, dumps, load, preset_names, validate
+from fedmpi.sweep import plan, study_names, study_text
+from fedmpi.sweep.toml_text import override_strings, value_text
+
+AXES = """
+[axes.method]
+fab = {}
+dense = { sparsification.method = "dense", k_control.method = "fixed" }
+
+[axes.link]
+slow = { "emulation.network.uplink_mbit_per_s" = 0.1 }
+fast = { emulation.network.uplink_mbit_per_s = 10 }
+"""
+GRIDS = """
+[[grids]]
+axes = ["method", "link"]
+exclude = [{ method = "dense", link = "slow" }]
+
+[[grids]]
+axes = ["link"]
+points = { link = ["fast"] }
+seeds = [7]
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    """A sweep's file with the given text, of which "base" is the preset quickstart unless the text says otherwise."""
+
+    def write(text, name="study.toml"):
+        base = "" if "base" in text else 'base = "quickstart"\n'
+        (tmp_path / name).write_text(base + text)
+        return str(tmp_path / name)
+
+    return write
+
+
+def names(sweep):
+    return [run.name for run in sweep.runs]
+
+
+def test_without_grids_there_is_every_combination_of_all_axes(write):
+    sweep = plan(write(AXES))
+    assert names(sweep) == ["fab-slow", "fab-fast", "dense-slow", "dense-fast"]
+    assert [run.index for run in sweep.runs] == [0, 1, 2, 3]
+    assert sweep.name == "study"
+    assert sweep.runs[0].config.experiment.seed == load("quickstart").experiment.seed
+
+
+def test_grids_follow_each_other_and_first_seeds_come_first(write):
+    sweep = plan(write("seeds = [1, 2]\n" + AXES + GRIDS))
+    first = ["fab-slow-s1", "fab-fast-s1", "dense-fast-s1", "fast-s7"]
+    assert names(sweep) == [*first, "fab-slow-s2", "fab-fast-s2", "dense-fast-s2"]
+    assert [run.config.experiment.seed for run in sweep.runs] == [1, 1, 1, 7, 2, 2, 2]
+    assert sweep.runs[0].label == "fab-slow"
+
+
+def test_a_run_is_the_base_with_its_overrides(write):
+    run = plan(write("seeds = [3]\n" + AXES)).runs[3]
+    assert run.overrides == (
+        'sparsification.method="dense"',
+        'k_control.method="fixed"',
+        "emulation.network.uplink_mbit_per_s=10",
+        "experiment.seed=3",
+    )
+    assert run.config == load("quickstart", [*run.overrides, "experiment.name=dense-fast"])
+
+
+def test_the_command_line_changes_all_runs_but_not_what_an_axis_changes(write):
+    path = write(AXES)
+    assert {run.config.experiment.rounds for run in plan(path, ["experiment.rounds=9"]).runs} == {9}
+    with pytest.raises(
+        ConfigError, match=r"override sparsification.method=fab: the run dense-slow changes this key"
+    ):
+        plan(path, ["sparsification.method=fab"])
+
+
+def test_the_base_may_be_a_file_beside_or_tables(write, tmp_path):
+    (tmp_path / "other.toml").write_text("[experiment]\nrounds = 12\n")
+    axes = "[axes.seed]\none = { experiment.seed = 1 }\n"
+    from_file = plan(write('base = "other.toml"\n' + axes)).runs[0].config
+    from_tables = plan(write(axes + "[base.experiment]\nrounds = 12\n")).runs[0].config
+    assert from_file == from_tables
+    assert from_file.experiment.rounds == 12
+
+
+def test_a_run_of_two_grids_is_run_once(write):
+    grid = '[[grids]]\naxes = ["method"]\n'
+    assert names(plan(write(AXES + grid + grid))) == ["fab", "dense"]
+
+
+def test_a_point_can_be_nested_tables_and_can_have_a_table_as_a_value(write):
+    text = """
+[axes.devices.mixed.emulation.compute]
+profile = { "raspberry-pi-4" = 0.5, "raspberry-pi-5" = 0.5 }
+"""
+    run = plan(write(text)).runs[0]
+    assert run.overrides == ("emulation.compute.profile={ raspberry-pi-4 = 0.5, raspberry-pi-5 = 0.5 }",)
+    assert dict(run.config.emulation.compute.profile) == {"raspberry-pi-4": 0.5, "raspberry-pi-5": 0.5}
+
+
+def test_values_survive_as_text():
+    change = {
+        "a.b": [1, -2.5, True, 'it\'s "so"\n'],
+        "c.d": {"x y": "é", "z": [{"w": 1e300}]},
+        "e.f": float("inf"),
+    }
+    assert override_strings(change) == (
+        'a.b=[1, -2.5, true, "it\'s \\"so\\"\\n"]',
+        'c.d={ "x y" = "é", z = [{ w = 1e+300 }] }',
+        "e.f=inf",
+    )
+    assert value_text({}) == "{}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("axes = 3", r"study.toml: axes: found 3; allowed: a table"),
+        ("", r"axes: found none; allowed: at least one table \[axes.NAME\]"),
+        ("[axes.a]", r"\[axes\] a: found no points"),
+        ('[axes.a]\n"x y" = {}', r'\[axes\] a: found a point named "x y"; allowed: letters, digits'),
+        ("[axes.a]\nx = 3", r"\[axes.a\] x: found 3; allowed: a table"),
+        (
+            "[axes.a]\nx = { experiment.rouns = 3 }",
+            r"run x: \[experiment\] rouns: unknown key; did you mean rounds\?",
+        ),
+        ("[axes.a]\nx = { rounds = 3 }", r"run x: override rounds=3: not of the form"),
+        ("[axes.a]\nlogs = {}", r"run logs: a folder of the study has this name"),
+        ("bases = 1\n" + AXES, r"study.toml: bases: unknown key; did you mean base\?"),
+        ("base = 3\n" + AXES, r"base: found 3; allowed: a preset, a file"),
+        ('base = "quikstart"\n' + AXES, r"base: found \"quikstart\", .*did you mean quickstart\?"),
+        ("seeds = []\n" + AXES, r"seeds: found \[\]; allowed: a list of different integers"),
+        ("seeds = [1, 1]\n" + AXES, r"seeds: found \[1, 1\]"),
+        ("seeds = [-1]\n" + AXES, r"seeds: found \[-1\]"),
+        ("grids = []\n" + AXES, r"grids: found \[\]; allowed: tables"),
+        (AXES + '[[grids]]\naxes = ["methd"]', r"grids 1: axes: found \"methd\"; did you mean method\?"),
+        (
+            AXES + '[[grids]]\naxes = ["link", "link"]',
+            r"grids 1: axes: found .*allowed: a list of different axes",
+        ),
+        (AXES + "[[grids]]\naxis = []", r"grids 1: axis: unknown key; did you mean axes\?"),
+        (
+            AXES + '[[grids]]\npoints = { link = ["fats"] }',
+            r"grids 1: points.link: found \"fats\"; did you mean fast\?",
+        ),
+        (AXES + "[[grids]]\npoints = { link = [] }", r"grids 1: points.link: found \[\]"),
+        (
+            AXES + '[[grids]]\naxes = ["link"]\nexclude = [{ method = "fab" }]',
+            r"grids 1: exclude: found \"method\"",
+        ),
+        (AXES + '[[grids]]\nexclude = [{ method = "fub" }]', r"grids 1: exclude.method: found \"fub\""),
+        (AXES + "[[grids]]\nexclude = [{}]", r"grids 1: exclude: found {}, which is everything"),
+        (
+            AXES + '[[grids]]\naxes = ["link"]\nexclude = [{ link = "slow" }, { link = "fast" }]',
+            "every run is excluded",
+        ),
+        (
+            '[axes.a]\nx = { experiment.rounds = 1 }\n[axes.b]\ny = { "experiment.rounds" = 2 }',
+            r"grids 1: the axes a and b both change experiment.rounds",
+        ),
+        (
+            "[axes.a]\nx = {}\nx-y = {}\n[axes.b]\ny = { experiment.rounds = 2 }\n"
+            '[[grids]]\naxes = ["a"]\n[[grids]]\naxes = ["a", "b"]',
+            r"grids 2: two different runs are named x-y",
+        ),
+        ("base = [", "not TOML"),
+    ],
+)
+def test_what_is_wrong_is_told(write, text, message):
+    with pytest.raises(ConfigError, match=message):
+        plan(write(text))
+
+
+def test_a_sweep_that_is_not_there(tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"no such file, and no sweep of that name; did you mean fab-study\?"
+    ):
+        plan("fab-stdy")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        plan(str(tmp_path))
+
+
+def test_sweeps_of_fedmpi_are_sound_and_are_no_presets():
+    assert {"fab-study", "fab-study-small"} <= set(study_names())
+    assert not set(study_names()) & set(preset_names())
+    for name in study_names():
+        assert study_text(name).startswith("# ")
+        for run in plan(name).runs:
+            validate(run.config)
+            assert dumps(run.config)
+
+
+def test_a_sweep_of_fedmpi_that_is_not_there():
+    with pytest.raises(ConfigError, match=r"sweep fab-stduy: unknown; did you mean fab-study\?"):
+        study_text("fab-stduy")
