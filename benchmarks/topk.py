@@ -77,7 +77,9 @@ def main() -> None:
             seconds: dict[str, list[float]] = {way: [] for way in WAYS}
             for _ in range(arguments.repetitions + 1):
                 for way, select in WAYS.items():
-                    values += gradient  # a client adds its gradient, then selects: the vector has just been read
+                    values += (
+                        gradient  # a client adds its gradient, then selects: the vector has just been read
+                    )
                     start = perf_counter()
                     select(values, k)
                     seconds[way].append(perf_counter() - start)

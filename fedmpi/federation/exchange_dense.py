@@ -91,10 +91,10 @@ class DenseExchange:
         dimension = self.host.model.parameter_count
         return Exchanged(
             changed=None,
-            k_down=dimension,
+            k_down=dimension if total else 0,
             k_down_probe=0,
             entries_used=np.where(roster.accepted, dimension, 0),
-            bytes_down=self.message_bytes_down(dimension),
+            bytes_down=self.message_bytes_down(dimension) if total else 0,
             probe_bytes=0,
         )
 

@@ -1,3 +1,5 @@
+from math import log
+
 from fedmpi.config import loads
 from fedmpi.k_control.continuous_bandit import BanditState
 from fedmpi.k_control.exp3 import Exp3State
@@ -12,7 +14,7 @@ def test_arms_and_horizon_are_the_configured_ones() -> None:
     state = first_state("k_control.method=exp3", "k_control.arms=5", "k_control.horizon_rounds=70")
     assert isinstance(state, Exp3State)
     assert (state.k_min, state.k_max, state.arms) == (2, 1000, 5)
-    assert state.gamma == (__import__("math").log(5) / (5 * 70)) ** 0.5
+    assert state.gamma == (log(5) / (5 * 70)) ** 0.5
 
 
 def test_the_horizon_is_that_of_the_run_where_none_is_given() -> None:

@@ -47,13 +47,20 @@ def leaf_with_white_writer(tmp_path: Path) -> Path:
     return tmp_path / "leaf"
 
 
-@pytest.mark.parametrize("method", ["dense", "fab"])
+SPARSE = {
+    "dense": "",
+    "fab": '[sparsification]\nmethod = "fab"\nk = 100\n',
+    "fub_tree": '[sparsification]\nmethod = "fub_tree"\nk = 100\nvalue_type = "float16"\n',
+    "fedavg": '[sparsification]\nmethod = "fedavg"\nk_fraction = 0.26\n',
+}
+
+
+@pytest.mark.parametrize("method", SPARSE)
 def test_not_finite_update_is_rejected(
     launch, tmp_path: Path, leaf_with_white_writer: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tmp_path / "nan.toml"
-    sparse = '[sparsification]\nmethod = "fab"\nk = 100\n' if method == "fab" else ""
-    config.write_text(CONFIG.format(data=leaf_with_white_writer) + sparse, encoding="utf-8")
+    config.write_text(CONFIG.format(data=leaf_with_white_writer) + SPARSE[method], encoding="utf-8")
     launch(
         3,
         "-m",
@@ -70,7 +77,8 @@ def test_not_finite_update_is_rejected(
     assert (status[1] == "rejected").all()
     assert (status[[0, 2]] == "ok").all(axis=None)
     assert (run.clients.loc[run.clients["client"] == 1, "entries_used"] == 0).all()
-    assert (run.clients.loc[run.clients["client"] == 1, "bytes_up"] > 0).all()
+    sends = [False, True] * 2 if method == "fedavg" else [True] * 4
+    assert (run.clients.loc[run.clients["client"] == 1, "bytes_up"] > 0).tolist() == sends
     assert run.clients.loc[run.clients["client"] == 1, "train_loss"].isna().all()
     assert run.rounds["train_loss"].notna().all()
     assert run.rounds["test_loss"].notna().all()
