@@ -339,3 +339,16 @@ def test_a_run_is_not_resumed_as_another_experiment(override, message):
     with pytest.raises(ConfigError) as caught:
         validate_resume(loads("", [override]), Config())
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["iterative", "prunefl"])
+def test_rounds_stay_where_the_density_of_a_round_depends_on_them(method):
+    stored = loads("", [f"pruning.method={method}", "pruning.target_density=0.1", "experiment.rounds=40"])
+    longer = loads("", [f"pruning.method={method}", "pruning.target_density=0.1", "experiment.rounds=50"])
+    with pytest.raises(ConfigError, match="rounds: found 50, but the run to resume has 40"):
+        validate_resume(longer, stored)
+
+
+def test_pruning_needs_a_cost_that_knows_masks():
+    with pytest.raises(ConfigError, match="normalized"):
+        validate(loads("", ["pruning.method=prunefl", "emulation.compute.model=normalized"]))

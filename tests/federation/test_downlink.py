@@ -75,7 +75,7 @@ def test_positions_that_both_sides_know_are_not_charged() -> None:
     st.integers(0, 12),
 )
 def test_clients_pay_for_masks_and_not_for_what_is_pruned(rounds, restart_at: int) -> None:
-    """Against a plain account: active coordinates that changed, or were pruned on the way, since the client was here."""
+    """Against a plain account: active coordinates that changed, or were pruned on the way, since it was here."""
     account = Downlink(CLIENTS, DIMENSION, TAIL, "auto")
     mask_bytes = 21
     active = np.ones(DIMENSION, np.bool_)

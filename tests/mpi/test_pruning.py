@@ -14,7 +14,7 @@ PRUNABLE, OTHERS = 64 * 16 + 16 * 10, 16 + 10
 
 
 @pytest.mark.parametrize("variant", ["prunefl", "prunefl_fab", "prunefl_ogd_float16", "snip_fab"])
-def test_pruned_parameters_are_zero_after_every_exchange(launch, variant: str) -> None:
+def test_pruned_parameters_stay_zero_and_importance_is_summed(launch, variant: str) -> None:
     launch(3, PROGRAM, *VARIANTS[variant], python_path=PROGRAM.parent)
 
 
@@ -30,6 +30,18 @@ def test_a_run_resumed_between_two_reconfigurations_continues(launch, tmp_path: 
     assert_same_trace(tmp_path / "whole", tmp_path / "parts", ("rounds", "clients", "layers"))
     whole = trace.read(tmp_path / "whole")
     assert whole.layers["round"].unique().tolist() == [0, 3, 6]
+
+
+def test_iterative_pruning_reaches_its_density_half_way(launch, tmp_path: Path) -> None:
+    config = tmp_path / "base.toml"
+    config.write_text(BASE, encoding="utf-8")
+    overrides = ["pruning.method=iterative", "pruning.target_density=0.1", "--output", tmp_path / "run"]
+    launch(2, "-m", "fedmpi", "run", config, *overrides, "--quiet")
+    rounds = trace.read(tmp_path / "run").rounds
+    assert rounds["density"].is_monotonic_decreasing
+    assert rounds["density"].tolist()[3:] == pytest.approx([0.1] * 3, abs=1e-3)
+    assert (rounds["density"][:3] > 0.15).all()
+    assert np.diff(rounds["end_s"]).argmin() >= 2
 
 
 @pytest.fixture(scope="module")
