@@ -36,20 +36,23 @@ AVAILABLE: Mapping[str, tuple[str, ...]] = {
     "sparsification.wire": ("auto", "coo", "bitmap", "values", "dense"),
     "sparsification.value_type": ("float32", "float16"),
     "k_control.method": ("fixed", "ogd_sign", "ogd_value", "exp3", "continuous_bandit"),
-    "pruning.method": ("none",),
+    "pruning.method": ("none", "prunefl", "snip", "iterative"),
     "pruning.initial.where": ("none",),
     "emulation.clock": ("virtual", "realtime"),
     "emulation.compute.model": ("unit", "linear", "measured", "normalized"),
     "emulation.availability.model": ("always",),
 }
 
-_NO_PRUNING = "needs masks, and this version trains unpruned models"
-
 ABSENT: Mapping[str, Mapping[str, str]] = {
-    "pruning.method": dict.fromkeys(
-        ("prunefl", "snip", "iterative", "online", "lottery_reinit", "lottery_random"), _NO_PRUNING
+    "pruning.method": {
+        "online": "this version does not measure losses under a second mask",
+        **dict.fromkeys(
+            ("lottery_reinit", "lottery_random"), "this version does not read the mask of a finished run"
+        ),
+    },
+    "pruning.initial.where": dict.fromkeys(
+        ("client", "server"), "in this version pruning starts with the federated rounds"
     ),
-    "pruning.initial.where": dict.fromkeys(("client", "server"), _NO_PRUNING),
     "emulation.compute.model": {
         "flops": "this version does not count floating-point operations; linear takes measured coefficients"
     },

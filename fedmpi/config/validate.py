@@ -115,6 +115,7 @@ def validate(config: Config) -> None:
     _check_data_and_model(config)
     _check_sparsification(config)
     _check_k_control(config)
+    _check_pruning(config)
     _check_emulation(config)
 
 
@@ -152,8 +153,13 @@ def validate_resume(config: Config, stored: Config) -> None:
     What changes no result, or only where the run ends, may differ.
     """
     before, now = _flat(tables(stored)), _flat(tables(config))
+    may_change = _MAY_CHANGE_ON_RESUME
+    if stored.pruning.method in ("iterative", "prunefl") and stored.pruning.target_density is not None:
+        may_change = may_change - {
+            "experiment.rounds"
+        }  # the density of a round depends on how many there are
     for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key) and key not in _MAY_CHANGE_ON_RESUME:
+        if before.get(key) != now.get(key) and key not in may_change:
             old = "nothing" if before.get(key) is None else shown_value(before[key])
             new = "nothing" if now.get(key) is None else shown_value(now[key])
             raise ConfigError(key, f"found {new}, but the run to resume has {old}", "the same value")
@@ -254,6 +260,25 @@ def _check_k_control(config: Config) -> None:
     if section.horizon_rounds and section.method not in ("exp3", "continuous_bandit"):
         problem = f'found {section.horizon_rounds} with method "{section.method}"'
         raise ConfigError("k_control.horizon_rounds", problem, '0, or method "exp3" or "continuous_bandit"')
+
+
+def _check_pruning(config: Config) -> None:
+    section, sparsification = config.pruning, config.sparsification.method
+    if section.method == "none":
+        return
+    if section.method in ("snip", "iterative") and section.target_density is None:
+        problem = f'is not set, and method "{section.method}" prunes to it'
+        raise ConfigError("pruning.target_density", problem, _FRACTION.allowed)
+    if sparsification == "fedavg":
+        problem = (
+            f'found "{section.method}" with [sparsification] method "fedavg", where clients keep own weights'
+        )
+        raise ConfigError("pruning.method", problem, "none, or another sparsification.method")
+    if config.emulation.compute.model == "normalized":
+        problem = (
+            f'found "{section.method}" with [emulation.compute] model "normalized", whose cost knows no masks'
+        )
+        raise ConfigError("pruning.method", problem, 'none, or another model such as "linear"')
 
 
 def _check_emulation(config: Config) -> None:

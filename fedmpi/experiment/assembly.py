@@ -25,6 +25,8 @@ from fedmpi.federation.evaluation import Evaluator
 from fedmpi.federation.exchange import Exchange
 from fedmpi.federation.exchange_dense import DenseExchange
 from fedmpi.federation.exchange_sparse import SparseExchange, SparseMethod
+from fedmpi.federation.importance import ClientImportance
+from fedmpi.federation.pruning import Pruner, Pruning
 from fedmpi.federation.rounds import RoundLoop
 from fedmpi.federation.server import Server
 from fedmpi.k_control.start import start_k_control
@@ -34,7 +36,8 @@ from fedmpi.mpi.agreement import on_every_rank, on_server
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.placement import Placement, home_blocks
 from fedmpi.mpi.shared_memory import GroupMemory
-from fedmpi.pruning.mask import Mask
+from fedmpi.pruning import METHODS, Method
+from fedmpi.pruning.interface import Setup
 from fedmpi.sparsification import (
     DENSE_METHODS,
     SELECTORS,
@@ -54,9 +57,9 @@ class Run:
     ranks: Ranks
     placement: Placement
     model: FlatModel
-    mask: Mask
     host: ClientHost
     exchange: Exchange
+    pruning: Pruning
     server: Server | None
     loop: RoundLoop
 
@@ -84,8 +87,18 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
     host = ClientHost(config, model, distribute_training(ranks, memory, placement, facts, data))
     test_x, test_y = distribute_test(ranks, memory, placement, facts, data)
     evaluator = Evaluator(ranks, test_x, test_y, config.training.evaluation_batch_size)
-    mask = Mask(model.parameter_count)
-    exchange = _exchange(config, ranks, placement, memory, host, mask)
+    exchange = _exchange(config, ranks, placement, memory, host)
+    method = METHODS.get(config.pruning.method)
+    if method is not None and method.importance:
+        host.importance = ClientImportance(
+            ranks,
+            memory,
+            placement.clients_of_group(placement.group_of(ranks.rank)),
+            placement.clients,
+            model.parameter_count,
+            blocks[ranks.rank],
+        )
+    pruning = Pruning(ranks, host, exchange, host.importance)
     server = None
     if ranks.is_server:
         dimension = model.parameter_count
@@ -104,7 +117,10 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
                 wire_form(config.sparsification),
                 config.sparsification.value_type,
             ),
-            active_prunable=mask.active_per_layer([layer for layer in model.layers if layer.prunable]),
+            active_prunable=pruning.mask.active_per_layer(
+                [layer for layer in model.layers if layer.prunable]
+            ),
+            pruner=_pruner(config, method, model),
         )
     loop = RoundLoop(
         ranks=ranks,
@@ -112,11 +128,19 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
         sizes=np.array(facts.sizes, dtype=np.int64),
         host=host,
         exchange=exchange,
+        pruning=pruning,
         evaluator=evaluator,
         time_scale=config.emulation.time_scale,
         server=server,
     )
-    return Run(config, ranks, placement, model, mask, host, exchange, server, loop)
+    return Run(config, ranks, placement, model, host, exchange, pruning, server, loop)
+
+
+def _pruner(config: Config, method: Method | None, model: FlatModel) -> Pruner | None:
+    if method is None:
+        return None
+    setup = Setup(config.pruning, config.experiment.rounds, model.layers)
+    return Pruner(method, setup, config.experiment.seed, model.parameter_count)
 
 
 def _share_facts(ranks: Ranks, data: ServerData | None) -> DataFacts:
@@ -132,7 +156,7 @@ def _share_facts(ranks: Ranks, data: ServerData | None) -> DataFacts:
 
 
 def _exchange(
-    config: Config, ranks: Ranks, placement: Placement, memory: GroupMemory, host: ClientHost, mask: Mask
+    config: Config, ranks: Ranks, placement: Placement, memory: GroupMemory, host: ClientHost
 ) -> Exchange:
     section, dimension = config.sparsification, host.model.parameter_count
     clients = placement.clients_of_group(placement.group_of(ranks.rank))
@@ -143,9 +167,9 @@ def _exchange(
         select=SELECTORS[section.method],
         wire=wire_form(section),
         value_type=section.value_type,
-        shared=partial(periodic.coordinates, config.experiment.seed, dimension)
+        shared=partial(periodic.coordinates, config.experiment.seed)
         if section.method == "periodic"
         else None,
         survivors_told=section.method == "fub_tree",
     )
-    return SparseExchange(ranks, memory, host, method, mask, clients, placement.clients)
+    return SparseExchange(ranks, memory, host, method, clients, placement.clients)

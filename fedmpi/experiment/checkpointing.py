@@ -10,9 +10,13 @@ import numpy as np
 from fedmpi import checkpoint as store
 from fedmpi.checkpoint import Checkpoint, CheckpointError, FileEntry
 from fedmpi.experiment.assembly import Expected, Run
+from fedmpi.federation.server import MASK
 from fedmpi.mpi.agreement import on_every_rank, on_server
+from fedmpi.pruning.mask import Mask
 
 FOLDER = "checkpoint"
+_MASK_SINCE = "mask_since"
+_IMPORTANCE = "importance"
 
 
 def save(run: Run, output: Path, expected: Expected) -> None:
@@ -30,6 +34,8 @@ def save(run: Run, output: Path, expected: Expected) -> None:
         assert run.server is not None
         assert rows is not None
         arrays, numbers = run.server.state()
+        if MASK in arrays:
+            arrays[_MASK_SINCE] = np.array([run.pruning.mask_since])
         entries = [FileEntry.from_bytes(r.tobytes()) for r in rows]
         entries.append(_attempt_server(partial, {**arrays, "weights": run.host.weights.numpy()}))
         store.publish(partial, entries, numbers)
@@ -65,18 +71,28 @@ def _restore_rank(run: Run, path: Path) -> Checkpoint:
             f"{path}: holds {len(weights)} weights, the model has {run.host.weights.numel()}"
         )
     run.host.weights.numpy()[:] = weights
+    if MASK in arrays:
+        mask = Mask.from_bits(arrays[MASK], run.model.parameter_count)
+        run.pruning.set(mask, int(arrays[_MASK_SINCE][0]))
     if run.server is not None:
         run.server.restore(arrays, checkpoint.values)
     run.loop.seen[:] = arrays["client_version"] >= 0
     mine = [client for client in run.placement.blocks[run.ranks.rank] if run.loop.seen[client]]
     for client, state in checkpoint.clients(mine).items():
-        run.exchange.restore_client(client, state)
+        importance = state.pop(_IMPORTANCE, None)
+        if importance is not None and run.pruning.importance is not None:
+            run.pruning.importance.restore_client(client, importance)
+        if state:
+            run.exchange.restore_client(client, state)
     return checkpoint
 
 
 def _write_clients(run: Run, partial: Path) -> FileEntry:
     mine = [client for client in run.placement.blocks[run.ranks.rank] if run.loop.seen[client]]
     states = {client: run.exchange.client_state(client) for client in mine}
+    if run.pruning.importance is not None:
+        for client, state in states.items():
+            state.update(run.pruning.importance.client_state(client))
     try:
         return store.write_clients(partial, {client: state for client, state in states.items() if state})
     except CheckpointError as error:

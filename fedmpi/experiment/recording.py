@@ -15,6 +15,7 @@ from fedmpi.config import dumps
 from fedmpi.experiment.assembly import Run
 from fedmpi.experiment.progress import Progress
 from fedmpi.federation.rounds import RoundReport
+from fedmpi.pruning.mask import Mask
 from fedmpi.trace import Phase, Status, TraceWriter
 
 TRACE_NAME = "trace.h5"
@@ -34,7 +35,7 @@ class Recorder:
         else:
             self.writer = TraceWriter.open_for_append(path, keep_rounds, attributes)
         if not keep_rounds:
-            self._layers(0)
+            self._layers(0, run.pruning.mask)
         self._late_s = 0.0
         self._late_clients = 0
 
@@ -44,6 +45,8 @@ class Recorder:
         judged, charges = closed.judged, closed.charges
         accepted = judged.verdict["accepted"] == 1
         run = self.run
+        if plan.round_index and report.mask_since == plan.round_index:
+            self._layers(plan.round_index, report.mask)
         row = {
             "round": plan.round_index,
             "phase": Phase.FEDERATED,
@@ -59,8 +62,8 @@ class Recorder:
             "k": plan.k,
             "k_probe": plan.k_probe,
             "k_down": closed.k_down,
-            "active_parameters": run.mask.count,
-            "density": run.mask.density(run.model.layers),
+            "active_parameters": report.mask.count,
+            "density": report.mask.density(run.model.layers),
             "bytes_up": int(charges.bytes_up.sum()),
             "bytes_down": int(charges.bytes_down.sum()),
             "mpi_bytes": report.carried_bytes,
@@ -84,6 +87,12 @@ class Recorder:
         }
         for client in plan.participants[~accepted]:
             self.event(plan.round_index, charges.end_s, "rejected", f"client {client}: update is not finite")
+        if report.importance_left_out:
+            detail = f"importance of {report.importance_left_out} clients is not finite"
+            self.event(plan.round_index, charges.end_s, "rejected", detail)
+        if report.change is not None:
+            detail = ", ".join(f"{name} {value:g}" for name, value in report.change.facts.items())
+            self.event(plan.round_index, charges.end_s, "pruning", detail)
         self.writer.append(clients=clients, rounds=row)
         self.writer.commit()
         self._watch_overrun(report.overrun_s)
@@ -106,13 +115,13 @@ class Recorder:
             )
         self.writer.close(status)
 
-    def _layers(self, round_index: int) -> None:
+    def _layers(self, round_index: int, mask: Mask) -> None:
         layers = self.run.model.layers
         self.writer.append(
             layers={
                 "round": round_index,
                 "layer": np.arange(len(layers)),
-                "active": self.run.mask.active_per_layer(layers),
+                "active": mask.active_per_layer(layers),
                 "total": np.array([layer.stop - layer.start for layer in layers]),
             }
         )

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from fedmpi.config.schema import Config
+from fedmpi.federation.importance import ClientImportance
 from fedmpi.federation.plan import RoundPlan
 from fedmpi.learning.augmentation import augmenter
 from fedmpi.learning.evaluation import sample_loss
@@ -42,7 +43,8 @@ class ClientHost:
     """Trains clients one after the other on this rank's copy of the model.
 
     ``weights`` is the global vector as this rank knows it (torch float32, parameters then float buffers, on the CPU);
-    every rank applies the same changes to its own.
+    every rank applies the same changes to its own. ``mask`` (float32 (D,) on the model's device, None: nothing is
+    pruned) holds in training; ``importance`` takes in what every training tells of the parameters.
     """
 
     def __init__(self, config: Config, model: FlatModel, data: ClientData) -> None:
@@ -50,6 +52,9 @@ class ClientHost:
         self.model = model
         self.data = data
         self.weights = model.vector.detach().cpu().clone()
+        self.mask: torch.Tensor | None = None
+        self.importance: ClientImportance | None = None
+        self._direction = torch.empty(0)
         self._start = self.weights
 
     def begin_round(self) -> None:
@@ -71,6 +76,11 @@ class ClientHost:
         device = self.model.vector.device
         x, y = self.data.of(client)
         seed = self.config.experiment.seed
+        directions = direction_sum
+        if directions is None and self.importance is not None:
+            if not self._direction.numel():
+                self._direction = torch.zeros(self.model.parameter_count, device=device)
+            directions = self._direction
         result = train(
             self.model,
             self._start if start is None else start,
@@ -79,13 +89,21 @@ class ClientHost:
             self.config.training,
             plan.learning_rate,
             generator(seed, Purpose.BATCHES, plan.round_index, client),
-            direction_sum=direction_sum,
+            direction_sum=directions,
+            mask=self.mask,
             augment=augmenter(self.config.data.augmentation, seed, plan.round_index, client),
             need_weights=direction_sum is None,
             torch_seed=torch_seed(seed, Purpose.DROPOUT, plan.round_index, client)
             if self.model.draws
             else None,
         )
+        # A client whose directions are not finite is rejected, and adds nothing.
+        if (
+            self.importance is not None
+            and directions is not None
+            and np.isfinite(largest_magnitude(directions))
+        ):
+            self.importance.add(client, directions, result.samples)
         return result, time.perf_counter() - begin
 
     def update_into(self, row: torch.Tensor) -> None:

@@ -20,6 +20,9 @@ class Downlink:
     ``tail`` is the number of values that travel dense beside the ``dimension`` parameters (float buffers). The
     values of the last change are of ``value_type``, as the server sent them; who missed more is sent
     weights, float32.
+
+    Under a mask, messages are over the ``dimension`` coordinates that travel. A new mask is a version of its own; who
+    has an older one downloads ``mask_bytes`` more. What a mask prunes is zero without a word: it is not sent.
     """
 
     def __init__(
@@ -33,14 +36,38 @@ class Downlink:
         self.client_version = np.full(clients, NEVER, dtype=np.int64)
         self._changed_at = np.zeros(dimension, dtype=np.int32)
         self._changed_in = [dimension]
-        """Number of coordinates that version v was the last to change, for each v."""
+        """Number of active coordinates that version v was the last to change, for each v."""
+        self._active: np.ndarray | None = None
+        self._active_count = dimension
+        self._mask_version = 0
+        self._mask_bytes = 0
+
+    def new_mask(self, active: np.ndarray, dimension: int, mask_bytes: int) -> None:
+        """A new version: another mask, ``active`` bool (D,). What is pruned now was last changed by it."""
+        self.version += 1
+        self._mask_version = self.version
+        before = np.ones(active.size, np.bool_) if self._active is None else self._active
+        self._changed_at[before & ~active] = self.version
+        self.set_mask(active, dimension, mask_bytes)
+
+    def set_mask(self, active: np.ndarray, dimension: int, mask_bytes: int) -> None:
+        """Go on under a mask that is no news."""
+        self._active = active
+        self._active_count = int(np.count_nonzero(active))
+        self.dimension = dimension
+        self._mask_bytes = mask_bytes
+        self._count_changes()
+
+    def _count_changes(self) -> None:
+        changed_at = self._changed_at if self._active is None else self._changed_at[self._active]
+        self._changed_in = np.bincount(changed_at, minlength=self.version + 1).tolist()
 
     def advance(self, changed: np.ndarray | None) -> None:
         """A new version has been made; ``changed`` holds its int32 coordinates (None: all of them)."""
         self.version += 1
         if changed is None:
-            self._changed_at[:] = self.version
-            self._changed_in = [0] * self.version + [self.dimension]
+            self._changed_at[slice(None) if self._active is None else self._active] = self.version
+            self._changed_in = [0] * self.version + [self._active_count]
             return
         for version, count in enumerate(np.bincount(self._changed_at[changed])):
             self._changed_in[version] -= int(count)
@@ -55,13 +82,15 @@ class Downlink:
 
     def _bytes_from(self, version: int) -> int:
         model = message_bytes("dense", self.dimension, self.dimension) + 4 * self.tail
+        new_mask = self._mask_bytes if max(version, 0) < self._mask_version else 0  # all know the first mask
         if version == NEVER:
-            return model
+            return model + new_mask
         if version == self.version:
             return message_bytes("coo", 0, self.dimension)
         missed = sum(self._changed_in[version + 1 :])
         value_type = self.value_type if version == self.version - 1 else "float32"
-        return min(model, message_bytes(self.wire, missed, self.dimension, value_type) + 4 * self.tail)
+        update = message_bytes(self.wire, missed, self.dimension, value_type) + 4 * self.tail
+        return min(model, update) + new_mask
 
     def delivered(self, clients: np.ndarray) -> None:
         """These clients now have the present version."""
@@ -69,11 +98,16 @@ class Downlink:
 
     def state(self) -> dict[str, np.ndarray]:
         """Arrays for a checkpoint; ``restore`` takes them back."""
-        return {"client_version": self.client_version, "changed_at": self._changed_at}
+        return {
+            "client_version": self.client_version,
+            "changed_at": self._changed_at,
+            "mask_version": np.array([self._mask_version]),
+        }
 
     def restore(self, version: int, state: dict[str, np.ndarray]) -> None:
-        """Continue from ``state`` at ``version``."""
+        """Continue from ``state`` at ``version``, under the mask that was set before."""
         self.version = version
         self.client_version = np.array(state["client_version"], dtype=np.int64)
         self._changed_at = np.array(state["changed_at"], dtype=np.int32)
-        self._changed_in = np.bincount(self._changed_at, minlength=version + 1).tolist()
+        self._mask_version = int(state["mask_version"][0])
+        self._count_changes()

@@ -23,15 +23,23 @@ class ExactAverage:
     """
 
     def __init__(self, ranks: Ranks, memory: GroupMemory, length: int) -> None:
-        self.length = length
-        self.rows = torch.empty(0, length)
         self._ranks = ranks
         self._group = Ranks(memory.comm)
         self._leaders = Ranks(ranks.comm.Split(color=0 if memory.leads else 1, key=ranks.rank))
         self._leads = memory.leads
         self._one_group = len(memory.groups) == 1
-        self._sums = memory.allocate((self._group.size, length), np.dtype(np.int64))
-        self._mean = memory.allocate((length,), np.dtype(np.float32))
+        self._all_sums = memory.allocate((self._group.size, length), np.dtype(np.int64))
+        self._whole_mean = memory.allocate((length,), np.dtype(np.float32))
+        self.resize(length)
+
+    def resize(self, length: int) -> None:
+        """Go on with updates of ``length`` values, no more than there were at first."""
+        if length > self._whole_mean.size:
+            raise ValueError(f"updates of {length} values do not fit, allowed are {self._whole_mean.size}")
+        self.length = length
+        self.rows = torch.empty(0, length)
+        self._sums = self._all_sums[:, :length]
+        self._mean = self._whole_mean[:length]
         step = -(-length // (self._group.size * _FLOATS_PER_LINE)) * _FLOATS_PER_LINE
         self._slice = slice(self._group.rank * step, (self._group.rank + 1) * step)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from fedmpi.federation.plan import RoundPlan
 from fedmpi.learning.training import LocalResult
+from fedmpi.pruning.mask import Mask
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,17 @@ class Exchange(Protocol):
     """
 
     period: int
+    dimension: int
+    """Among how many coordinates the values of a message are, under the present mask."""
+
+    def set_mask(self, mask: Mask) -> None:
+        """Go on under ``mask``, which all that clients carry already obeys."""
+
+    def drop(self, mask: Mask, clients: list[int]) -> None:
+        """Set to zero what ``clients`` carry for pruned parameters (collective in a group of ranks)."""
+
+    def bytes_by_size(self, k: int) -> tuple[int, int]:
+        """Bytes of a message whatever is pruned, and those for every active prunable parameter."""
 
     def begin(self, plan: RoundPlan, mine: np.ndarray) -> None:
         """A round starts in which this rank trains the clients ``mine``."""

@@ -23,6 +23,8 @@ from fedmpi.federation.plan import RoundPlan
 from fedmpi.federation.records import LOSSES
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.shared_memory import GroupMemory
+from fedmpi.pruning.exchange import ActiveValues
+from fedmpi.pruning.mask import Mask
 from fedmpi.sparsification.wire import message_bytes
 
 
@@ -30,7 +32,8 @@ class DenseExchange:
     """Dense exchange of updates every ``period`` rounds.
 
     Within a period clients carry their own weights and float buffers; from one period to the next nothing.
-    ``clients`` are those at home in this rank's group.
+    ``clients`` are those at home in this rank's group. Under a mask only the values of active parameters travel
+    (``pruning.exchange``), and float buffers.
     """
 
     def __init__(
@@ -49,9 +52,28 @@ class DenseExchange:
         self._group = Ranks(memory.comm)
         self._own = ClientRows(memory, clients if period > 1 else clients[:0], total_clients, length)
         self._average = ExactAverage(ranks, memory, length)
+        self.dimension = host.model.parameter_count
+        self._active: ActiveValues | None = None
+        self._whole = torch.empty(0)
         self._mine = np.empty(0, dtype=np.int64)
         self._trained = 0
         self._carrying: set[int] = set()
+
+    def set_mask(self, mask: Mask) -> None:
+        model = self.host.model
+        active = ActiveValues(mask, model.layers)
+        self._active = None if active.dense else active
+        self.dimension = active.count
+        self._whole = torch.zeros(0 if self._active is None else model.parameter_count + model.buffer_count)
+        self._average.resize(self.dimension + model.buffer_count)
+
+    def drop(self, mask: Mask, clients: list[int]) -> None:
+        pass  # under a mask, clients carry nothing from round to round
+
+    def bytes_by_size(self, k: int) -> tuple[int, int]:
+        model = self.host.model
+        fixed = sum(layer.stop - layer.start for layer in model.layers if not layer.prunable)
+        return message_bytes("values", fixed, model.parameter_count) + 4 * model.buffer_count, 4
 
     def begin(self, plan: RoundPlan, mine: np.ndarray) -> None:
         if self.period > 1:
@@ -73,8 +95,14 @@ class DenseExchange:
             return Trained(result, compute_host_s, 0, 0, largest_magnitude(own))
         row = self._average.rows[self._trained]
         self._trained += 1
-        self.host.update_into(row)
-        entries = self.host.model.parameter_count
+        if self._active is None:
+            self.host.update_into(row)
+        else:
+            self.host.update_into(self._whole)
+            parameters = self.host.model.parameter_count
+            self._active.gather(self._whole[:parameters].numpy(), row[: self.dimension].numpy())
+            row[self.dimension :] = self._whole[parameters:]
+        entries = self.dimension
         return Trained(
             result, compute_host_s, entries, self.message_bytes_up(entries), largest_magnitude(row)
         )
@@ -87,8 +115,8 @@ class DenseExchange:
         sizes = roster.sizes[np.searchsorted(roster.clients, self._mine)]
         weights = np.where(mine, sizes, 0)
         total = int(roster.sizes[roster.accepted].sum())
-        self.host.weights.sub_(self._average.finish(weights, mine, total, roster.max_abs))
-        dimension = self.host.model.parameter_count
+        self.host.weights.sub_(self._spread(self._average.finish(weights, mine, total, roster.max_abs)))
+        dimension = self.dimension
         return Exchanged(
             changed=None,
             k_down=dimension if total else 0,
@@ -98,12 +126,21 @@ class DenseExchange:
             probe_bytes=0,
         )
 
+    def _spread(self, mean: torch.Tensor) -> torch.Tensor:
+        """What is subtracted from w (D + B,): the mean, with zeros where nothing travelled."""
+        if self._active is None:
+            return mean
+        parameters = self.host.model.parameter_count
+        self._whole[:parameters] = 0.0
+        self._active.scatter(mean[: self.dimension].numpy(), self._whole[:parameters].numpy())
+        self._whole[parameters:] = mean[self.dimension :]
+        return self._whole
+
     def _exchanges(self, plan: RoundPlan) -> bool:
         return (plan.round_index + 1) % self.period == 0
 
     def message_bytes_up(self, entries: int) -> int:
-        dimension = self.host.model.parameter_count
-        size = message_bytes("dense", dimension, dimension) + 4 * self.host.model.buffer_count
+        size = message_bytes("dense", self.dimension, self.dimension) + 4 * self.host.model.buffer_count
         return size if entries else 0
 
     def message_bytes_down(self, k_down: int) -> int:

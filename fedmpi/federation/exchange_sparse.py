@@ -36,15 +36,15 @@ class SparseMethod:
     """One way of being sparse.
 
     ``select`` is the server's. ``shared``, where there is one, gives the coordinates that all clients send in a
-    round, by round and k; else each sends the k of largest magnitude. ``survivors_told``: clients cannot see from
-    J which of their entries were used, and are told. Messages have the form ``wire``, with values of
+    round, by dimension, round and k; else each sends the k of largest magnitude. ``survivors_told``: clients cannot
+    see from J which of their entries were used, and are told. Messages have the form ``wire``, with values of
     ``value_type``.
     """
 
     select: Callable[[Uploads, int], Selection]
     wire: str
     value_type: str = "float32"
-    shared: Callable[[int, int], np.ndarray] | None = None
+    shared: Callable[[int, int, int], np.ndarray] | None = None
     survivors_told: bool = False
 
 
@@ -84,7 +84,6 @@ class SparseExchange:
         memory: GroupMemory,
         host: ClientHost,
         method: SparseMethod,
-        mask: Mask,
         clients: np.ndarray,
         total_clients: int,
     ) -> None:
@@ -93,8 +92,8 @@ class SparseExchange:
         self.method = method
         self.parameters = host.model.parameter_count
         self.tail_length = host.model.buffer_count
-        self.support = mask.support()
-        self.dimension = mask.count
+        self.support: np.ndarray | None = None
+        self.dimension = self.parameters
         self._group = Ranks(memory.comm)
         self._accumulated = ClientRows(memory, clients, total_clients, self.parameters)
         self._direction = torch.zeros(self.parameters, device=host.model.vector.device)
@@ -104,11 +103,27 @@ class SparseExchange:
         self._before = (np.empty(0, np.int32), np.empty(0, np.float32))
         self._probed = self._before
 
+    def set_mask(self, mask: Mask) -> None:
+        if self._lost.size:
+            lost = np.zeros(self.parameters)
+            lost[slice(None) if self.support is None else self.support] = self._lost
+            self._lost = lost[mask.flags()]
+        self.support = mask.support()
+        self.dimension = mask.count
+
+    def drop(self, mask: Mask, clients: list[int]) -> None:
+        self._group.barrier()  # nobody is still settling what was sent
+        for client in clients:
+            mask.apply(self._accumulated.of(client))
+
+    def bytes_by_size(self, k: int) -> tuple[int, int]:
+        return self.message_bytes_up(k), 0
+
     def begin(self, plan: RoundPlan, mine: np.ndarray) -> None:
         self._group.barrier()  # another rank of the group may have trained these clients, and has now let go of them
         self._sent.clear()
         if self.method.shared is not None:
-            self._shared = self.method.shared(plan.round_index, plan.k)
+            self._shared = self.method.shared(self.dimension, plan.round_index, plan.k)
 
     def train(self, client: int, plan: RoundPlan) -> Trained:
         result, compute_host_s = self.host.train(client, plan, self._direction)
@@ -122,8 +137,13 @@ class SparseExchange:
         k = min(plan.k, self.dimension)
         if np.isfinite(max_abs):
             accumulated = self._accumulated.of(client)
-            accumulated += self._direction.cpu().numpy()
-            active = accumulated if self.support is None else accumulated[self.support]
+            direction = self._direction.cpu().numpy()
+            if self.support is None:
+                accumulated += direction
+                active = accumulated
+            else:
+                active = accumulated[self.support] + direction[self.support]
+                accumulated[self.support] = active
             indices = top_k(active, k) if self._shared is None else self._shared
             values = active[indices]
             if np.isfinite(values).all():

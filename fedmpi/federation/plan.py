@@ -18,6 +18,8 @@ class Action(IntFlag):
     STOP = 2
     EVALUATE = 4
     MEASURE = 8
+    PRUNE = 16
+    IMPORTANCE = 32
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class RoundPlan:
 
     ``participants`` are client ids, int64, rising. ``k_probe`` is 0 where no second k is tried. ``start_s`` is the
     emulated time at which the round begins. CHECKPOINT comes before the round, EVALUATE after it;
-    MEASURE asks the participants for their losses before and after it, on which the choice of k rests.
+    MEASURE asks the participants for their losses before and after it, on which the choice of k rests. PRUNE: the mask
+    may change after the round; IMPORTANCE: clients then send the importance that they have gathered.
     """
 
     round_index: int

@@ -15,10 +15,13 @@ from fedmpi.federation.client import ClientHost
 from fedmpi.federation.evaluation import Evaluator
 from fedmpi.federation.exchange import Exchange, Roster
 from fedmpi.federation.plan import Action, RoundPlan, decode, encode, header_dtype
+from fedmpi.federation.pruning import Pruning
 from fedmpi.federation.records import RECORD, VERDICT
 from fedmpi.federation.server import Closed, Judged, Server
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.placement import Placement
+from fedmpi.pruning.interface import Change
+from fedmpi.pruning.mask import Mask
 
 
 class SignalFlag:
@@ -44,7 +47,8 @@ class RoundReport:
     """A finished round with what only the host knows of it.
 
     ``rank_of`` and ``overrun_s`` are (participants,): who trained each client, and how many host seconds its
-    message was ready too late (NaN where the clock is virtual).
+    message was ready too late (NaN where the clock is virtual). ``mask`` is that of the round, in force since round
+    ``mask_since``; ``change`` tells of the next one, ``importance_left_out`` of how many clients it was not finite.
     """
 
     closed: Closed
@@ -54,6 +58,10 @@ class RoundReport:
     overrun_s: np.ndarray
     host_s: float
     carried_bytes: int
+    mask: Mask
+    mask_since: int
+    change: Change | None
+    importance_left_out: int
 
 
 class RoundLoop:
@@ -66,6 +74,7 @@ class RoundLoop:
         sizes: np.ndarray,
         host: ClientHost,
         exchange: Exchange,
+        pruning: Pruning,
         evaluator: Evaluator,
         time_scale: float,
         server: Server | None,
@@ -75,6 +84,7 @@ class RoundLoop:
         self.sizes = sizes
         self.host = host
         self.exchange = exchange
+        self.pruning = pruning
         self.evaluator = evaluator
         self.clock: Clock = VirtualClock()
         self.time_scale = time_scale
@@ -114,6 +124,10 @@ class RoundLoop:
     def _round(self, plan: RoundPlan, begin: float) -> RoundReport | None:
         dealt = self.placement.deal(plan.participants)
         self.seen[plan.participants] = True
+        mask, mask_since = self.pruning.mask, self.pruning.mask_since
+        parameters = self.host.weights.numpy()[: mask.dimension]
+        prunes = Action.PRUNE in plan.action
+        before = parameters.copy() if prunes and self.server is not None else None
         records, samples = self._train(plan, dealt[self.ranks.rank])
         gathered = self.ranks.gather_rows(records, [len(clients) for clients in dealt])
         judged = None
@@ -128,12 +142,20 @@ class RoundLoop:
             losses = self.ranks.gather_rows(
                 mine, [len(roster.accepted_of(rank)) for rank in range(self.ranks.size)]
             )
+        importance = self.pruning.gather_importance(roster) if Action.IMPORTANCE in plan.action else None
         test_loss = test_accuracy = float("nan")
         if Action.EVALUATE in plan.action:
             test_loss, test_accuracy = self.evaluator.evaluate(self.host)
         if self.server is None or judged is None:
+            if prunes:
+                self._take_mask(plan, None)
             return None
         closed = self.server.close(plan, judged, roster, exchanged, losses)
+        change = self.server.prune(
+            closed, parameters, before, None if importance is None else importance.values
+        )
+        if prunes:
+            self._take_mask(plan, mask if change is None else change.mask)
         self.server.stop_if_reached(test_accuracy, time.perf_counter() - self._began_s)
         rank_of = np.empty(len(plan.participants), dtype=np.int64)
         for rank, clients in enumerate(dealt):
@@ -146,11 +168,23 @@ class RoundLoop:
             overrun_s=np.maximum(judged.records["ready_s"] - judged.charges.arrival_s, 0.0) * self.time_scale,
             host_s=time.perf_counter() - begin,
             carried_bytes=self.ranks.carried_bytes,
+            mask=mask,
+            mask_since=mask_since,
+            change=change,
+            importance_left_out=0 if importance is None else importance.left_out,
         )
+
+    def _take_mask(self, plan: RoundPlan, mask: Mask | None) -> None:
+        """Go on under the server's mask (None on other ranks)."""
+        mine = [client for client in self.placement.blocks[self.ranks.rank] if self.seen[client]]
+        self.pruning.change(mask, plan.round_index + 1, mine)
+        if self.server is not None:
+            self.server.take_mask(self.pruning.mask)
 
     def _train(self, plan: RoundPlan, mine: np.ndarray) -> tuple[np.ndarray, dict[int, int]]:
         """Train this rank's participants: their RECORD rows, and the probe sample of each."""
         self.host.begin_round()
+        self.pruning.begin(plan.participants)
         self.exchange.begin(plan, mine)
         records = np.zeros(len(mine), dtype=RECORD)
         samples = {}

@@ -107,7 +107,12 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
         (["training.batch_size=0"], "[training] batch_size: found 0"),
         (["training.local_steps=0"], "[training] local_steps: found 0"),
         (["training.loss=mse"], '[training] loss: found "mse"; allowed: cross_entropy, bce_one_hot'),
-        (["pruning.method=prunefl"], '[pruning] method: "prunefl" is known but not available: '),
+        (["pruning.method=online"], '[pruning] method: "online" is known but not available: '),
+        (["pruning.method=snip"], '[pruning] target_density: is not set, and method "snip" prunes to it'),
+        (
+            ["pruning.method=prunefl", "sparsification.method=fedavg", "sparsification.k=5"],
+            '[pruning] method: found "prunefl" with [sparsification] method "fedavg"',
+        ),
         (["pruning.initial.where=client"], '[pruning.initial] where: "client" is known but not available: '),
         (
             ["sparsification.method=periodic"],
@@ -334,3 +339,16 @@ def test_a_run_is_not_resumed_as_another_experiment(override, message):
     with pytest.raises(ConfigError) as caught:
         validate_resume(loads("", [override]), Config())
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["iterative", "prunefl"])
+def test_rounds_stay_where_the_density_of_a_round_depends_on_them(method):
+    stored = loads("", [f"pruning.method={method}", "pruning.target_density=0.1", "experiment.rounds=40"])
+    longer = loads("", [f"pruning.method={method}", "pruning.target_density=0.1", "experiment.rounds=50"])
+    with pytest.raises(ConfigError, match="rounds: found 50, but the run to resume has 40"):
+        validate_resume(longer, stored)
+
+
+def test_pruning_needs_a_cost_that_knows_masks():
+    with pytest.raises(ConfigError, match="normalized"):
+        validate(loads("", ["pruning.method=prunefl", "emulation.compute.model=normalized"]))

@@ -61,3 +61,58 @@ def test_positions_that_both_sides_know_are_not_charged() -> None:
     account.advance(np.arange(10, dtype=np.int32))
     account.advance(np.arange(20, 30, dtype=np.int32))
     assert account.download_bytes(np.array([0])).tolist() == [16 + 4 * 20]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sets(st.integers(0, DIMENSION - 1)),
+            st.one_of(st.none(), st.lists(st.booleans(), min_size=DIMENSION, max_size=DIMENSION)),
+            st.sets(st.integers(0, CLIENTS - 1)),
+        ),
+        max_size=12,
+    ),
+    st.integers(0, 12),
+)
+def test_clients_pay_for_masks_and_not_for_what_is_pruned(rounds, restart_at: int) -> None:
+    """Against a plain account: active coordinates that changed, or were pruned on the way, since it was here."""
+    account = Downlink(CLIENTS, DIMENSION, TAIL, "auto")
+    mask_bytes = 21
+    active = np.ones(DIMENSION, np.bool_)
+    stale: list[set[int] | None] = [None] * CLIENTS
+    has_mask = [True] * CLIENTS
+    for number, (changed, mask, here) in enumerate(rounds):
+        if number == restart_at:
+            again = Downlink(CLIENTS, DIMENSION, TAIL, "auto")
+            state = {name: array.copy() for name, array in account.state().items()}
+            again.set_mask(active, int(active.sum()), mask_bytes)
+            again.restore(account.version, state)
+            account = again
+        clients = np.array(sorted(here), dtype=np.int64)
+        versions = account.client_version.copy()
+        count = int(active.sum())
+        whole = 16 + 4 * count + 4 * TAIL
+        for client, found in zip(clients.tolist(), account.download_bytes(clients).tolist(), strict=True):
+            gone = stale[client]
+            told = 0 if has_mask[client] else mask_bytes
+            if gone is None:
+                expected = whole + told
+            elif versions[client] == account.version:
+                expected = message_bytes("coo", 0, count)
+            else:
+                missed = sum(active[i] for i in gone)
+                expected = min(whole, message_bytes("auto", missed, count) + 4 * TAIL) + told
+            assert found == expected
+            stale[client], has_mask[client] = set(), True
+        account.delivered(clients)
+        inside = np.array(sorted(i for i in changed if active[i]), dtype=np.int32)
+        events = set(inside.tolist())
+        account.advance(inside)
+        if mask is not None:
+            events |= set(np.flatnonzero(active & ~np.array(mask)).tolist())
+            active = np.array(mask)
+            account.new_mask(active, int(active.sum()), mask_bytes)
+            has_mask = [False] * CLIENTS
+        for gone in stale:
+            if gone is not None:
+                gone |= events

@@ -55,6 +55,9 @@ NORMALIZED = [
 ]
 """The cost model of FAB-top-k in place of BASE's devices and links."""
 
+PRUNEFL = ["pruning.method=prunefl", "pruning.reconfigure_every=2", "training.momentum=0.0"]
+"""The mask changes after every other round."""
+
 METHODS = {
     "dense": "",
     "fab_fixed": '[sparsification]\nmethod = "fab"\nk_fraction = 0.05\n',
@@ -116,6 +119,24 @@ VARIANTS: dict[str, list[str]] = {
         "clients.per_round=0",
     ],
     "normalized": [*NORMALIZED, "sparsification.method=fab", "k_control.method=ogd_sign"],
+    "prunefl": PRUNEFL,
+    "prunefl_buffers": [*PRUNEFL, "model.name=buffered_model:make"],
+    "prunefl_fab": [*PRUNEFL, "sparsification.method=fab", "sparsification.k=60"],
+    "prunefl_ogd_float16": [
+        *PRUNEFL,
+        "sparsification.method=fub_tree",
+        "sparsification.value_type=float16",
+        "k_control.method=ogd_sign",
+    ],
+    "prunefl_periodic": [*PRUNEFL, "sparsification.method=periodic", "sparsification.k=350"],
+    "prunefl_shared_links": [*PRUNEFL, "emulation.compute.model=unit"],
+    "snip": ["pruning.method=snip", "pruning.target_density=0.2"],
+    "snip_fab": [
+        "pruning.method=snip",
+        "pruning.target_density=0.04",
+        "sparsification.method=fab",
+        "sparsification.k=150",
+    ],
     "normalized_fedavg": [*NORMALIZED, "sparsification.method=fedavg", "sparsification.k_fraction=0.17"],
 }
 """Every method and controller, and what changes their messages or times, as overrides of BASE."""

@@ -1,0 +1,96 @@
+"""What clients gather of the importance of parameters, and its exact sum when a mask is to be changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from fedmpi.federation.client_rows import ClientRows
+from fedmpi.federation.exact_average import ExactAverage
+from fedmpi.federation.exchange import Roster
+from fedmpi.mpi.collectives import Ranks
+from fedmpi.mpi.shared_memory import GroupMemory
+from fedmpi.pruning.importance import add_squares
+
+
+@dataclass(frozen=True)
+class ImportanceSum:
+    """``values`` float64 (D,): the sum over clients; ``left_out``: how many had values that are not finite."""
+
+    values: np.ndarray
+    left_out: int
+
+
+class ClientImportance:
+    """The importance of all parameters to each client since the mask was last changed, float32 (D,) each.
+
+    It lies in the memory that a group of ranks shares. ``clients`` are those at home in this rank's group,
+    ``own`` (a subset) those at home on this rank. Only who takes part in the round in which it is asked for
+    can send what it has gathered; after that round everybody starts from zero.
+    """
+
+    def __init__(
+        self,
+        ranks: Ranks,
+        memory: GroupMemory,
+        clients: np.ndarray,
+        total_clients: int,
+        parameters: int,
+        own: range,
+    ) -> None:
+        self._ranks = ranks
+        self._group = Ranks(memory.comm)
+        self._rows = ClientRows(memory, clients, total_clients, parameters)
+        self._average = ExactAverage(ranks, memory, parameters)
+        self._own = own
+        self._carrying: set[int] = set()
+
+    def begin(self, participants: np.ndarray) -> None:
+        """A round starts; another rank of the group may have trained these clients in the one before."""
+        self._group.barrier()
+        self._carrying.update(participants.tolist())
+
+    def add(self, client: int, direction_sum: torch.Tensor, samples: int) -> None:
+        """Take in a round of a client: its summed directions (D,), finite, and the samples that it processed."""
+        add_squares(self._rows.of(client), direction_sum.cpu().numpy(), float(samples))
+
+    def gather(self, roster: Roster) -> ImportanceSum:
+        """The exact sum over the accepted participants, on every rank; then all start from zero (collective)."""
+        mine = roster.accepted_of(self._ranks.rank).tolist()
+        self._average.begin(len(mine))
+        largest = np.zeros(len(mine))
+        for position, client in enumerate(mine):
+            row = self._rows.of(client)
+            self._average.rows[position] = torch.from_numpy(row)
+            largest[position] = row.max(initial=0.0)
+        counts = [len(roster.accepted_of(rank)) for rank in range(self._ranks.size)]
+        gathered = self._ranks.gather_rows(largest, counts)
+        bound = np.zeros(2)
+        if gathered is not None:
+            finite = gathered[np.isfinite(gathered)]
+            bound[:] = finite.max(initial=0.0), len(finite)
+        self._ranks.broadcast(bound)
+        count = int(bound[1])
+        ones = np.ones(len(mine), dtype=np.int64)
+        mean = self._average.finish(ones, np.isfinite(largest), count, float(bound[0]))
+        values = mean.numpy().astype(np.float64) * count
+        self._clear()
+        return ImportanceSum(values, left_out=sum(counts) - count)
+
+    def _clear(self) -> None:
+        self._group.barrier()  # everybody has taken what it needed
+        for client in self._own:
+            if client in self._carrying:
+                self._rows.of(client)[:] = 0.0
+        self._carrying.clear()
+
+    def client_state(self, client: int) -> dict[str, np.ndarray]:
+        """What a client at home on this rank carries, for a checkpoint."""
+        return {"importance": self._rows.of(client)} if client in self._carrying else {}
+
+    def restore_client(self, client: int, values: np.ndarray) -> None:
+        """Take back what ``client_state`` gave."""
+        self._rows.of(client)[:] = values
+        self._carrying.add(client)

@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+
+from fedmpi.config import loads
+from fedmpi.emulation.compute import compute_seconds
+from fedmpi.emulation.devices import assign
+from fedmpi.federation.pruning import round_time
+
+TEXT = """
+[clients]
+count = 4
+[emulation.compute]
+model = "{model}"
+profile = {{"raspberry-pi-4" = 0.5, "raspberry-pi-3" = 0.5}}
+[emulation.network]
+uplink_mbit_per_s = [1.0, 2.0, 4.0, 8.0]
+downlink_mbit_per_s = 8.0
+latency_s = 0.25
+server_ingress_mbit_per_s = 6.0
+"""
+CLIENTS, ACTIVE = np.array([0, 2, 3]), np.array([500, 20])
+
+
+@pytest.mark.parametrize("model", ["linear", "unit"])
+def test_round_time_is_that_of_the_slowest_client(model: str) -> None:
+    """Three clients share 6 Mbit/s of the server, 250,000 bytes/s for each; the first has half of that itself."""
+    fleet = assign(loads(TEXT.format(model=model)), seed=3)
+    steps = np.array([4.0, 4.0, 2.0])
+    compute_s = compute_seconds(fleet, CLIENTS, steps, ACTIVE)
+    time = round_time(fleet, CLIENTS, steps, compute_s, 1000, 4, ACTIVE)
+    messages = 1000 + 4 * ACTIVE.sum()
+    up, down = np.array([125e3, 250e3, 250e3]), 1e6
+    expected = compute_s + 0.5 + messages / up + messages / down
+    assert time.seconds(ACTIVE) == pytest.approx(expected.max(), rel=1e-12)
+
+
+def test_parameters_take_no_time_where_neither_steps_nor_messages_depend_on_them() -> None:
+    """A sparse exchange sends k entries whatever is pruned."""
+    fleet = assign(loads(TEXT.format(model="unit")), seed=3)
+    time = round_time(fleet, CLIENTS, np.full(3, 4.0), np.ones(3), 1000, 0, ACTIVE)
+    assert not time.seconds_per_parameter.any()
+    assert time.constant_s > 1.5

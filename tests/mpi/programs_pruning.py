@@ -1,0 +1,91 @@
+"""Run under mpiexec by test_pruning: a run in which every rank checks what pruning promises.
+
+What is pruned is zero before and after every exchange; the importance of a reconfiguration is the sum over its
+participants of what all of their trainings since the last one told.
+
+python programs_pruning.py OVERRIDE...
+"""
+
+import sys
+
+import numpy as np
+from experiments import BASE
+from mpi4py import MPI
+
+from fedmpi.config import loads, validate
+from fedmpi.emulation.clock import VirtualClock
+from fedmpi.experiment.assembly import Run, assemble
+from fedmpi.experiment.main import EXPECTED
+from fedmpi.mpi.collectives import Ranks
+
+
+def check(overrides: list[str]) -> None:
+    config = loads(BASE, overrides)
+    validate(config)
+    run = assemble(Ranks(MPI.COMM_WORLD), config, EXPECTED)
+    finish, train = run.exchange.finish, run.exchange.train
+    seen = []
+
+    def inactive_are_zero(vector: np.ndarray) -> None:
+        pruned = ~run.pruning.mask.flags()
+        assert not vector[: pruned.size][pruned].view(np.uint32).any()
+
+    def checked_train(client, plan):
+        inactive_are_zero(run.host.weights.numpy())
+        result = train(client, plan)
+        inactive_are_zero(run.host.model.vector.numpy())
+        if config.sparsification.method != "dense":
+            inactive_are_zero(run.exchange.client_state(client)["accumulated"])
+        return result
+
+    def checked_finish(plan, roster):
+        exchanged = finish(plan, roster)
+        inactive_are_zero(run.host.weights.numpy())
+        seen.append(run.pruning.mask.count)
+        return exchanged
+
+    run.exchange.finish, run.exchange.train = checked_finish, checked_train
+    sums = _check_importance(run) if run.pruning.importance is not None else None
+    run.loop.run(VirtualClock(), lambda report: None, lambda: None)
+    assert len(seen) == config.experiment.rounds
+    assert seen[0] == run.model.parameter_count > min(seen)
+    assert sums is None or len(sums) == config.experiment.rounds // config.pruning.reconfigure_every
+
+
+def _check_importance(run: Run) -> list[float]:
+    """Compare every sum with a plain one; the returned list gets the largest entry of each."""
+    importance, since, largest = run.pruning.importance, {}, []
+    add, gather = importance.add, importance.gather
+
+    def checked_add(client, direction_sum, samples):
+        squares = direction_sum.numpy().astype(np.float64) ** 2 * samples
+        since[client] = since.get(client, 0.0) + squares
+        add(client, direction_sum, samples)
+
+    def checked_gather(roster):
+        total = gather(roster)
+        expected = np.zeros(run.model.parameter_count)
+        for client in roster.accepted_clients.tolist():
+            expected += since.get(client, 0.0)
+        since.clear()
+        MPI.COMM_WORLD.Allreduce(MPI.IN_PLACE, expected)
+        np.testing.assert_allclose(total.values, expected, rtol=1e-5, atol=1e-9 * expected.max())
+        assert np.count_nonzero(total.values[~run.pruning.mask.flags()]) or run.pruning.mask.is_full
+        assert total.left_out == 0
+        largest.append(expected.max())
+        return total
+
+    importance.add, importance.gather = checked_add, checked_gather
+    return largest
+
+
+if __name__ == "__main__":
+    try:
+        check(sys.argv[1:])
+    except BaseException:
+        if MPI.COMM_WORLD.Get_size() > 1:
+            import traceback
+
+            traceback.print_exc()
+            MPI.COMM_WORLD.Abort(1)
+        raise
