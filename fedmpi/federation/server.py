@@ -23,6 +23,7 @@ from fedmpi.numerics.streams import Purpose, generator
 from fedmpi.pruning.exchange import new_mask_bytes
 from fedmpi.pruning.interface import Change, Needs, Observation
 from fedmpi.pruning.mask import Mask
+from fedmpi.pruning.round_time import RoundTime
 
 MASK = "mask"
 """The name of the mask's bits in a checkpoint."""
@@ -223,8 +224,18 @@ class Server:
             return None
         if before is None:
             return self.pruner.step(Observation(plan.round_index))
+        needs = self.pruner.needs(plan.round_index)
+        gradient = (before - weights) / np.float32(plan.learning_rate) if Needs.GRADIENT in needs else None
+        time = self._round_time(plan, judged) if Needs.TIME in needs else None
+        return self.pruner.step(
+            Observation(
+                plan.round_index, weights=weights, gradient=gradient, importance=importance, time=time
+            )
+        )
+
+    def _round_time(self, plan: RoundPlan, judged: Judged) -> RoundTime:
         fixed, each = self.exchange.bytes_by_size(plan.k)
-        time = round_time(
+        return round_time(
             self.accountant.fleet,
             plan.participants,
             judged.records["samples"] / self.config.training.batch_size,
@@ -232,12 +243,6 @@ class Server:
             fixed,
             each,
             self.active_prunable,
-        )
-        gradient = (before - weights) / np.float32(plan.learning_rate)
-        return self.pruner.step(
-            Observation(
-                plan.round_index, weights=weights, gradient=gradient, importance=importance, time=time
-            )
         )
 
     def take_mask(self, mask: Mask) -> None:
