@@ -16,9 +16,7 @@ from fedmpi.experiment.assembly import Run
 from fedmpi.experiment.progress import Progress
 from fedmpi.federation.rounds import RoundReport
 from fedmpi.pruning.mask import Mask
-from fedmpi.trace import Phase, Status, TraceWriter
-
-TRACE_NAME = "trace.h5"
+from fedmpi.trace import FILE_NAME, Phase, Status, TraceWriter
 
 
 class Recorder:
@@ -28,7 +26,7 @@ class Recorder:
         """``keep_rounds``: how many rounds of an existing trace are kept (resume); None: a new trace."""
         self.run = run
         self.progress = progress
-        path = output / TRACE_NAME
+        path = output / FILE_NAME
         attributes = _attributes(run)
         if keep_rounds is None:
             self.writer = TraceWriter.create(path, attributes)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from fedmpi.federation.client import ClientHost
-from fedmpi.learning.evaluation import evaluate_blocks
+from fedmpi.learning.evaluation import block_slices, evaluate_blocks
 from fedmpi.mpi.collectives import Ranks
 
 _SUMS = np.dtype([("block", np.int64), ("loss", np.float64), ("correct", np.float64), ("count", np.float64)])
@@ -20,11 +20,10 @@ class Evaluator:
 
     def __init__(self, ranks: Ranks, x: np.ndarray, y: np.ndarray, block_size: int) -> None:
         self.ranks = ranks
-        blocks = -(-len(y) // block_size)
-        self._numbers = [np.arange(rank, blocks, ranks.size) for rank in range(ranks.size)]
+        blocks = block_slices(len(y), block_size)
+        self._numbers = [np.arange(rank, len(blocks), ranks.size) for rank in range(ranks.size)]
         self._blocks = [
-            (torch.from_numpy(x[at]), torch.from_numpy(y[at]))
-            for at in (slice(b * block_size, (b + 1) * block_size) for b in self._numbers[ranks.rank])
+            (torch.from_numpy(x[at]), torch.from_numpy(y[at])) for at in blocks[ranks.rank :: ranks.size]
         ]
 
     def evaluate(self, host: ClientHost) -> tuple[float, float]:
