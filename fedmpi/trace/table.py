@@ -112,10 +112,6 @@ class Table:
         return {**columns, **dict.fromkeys(missing, np.nan)}
 
 
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) or np.asarray(value).dtype.kind in "iub"
-
-
 def fitted(text: str | Sequence[str], size: int) -> bytes | list[bytes]:
     """Text as at most ``size`` bytes of UTF-8, longer text cut between characters, with an ellipsis."""
     if not isinstance(text, str):
