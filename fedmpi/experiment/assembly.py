@@ -31,6 +31,7 @@ from fedmpi.federation.rounds import RoundLoop
 from fedmpi.federation.server import Server
 from fedmpi.k_control.start import start_k_control
 from fedmpi.learning.flat import FlatModel
+from fedmpi.learning.host_memory import keep_freed_memory
 from fedmpi.learning.models import build
 from fedmpi.mpi.agreement import on_every_rank, on_server
 from fedmpi.mpi.collectives import Ranks
@@ -86,6 +87,7 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
     placement = Placement(config.clients.count, tuple(blocks), memory.groups)
     host = ClientHost(config, model, distribute_training(ranks, memory, placement, facts, data))
     test_x, test_y = distribute_test(ranks, memory, placement, facts, data)
+    keep_freed_memory()
     evaluator = Evaluator(ranks, test_x, test_y, config.training.evaluation_batch_size)
     exchange = _exchange(config, ranks, placement, memory, host)
     method = METHODS.get(config.pruning.method)

@@ -1,0 +1,43 @@
+import subprocess
+import sys
+
+import pytest
+
+from fedmpi.learning import host_memory
+
+_PROGRAM = """
+import platform, resource, sys
+import torch
+from fedmpi.learning.host_memory import keep_freed_memory
+
+torch.set_num_threads(1)
+kept = keep_freed_memory()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+sizes = [6_000_000, 50_000, 6_000_000]
+for _ in range(3):
+    blocks = [torch.ones(size) for size in sizes]
+    del blocks
+before = faults()
+for _ in range(10):
+    blocks = [torch.ones(size) for size in sizes]
+    del blocks
+print(platform.libc_ver()[0], kept, faults() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="page faults are counted on Linux")
+def test_freed_blocks_are_used_again_without_a_page_fault() -> None:
+    output = subprocess.run(
+        [sys.executable, "-c", _PROGRAM], check=True, capture_output=True, text=True, timeout=120
+    ).stdout.split()
+    if output[0] != "glibc":
+        assert output[-2] == "False"
+        return
+    assert output[-2] == "True"
+    assert int(output[-1]) < 30_000  # ten times 48 MB are 117,000 pages of 4 KiB; the heap may grow once more
+
+
+def test_other_systems_keep_their_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert host_memory.keep_freed_memory() is False
