@@ -1,8 +1,9 @@
-"""Training throughput beside a bare loop: python benchmarks/throughput.py [W1 W2 W3] --data ../shared/data
+"""Training throughput beside a bare loop: python benchmarks/throughput.py [W1 W2 W3 W4] --data ../shared/data
 
 For each workload the bare loop (benchmarks/bare_loop.py) and fedmpi run in turn, several times, on two MPI
-ranks with one thread each; printed are the medians of the median seconds of a round, and their ratio. Real data
-(MNIST, FEMNIST as LEAF JSON) lie in the folder given by --data.
+ranks with one thread each; printed are the medians of the median seconds of a round, and their ratio. W4 is W2 under
+PruneFL at a density of 15 %, beside the bare loop that trains the whole model; there fedmpi has three ranks, a server
+and two with clients. Real data (MNIST, FEMNIST as LEAF JSON) lie in the folder given by --data.
 """
 
 from __future__ import annotations
@@ -24,8 +25,6 @@ from fedmpi.config import dumps, load
 HERE = Path(__file__).resolve().parent
 
 COMMON = """
-[placement]
-server_trains = true
 [emulation.compute]
 model = "linear"
 profile = "raspberry-pi-4"
@@ -33,6 +32,27 @@ profile = "raspberry-pi-4"
 uplink_mbit_per_s = 10.0
 downlink_mbit_per_s = 20.0
 latency_s = 0.02
+"""
+
+CONV2 = """
+[experiment]
+name = "conv2"
+evaluate_every = 1000
+rounds = {rounds}
+[clients]
+count = 10
+[data]
+dataset = "leaf"
+path = "{femnist}"
+partition = "by_writer"
+invert = true
+[model]
+name = "conv2"
+[training]
+local_steps = 5
+batch_size = 20
+learning_rate = 0.25
+loss = "bce_one_hot"
 """
 
 WORKLOADS = {
@@ -56,26 +76,7 @@ local_epochs = 1
 batch_size = 10
 learning_rate = 0.03
 """,
-    "W2": """
-[experiment]
-name = "W2"
-rounds = 12
-evaluate_every = 1000
-[clients]
-count = 10
-[data]
-dataset = "leaf"
-path = "{femnist}"
-partition = "by_writer"
-invert = true
-[model]
-name = "conv2"
-[training]
-local_steps = 5
-batch_size = 20
-learning_rate = 0.25
-loss = "bce_one_hot"
-""",
+    "W2": CONV2.replace("{rounds}", "12"),
     "W3": """
 [experiment]
 name = "W3"
@@ -96,8 +97,15 @@ local_steps = 1
 batch_size = 32
 learning_rate = 0.1
 """,
+    "W4": CONV2.replace("{rounds}", "24")
+    + """
+[pruning]
+method = "prunefl"
+reconfigure_every = 6
+max_density = 0.15
+""",
 }
-TARGETS = {"W1": 1.3, "W2": 1.1, "W3": 1.4}
+TARGETS = {"W1": 1.3, "W2": 1.1, "W3": 1.4, "W4": 1.11}
 
 
 def mpiexec() -> str:
@@ -128,34 +136,38 @@ def fedmpi(config: Path, ranks: int, folder: Path) -> tuple[float, float]:
     subprocess.run([*command, "--output", str(folder)], check=True)
     rounds = trace.read(folder).rounds
     accuracy = rounds["test_accuracy"].dropna()
-    return float(rounds["host_s"].median()), float(accuracy.iloc[-1]) if len(accuracy) else float("nan")
+    settled = rounds[rounds["density"] <= rounds["density"].quantile(0.5)]  # pruned, if it ever is
+    return float(settled["host_s"].median()), float(accuracy.iloc[-1]) if len(accuracy) else float("nan")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("workloads", nargs="*", default=list(WORKLOADS), metavar="W1|W2|W3")
+    parser.add_argument("workloads", nargs="*", default=list(WORKLOADS), metavar="W1|W2|W3|W4")
     parser.add_argument("--data", type=Path, required=True, help="folder with mnist/ and femnist_leaf.tar.xz")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. another placement"
     )
-    parser.add_argument("--ranks", type=int, default=2, help="ranks of fedmpi; the bare loop always has two")
+    parser.add_argument(
+        "--ranks", type=int, help="ranks of fedmpi (default: 2, for W4 3); the bare loop always has two"
+    )
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         femnist = folder / "femnist"
-        if {"W2", "W3"} & set(arguments.workloads):
+        if {"W2", "W3", "W4"} & set(arguments.workloads):
             with tarfile.open(arguments.data / "femnist_leaf.tar.xz") as archive:
                 archive.extractall(femnist, filter="data")
         for name in arguments.workloads:
             leaf = next((p.parent for p in femnist.rglob("train") if p.is_dir()), femnist)
             text = WORKLOADS[name].format(data=arguments.data.resolve(), femnist=leaf) + COMMON
             config = folder / f"{name}.toml"
-            config.write_text(dumps(load(text, arguments.set)), encoding="utf-8")
+            ranks = arguments.ranks or (3 if name == "W4" else 2)
+            placement = [] if ranks > 2 else ["placement.server_trains=true"]
+            config.write_text(dumps(load(text, [*placement, *arguments.set])), encoding="utf-8")
             pairs = [
-                (bare(config, 2), fedmpi(config, arguments.ranks, folder / name))
-                for _ in range(arguments.repeats)
+                (bare(config, 2), fedmpi(config, ranks, folder / name)) for _ in range(arguments.repeats)
             ]
             plain, ours = (float(np.median([pair[side][0] for pair in pairs])) for side in (0, 1))
             ratio = float(np.median([mine[0] / theirs[0] for theirs, mine in pairs]))
