@@ -77,6 +77,7 @@ def first_round(config: Config, model: FlatModel, fleet: Fleet, sizes: np.ndarra
         local_steps(config, sizes[participants]),
         [layer.stop - layer.start for layer in model.layers if layer.prunable],
         np.zeros(len(participants)),
+        density=1.0,
     )
     each = np.ones(len(participants), dtype=np.int64)
     plan = RoundPlan(

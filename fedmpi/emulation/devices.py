@@ -36,8 +36,8 @@ class Fleet:
     ``compute_model`` is one of ``COMPUTE_MODELS``, with ``unit_s`` and ``slowdown`` as configured.
     ``constant_s`` and ``seconds_per_parameter`` (N,) are seconds of one local step at the experiment's
     batch size, for any model; ``layer_constant_s`` (N,) and ``layer_seconds_per_parameter`` (N, L) those of
-    the experiment's model where it was measured, else L = 0. NaN where nothing is known. ``relative_speed``
-    (N,): see ``Device``.
+    the experiment's model where it was measured, else L = 0; ``layer_dense_step_s`` (N,) what a step of that
+    takes with dense kernels. NaN where nothing is known. ``relative_speed`` (N,): see ``Device``.
     """
 
     device_names: tuple[str, ...]
@@ -54,6 +54,7 @@ class Fleet:
     seconds_per_parameter: FloatArray
     layer_constant_s: FloatArray
     layer_seconds_per_parameter: FloatArray
+    layer_dense_step_s: FloatArray
     relative_speed: FloatArray
 
     def __post_init__(self) -> None:
@@ -178,7 +179,7 @@ def largest_remainder(shares: Sequence[float], total: int) -> list[int]:
 
 
 def _step_costs(devices: Sequence[Device], config: Config) -> dict[str, FloatArray]:
-    """The four arrays of the linear model, at the experiment's batch size."""
+    """The five arrays of the linear model, at the experiment's batch size."""
     if config.emulation.compute.model == "linear":
         for client, known in enumerate(devices):
             if known.generic is None:
@@ -199,4 +200,6 @@ def _step_costs(devices: Sequence[Device], config: Config) -> dict[str, FloatArr
         "layer_constant_s": scale * [cost.constant_s for cost in measured],
         "layer_seconds_per_parameter": scale[:, None]
         * np.array([cost.seconds_per_parameter for cost in measured]).reshape(len(devices), layers),
+        "layer_dense_step_s": scale
+        * [nan if cost.dense_step_s is None else cost.dense_step_s for cost in measured],
     }

@@ -20,10 +20,15 @@ REFERENCE = "reference"
 
 @dataclass(frozen=True)
 class StepCost:
-    """Seconds of one local step: a constant, and one coefficient for each prunable layer, input to output."""
+    """Seconds of one local step: a constant, and one coefficient for each prunable layer, input to output.
+
+    ``dense_step_s`` is those of a step with dense kernels, which does not depend on what is pruned; None where that
+    was not measured.
+    """
 
     constant_s: float
     seconds_per_parameter: tuple[float, ...]
+    dense_step_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,9 @@ def _measured(entry: Mapping[str, Any]) -> Device:
         batch_size=entry["batch_size"],
         generic=StepCost(entry["constant_s"], (entry["seconds_per_parameter"],)),
         models={
-            model: StepCost(cost["constant_s"], tuple(cost["seconds_per_parameter"]))
+            model: StepCost(
+                cost["constant_s"], tuple(cost["seconds_per_parameter"]), cost.get("dense_step_s")
+            )
             for model, cost in entry["models"].items()
         },
         uplink_bytes_per_s=entry["uplink_bytes_per_s"],
@@ -105,4 +112,8 @@ def _at_speed(measured: Device, speed: float, name: str, source: str) -> Device:
 
 
 def _scaled(cost: StepCost, factor: float) -> StepCost:
-    return StepCost(cost.constant_s * factor, tuple(c * factor for c in cost.seconds_per_parameter))
+    return StepCost(
+        cost.constant_s * factor,
+        tuple(c * factor for c in cost.seconds_per_parameter),
+        None if cost.dense_step_s is None else cost.dense_step_s * factor,
+    )

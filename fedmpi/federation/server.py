@@ -81,6 +81,7 @@ class Server:
         self.k_state = k_state
         self.downlink = downlink
         self.active_prunable = active_prunable
+        self.density = 1.0
         self.pruner = pruner
         self.round_index = 0
         self.now_s = 0.0
@@ -149,7 +150,12 @@ class Server:
             self.downlink.delivered(plan.participants)
         steps = records["samples"] / self.config.training.batch_size
         compute_s = compute_seconds(
-            self.accountant.fleet, plan.participants, steps, self.active_prunable, records["compute_host_s"]
+            self.accountant.fleet,
+            plan.participants,
+            steps,
+            self.active_prunable,
+            records["compute_host_s"],
+            density=self.density,
         )
         bytes_up = records["message_bytes"] + self._importance_bytes(plan)
         work = Work(bytes_down, compute_s, records["entries"], bytes_up)
@@ -253,6 +259,7 @@ class Server:
         assert self.pruner is not None
         setup = self.pruner.setup
         self.active_prunable = mask.active_per_layer(setup.prunable)
+        self.density = mask.density(setup.layers)
         tell(mask.flags(), self.exchange.dimension, new_mask_bytes(mask, setup.layers))
 
     def _importance_bytes(self, plan: RoundPlan) -> int:

@@ -8,6 +8,7 @@ from fedmpi.config import load, loads
 from fedmpi.emulation.devices import assign
 from fedmpi.learning.datasets import Dataset
 from fedmpi.learning.flat import FlatModel
+from fedmpi.learning.models import build
 
 
 def a_model() -> FlatModel:
@@ -120,3 +121,19 @@ def test_memory_grows_with_what_a_rank_holds():
     assert memory(sparse, range(2, 5), 1) - memory(sparse, range(2, 3), 1) == 2 * (one_client + accumulated)
     assert memory(dense, range(0), 0) - memory(dense, range(0), 1) == x.nbytes + y.nbytes
     assert 145 * 10**6 < memory(dense, range(0), 1) < 146 * 10**6
+
+
+def test_an_unpruned_round_of_conv2_on_raspberry_pis():
+    """The published dense step, five times, and all parameters down and up."""
+    config = loads(
+        "[clients]\ncount = 10\n[model]\nname = 'conv2'\n[training]\nlocal_steps = 5\nbatch_size = 20\n"
+        "[emulation.compute]\nmodel = 'linear'\nprofile = 'raspberry-pi-4'\n"
+        "[emulation.network]\nuplink_mbit_per_s = 'device'\ndownlink_mbit_per_s = 'device'",
+    )
+    model = FlatModel(build(config.model, (1, 28, 28), 62, 0))
+    first = estimate.first_round(config, model, assign(config, 0), np.full(10, 100))
+    compute_s, message = 5 * 2.2486449218005875, 16 + 4 * 6_603_710
+    assert first.bytes_down == first.bytes_up == message
+    np.testing.assert_array_equal(first.timeline.compute_s, compute_s)
+    exchange_s = 5.561621025626998e-06 * message / 4
+    assert first.timeline.duration_s == pytest.approx(compute_s + exchange_s, rel=1e-12)

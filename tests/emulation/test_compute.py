@@ -11,12 +11,13 @@ from fedmpi.config.schema import (
     ModelConfig,
     TrainingConfig,
 )
-from fedmpi.emulation.compute import compute_seconds, linear_coefficients
+from fedmpi.emulation.compute import DENSE_FROM_DENSITY, compute_seconds, linear_coefficients
 from fedmpi.emulation.devices import assign
 from fedmpi.emulation.errors import EmulationError
 
 CONV2 = np.array([800, 51_200, 6_422_528, 126_976])  # prunable parameters of PruneFL's Conv2
 EVERYBODY = np.arange(4)
+SPARSE = 0.5
 
 
 def fleet(model, profile="raspberry-pi-4", network="conv2", batch_size=20, **compute):
@@ -32,40 +33,64 @@ def fleet(model, profile="raspberry-pi-4", network="conv2", batch_size=20, **com
 
 
 def test_unit_is_the_same_whatever_is_computed():
-    seconds = compute_seconds(fleet("unit", unit_s=2.5), np.array([0, 3]), [1, 9], CONV2)
+    seconds = compute_seconds(fleet("unit", unit_s=2.5), np.array([0, 3]), [1, 9], CONV2, density=1.0)
     np.testing.assert_array_equal(seconds, [2.5, 2.5])
 
 
 def test_linear_is_the_sum_over_layers_of_the_published_coefficients():
     """The authors measured 2.8981 s for a step of the unpruned model with sparse kernels (batch 20)."""
-    seconds = compute_seconds(fleet("linear"), EVERYBODY, [1, 2, 5, 5], CONV2)
+    seconds = compute_seconds(fleet("linear"), EVERYBODY, [1, 2, 5, 5], CONV2, density=SPARSE)
     step = 1.2492789765 + 51_200 * 7.098850e-6 + 6_422_528 * 1.927325e-7 + 126_976 * 1.782308e-7
     np.testing.assert_allclose(seconds, np.array([1, 2, 5, 5]) * step, rtol=1e-14)
     assert seconds[0] == pytest.approx(2.898095353249955, rel=0.01)
 
 
 def test_linear_falls_with_what_is_pruned_and_grows_with_the_batch():
-    full = compute_seconds(fleet("linear"), EVERYBODY, 5, CONV2)
-    pruned = compute_seconds(fleet("linear"), EVERYBODY, 5, CONV2 // 10)
+    full = compute_seconds(fleet("linear"), EVERYBODY, 5, CONV2, density=SPARSE)
+    pruned = compute_seconds(fleet("linear"), EVERYBODY, 5, CONV2 // 10, density=0.1)
     assert (pruned < full).all()
     np.testing.assert_allclose(
-        compute_seconds(fleet("linear", batch_size=40), EVERYBODY, 5, CONV2), 2 * full, rtol=1e-14
+        compute_seconds(fleet("linear", batch_size=40), EVERYBODY, 5, CONV2, density=SPARSE),
+        2 * full,
+        rtol=1e-14,
     )
+
+
+def test_a_dense_model_takes_what_was_measured_with_dense_kernels():
+    """Whatever is pruned, until the density is below 0.9."""
+    dense = compute_seconds(fleet("linear"), EVERYBODY, 5, CONV2, density=1.0)
+    np.testing.assert_array_equal(dense, 5 * 2.2486449218005875)
+    less = CONV2 * 9 // 10
+    at_bound = compute_seconds(fleet("linear"), EVERYBODY, 5, less, density=DENSE_FROM_DENSITY)
+    np.testing.assert_array_equal(at_bound, dense)
+    below = compute_seconds(fleet("linear"), EVERYBODY, 5, less, density=np.nextafter(0.9, 0))
+    np.testing.assert_allclose(
+        below, 5 * (1.2492789765 + (less * [0.0, 7.098850e-6, 1.927325e-7, 1.782308e-7]).sum()), rtol=1e-14
+    )
+    larger_batch = compute_seconds(fleet("linear", batch_size=40), EVERYBODY, 5, CONV2, density=1.0)
+    np.testing.assert_allclose(larger_batch, 2 * dense, rtol=1e-14)
+
+
+def test_dense_kernels_follow_the_speed_of_each_device():
+    mixed = fleet("linear", {"raspberry-pi-4": 0.5, "raspberry-pi-5": 0.5})
+    seconds = compute_seconds(mixed, EVERYBODY, 2, CONV2, density=1.0)
+    np.testing.assert_allclose(seconds * mixed.relative_speed, 2 * 2.2486449218005875, rtol=1e-14)
 
 
 @pytest.mark.parametrize(("network", "layers"), [("mlp", CONV2[:2]), ("conv2", CONV2[:3])])
 def test_linear_without_a_table_for_the_model_is_generic(network, layers):
-    seconds = compute_seconds(fleet("linear", network=network), EVERYBODY, 3, layers)
+    """Nothing was measured with dense kernels then, and the formula holds at any density."""
+    seconds = compute_seconds(fleet("linear", network=network), EVERYBODY, 3, layers, density=1.0)
     np.testing.assert_allclose(seconds, 3 * (1.2492789765 + 1.927325e-7 * layers.sum()), rtol=1e-14)
 
 
 def test_linear_follows_each_clients_own_device():
     mixed = fleet("linear", {"raspberry-pi-4": 0.5, "raspberry-pi-5": 0.5})
-    seconds = compute_seconds(mixed, EVERYBODY, 1, CONV2)
+    seconds = compute_seconds(mixed, EVERYBODY, 1, CONV2, density=SPARSE)
     np.testing.assert_allclose(
         seconds * mixed.relative_speed, seconds[mixed.relative_speed == 1][0], rtol=1e-14
     )
-    one = compute_seconds(mixed, np.array([2]), 1, CONV2)
+    one = compute_seconds(mixed, np.array([2]), 1, CONV2, density=SPARSE)
     assert one[0] == seconds[2]
 
 
@@ -82,19 +107,20 @@ def test_a_csv_fleet_trains_at_its_own_cost(tmp_path):
         "name,uplink_mbit_per_s,downlink_mbit_per_s,latency_s,constant_s,seconds_per_parameter\n"
         + "".join(f"d{i},1,1,0,{i},1e-6\n" for i in range(4))
     )
-    seconds = compute_seconds(fleet("linear", str(path), batch_size=64), EVERYBODY, 2, [600_000, 400_000])
+    devices = fleet("linear", str(path), batch_size=64)
+    seconds = compute_seconds(devices, EVERYBODY, 2, [600_000, 400_000], density=1.0)
     np.testing.assert_allclose(seconds, 2 * (np.arange(4) + 1.0))
 
 
 def test_measured_is_host_time_times_slowdown_over_relative_speed():
     mixed = fleet("measured", {"reference": 0.5, "raspberry-pi-5": 0.5}, slowdown=12.0)
-    seconds = compute_seconds(mixed, EVERYBODY, 1, CONV2, host_s=[0.5, 0.5, 0.5, 0.5])
+    seconds = compute_seconds(mixed, EVERYBODY, 1, CONV2, host_s=[0.5, 0.5, 0.5, 0.5], density=1.0)
     np.testing.assert_allclose(seconds, 6.0 / mixed.relative_speed, rtol=1e-14)
 
 
 def test_measured_without_a_measurement_is_refused():
     measured = fleet("measured")
     with pytest.raises(EmulationError, match="host_s: found nan for client 3"):
-        compute_seconds(measured, np.array([3]), 1, CONV2)
+        compute_seconds(measured, np.array([3]), 1, CONV2, density=1.0)
     with pytest.raises(EmulationError, match=r"host_s: found -1\.0 for client 1"):
-        compute_seconds(measured, np.array([0, 1]), 1, CONV2, host_s=[1.0, -1.0])
+        compute_seconds(measured, np.array([0, 1]), 1, CONV2, host_s=[1.0, -1.0], density=1.0)

@@ -54,6 +54,7 @@ def test_the_raspberry_pi_4_has_the_published_constants(shared_dir):
         cost = pi.models[name.split("_")[0]]
         assert cost.constant_s == entry["constant_seconds"]
         assert list(cost.seconds_per_parameter) == entry["compute_seconds_per_parameter"]
+        assert cost.dense_step_s == entry["dense_step_seconds"]
         assert pi.batch_size == entry["batch_size"]
         exchange = 4 / pi.uplink_bytes_per_s + 4 / pi.downlink_bytes_per_s
         assert exchange == pytest.approx(entry["communication_seconds_per_parameter"], rel=1e-14)
@@ -68,6 +69,7 @@ def test_other_devices_are_the_measured_one_at_another_speed():
         five.models["conv2"].seconds_per_parameter, pi.models["conv2"].seconds_per_parameter, strict=True
     ):
         assert ours * five.relative_speed == pytest.approx(theirs)
+    assert five.models["conv2"].dense_step_s * five.relative_speed == pytest.approx(2.2486449218005875)
     assert five.uplink_bytes_per_s is None
 
 
