@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fedmpi.numerics.topk import top_k
 from fedmpi.sparsification import SELECTORS, Uploads
-from fedmpi.sparsification.wire import decode_all, encode
+from fedmpi.sparsification.wire import decode, encode
 
 
 def one_round(clients: int, k: int, dimension: int) -> Uploads:
@@ -32,16 +32,15 @@ def one_round(clients: int, k: int, dimension: int) -> Uploads:
         gradient = common + rng.standard_normal(dimension, dtype=np.float32)
         indices.append(top_k(gradient, k))
         values.append(gradient[indices[-1]])
-    offsets = np.arange(clients + 1, dtype=np.int64) * k
     sizes = rng.integers(20, 400, clients).astype(np.float64)
-    return Uploads(offsets, np.concatenate(indices), np.concatenate(values), sizes / sizes.sum(), dimension)
+    return Uploads(tuple(indices), tuple(values), sizes / sizes.sum(), dimension)
 
 
 def plain_fab(uploads: Uploads, k: int) -> list[int]:
     """The paper's description: widen a set by kappa, one rank at a time."""
     ranked = []
-    for start, stop in zip(uploads.offsets[:-1], uploads.offsets[1:], strict=True):
-        entries = zip(uploads.indices[start:stop].tolist(), uploads.values[start:stop].tolist(), strict=True)
+    for indices, values, _ in uploads.parts():
+        entries = zip(indices.tolist(), values.tolist(), strict=True)
         ranked.append(sorted(entries, key=lambda entry: -abs(entry[1])))
     chosen: set[int] = set()
     for rank in zip(*ranked, strict=False):
@@ -56,10 +55,8 @@ def plain_fab(uploads: Uploads, k: int) -> list[int]:
             break
         chosen = wider
     sums = dict.fromkeys(sorted(chosen), 0.0)
-    bounds = zip(uploads.offsets[:-1], uploads.offsets[1:], uploads.weights.tolist(), strict=True)
-    for start, stop, weight in bounds:
-        entries = zip(uploads.indices[start:stop].tolist(), uploads.values[start:stop].tolist(), strict=True)
-        for index, value in entries:
+    for indices, values, weight in uploads.parts():
+        for index, value in zip(indices.tolist(), values.tolist(), strict=True):
             if index in sums:
                 sums[index] += weight * value
     return list(sums)
@@ -67,9 +64,7 @@ def plain_fab(uploads: Uploads, k: int) -> list[int]:
 
 def sent_messages(uploads: Uploads, form: str) -> list[NDArray[np.uint8]]:
     """Every client's message."""
-    cuts = uploads.offsets[1:-1]
-    parts = zip(np.split(uploads.indices, cuts), np.split(uploads.values, cuts), strict=True)
-    return [encode(form, indices, values, uploads.dimension).data for indices, values in parts]
+    return [encode(form, indices, values, uploads.dimension).data for indices, values, _ in uploads.parts()]
 
 
 def serve(
@@ -78,10 +73,11 @@ def serve(
     """Seconds of reading, of selecting, and of writing the answer."""
     form, positions = "auto", None
     if method == "periodic":
-        form, positions = "values", like.indices[: like.offsets[1]]
+        form, positions = "values", like.indices[0]
     begin = perf_counter()
-    offsets, entries = decode_all(messages, like.dimension, positions=positions)
-    uploads = Uploads(offsets, entries.indices, entries.values, like.weights, like.dimension)
+    entries = [decode(data, like.dimension, positions=positions) for data in messages]
+    indices, values, _ = zip(*entries, strict=True)
+    uploads = Uploads(indices, values, like.weights, like.dimension)
     read = perf_counter()
     selection = SELECTORS[method](uploads, k)
     selected = perf_counter()
@@ -101,9 +97,7 @@ def main() -> None:
     k = arguments.k
     own = one_round(arguments.clients, k, arguments.dimension)
     # What periodic sends: the same coordinates from everybody.
-    same = Uploads(
-        own.offsets, np.tile(own.indices[:k], arguments.clients), own.values, own.weights, own.dimension
-    )
+    same = Uploads(own.indices[:1] * arguments.clients, own.values, own.weights, own.dimension)
     given = {method: same if method == "periodic" else own for method in SELECTORS}
     messages = {
         method: sent_messages(uploads, "values" if method == "periodic" else "auto")

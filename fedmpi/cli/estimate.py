@@ -26,13 +26,18 @@ _VECTORS = 5
 
 @dataclass(frozen=True)
 class FirstRound:
-    """The first round: ``k`` entries of each of ``participants``, bytes of one of them, times of all."""
+    """The first round: ``k`` entries of each of ``participants``, bytes of one of them, times of all.
+
+    ``left_out`` names what the run will add to the bytes or times, ``bound`` says that times are upper bounds.
+    """
 
     participants: np.ndarray
     k: int
     bytes_down: int
     bytes_up: int
     timeline: Charges
+    left_out: tuple[str, ...]
+    bound: bool
 
 
 def memory_bytes(
@@ -56,10 +61,11 @@ def memory_bytes(
 
 
 def first_round(config: Config, model: FlatModel, fleet: Fleet, sizes: np.ndarray) -> FirstRound:
-    """Bytes and emulated times of round 0, without jitter and probe; ``sizes`` (N,) are the clients' samples.
+    """Bytes and emulated times of round 0, as the run's own accountant charges them.
 
-    Everybody downloads the whole model. Training that is to be ``measured`` counts as taking no time. Where the
-    time of a round holds the download of its own result, that is taken to have k entries.
+    ``sizes`` (N,) are the clients' samples. Everybody downloads the whole model. Jitter, the losses that k is chosen
+    by, and the time of training that is to be ``measured`` are left out. Where the time of a round holds the
+    download of its own result, ``unidirectional`` is taken to send as much as clients that agree in nothing would get.
     """
     section, dimension, tail = config.sparsification, model.parameter_count, 4 * model.buffer_count
     participants = draw_participants(
@@ -91,7 +97,22 @@ def first_round(config: Config, model: FlatModel, fleet: Fleet, sizes: np.ndarra
     )
     accountant = make_accountant(config, replace(fleet, jitter_s=0.0), dimension)
     charges = accountant.round(plan, Work(down * each, compute_s, sent * each, up * each))
-    return FirstRound(participants, k, down, up, accountant.close(plan, charges, sent, None))
+    unknown = section.method == "unidirectional"
+    k_down = min(dimension, len(participants) * sent) if unknown else sent
+    absent = {
+        "jitter": fleet.jitter_s > 0,
+        "the time of training, which is measured when it runs": fleet.compute_model == "measured",
+        "the losses by which k is chosen": config.k_control.method != "fixed",
+    }
+    return FirstRound(
+        participants=participants,
+        k=k,
+        bytes_down=down,
+        bytes_up=up,
+        timeline=accountant.close(plan, charges, k_down, None),
+        left_out=tuple(name for name, left_out in absent.items() if left_out),
+        bound=unknown and config.emulation.compute.model == "normalized",
+    )
 
 
 def first_k(config: Config, dimension: int) -> int:

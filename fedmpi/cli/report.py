@@ -48,18 +48,18 @@ def report(config: Config, ranks: int) -> list[str]:
         memory = estimate.memory_bytes(config, model, dataset, samples, block, rank)
         lines.append(f"  rank {rank}: {_role(rank, block)}, {memory / 2**20:.0f} MiB")
     first = estimate.first_round(config, model, fleet, sizes)
-    timeline = first.timeline
+    timeline, at_most = first.timeline, "at most " if first.bound else ""
     lines += [
         "",
         f"first round: {len(first.participants)} participants, k = {first.k}; bytes of each, down "
         f"{first.bytes_down} and up {first.bytes_up}",
-        f"  download {_span(timeline.download_s)}",
-        f"  compute {_span(timeline.compute_s)}"
-        + (", as it is measured only when it runs" if fleet.compute_model == "measured" else ""),
+        f"  download {at_most}{_span(timeline.download_s)}",
+        f"  compute {_span(timeline.compute_s)}",
         f"  upload {_span(timeline.upload_s)}",
-        f"  whole round {timeline.duration_s:.6g} s of emulated time"
-        + (" without jitter" if fleet.jitter_s else ""),
+        f"  whole round {at_most}{timeline.duration_s:.6g} s of emulated time",
     ]
+    if first.left_out:
+        lines.append(f"  without {'; without '.join(first.left_out)}")
     return lines
 
 

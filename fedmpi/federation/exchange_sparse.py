@@ -26,7 +26,7 @@ from fedmpi.pruning.mask import Mask
 from fedmpi.sparsification.error_feedback import take_out
 from fedmpi.sparsification.probe_message import decode_probe, encode_probe
 from fedmpi.sparsification.uploads import Selection, Uploads
-from fedmpi.sparsification.wire import NO_TAIL, Entries, Message, decode, decode_all, encode, message_bytes
+from fedmpi.sparsification.wire import NO_TAIL, Entries, Message, decode, encode, message_bytes
 
 _NOTHING = Entries(np.empty(0, np.int32), np.empty(0, np.float32), NO_TAIL)
 
@@ -155,7 +155,8 @@ class SparseExchange:
     def finish(self, plan: RoundPlan, roster: Roster) -> Exchanged:
         received = self._receive(roster)
         answer = None if received is None else self._answer(plan, *received)
-        told = self._told(broadcast_bytes(self.ranks, None if answer is None else answer.message))
+        data = broadcast_bytes(self.ranks, None if answer is None else answer.message)
+        told = self._read(data) if len(data) else _NOTHING
         self._settle(roster, told.indices, answer)
         if plan.k_probe:
             data = broadcast_bytes(self.ranks, None if answer is None else answer.probe_message)
@@ -183,19 +184,20 @@ class SparseExchange:
     def _receive(self, roster: Roster) -> tuple[Uploads, np.ndarray] | None:
         """On the server: what the accepted participants sent, if there are any, and the weighted mean of their tails.
 
-        Both in client order. The messages themselves are let go.
+        Both in client order. The uploads are views of the messages.
         """
         mine = roster.accepted_of(self.ranks.rank).tolist()
         gathered = gather_messages(self.ranks, roster, [self._sent[client].message.data for client in mine])
         if not gathered:
             return None
-        offsets, entries = decode_all(
-            gathered, self.dimension, tail_length=self.tail_length, positions=self._shared
-        )
+        sent = [self._read(data) for data in gathered]
         sizes = roster.sizes[roster.accepted].astype(np.float64)
         weights = sizes / sizes.sum()
-        tail = (weights[:, None] * entries.tail).sum(axis=0).astype(np.float32)
-        return Uploads(offsets, entries.indices, entries.values, weights, self.dimension), tail
+        tail = np.zeros(self.tail_length)
+        for entries, weight in zip(sent, weights, strict=True):
+            tail += weight * entries.tail
+        indices, values, _ = zip(*sent, strict=True)
+        return Uploads(indices, values, weights, self.dimension), tail.astype(np.float32)
 
     def _answer(self, plan: RoundPlan, uploads: Uploads, tail: np.ndarray) -> _Answer:
         """What the server makes of the uploads."""
@@ -222,9 +224,7 @@ class SparseExchange:
         """b (float64), with what earlier messages lost of it."""
         return selection.values + self._lost[selection.indices] if self._lost.size else selection.values
 
-    def _told(self, data: np.ndarray) -> Entries:
-        if not len(data):
-            return _NOTHING
+    def _read(self, data: np.ndarray) -> Entries:
         return decode(data, self.dimension, tail_length=self.tail_length, positions=self._shared)
 
     def _settle(self, roster: Roster, told: np.ndarray, answer: _Answer | None) -> None:
@@ -250,7 +250,7 @@ class SparseExchange:
         if self.ranks.is_server:
             flags = np.empty(0, np.uint8)
             if answer is not None:
-                pieces = np.split(answer.selection.used.view(np.uint8), answer.uploads.offsets[1:-1])
+                pieces = answer.uploads.split(answer.selection.used.view(np.uint8))
                 position = {int(client): n for n, client in enumerate(roster.accepted_clients)}
                 by_rank = [roster.accepted_of(rank).tolist() for rank in range(self.ranks.size)]
                 counts[:] = [sum(len(pieces[position[c]]) for c in clients) for clients in by_rank]

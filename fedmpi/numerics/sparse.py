@@ -1,8 +1,8 @@
-"""Sums of sparse vectors that are given as one concatenation of (index, value) pairs."""
+"""Unions and sums of sparse vectors."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,11 @@ _BLOCK = 1 << 16
 """Coordinates that are searched at a time: the positions that numpy finds are twice as long as they are kept."""
 
 
-def union(indices: NDArray[np.int32], dimension: int) -> NDArray[np.int32]:
-    """The distinct ``indices``, all within [0, dimension), ascending."""
+def union(parts: Iterable[NDArray[np.int32]], dimension: int) -> NDArray[np.int32]:
+    """The distinct indices of all ``parts``, within [0, dimension), ascending."""
     present = np.zeros(dimension, np.bool_)
-    present[indices] = True
+    for indices in parts:
+        present[indices] = True
     found = np.empty(int(np.count_nonzero(present)), np.int32)
     filled = 0
     for start in range(0, dimension, _BLOCK):
@@ -26,23 +27,21 @@ def union(indices: NDArray[np.int32], dimension: int) -> NDArray[np.int32]:
 
 def weighted_sum_at(
     selected: NDArray[np.int32],
-    offsets: NDArray[np.int64],
-    indices: NDArray[np.int32],
-    values: NDArray[np.float32],
-    weights: NDArray[np.float64],
+    parts: Iterable[tuple[NDArray[np.int32], NDArray[np.float32], float]],
     dimension: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """The weighted sum of m sparse vectors at the coordinates ``selected`` (distinct), and which entries went in.
+    """The weighted sum of sparse vectors at the coordinates ``selected`` (distinct), and which entries went in.
 
-    Vector i has the entries ``offsets[i]`` to ``offsets[i + 1]``, of distinct indices. Vectors are added one after
-    the other, in float64. Returns the sums at ``selected`` and a bool for every entry.
+    ``parts`` are the vectors: distinct indices, values and weight of each. They are added one after the other, in
+    float64. Returns the sums at ``selected`` and a bool for every entry, in order.
     """
     slot = np.full(dimension, -1, np.int32)
     slot[selected] = np.arange(selected.size, dtype=np.int32)
     sums = np.zeros(selected.size)
-    used = np.empty(indices.size, np.bool_)
-    for (start, stop), weight in zip(pairwise(offsets.tolist()), weights.tolist(), strict=True):
-        slots = slot.take(indices[start:stop])
-        here = np.greater_equal(slots, 0, out=used[start:stop])
-        sums[slots[here]] += np.multiply(values[start:stop][here], weight, dtype=np.float64)
-    return sums, used
+    used = [np.empty(0, np.bool_)]
+    for indices, values, weight in parts:
+        slots = slot.take(indices)
+        here = slots >= 0
+        used.append(here)
+        sums[slots[here]] += np.multiply(values[here], weight, dtype=np.float64)
+    return sums, np.concatenate(used)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,7 +18,7 @@ def select(uploads: Uploads, k: int) -> Selection:
     there at exactly that rank. Ties go to the lowest index. Where all clients together sent no more than k
     coordinates, J is all of them. Raises ValueError for k < 0.
     """
-    longest = int(np.diff(uploads.offsets).max(initial=0))
+    longest = max((indices.size for indices in uploads.indices), default=0)
     # m clients of whom no two agree fill J with k / m entries each: kappa is rarely far beyond.
     depth = 2 * (k // max(1, uploads.clients)) + 1
     while depth < longest:
@@ -34,12 +32,11 @@ def select(uploads: Uploads, k: int) -> Selection:
 
 def _chosen(uploads: Uploads, k: int) -> NDArray[np.int32] | None:
     """J, or None where ``uploads`` hold no more than k coordinates."""
-    ranks = _ranks(uploads)
+    ranks = [_ranks(values) for values in uploads.values]
     unranked = np.int32(np.iinfo(np.int32).max)
     best_rank = np.full(uploads.dimension, unranked, np.int32)
-    for start, stop in pairwise(uploads.offsets.tolist()):
-        indices = uploads.indices[start:stop]
-        best_rank[indices] = np.minimum(best_rank[indices], ranks[start:stop])
+    for indices, own in zip(uploads.indices, ranks, strict=True):
+        best_rank[indices] = np.minimum(best_rank[indices], own)
     sent = np.flatnonzero(best_rank != unranked)
     if sent.size <= k:
         return None
@@ -48,20 +45,21 @@ def _chosen(uploads: Uploads, k: int) -> NDArray[np.int32] | None:
     kappa = int(np.searchsorted(union_sizes, k, side="right"))
     chosen = sent[best < kappa]
     # At most one entry of each client: those of rank kappa whose coordinate is not chosen yet.
-    here = np.flatnonzero(ranks == kappa)
-    here = here[best_rank[uploads.indices[here]] == kappa]
-    candidates, which = np.unique(uploads.indices[here], return_inverse=True)
+    places = [np.flatnonzero(own == kappa) for own in ranks]
+    indices, values = (
+        np.concatenate([part[place] for part, place in zip(parts, places, strict=True)])
+        for parts in (uploads.indices, uploads.values)
+    )
+    fresh = best_rank[indices] == kappa
+    candidates, which = np.unique(indices[fresh], return_inverse=True)
     peaks = np.zeros(candidates.size, np.float32)
-    np.maximum.at(peaks, which, np.abs(uploads.values[here]))
+    np.maximum.at(peaks, which, np.abs(values[fresh]))
     filling = candidates[largest(peaks.view(np.uint32), k - chosen.size)]
     return np.sort(np.concatenate((chosen, filling))).astype(np.int32)
 
 
-def _ranks(uploads: Uploads) -> NDArray[np.int32]:
+def _ranks(values: NDArray[np.float32]) -> NDArray[np.int32]:
     """Every entry's rank within its client by falling magnitude, from 0; ties to the lowest index."""
-    ranks = np.empty(uploads.indices.size, np.int32)
-    rising = np.arange(int(np.diff(uploads.offsets).max(initial=0)), dtype=np.int32)
-    for start, stop in pairwise(uploads.offsets.tolist()):
-        order = magnitude_order(uploads.values[start:stop])
-        ranks[start:stop][order] = rising[: order.size]
+    ranks = np.empty(values.size, np.int32)
+    ranks[magnitude_order(values)] = np.arange(values.size, dtype=np.int32)
     return ranks

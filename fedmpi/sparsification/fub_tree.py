@@ -39,8 +39,8 @@ def _survivors(uploads: Uploads, k: int) -> tuple[NDArray[np.int32], NDArray[np.
     if isinstance(root, int):
         indices, _ = _strongest(indices, sums, k)
         root = _Node(indices, (root,))
-    used = np.zeros(uploads.indices.size, np.bool_)
-    _mark_survivors(root, indices, uploads, used, np.zeros(uploads.dimension, np.bool_))
+    used = np.empty(sum(part.size for part in uploads.indices), np.bool_)
+    _mark_survivors(root, indices, uploads, uploads.split(used), np.zeros(uploads.dimension, np.bool_))
     return indices, used
 
 
@@ -55,9 +55,8 @@ class _Tree:
         """The subtree of up to 2**level clients, with its coordinates and the sums of (C_i / C) a_ij there."""
         uploads = self.uploads
         if level == 0:
-            part = slice(*uploads.offsets[number : number + 2].tolist())
-            sums = np.multiply(uploads.values[part], uploads.weights[number], dtype=np.float64)
-            return number, uploads.indices[part], sums
+            sums = np.multiply(uploads.values[number], uploads.weights[number], dtype=np.float64)
+            return number, uploads.indices[number], sums
         left = self.subtree(level - 1, 2 * number)
         if (2 * number + 1) << (level - 1) >= uploads.clients:
             return left
@@ -97,10 +96,10 @@ def _mark_survivors(
     node: _Node,
     surviving: NDArray[np.int32],
     uploads: Uploads,
-    used: NDArray[np.bool_],
+    used: list[NDArray[np.bool_]],
     marks: NDArray[np.bool_],
 ) -> None:
-    """Set ``used`` at the entries of a subtree whose coordinates are among those ``surviving`` in it.
+    """Say of the entries of a subtree, ``used`` by client, whether their coordinates are among those ``surviving``.
 
     ``marks`` is false for all coordinates, and is so again.
     """
@@ -108,8 +107,7 @@ def _mark_survivors(
     below = []
     for part in node.parts:
         if isinstance(part, int):
-            entries = slice(*uploads.offsets[part : part + 2].tolist())
-            used[entries] = marks.take(uploads.indices[entries])
+            marks.take(uploads.indices[part], out=used[part])
         else:
             below.append((part, part.indices[marks.take(part.indices)]))
     marks[surviving] = False
@@ -119,12 +117,8 @@ def _mark_survivors(
 
 def _sum_of_used(uploads: Uploads, indices: NDArray[np.int32], used: NDArray[np.bool_]) -> Selection:
     """Summed anew in client order, as every selection is."""
-    values, _ = weighted_sum_at(
-        indices,
-        np.concatenate(([0], np.cumsum(uploads.counts(used)))),
-        uploads.indices[used],
-        uploads.values[used],
-        uploads.weights,
-        uploads.dimension,
+    survivors = (
+        (own[flags], values[flags], weight)
+        for (own, values, weight), flags in zip(uploads.parts(), uploads.split(used), strict=True)
     )
-    return Selection(indices, values, used)
+    return Selection(indices, weighted_sum_at(indices, survivors, uploads.dimension)[0], used)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from math import frexp, isfinite
 from struct import Struct
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ _CODED_FORMS = FORMS[1:]
 _CODED_TYPES = tuple(VALUE_BYTES)
 _TOP_EXPONENT = 15
 NO_TAIL: NDArray[np.float32] = np.empty(0, np.float32)
+_Integer = TypeVar("_Integer", bound=np.integer)
 
 
 class WireError(ValueError):
@@ -133,35 +134,13 @@ def decode(
 ) -> Entries:
     """Read one message over ``dimension`` coordinates that has a tail of ``tail_length`` values.
 
-    ``positions`` are those of the form ``values``. Raises WireError when these bytes cannot be such a message.
+    ``positions`` are those of the form ``values``. What needs no conversion is not copied: the arrays are views of
+    ``data`` or ``positions`` then, and not to be written to. Raises WireError when these bytes cannot be such a
+    message.
     """
     header = _read_header(data, dimension, tail_length)
-    indices, values = np.empty(header.entries, np.int32), np.empty(header.entries, np.float32)
-    _read_entries(data, header, positions, indices, values)
-    return Entries(indices, values, data[header.size :].view(np.float32))
-
-
-def decode_all(
-    messages: list[NDArray[np.uint8]],
-    dimension: int,
-    *,
-    tail_length: int = 0,
-    positions: NDArray[np.int32] | None = None,
-) -> tuple[NDArray[np.int64], Entries]:
-    """Read m messages into one concatenation: offsets int64 (m + 1,), entries, and tails float32 (m, tail_length).
-
-    See ``decode``.
-    """
-    headers = [_read_header(data, dimension, tail_length) for data in messages]
-    offsets = np.cumsum([0, *(header.entries for header in headers)], dtype=np.int64)
-    indices, values = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], np.float32)
-    tails = np.empty((len(messages), tail_length), np.float32)
-    bounds = offsets.tolist()
-    for i, (data, header) in enumerate(zip(messages, headers, strict=True)):
-        part = slice(bounds[i], bounds[i + 1])
-        _read_entries(data, header, positions, indices[part], values[part])
-        tails[i] = data[header.size :].view(np.float32)
-    return offsets, Entries(indices, values, tails)
+    indices, values = _read_entries(data, header, positions)
+    return Entries(indices, values, _aligned(data[header.size :].view(np.float32)))
 
 
 class _Header(NamedTuple):
@@ -195,36 +174,37 @@ def _read_header(data: NDArray[np.uint8], dimension: int, tail_length: int) -> _
 
 
 def _read_entries(
-    data: NDArray[np.uint8],
-    header: _Header,
-    positions: NDArray[np.int32] | None,
-    indices: NDArray[np.int32],
-    values: NDArray[np.float32],
-) -> None:
-    """Write what a message holds to ``indices`` and ``values`` (entries,)."""
+    data: NDArray[np.uint8], header: _Header, positions: NDArray[np.int32] | None
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The indices and values that a message holds."""
     body = data[HEADER_BYTES : header.size]
     packed = body[body.size - VALUE_BYTES[header.value_type] * _values_sent(header) :].view(header.value_type)
     if header.form == "coo":
-        indices[:] = body[: INDEX_BYTES * header.entries].view(np.int32)
+        indices = _aligned(body[: INDEX_BYTES * header.entries].view(np.int32))
     elif header.form == "bitmap":
-        indices[:] = _checked(_set_bits(body[: mask_bytes(header.dimension)]), header)
+        indices = _checked(_set_bits(body[: mask_bytes(header.dimension)]), header).astype(np.int32)
     elif header.form == "dense":
         sent = _checked(np.flatnonzero(packed.view(f"u{packed.itemsize}") != 0), header)
-        indices[:] = sent
+        indices = sent.astype(np.int32)
         packed = packed[sent]
         packed += packed.dtype.type(0)  # -0, an entry that was sent, is 0 again
     elif positions is None:
         raise WireError("values came without positions, and none are known")
     else:
-        indices[:] = _checked(positions, header)
-    values[:] = packed if header.value_type == "float32" else _unpack(packed, header.exponent)
+        indices = _checked(positions, header)
+    return indices, _aligned(packed) if header.value_type == "float32" else _unpack(packed, header.exponent)
+
+
+def _aligned(view: NDArray[Any]) -> NDArray[Any]:
+    """The ``view``, or its copy where it does not begin at an address that is a multiple of its item's size."""
+    return view if view.flags.aligned else view.copy()
 
 
 def _values_sent(header: _Header) -> int:
     return header.dimension if header.form == "dense" else header.entries
 
 
-def _checked(found: NDArray[np.integer], header: _Header) -> NDArray[np.integer]:
+def _checked(found: NDArray[_Integer], header: _Header) -> NDArray[_Integer]:
     if found.size != header.entries:
         raise WireError(f"{header.entries} entries were announced, and there are {found.size} positions")
     return found

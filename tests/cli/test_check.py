@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from fedmpi import trace
 from fedmpi.cli import estimate
 from fedmpi.cli import main as cli
 from fedmpi.config import load, loads
@@ -137,3 +138,74 @@ def test_an_unpruned_round_of_conv2_on_raspberry_pis():
     np.testing.assert_array_equal(first.timeline.compute_s, compute_s)
     exchange_s = 5.561621025626998e-06 * message / 4
     assert first.timeline.duration_s == pytest.approx(compute_s + exchange_s, rel=1e-12)
+
+
+DEVICES = ["emulation.compute.profile=raspberry-pi-4", "k_control.method=fixed"]
+NORMALIZED = [
+    "emulation.compute.model=normalized",
+    "emulation.compute.profile=reference",
+    "emulation.network.uplink_mbit_per_s=inf",
+    "emulation.network.downlink_mbit_per_s=inf",
+    "emulation.network.latency_s=0",
+    "emulation.network.server_ingress_mbit_per_s=inf",
+    "emulation.network.server_egress_mbit_per_s=inf",
+    "k_control.method=fixed",
+]
+COSTS = {
+    "linear": DEVICES,
+    "unit": [*DEVICES, "emulation.compute.model=unit"],
+    "normalized": NORMALIZED,
+}
+METHODS = {
+    "dense": [],
+    "fab": ["sparsification.k=100"],
+    "fub_flat": ["sparsification.k=300", "sparsification.wire=coo"],
+    "fub_tree": ["sparsification.k=100", "sparsification.value_type=float16"],
+    "periodic": ["sparsification.k=100"],
+    "unidirectional": ["sparsification.k=100", "clients.per_round=5"],
+    "fedavg": ["sparsification.k_fraction=0.5"],
+    "fedavg with a period": ["sparsification.k_fraction=0.1"],
+}
+
+
+@pytest.mark.parametrize("cost", COSTS)
+@pytest.mark.parametrize("method", METHODS)
+def test_what_check_says_of_the_first_round_is_what_a_run_records(method, cost, tmp_path, capsys):
+    overrides = [*COSTS[cost], f"sparsification.method={method.split()[0]}", *METHODS[method]]
+    overrides.append("training.batch_size=12")
+    told = check(capsys, "quickstart", *overrides)[1][-5:]
+    command = ["run", "quickstart", *overrides, "experiment.rounds=5", "--output", str(tmp_path), "--quiet"]
+    assert cli.main(command) == 0
+    run = trace.read(tmp_path)
+    clients, first = run.clients[run.clients["round"] == 0], run.rounds.iloc[0]
+    span = {
+        name: (clients[name].min(), clients[name].max()) for name in ("download_s", "compute_s", "upload_s")
+    }
+    duration = first["end_s"] - first["start_s"]
+    at_most = ""
+    if (method, cost) == ("unidirectional", "normalized"):
+        # What comes down is known when all have sent; until then, as if no two sent the same coordinate.
+        parameters = run.attributes["parameters"]
+        missing = 10 / parameters * (5 * 100 - first["k_down"])
+        assert missing > 0
+        span["download_s"] = tuple(seconds + missing for seconds in span["download_s"])
+        duration, at_most = duration + missing, "at most "
+    k = run.attributes["parameters"] if method == "dense" else first["k"]
+    (down,), (up,) = clients["bytes_down"].unique(), clients["bytes_up"].unique()
+    assert told == [
+        f"first round: {first['participants']} participants, k = {k}; bytes of each, down {down} and up {up}",
+        "  download {}{:.6g} to {:.6g} s".format(at_most, *span["download_s"]),
+        "  compute {:.6g} to {:.6g} s".format(*span["compute_s"]),
+        "  upload {:.6g} to {:.6g} s".format(*span["upload_s"]),
+        f"  whole round {at_most}{duration:.6g} s of emulated time",
+    ]
+
+
+def test_check_says_what_it_leaves_out(capsys):
+    lines = check(capsys, "quickstart", "emulation.network.jitter_s=0.1", "emulation.compute.model=measured")[
+        1
+    ]
+    assert lines[-1] == (
+        "  without jitter; without the time of training, which is measured when it runs; "
+        "without the losses by which k is chosen"
+    )

@@ -18,9 +18,8 @@ def test_a_probe_is_told_by_its_differences(method: str, data: st.DataObject) ->
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     rows = rng.standard_normal((clients, dimension)).astype(np.float32)
     indices = [top_k(row, k) for row in rows]
-    values = np.concatenate([row[j] for row, j in zip(rows, indices, strict=True)])
-    offsets = k * np.arange(clients + 1, dtype=np.int64)
-    uploads = Uploads(offsets, np.concatenate(indices), values, np.full(clients, 1 / clients), dimension)
+    values = [row[j] for row, j in zip(rows, indices, strict=True)]
+    uploads = Uploads(tuple(indices), tuple(values), np.full(clients, 1 / clients), dimension)
     selection = SELECTORS[method](uploads, k)
     probe = SELECTORS[method](uploads.truncated(k_probe), k_probe)
     told = decode(

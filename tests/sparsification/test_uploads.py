@@ -10,59 +10,63 @@ from fedmpi.sparsification import Uploads
 
 
 def make(
-    offsets: list[int],
-    indices: list[int],
-    values: list[float] | None = None,
+    indices: list[list[int]],
+    values: list[list[float]] | None = None,
     weights: list[float] | None = None,
 ) -> Uploads:
     return Uploads(
-        np.array(offsets, np.int64),
-        np.array(indices, np.int32),
-        np.array(values if values is not None else [1.0] * len(indices), np.float32),
-        np.array(weights if weights is not None else [1.0] * (len(offsets) - 1)),
+        tuple(np.array(part, np.int32) for part in indices),
+        tuple(np.array(part, np.float32) for part in values or [[1.0] * len(part) for part in indices]),
+        np.array(weights if weights is not None else [1.0] * len(indices)),
         dimension=10,
     )
 
 
-def test_clients_without_entries_and_the_same_index_at_a_boundary_are_accepted() -> None:
-    uploads = make([0, 0, 2, 2, 3, 3], [3, 4, 4])
+def test_clients_without_entries_and_the_same_index_of_two_are_accepted() -> None:
+    uploads = make([[], [3, 4], [], [4], []])
     assert uploads.clients == 5
-    assert make([0, 1, 2], [9, 0]).clients == 2
+    assert make([[9], [0]]).clients == 2
 
 
 @pytest.mark.parametrize(
-    ("offsets", "indices", "message"),
+    ("indices", "message"),
     [
-        ([0, 2, 4], [1, 2, 5, 5], "client 1: indices do not rise at 5"),
-        ([0, 3], [1, 4, 2], "client 0: indices do not rise at 2"),
-        ([0, 0, 2], [4, 2], "client 1: indices do not rise at 2"),
-        ([0, 1, 1, 2], [4, 10], "client 2: index 10, allowed are 0 to 9"),
-        ([0, 2], [-1, 4], "client 0: index -1"),
-        ([0, 3], [1, 4], "offsets must rise from 0 to 2"),
-        ([0, 2, 1, 2], [1, 4], "offsets must rise"),
-        ([1, 2], [1, 4], "offsets must rise"),
+        ([[1, 2], [5, 5]], "client 1: indices do not rise at 5"),
+        ([[1, 4, 2]], "client 0: indices do not rise at 2"),
+        ([[], [4, 2]], "client 1: indices do not rise at 2"),
+        ([[4], [], [10]], "client 2: index 10, allowed are 0 to 9"),
+        ([[-1, 4]], "client 0: index -1"),
     ],
 )
-def test_entries_out_of_place_are_refused(offsets: list[int], indices: list[int], message: str) -> None:
+def test_entries_out_of_place_are_refused(indices: list[list[int]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        make(offsets, indices)
+        make(indices)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_value_that_is_not_finite_is_refused(value: float) -> None:
     with pytest.raises(ValueError, match=r"client 1: value .* at index 3"):
-        make([0, 1, 3], [0, 2, 3], [1.0, 1.0, value])
+        make([[0], [2, 3]], [[1.0], [1.0, value]])
+
+
+def test_values_of_clients_that_share_their_indices_are_all_looked_at() -> None:
+    shared, values = np.array([2, 3], np.int32), np.ones(2, np.float32)
+    with pytest.raises(ValueError, match="client 2: value nan at index 3"):
+        Uploads((shared,) * 3, (values, values, np.array([1, np.nan], np.float32)), np.ones(3), 10)
 
 
 def test_lengths_dtypes_and_weights_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match="2 offsets do not fit 2 weights"):
-        make([0, 1], [0], weights=[0.5, 0.5])
-    with pytest.raises(ValueError, match="2 values 1 indices"):
-        make([0, 1], [0], [1.0, 2.0])
+    with pytest.raises(ValueError, match="indices of 1 clients, values of 1 and 2 weights"):
+        make([[0]], weights=[0.5, 0.5])
+    with pytest.raises(ValueError, match="client 0: 2 values do not fit 1 indices"):
+        make([[0]], [[1.0, 2.0]])
     with pytest.raises(ValueError, match="weights must be finite"):
-        make([0, 1], [0], weights=[np.nan])
-    with pytest.raises(ValueError, match="int64"):
-        Uploads(np.array([0, 1]), np.array([0]), np.ones(1, np.float32), np.ones(1), 3)  # type: ignore[arg-type]
+        make([[0]], weights=[np.nan])
+    one = np.ones(1, np.float32)
+    with pytest.raises(ValueError, match="client 0: indices must be int32, not int64"):
+        Uploads((np.array([0]),), (one,), np.ones(1), 3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="client 0: values must be float32, not float64"):
+        Uploads((np.array([0], np.int32),), (np.ones(1),), np.ones(1), 3)  # type: ignore[arg-type]
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 6), st.integers(0, 30))
@@ -74,17 +78,9 @@ def test_truncation_is_what_a_smaller_k_would_have_sent(seed: int, clients: int,
 
     def pack(parts: list[np.ndarray]) -> Uploads:
         values = [row[part] for row, part in zip(rows, parts, strict=True)]
-        offsets = np.cumsum([0] + [part.size for part in parts], dtype=np.int64)
-        none = [np.empty(0, np.int32)]
-        return Uploads(
-            offsets,
-            np.concatenate(none + parts),
-            np.concatenate([np.empty(0, np.float32), *values]),
-            np.ones(clients),
-            25,
-        )
+        return Uploads(tuple(parts), tuple(values), np.ones(clients), 25)
 
     found, expected = pack(sent).truncated(k), pack(smaller)
-    np.testing.assert_array_equal(found.offsets, expected.offsets)
-    np.testing.assert_array_equal(found.indices, expected.indices)
-    np.testing.assert_array_equal(found.values, expected.values)
+    for one, other in zip(found.parts(), expected.parts(), strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+        np.testing.assert_array_equal(one[1], other[1])

@@ -11,7 +11,6 @@ from fedmpi.sparsification.wire import (
     VALUE_BYTES,
     WireError,
     decode,
-    decode_all,
     encode,
     message_bytes,
 )
@@ -99,7 +98,7 @@ def test_what_is_sent_arrives(
 
 
 @given(st.lists(vectors(), min_size=1, max_size=5), st.sampled_from(FORMS), st.data())
-def test_messages_from_anywhere_in_a_buffer_are_joined(cases, form: str, data: st.DataObject) -> None:
+def test_messages_are_read_from_anywhere_in_a_buffer(cases, form: str, data: st.DataObject) -> None:
     """As the server gets them: one buffer, in which messages begin at any byte."""
     dimension, tail = 200, np.arange(3, dtype=np.float32)
     positions = cases[0][0] if form == "values" else None
@@ -113,11 +112,26 @@ def test_messages_from_anywhere_in_a_buffer_are_joined(cases, form: str, data: s
     buffer = np.concatenate([np.zeros(shift, np.uint8), *(message.data for message in sent)])
     stops = shift + np.cumsum([len(message.data) for message in sent])
     pieces = [buffer[stop - len(message.data) : stop] for stop, message in zip(stops, sent, strict=True)]
-    offsets, entries = decode_all(pieces, dimension, tail_length=3, positions=positions)
-    assert offsets.tolist() == np.cumsum([0, *(len(case[0]) for case in cases)]).tolist()
-    np.testing.assert_array_equal(entries.indices, np.concatenate([case[0] for case in cases]))
-    np.testing.assert_array_equal(entries.values, np.concatenate([case[1] for case in cases]))
-    np.testing.assert_array_equal(entries.tail, np.arange(3) + np.arange(len(cases))[:, None])
+    for n, (piece, (indices, values, *_)) in enumerate(zip(pieces, cases, strict=True)):
+        read = decode(piece, dimension, tail_length=3, positions=positions)
+        np.testing.assert_array_equal(read.indices, indices)
+        np.testing.assert_array_equal(read.values, values)
+        np.testing.assert_array_equal(read.tail, tail + n)
+        assert all(array.flags.aligned for array in read)
+
+
+@pytest.mark.parametrize(
+    ("form", "views"),
+    [("coo", [True, True, True]), ("values", [False, True, True]), ("bitmap", [False, True, True])],
+)
+def test_what_needs_no_conversion_is_not_copied(form: str, views: list[bool]) -> None:
+    """Indices, values and tail of ``coo``; ``values`` has the indices of the receiver."""
+    positions = np.arange(0, 30, 3, dtype=np.int32)
+    tail = np.ones(3, np.float32)
+    data = encode(form, positions, np.ones(10, np.float32), 32, tail=tail).data
+    read = decode(data, 32, tail_length=3, positions=positions)
+    assert (read.indices is positions) == (form == "values")
+    assert [np.shares_memory(array, data) for array in read] == views
 
 
 def test_float16_never_overflows() -> None:
