@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from fedmpi.config import Config, ConfigError, validate_with_model
-from fedmpi.emulation.devices import assign
+from fedmpi.emulation.devices import Fleet, assign
 from fedmpi.federation.accounts import make_accountant
 from fedmpi.federation.client import ClientHost
 from fedmpi.federation.distribution import (
@@ -29,6 +29,7 @@ from fedmpi.federation.importance import ClientImportance
 from fedmpi.federation.pruning import Pruner, Pruning
 from fedmpi.federation.rounds import RoundLoop
 from fedmpi.federation.server import Server
+from fedmpi.federation.server_pruning import ServerPruning
 from fedmpi.k_control.start import start_k_control
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.host_memory import keep_freed_memory
@@ -101,29 +102,7 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
             blocks[ranks.rank],
         )
     pruning = Pruning(ranks, host, exchange, host.importance)
-    server = None
-    if ranks.is_server:
-        dimension = model.parameter_count
-        controller, k_state = start_k_control(config, dimension)
-        server = Server(
-            config=config,
-            sizes=np.array(facts.sizes, dtype=np.int64),
-            accountant=make_accountant(config, fleet, dimension),
-            exchange=exchange,
-            controller=controller,
-            k_state=k_state,
-            downlink=Downlink(
-                config.clients.count,
-                dimension,
-                model.buffer_count,
-                wire_form(config.sparsification),
-                config.sparsification.value_type,
-            ),
-            active_prunable=pruning.mask.active_per_layer(
-                [layer for layer in model.layers if layer.prunable]
-            ),
-            pruner=_pruner(config, method, model),
-        )
+    server = _server(config, facts, fleet, model, exchange, method) if ranks.is_server else None
     loop = RoundLoop(
         ranks=ranks,
         placement=placement,
@@ -138,11 +117,35 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
     return Run(config, ranks, placement, model, host, exchange, pruning, server, loop)
 
 
-def _pruner(config: Config, method: Method | None, model: FlatModel) -> Pruner | None:
-    if method is None:
-        return None
+def _server(
+    config: Config,
+    facts: DataFacts,
+    fleet: Fleet,
+    model: FlatModel,
+    exchange: Exchange,
+    method: Method | None,
+) -> Server:
+    dimension = model.parameter_count
+    controller, k_state = start_k_control(config, dimension)
+    downlink = Downlink(
+        config.clients.count,
+        dimension,
+        model.buffer_count,
+        wire_form(config.sparsification),
+        config.sparsification.value_type,
+    )
     setup = Setup(config.pruning, config.experiment.rounds, model.layers)
-    return Pruner(method, setup, config.experiment.seed, model.parameter_count)
+    pruner = None if method is None else Pruner(method, setup, config.experiment.seed, dimension)
+    return Server(
+        config=config,
+        sizes=np.array(facts.sizes, dtype=np.int64),
+        accountant=make_accountant(config, fleet, dimension),
+        exchange=exchange,
+        controller=controller,
+        k_state=k_state,
+        downlink=downlink,
+        pruning=ServerPruning(setup, fleet, exchange, downlink, config.training.batch_size, pruner),
+    )
 
 
 def _share_facts(ranks: Ranks, data: ServerData | None) -> DataFacts:

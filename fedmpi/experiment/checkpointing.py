@@ -10,7 +10,7 @@ import numpy as np
 from fedmpi import checkpoint as store
 from fedmpi.checkpoint import Checkpoint, CheckpointError, FileEntry
 from fedmpi.experiment.assembly import Expected, Run
-from fedmpi.federation.server import MASK
+from fedmpi.federation.server_pruning import MASK
 from fedmpi.mpi.agreement import on_every_rank, on_server
 from fedmpi.pruning.mask import Mask
 

@@ -151,8 +151,13 @@ class RoundLoop:
                 self._take_mask(plan, None)
             return None
         closed = self.server.close(plan, judged, roster, exchanged, losses)
-        change = self.server.prune(
-            closed, parameters, before, None if importance is None else importance.values
+        change = self.server.pruning.step(
+            plan,
+            judged.records["samples"],
+            judged.work.compute_s,
+            parameters,
+            before,
+            None if importance is None else importance.values,
         )
         if prunes:
             self._take_mask(plan, mask if change is None else change.mask)
@@ -179,7 +184,7 @@ class RoundLoop:
         mine = [client for client in self.placement.blocks[self.ranks.rank] if self.seen[client]]
         self.pruning.change(mask, plan.round_index + 1, mine)
         if self.server is not None:
-            self.server.take_mask(self.pruning.mask)
+            self.server.pruning.take_mask(self.pruning.mask)
 
     def _train(self, plan: RoundPlan, mine: np.ndarray) -> tuple[np.ndarray, dict[int, int]]:
         """Train this rank's participants: their RECORD rows, and the probe sample of each."""

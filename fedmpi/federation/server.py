@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,23 +9,16 @@ import numpy as np
 
 from fedmpi import k_control
 from fedmpi.config.schema import Config
-from fedmpi.emulation.compute import compute_seconds
 from fedmpi.federation.accounts import Accountant, Charges, Feedback, Work, loss_report_bytes
 from fedmpi.federation.downlink import Downlink
 from fedmpi.federation.exchange import Exchange, Exchanged, Roster
 from fedmpi.federation.plan import Action, RoundPlan, draw_participants, learning_rate_at
-from fedmpi.federation.pruning import Pruner, round_time
 from fedmpi.federation.records import VERDICT
+from fedmpi.federation.server_pruning import ServerPruning
 from fedmpi.k_control import Controller, State
 from fedmpi.k_control.probe import estimated_cost
 from fedmpi.numerics.streams import Purpose, generator
-from fedmpi.pruning.exchange import new_mask_bytes
-from fedmpi.pruning.interface import Change, Needs, Observation
-from fedmpi.pruning.mask import Mask
-from fedmpi.pruning.round_time import RoundTime
 
-MASK = "mask"
-"""The name of the mask's bits in a checkpoint."""
 _EXCHANGE = "exchange."
 """What the names of the exchange's arrays begin with in a checkpoint."""
 
@@ -70,8 +62,7 @@ class Server:
         controller: Controller,
         k_state: State,
         downlink: Downlink,
-        active_prunable: np.ndarray,
-        pruner: Pruner | None = None,
+        pruning: ServerPruning,
     ) -> None:
         self.config = config
         self.sizes = sizes
@@ -80,9 +71,7 @@ class Server:
         self.controller = controller
         self.k_state = k_state
         self.downlink = downlink
-        self.active_prunable = active_prunable
-        self.density = 1.0
-        self.pruner = pruner
+        self.pruning = pruning
         self.round_index = 0
         self.now_s = 0.0
         self.stop_reason = ""
@@ -107,10 +96,7 @@ class Server:
             action |= Action.EVALUATE
         if self.config.k_control.method != "fixed":
             action |= Action.MEASURE
-        if self.pruner is not None:
-            needs = self.pruner.needs(index)
-            action |= Action.PRUNE if needs else Action.NONE
-            action |= Action.IMPORTANCE if Needs.IMPORTANCE in needs else Action.NONE
+        action |= self.pruning.wishes(index)
         training = self.config.training
         k, k_probe = self.k_state.k, self.k_state.k_probe
         return RoundPlan(
@@ -149,15 +135,8 @@ class Server:
             bytes_down = self.downlink.download_bytes(plan.participants)
             self.downlink.delivered(plan.participants)
         steps = records["samples"] / self.config.training.batch_size
-        compute_s = compute_seconds(
-            self.accountant.fleet,
-            plan.participants,
-            steps,
-            self.active_prunable,
-            records["compute_host_s"],
-            density=self.density,
-        )
-        bytes_up = records["message_bytes"] + self._importance_bytes(plan)
+        compute_s = self.pruning.compute_seconds(plan.participants, steps, records["compute_host_s"])
+        bytes_up = records["message_bytes"] + self.pruning.importance_bytes(plan)
         work = Work(bytes_down, compute_s, records["entries"], bytes_up)
         charges = self.accountant.round(plan, work)
         verdict["deadline_s"] = charges.arrival_s
@@ -213,60 +192,6 @@ class Server:
             entries_used=exchanged.entries_used,
         )
 
-    def prune(
-        self,
-        closed: Closed,
-        weights: np.ndarray,
-        before: np.ndarray | None,
-        importance: np.ndarray | None,
-    ) -> Change | None:
-        """Tell the pruning method of a finished round, if there is one.
-
-        ``weights`` (D,) are those after the round, ``before`` those before it where the mask may change, ``importance``
-        (D,) is what clients sent of it.
-        """
-        plan, judged = closed.plan, closed.judged
-        if self.pruner is None:
-            return None
-        if before is None:
-            return self.pruner.step(Observation(plan.round_index))
-        needs = self.pruner.needs(plan.round_index)
-        gradient = (before - weights) / np.float32(plan.learning_rate) if Needs.GRADIENT in needs else None
-        time = self._round_time(plan, judged) if Needs.TIME in needs else None
-        return self.pruner.step(
-            Observation(
-                plan.round_index, weights=weights, gradient=gradient, importance=importance, time=time
-            )
-        )
-
-    def _round_time(self, plan: RoundPlan, judged: Judged) -> RoundTime:
-        fixed, each = self.exchange.bytes_by_size(plan.k)
-        return round_time(
-            self.accountant.fleet,
-            plan.participants,
-            judged.records["samples"] / self.config.training.batch_size,
-            judged.work.compute_s,
-            fixed,
-            each,
-            self.active_prunable,
-        )
-
-    def take_mask(self, mask: Mask) -> None:
-        """Charge from now on for a new ``mask``, under which the exchange works already."""
-        self._set_mask(mask, self.downlink.new_mask)
-
-    def _set_mask(self, mask: Mask, tell: Callable[[np.ndarray, int, int], None]) -> None:
-        assert self.pruner is not None
-        setup = self.pruner.setup
-        self.active_prunable = mask.active_per_layer(setup.prunable)
-        self.density = mask.density(setup.layers)
-        tell(mask.flags(), self.exchange.dimension, new_mask_bytes(mask, setup.layers))
-
-    def _importance_bytes(self, plan: RoundPlan) -> int:
-        if self.pruner is None or Action.IMPORTANCE not in plan.action:
-            return 0
-        return self.pruner.importance_bytes
-
     def stop_if_reached(self, test_accuracy: float, host_s: float) -> None:
         """Stop at the next boundary if a limit of ``[experiment]`` is reached. ``host_s``: since the run began here."""
         experiment = self.config.experiment
@@ -288,7 +213,7 @@ class Server:
     def _cost_at_probe(self, plan: RoundPlan, judged: Judged, k_down: int) -> float:
         """What this round would have cost had every client sent ``k_probe`` entries."""
         entries = np.full(len(plan.participants), plan.k_probe, dtype=np.int64)
-        message_bytes = self.exchange.message_bytes_up(plan.k_probe) + self._importance_bytes(plan)
+        message_bytes = self.exchange.message_bytes_up(plan.k_probe) + self.pruning.importance_bytes(plan)
         bytes_up = np.full(len(entries), message_bytes, dtype=np.int64)
         charges = self.accountant.round(plan, replace(judged.work, entries=entries, bytes_up=bytes_up))
         feedback = self._feedback(plan, judged, self.exchange.message_bytes_down(k_down))
@@ -312,19 +237,15 @@ class Server:
             "k_control": self.k_state.to_dict(),
         }
         carried = {f"{_EXCHANGE}{name}": array for name, array in self.exchange.server_state().items()}
-        arrays = {**self.downlink.state(), **carried}
-        if self.pruner is not None:
-            arrays[MASK], numbers["pruning"] = self.pruner.to_dict()
-        return arrays, numbers
+        masked, method = self.pruning.state()
+        return {**self.downlink.state(), **carried, **masked}, {**numbers, **method}
 
     def restore(self, arrays: dict[str, np.ndarray], numbers: dict[str, Any]) -> None:
         """Continue from what ``state`` gave; the exchange has the mask already."""
         self.round_index = int(numbers["round"])
         self.now_s = float(numbers["emulated_s"])
         self.k_state = self.controller.state.from_dict(numbers["k_control"])
-        if self.pruner is not None:
-            self.pruner.restore(arrays[MASK], numbers["pruning"])
-            self._set_mask(self.pruner.state.mask, self.downlink.set_mask)
+        self.pruning.restore(arrays, numbers)
         self.downlink.restore(int(numbers["version"]), arrays)
         length = len(_EXCHANGE)
         self.exchange.restore_server(

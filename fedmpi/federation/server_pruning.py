@@ -1,0 +1,126 @@
+"""The part of the server that prunes: what the method is told of a round, and what a mask costs from then on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fedmpi.emulation.compute import compute_seconds
+from fedmpi.emulation.devices import Fleet
+from fedmpi.federation.downlink import Downlink
+from fedmpi.federation.exchange import Exchange
+from fedmpi.federation.plan import Action, RoundPlan
+from fedmpi.federation.pruning import Pruner, round_time
+from fedmpi.pruning.exchange import new_mask_bytes
+from fedmpi.pruning.interface import Change, Needs, Observation, Setup
+from fedmpi.pruning.mask import Mask
+from fedmpi.pruning.round_time import RoundTime
+
+MASK = "mask"
+"""The name of the mask's bits in a checkpoint."""
+_NUMBERS = "pruning"
+
+
+class ServerPruning:
+    """The server's account of the mask, and the method that changes it (``pruner``, None where nothing is pruned).
+
+    ``active_prunable`` int64 (L,): the active parameters of each prunable layer, by which rounds are timed, and
+    ``density`` that of all of them.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        fleet: Fleet,
+        exchange: Exchange,
+        downlink: Downlink,
+        batch_size: int,
+        pruner: Pruner | None,
+    ) -> None:
+        self.setup = setup
+        self.pruner = pruner
+        self.active_prunable = setup.sizes
+        self.density = 1.0
+        self._fleet = fleet
+        self._exchange = exchange
+        self._downlink = downlink
+        self._batch_size = batch_size
+
+    def wishes(self, round_index: int) -> Action:
+        """What the method asks of the round that is about to run."""
+        needs = Needs.NOTHING if self.pruner is None else self.pruner.needs(round_index)
+        action = Action.PRUNE if needs else Action.NONE
+        return action | Action.IMPORTANCE if Needs.IMPORTANCE in needs else action
+
+    def importance_bytes(self, plan: RoundPlan) -> int:
+        """What each participant adds to its message."""
+        if self.pruner is None or Action.IMPORTANCE not in plan.action:
+            return 0
+        return self.pruner.importance_bytes
+
+    def step(
+        self,
+        plan: RoundPlan,
+        samples: np.ndarray,
+        compute_s: np.ndarray,
+        weights: np.ndarray,
+        before: np.ndarray | None,
+        importance: np.ndarray | None,
+    ) -> Change | None:
+        """Tell the pruning method of a finished round, if there is one.
+
+        ``samples`` and ``compute_s`` (participants,): what was processed, and in how many emulated seconds.
+        ``weights`` (D,) are those after the round, ``before`` those before it where the mask may change, ``importance``
+        (D,) is what clients sent of it.
+        """
+        if self.pruner is None:
+            return None
+        if before is None:
+            return self.pruner.step(Observation(plan.round_index))
+        needs = self.pruner.needs(plan.round_index)
+        gradient = (before - weights) / np.float32(plan.learning_rate) if Needs.GRADIENT in needs else None
+        time = None
+        if Needs.TIME in needs:
+            time = self.round_time(plan.participants, samples / self._batch_size, compute_s, plan.k)
+        return self.pruner.step(
+            Observation(
+                plan.round_index, weights=weights, gradient=gradient, importance=importance, time=time
+            )
+        )
+
+    def compute_seconds(self, clients: np.ndarray, steps: np.ndarray, host_s: np.ndarray) -> np.ndarray:
+        """Emulated seconds (n,) in which ``clients`` (n,) make their local ``steps`` under the present mask."""
+        return compute_seconds(
+            self._fleet, clients, steps, self.active_prunable, host_s, density=self.density
+        )
+
+    def round_time(
+        self, participants: np.ndarray, steps: np.ndarray, compute_s: np.ndarray, k: int
+    ) -> RoundTime:
+        """T(M) of a round of ``participants`` (n,) with ``steps`` and ``compute_s`` (n,), under the present mask."""
+        fixed, each = self._exchange.bytes_by_size(k)
+        return round_time(self._fleet, participants, steps, compute_s, fixed, each, self.active_prunable)
+
+    def take_mask(self, mask: Mask) -> None:
+        """Charge from now on for a new ``mask``, under which the exchange works already."""
+        self._set_mask(mask, self._downlink.new_mask)
+
+    def _set_mask(self, mask: Mask, tell: Callable[[np.ndarray, int, int], None]) -> None:
+        self.active_prunable = mask.active_per_layer(self.setup.prunable)
+        self.density = mask.density(self.setup.layers)
+        tell(mask.flags(), self._exchange.dimension, new_mask_bytes(mask, self.setup.layers))
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """What a checkpoint keeps: arrays, and numbers as JSON."""
+        if self.pruner is None:
+            return {}, {}
+        bits, numbers = self.pruner.to_dict()
+        return {MASK: bits}, {_NUMBERS: numbers}
+
+    def restore(self, arrays: dict[str, np.ndarray], numbers: dict[str, Any]) -> None:
+        """Continue from what ``state`` gave; the exchange has the mask already."""
+        if self.pruner is not None:
+            self.pruner.restore(arrays[MASK], numbers[_NUMBERS])
+            self._set_mask(self.pruner.state.mask, self._downlink.set_mask)
