@@ -36,7 +36,7 @@ PANELS: dict[str, tuple[str, Callable[[pd.DataFrame], pd.Series]]] = {
     "accuracy": ("test accuracy", lambda rounds: rounds.test_accuracy),
     "loss": ("test loss", lambda rounds: rounds.test_loss),
     "train_loss": ("training loss", lambda rounds: rounds.train_loss),
-    "k": ("k (entries sent)", lambda rounds: rounds.k),
+    "k": ("k (entries sent)", lambda rounds: rounds.k[rounds.phase == "federated"]),
     "density": ("density", lambda rounds: rounds.density),
     "bytes": ("bytes sent and received", _bytes),
 }

@@ -32,13 +32,16 @@ FORMATS = {
 
 
 def summary(trace: Trace, target: float) -> dict[str, Any]:
-    """One run in figures: NaN for what was never measured or reached; megabytes are 10**6 bytes."""
+    """One run in figures: NaN for what was never measured or reached; megabytes are 10**6 bytes.
+
+    Initial pruning counts in times and bytes, not among the rounds.
+    """
     rounds = trace.rounds
     mbytes = (rounds.bytes_up + rounds.bytes_down).cumsum() / 1e6
     reached = rounds.index[rounds.test_accuracy >= target]
     accuracy = rounds.test_accuracy.dropna()
     return {
-        "rounds": len(rounds),
+        "rounds": int((rounds.phase == "federated").sum()),
         "status": trace.attributes["status"],
         "final_accuracy": _last(accuracy),
         "best_accuracy": accuracy.max(),

@@ -10,7 +10,8 @@ from fedmpi.config import Config
 from fedmpi.emulation.compute import compute_seconds
 from fedmpi.emulation.devices import Fleet
 from fedmpi.federation.accounts import Charges, Work, make_accountant
-from fedmpi.federation.plan import Action, RoundPlan, draw_participants
+from fedmpi.federation.initial_training import samples_of_round as initial_samples
+from fedmpi.federation.plan import Action, RoundPlan, draw_participants, local_steps
 from fedmpi.k_control.start import start_k_control
 from fedmpi.learning.datasets import Dataset
 from fedmpi.learning.flat import FlatModel
@@ -115,14 +116,14 @@ def first_round(config: Config, model: FlatModel, fleet: Fleet, sizes: np.ndarra
     )
 
 
+def initial_round_s(config: Config, model: FlatModel, fleet: Fleet, samples: int) -> float:
+    """Emulated seconds of the first local round of initial pruning at its client, on ``samples`` of its samples."""
+    steps = initial_samples(config, samples) / config.training.batch_size
+    prunable = [layer.stop - layer.start for layer in model.layers if layer.prunable]
+    client = np.array([config.pruning.initial.client])
+    return float(compute_seconds(fleet, client, steps, prunable, density=1.0)[0])
+
+
 def first_k(config: Config, dimension: int) -> int:
     """The k of round 0, as its controller starts."""
     return start_k_control(config, dimension)[1].k
-
-
-def local_steps(config: Config, sizes: np.ndarray) -> np.ndarray:
-    """Local steps of clients with ``sizes`` samples, in steps of ``batch_size`` samples, float64."""
-    training = config.training
-    if training.local_epochs:
-        return training.local_epochs * sizes / training.batch_size
-    return training.local_steps * np.minimum(sizes, training.batch_size) / training.batch_size

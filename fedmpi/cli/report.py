@@ -6,7 +6,8 @@ import numpy as np
 
 from fedmpi.cli import estimate
 from fedmpi.config import Config, validate_with_model
-from fedmpi.emulation.devices import assign
+from fedmpi.emulation.devices import Fleet, assign
+from fedmpi.federation.initial_training import SAMPLES
 from fedmpi.learning.datasets import load
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.models import build
@@ -47,6 +48,7 @@ def report(config: Config, ranks: int) -> list[str]:
     for rank, block in enumerate(home_blocks(config.clients.count, ranks, config.placement.server_trains)):
         memory = estimate.memory_bytes(config, model, dataset, samples, block, rank)
         lines.append(f"  rank {rank}: {_role(rank, block)}, {memory / 2**20:.0f} MiB")
+    lines += _initial_pruning(config, model, fleet, sizes)
     first = estimate.first_round(config, model, fleet, sizes)
     timeline, at_most = first.timeline, "at most " if first.bound else ""
     lines += [
@@ -61,6 +63,24 @@ def report(config: Config, ranks: int) -> list[str]:
     if first.left_out:
         lines.append(f"  without {'; without '.join(first.left_out)}")
     return lines
+
+
+def _initial_pruning(config: Config, model: FlatModel, fleet: Fleet, sizes: np.ndarray) -> list[str]:
+    initial = config.pruning.initial
+    if initial.where == "none":
+        return []
+    most = f"up to {initial.max_rounds} local rounds"
+    below = "  below, the first round is told as if nothing were pruned"
+    if initial.where == "server":
+        return ["", f"initial pruning at the server: {most} before the first round, not charged", below]
+    samples = min(int(sizes[initial.client]), SAMPLES)
+    line = f"initial pruning at client {initial.client}: {most} on {samples} of its samples before the first round"
+    if not initial.charged:
+        return ["", f"{line}, not charged", below]
+    if fleet.compute_model == "measured":
+        return ["", f"{line}, charged as measured when they run", below]
+    round_s = estimate.initial_round_s(config, model, fleet, samples)
+    return ["", line, f"  each of them {round_s:.6g} s of emulated time while nothing is pruned", below]
 
 
 def _role(rank: int, block: range) -> str:

@@ -37,7 +37,7 @@ AVAILABLE: Mapping[str, tuple[str, ...]] = {
     "sparsification.value_type": ("float32", "float16"),
     "k_control.method": ("fixed", "ogd_sign", "ogd_value", "exp3", "continuous_bandit"),
     "pruning.method": ("none", "prunefl", "snip", "iterative"),
-    "pruning.initial.where": ("none",),
+    "pruning.initial.where": ("none", "client", "server"),
     "emulation.clock": ("virtual", "realtime"),
     "emulation.compute.model": ("unit", "linear", "measured", "normalized"),
     "emulation.availability.model": ("always",),
@@ -50,9 +50,6 @@ ABSENT: Mapping[str, Mapping[str, str]] = {
             ("lottery_reinit", "lottery_random"), "this version does not read the mask of a finished run"
         ),
     },
-    "pruning.initial.where": dict.fromkeys(
-        ("client", "server"), "in this version pruning starts with the federated rounds"
-    ),
     "emulation.compute.model": {
         "flops": "this version does not count floating-point operations; linear takes measured coefficients"
     },

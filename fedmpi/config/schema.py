@@ -124,9 +124,14 @@ class KControlConfig:
 
 @dataclass(frozen=True)
 class InitialPruningConfig:
-    """``[pruning.initial]``: pruning before the federated rounds."""
+    """``[pruning.initial]``: pruning before the federated rounds, at the client number ``client`` or at a server
+    that has some data. ``charged``: the time that it takes the client counts as emulated time.
+    """
 
     where: str = "none"
+    client: int = 0
+    charged: bool = True
+    max_rounds: int = 1000
 
 
 @dataclass(frozen=True)

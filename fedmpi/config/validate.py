@@ -75,6 +75,8 @@ _RANGES: Mapping[str, _Range] = {
     "pruning.half_life_rounds": _POSITIVE_OR_INF,
     "pruning.max_density": _FRACTION,
     "pruning.target_density": _FRACTION,
+    "pruning.initial.client": _COUNT_OR_ZERO,
+    "pruning.initial.max_rounds": _ROUNDS,
     "emulation.time_scale": _POSITIVE,
     "emulation.compute.unit_s": _POSITIVE,
     "emulation.compute.slowdown": _POSITIVE,
@@ -116,6 +118,7 @@ def validate(config: Config) -> None:
     _check_sparsification(config)
     _check_k_control(config)
     _check_pruning(config)
+    _check_initial_pruning(config)
     _check_emulation(config)
 
 
@@ -279,6 +282,21 @@ def _check_pruning(config: Config) -> None:
             f'found "{section.method}" with [emulation.compute] model "normalized", whose cost knows no masks'
         )
         raise ConfigError("pruning.method", problem, 'none, or another model such as "linear"')
+
+
+def _check_initial_pruning(config: Config) -> None:
+    initial, method = config.pruning.initial, config.pruning.method
+    if initial.where == "none":
+        return
+    if method != "prunefl":
+        problem = f'found "{initial.where}" with [pruning] method "{method}"'
+        raise ConfigError("pruning.initial.where", problem, 'none, or [pruning] method "prunefl"')
+    if initial.client >= config.clients.count:
+        allowed = f"a client from 0 to {config.clients.count - 1}"
+        raise _refusal("pruning.initial.client", initial.client, allowed)
+    if initial.where == "server" and initial.charged:
+        problem = 'found true with where "server", which is no emulated device'
+        raise ConfigError("pruning.initial.charged", problem, 'false, or where "client"')
 
 
 def _check_emulation(config: Config) -> None:

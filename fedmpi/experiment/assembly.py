@@ -26,6 +26,9 @@ from fedmpi.federation.exchange import Exchange
 from fedmpi.federation.exchange_dense import DenseExchange
 from fedmpi.federation.exchange_sparse import SparseExchange, SparseMethod
 from fedmpi.federation.importance import ClientImportance
+from fedmpi.federation.initial_pruning import InitialPhase
+from fedmpi.federation.initial_server import InitialServer
+from fedmpi.federation.initial_training import InitialTraining, draw_samples
 from fedmpi.federation.pruning import Pruner, Pruning
 from fedmpi.federation.rounds import RoundLoop
 from fedmpi.federation.server import Server
@@ -53,7 +56,10 @@ Expected = Mapping[type[Exception], int]
 
 @dataclass(frozen=True)
 class Run:
-    """The assembled parts of one run on one rank; ``server`` is None but on rank 0."""
+    """The assembled parts of one run on one rank; ``server`` is None but on rank 0.
+
+    ``initial`` is None where nothing is pruned before the rounds.
+    """
 
     config: Config
     ranks: Ranks
@@ -64,6 +70,7 @@ class Run:
     pruning: Pruning
     server: Server | None
     loop: RoundLoop
+    initial: InitialPhase | None
 
 
 def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
@@ -114,7 +121,14 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
         time_scale=config.emulation.time_scale,
         server=server,
     )
-    return Run(config, ranks, placement, model, host, exchange, pruning, server, loop)
+    initial = None
+    if config.pruning.initial.where != "none":
+        initial_server = None
+        if server is not None and data is not None:
+            training = InitialTraining(config, model, *draw_samples(config, data))
+            initial_server = InitialServer(server, pruning, training, facts.classes)
+        initial = InitialPhase(ranks, host, pruning, loop.signal, initial_server)
+    return Run(config, ranks, placement, model, host, exchange, pruning, server, loop, initial)
 
 
 def _server(

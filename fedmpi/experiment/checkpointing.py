@@ -34,6 +34,9 @@ def save(run: Run, output: Path, expected: Expected) -> None:
         assert run.server is not None
         assert rows is not None
         arrays, numbers = run.server.state()
+        if run.initial is not None:
+            of_initial = run.initial.state()
+            arrays, numbers = arrays | of_initial[0], numbers | of_initial[1]
         if MASK in arrays:
             arrays[_MASK_SINCE] = np.array([run.pruning.mask_since])
         entries = [FileEntry.from_bytes(r.tobytes()) for r in rows]
@@ -76,6 +79,8 @@ def _restore_rank(run: Run, path: Path) -> Checkpoint:
         run.pruning.set(mask, int(arrays[_MASK_SINCE][0]))
     if run.server is not None:
         run.server.restore(arrays, checkpoint.values)
+    if run.initial is not None:
+        run.initial.restore(arrays, checkpoint.values)
     run.loop.seen[:] = arrays["client_version"] >= 0
     mine = [client for client in run.placement.blocks[run.ranks.rank] if run.loop.seen[client]]
     for client, state in checkpoint.clients(mine).items():

@@ -13,12 +13,14 @@ from mpi4py import MPI
 
 from fedmpi.checkpoint import CheckpointError
 from fedmpi.config import Config, ConfigError, dumps, loads
-from fedmpi.emulation.clock import make_clock
+from fedmpi.emulation.clock import Clock, VirtualClock, make_clock
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.experiment import checkpointing
 from fedmpi.experiment.assembly import Run, assemble
 from fedmpi.experiment.progress import Progress, duration
 from fedmpi.experiment.recording import Recorder
+from fedmpi.federation.initial_pruning import InitialPhase
+from fedmpi.federation.initial_server import InitialServer
 from fedmpi.federation.rounds import RoundReport
 from fedmpi.learning.datasets import DataError
 from fedmpi.mpi.agreement import Refused, on_server
@@ -80,7 +82,11 @@ def _run(ranks: Ranks, prepare: Prepare, resume: bool, quiet: bool) -> int:
         keep_rounds, problems = checkpointing.restore(run, output, EXPECTED)
     for problem in problems:
         progress.message(f"warning: {problem}")
-    if keep_rounds is not None:
+    if run.initial is not None and run.initial.pending:
+        if keep_rounds is not None:
+            progress.message("resuming initial pruning")
+        keep_rounds = None  # the trace tells of it when it has finished
+    elif keep_rounds is not None:
         progress.message(f"resuming before round {keep_rounds}")
     recorder = on_server(ranks, lambda: _open_recorder(run, output, progress, keep_rounds), EXPECTED)
     return _rounds(run, recorder, output, progress)
@@ -124,12 +130,10 @@ def _rounds(run: Run, recorder: Recorder | None, output: Path, progress: Progres
         progress.close(_summary(run, output, status))
         return status == "preempted"
 
-    start = ranks.broadcast_json(server.now_s if server is not None else None)
-    emulation = run.config.emulation
-    ranks.barrier()
-    clock = make_clock(emulation.clock, emulation.time_scale, start)
     try:
-        run.loop.run(clock, on_round, on_checkpoint)
+        if run.initial is not None and run.initial.pending:
+            _prune_initially(run, run.initial, recorder, on_checkpoint)
+        run.loop.run(_clock(run), on_round, on_checkpoint)
     except BaseException:
         if recorder is not None:
             with suppress(TraceError, OSError):  # what went wrong first is what is told
@@ -137,6 +141,37 @@ def _rounds(run: Run, recorder: Recorder | None, output: Path, progress: Progres
         raise
     preempted = ranks.broadcast_json(on_server(ranks, finish, EXPECTED))
     return PREEMPTED if preempted else 0
+
+
+def _prune_initially(
+    run: Run, initial: InitialPhase, recorder: Recorder | None, on_checkpoint: Callable[[], None]
+) -> None:
+    """Initial pruning up to its end, with a checkpoint after it, or until the run is to stop."""
+    clock = _clock(run) if run.config.pruning.initial.charged else VirtualClock()
+
+    def on_local_round(server: InitialServer) -> None:
+        assert recorder is not None
+        recorder.local_round(server)
+
+    finished = initial.run(clock, on_local_round, EXPECTED)
+    if initial.pending:
+        return
+
+    def record() -> None:
+        assert recorder is not None
+        assert finished is not None
+        recorder.initial(finished)
+
+    on_server(run.ranks, record, EXPECTED)
+    on_checkpoint()
+
+
+def _clock(run: Run) -> Clock:
+    """The clock of the run on every rank, which starts now at the emulated time that has been reached."""
+    start = run.ranks.broadcast_json(run.server.now_s if run.server is not None else None)
+    emulation = run.config.emulation
+    run.ranks.barrier()
+    return make_clock(emulation.clock, emulation.time_scale, start)
 
 
 def _nothing() -> None:

@@ -14,7 +14,9 @@ import numpy as np
 _REDRAW_S = 0.1
 _LINE_S = 1.0
 _SILENCE_S = 60.0
-"""Host seconds: between rewrites on a terminal, at least between plain lines, at most without one."""
+_INITIAL_S = 10.0
+"""Host seconds: between rewrites on a terminal, at least between plain lines, at most without one; between plain
+lines of initial pruning."""
 
 Row = Mapping[str, Any] | np.void
 
@@ -51,12 +53,25 @@ class Progress:
         if self._first is None:
             self._first = (done, now)
         self._line = self._describe(round_row, done, now)
+        self._offer(now, _LINE_S if evaluated else _SILENCE_S, last=done == self._total)
+
+    def initial(self, done: int, most: int, row: Row, emulated_s: float) -> None:
+        """``done`` of at most ``most`` local rounds of initial pruning; ``row`` has the loss and the density."""
+        if self._quiet:
+            return
+        now = time.monotonic()
+        self._line = (
+            f"initial pruning {done}/{most}  loss {float(row['train_loss']):.4f}  "
+            f"emulated {duration(emulated_s)}  density {float(row['density']):.3f}"
+        )
+        self._offer(now, _INITIAL_S)
+        self._started = now  # the pace of the rounds is their own
+
+    def _offer(self, now: float, every_s: float, last: bool = False) -> None:
+        """Tell the present line if it is due; between plain lines lie at least ``every_s``."""
         self._line_is_told = False
         silence = now - self._told_at if self._told_at is not None else None
-        due = silence is None or done == self._total
-        if silence is not None and not due:
-            due = silence >= (_REDRAW_S if self._terminal else _LINE_S if evaluated else _SILENCE_S)
-        if due:
+        if silence is None or last or silence >= (_REDRAW_S if self._terminal else every_s):
             self._tell()
             self._told_at = now
 

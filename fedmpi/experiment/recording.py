@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from mpi4py import MPI
 from fedmpi.config import dumps
 from fedmpi.experiment.assembly import Run
 from fedmpi.experiment.progress import Progress
+from fedmpi.federation.initial_server import InitialServer
 from fedmpi.federation.rounds import RoundReport
-from fedmpi.pruning.mask import Mask
 from fedmpi.trace import FILE_NAME, Phase, Status, TraceWriter
 
 
@@ -32,8 +32,8 @@ class Recorder:
             self.writer = TraceWriter.create(path, attributes)
         else:
             self.writer = TraceWriter.open_for_append(path, keep_rounds, attributes)
-        if not keep_rounds:
-            self._layers(0, run.pruning.mask)
+        if not keep_rounds and (run.initial is None or not run.initial.pending):
+            self._layers(0, run.pruning.mask.active_per_layer(run.model.layers))
         self._late_s = 0.0
         self._late_clients = 0
 
@@ -44,7 +44,7 @@ class Recorder:
         accepted = judged.verdict["accepted"] == 1
         run = self.run
         if plan.round_index and report.mask_since == plan.round_index:
-            self._layers(plan.round_index, report.mask)
+            self._layers(plan.round_index, report.mask.active_per_layer(run.model.layers))
         row = {
             "round": plan.round_index,
             "phase": Phase.FEDERATED,
@@ -96,6 +96,52 @@ class Recorder:
         self._watch_overrun(report.overrun_s)
         self.progress.update(row)
 
+    def local_round(self, initial: InitialServer) -> None:
+        """One finished local round of initial pruning, for the reader of the progress line."""
+        machine, row = initial.machine, initial.rows[-1]
+        self.progress.initial(machine.rounds, initial.max_rounds, row, initial.base.now_s)
+
+    def initial(self, initial: InitialServer) -> None:
+        """All local rounds of initial pruning, which has finished: rounds -r to -1, and the first mask of round 0."""
+        rows, count = initial.rows, len(initial.rows)
+        number = np.arange(-count, 0)
+        at_client = initial.client is not None
+        carried = np.where(number == -1, self.run.ranks.carried_bytes, 0)
+        columns = {name: rows[name] for name in ("start_s", "end_s", "host_s", "train_loss", "density")}
+        rounds = columns | {
+            "round": number,
+            "phase": np.full(count, int(Phase.INITIAL_PRUNING)),
+            "participants": np.full(count, int(at_client)),
+            "learning_rate": np.full(count, initial.training.learning_rate),
+            "active_parameters": rows["active"],
+            "bytes_up": rows["bytes_up"],
+            "bytes_down": rows["bytes_down"],
+            "mpi_bytes": carried,
+        }
+        rounds |= dict.fromkeys(("dropped", "k", "k_probe", "k_down"), np.zeros(count, np.int64))
+        clients = None
+        if at_client:
+            same = ("samples", "download_s", "compute_s", "upload_s", "bytes_down", "bytes_up")
+            clients = {name: rows[name] for name in (*same, "entries_sent", "train_loss", "overrun_s")} | {
+                "round": number,
+                "client": np.full(count, initial.client),
+                "rank": np.zeros(count, np.int64),
+                "status": np.full(count, int(Status.OK)),
+                "wait_s": np.where(np.isnan(rows["compute_s"]), np.nan, 0.0),
+                "entries_used": rows["entries_sent"],
+            }
+        for first, active in initial.masks:
+            self._layers(first - count, active)
+        if initial.masks[-1][0] != count:
+            self._layers(0, initial.masks[-1][1])
+        for at, time_s, kind, detail in initial.events:
+            self.event(at - count, time_s, kind, detail)
+        self.writer.append(clients=clients, rounds=rounds)
+        self.writer.commit()
+        self.progress.message(f"initial pruning {initial.events[-1][3]}")
+        if at_client:
+            self._watch_overrun(rows["overrun_s"])
+
     def event(self, round_index: int, time_s: float, kind: str, detail: str) -> None:
         """Something that happened once."""
         self.writer.append(events={"round": round_index, "time_s": time_s, "kind": kind, "detail": detail})
@@ -113,13 +159,13 @@ class Recorder:
             )
         self.writer.close(status)
 
-    def _layers(self, round_index: int, mask: Mask) -> None:
+    def _layers(self, round_index: int, active: np.ndarray | Sequence[int]) -> None:
         layers = self.run.model.layers
         self.writer.append(
             layers={
                 "round": round_index,
                 "layer": np.arange(len(layers)),
-                "active": mask.active_per_layer(layers),
+                "active": active,
                 "total": np.array([layer.stop - layer.start for layer in layers]),
             }
         )

@@ -7,6 +7,7 @@ from enum import IntFlag
 
 import numpy as np
 
+from fedmpi.config.schema import Config
 from fedmpi.numerics.streams import Purpose, generator
 
 
@@ -95,3 +96,11 @@ def draw_participants(seed: int, round_index: int, clients: int, per_round: int)
 def learning_rate_at(round_index: int, initial: float, half_life_rounds: float) -> float:
     """The learning rate of a round: halved every ``half_life_rounds`` (inf: constant)."""
     return float(initial * 0.5 ** (round_index / half_life_rounds))
+
+
+def local_steps(config: Config, sizes: np.ndarray) -> np.ndarray:
+    """Local steps of clients with ``sizes`` samples, in steps of ``batch_size`` samples, float64."""
+    training = config.training
+    if training.local_epochs:
+        return training.local_epochs * sizes / training.batch_size
+    return training.local_steps * np.minimum(sizes, training.batch_size) / training.batch_size

@@ -87,6 +87,10 @@ class Pruner:
         """What a client adds to its message where importance is asked for: a value of every prunable parameter."""
         return VALUE_BYTES * int(self.setup.sizes.sum())
 
+    def start(self, mask: Mask) -> None:
+        """Start the method again, with ``mask`` for round 0."""
+        self.state = self.method.init(self.setup, mask)
+
     def needs(self, round_index: int) -> Needs:
         """What the method wants to know of the round that is about to run."""
         return self.method.needs(self.setup, self.state, round_index)

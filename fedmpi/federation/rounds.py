@@ -99,7 +99,6 @@ class RoundLoop:
     ) -> None:
         """Loop until the server stops. ``on_round`` is called on the server, ``on_checkpoint`` on every rank."""
         self.clock = clock
-        self._began_s = time.perf_counter()
         header = np.zeros(1, dtype=header_dtype(self.placement.clients))
         while True:
             begin = time.perf_counter()

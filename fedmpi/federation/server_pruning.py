@@ -103,13 +103,24 @@ class ServerPruning:
         fixed, each = self._exchange.bytes_by_size(k)
         return round_time(self._fleet, participants, steps, compute_s, fixed, each, self.active_prunable)
 
+    def start(self, mask: Mask) -> None:
+        """Start the method with the ``mask`` of initial pruning, under which the exchange works already."""
+        assert self.pruner is not None
+        self.pruner.start(mask)
+        if not mask.is_full:
+            self.take_mask(mask)
+
+    def time_under(self, mask: Mask) -> None:
+        """Time rounds under ``mask`` from now on, which no client is told."""
+        self.active_prunable = mask.active_per_layer(self.setup.prunable)
+        self.density = mask.density(self.setup.layers)
+
     def take_mask(self, mask: Mask) -> None:
         """Charge from now on for a new ``mask``, under which the exchange works already."""
         self._set_mask(mask, self._downlink.new_mask)
 
     def _set_mask(self, mask: Mask, tell: Callable[[np.ndarray, int, int], None]) -> None:
-        self.active_prunable = mask.active_per_layer(self.setup.prunable)
-        self.density = mask.density(self.setup.layers)
+        self.time_under(mask)
         tell(mask.flags(), self._exchange.dimension, new_mask_bytes(mask, self.setup.layers))
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -7,7 +7,7 @@ parameters once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -81,8 +81,7 @@ def train(
     """
     if len(x) == 0:
         raise ValueError("a client without samples cannot be trained")
-    if model.draws and torch_seed is None:
-        raise ValueError("the model draws random numbers in training: train() needs a torch_seed")
+    _check_seed(model, torch_seed)
     order, bounds = batch_order(len(x), training, rng)
     taken = torch.from_numpy(order).to(x.device)
     taken_x = x.index_select(0, taken)
@@ -97,20 +96,64 @@ def train(
         mask_views = model.parameter_views(mask)
 
     step = _SgdStep(model, training, learning_rate, direction_sum, mask_views)
-    mean_loss = LOSSES[training.loss].mean
+    batches = [(batches_x[first:stop], batches_y[first:stop]) for first, stop in bounds]
+    mean = _descend(model, batches, training.loss, step, torch_seed, need_weights=need_weights)
+    return LocalResult(samples=len(order), loss=mean, steps=len(bounds), probe_sample=int(order[0]))
+
+
+def train_batches(
+    model: FlatModel,
+    batches: Sequence[tuple[Tensor, Tensor]],
+    training: TrainingConfig,
+    learning_rate: float,
+    mask: Tensor | None = None,
+    *,
+    on_gradient: Callable[[_Tensors], None] | None = None,
+    torch_seed: int | None = None,
+) -> float:
+    """One step on each of ``batches`` in turn, from ``model.vector`` on; returns the mean of their losses.
+
+    Each batch is (x, y) as ``train`` takes them, float32 x. ``mask`` float32 (D,) holds in all steps; what it prunes
+    must be zero already. ``on_gradient`` is told the gradient of every step before it is made, one tensor for each
+    layer, of pruned parameters too and without momentum and weight decay; it must not change or keep them. Momentum
+    starts at zero. Raises ValueError as ``train`` does for a model that draws random numbers.
+    """
+    _check_seed(model, torch_seed)
+    mask_views = None if mask is None else model.parameter_views(mask)
+    step = _SgdStep(model, training, learning_rate, None, mask_views)
+    return _descend(model, batches, training.loss, step, torch_seed, on_gradient)
+
+
+def _check_seed(model: FlatModel, torch_seed: int | None) -> None:
+    if model.draws and torch_seed is None:
+        raise ValueError("the model draws random numbers in training: it needs a torch_seed")
+
+
+def _descend(
+    model: FlatModel,
+    batches: Sequence[tuple[Tensor, Tensor]],
+    loss_name: str,
+    step: _SgdStep,
+    torch_seed: int | None,
+    on_gradient: Callable[[_Tensors], None] | None = None,
+    need_weights: bool = True,
+) -> float:
+    """A step on each batch; the mean of the losses before them."""
+    mean_loss = LOSSES[loss_name].mean
     losses = []
-    last = len(bounds) - 1
+    last = len(batches) - 1
     draws = (
         seeded(torch_seed, model.vector.device) if model.draws and torch_seed is not None else nullcontext()
     )
     with draws:
-        for index, (first, stop) in enumerate(bounds):
-            loss = mean_loss(model.module(batches_x[first:stop]), batches_y[first:stop])
+        for index, (x, y) in enumerate(batches):
+            loss = mean_loss(model.module(x), y)
             gradients = torch.autograd.grad(loss, model.parameters, materialize_grads=True)
             losses.append(loss.detach())
+            if on_gradient is not None:
+                on_gradient(gradients)
             step.take(gradients, write=need_weights or index < last)
-    mean = sum(loss.item() for loss in losses) / len(losses)
-    return LocalResult(samples=len(order), loss=mean, steps=len(losses), probe_sample=int(order[0]))
+    return sum(loss.item() for loss in losses) / len(losses)
 
 
 def batch_order(

@@ -29,6 +29,7 @@ class Purpose(IntEnum):
     PRUNING = 13
     DROPOUT = 14
     TEST_SPLIT = 15
+    INITIAL_PRUNING = 16
 
 
 _ROUND_OFFSET = 2**31

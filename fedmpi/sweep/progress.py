@@ -50,7 +50,7 @@ def progress(folder: Path) -> Progress:
     measured = rounds.test_accuracy.dropna()
     return Progress(
         status=status,
-        rounds=len(rounds),
+        rounds=int((rounds.phase == "federated").sum()),
         emulated_s=float(rounds.end_s.iloc[-1]),
         accuracy=float(measured.iloc[-1]) if len(measured) else nan,
         host_s=float(rounds.host_s.sum()),

@@ -209,3 +209,20 @@ def test_check_says_what_it_leaves_out(capsys):
         "  without jitter; without the time of training, which is measured when it runs; "
         "without the losses by which k is chosen"
     )
+
+
+def test_initial_pruning_is_told(capsys):
+    given = ["quickstart", "pruning.method=prunefl", "training.local_steps=5", "training.batch_size=32"]
+    _, lines = check(capsys, *given, "pruning.initial.where=server", "pruning.initial.charged=false")
+    assert (
+        "initial pruning at the server: up to 1000 local rounds before the first round, not charged" in lines
+    )
+    at_client = ["pruning.initial.where=client", "pruning.initial.client=2", "pruning.initial.max_rounds=70"]
+    unit = ["emulation.compute.model=unit", "emulation.compute.unit_s=2.5"]
+    _, lines = check(capsys, *given, *at_client, *unit)
+    (line,) = (number for number, line in enumerate(lines) if line.startswith("initial pruning"))
+    assert lines[line].startswith("initial pruning at client 2: up to 70 local rounds on ")
+    assert lines[line + 1 : line + 3] == [
+        "  each of them 2.5 s of emulated time while nothing is pruned",
+        "  below, the first round is told as if nothing were pruned",
+    ]

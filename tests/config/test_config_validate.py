@@ -113,7 +113,20 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
             ["pruning.method=prunefl", "sparsification.method=fedavg", "sparsification.k=5"],
             '[pruning] method: found "prunefl" with [sparsification] method "fedavg"',
         ),
-        (["pruning.initial.where=client"], '[pruning.initial] where: "client" is known but not available: '),
+        (
+            ["pruning.initial.where=client"],
+            '[pruning.initial] where: found "client" with [pruning] method "none"; allowed: none, or [pruning] method',
+        ),
+        (
+            ["pruning.method=prunefl", "pruning.initial.where=client", "pruning.initial.client=10"],
+            "[pruning.initial] client: found 10; allowed: a client from 0 to 9",
+        ),
+        (
+            ["pruning.method=prunefl", "pruning.initial.where=server"],
+            '[pruning.initial] charged: found true with where "server", which is no emulated device',
+        ),
+        (["pruning.initial.max_rounds=0"], "[pruning.initial] max_rounds: found 0"),
+        (["pruning.initial.where=clients"], '[pruning.initial] where: found "clients"; did you mean client?'),
         (
             ["sparsification.method=periodic"],
             "[sparsification] k, k_fraction: found neither",

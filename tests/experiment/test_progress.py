@@ -157,3 +157,19 @@ def test_a_record_of_the_trace_is_taken_as_it_is():
 )
 def test_durations_have_two_units(seconds, text):
     assert duration(seconds) == text
+
+
+def test_initial_pruning_is_told_now_and_then_and_does_not_slow_the_rounds(clock):
+    stream = io.StringIO()
+    told = Progress(4, stream=stream)
+    for index in range(30):
+        clock.now += 1.0
+        told.initial(index + 1, 1000, {"train_loss": 0.5, "density": 0.25}, 3.0 * (index + 1))
+    clock.now += 2.0
+    told.update(row(0, 0.1))
+    assert stream.getvalue().splitlines() == [
+        "initial pruning 1/1000  loss 0.5000  emulated 3.0 s  density 0.250",
+        "initial pruning 11/1000  loss 0.5000  emulated 33.0 s  density 0.250",
+        "initial pruning 21/1000  loss 0.5000  emulated 1 min 03 s  density 0.250",
+        "round 1/4  accuracy 0.1000  emulated 1 min 30 s  k 70  density 0.500  ETA 6.0 s",
+    ]

@@ -58,6 +58,9 @@ NORMALIZED = [
 PRUNEFL = ["pruning.method=prunefl", "pruning.reconfigure_every=2", "training.momentum=0.0"]
 """The mask changes after every other round."""
 
+INITIAL = [*PRUNEFL, "pruning.initial.where=client", "pruning.initial.client=3"]
+"""Besides, client 3 prunes before the first round."""
+
 METHODS = {
     "dense": "",
     "fab_fixed": '[sparsification]\nmethod = "fab"\nk_fraction = 0.05\n',
@@ -130,6 +133,14 @@ VARIANTS: dict[str, list[str]] = {
     ],
     "prunefl_periodic": [*PRUNEFL, "sparsification.method=periodic", "sparsification.k=350"],
     "prunefl_shared_links": [*PRUNEFL, "emulation.compute.model=unit"],
+    "initial_client": INITIAL,
+    "initial_fab": [*INITIAL, "sparsification.method=fab", "sparsification.k=900"],
+    "initial_server_buffers": [
+        *PRUNEFL,
+        "model.name=buffered_model:make",
+        "pruning.initial.where=server",
+        "pruning.initial.charged=false",
+    ],
     "snip": ["pruning.method=snip", "pruning.target_density=0.2"],
     "snip_fab": [
         "pruning.method=snip",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import find_mpiexec
-from experiments import assert_same_trace, write_config
+from experiments import INITIAL, assert_same_trace, write_config
 
 from fedmpi import trace
 
@@ -117,6 +117,46 @@ def test_signal_checkpoints_and_exits_75(launch, start, tmp_path: Path, number: 
     assert left.attributes["status"] == "preempted"
     launch(2, "-m", "fedmpi", "run", config, *LONG, "--output", stopped, "--resume", "--quiet")
     assert_same_trace(tmp_path / "whole", stopped)
+
+
+def start_initial_pruning(start, config: Path, output: Path) -> subprocess.Popen[str]:
+    """A run on 3 ranks that is in the middle of initial pruning, which takes it about 20 s."""
+    slow = ["emulation.clock=realtime", "emulation.time_scale=0.01"]
+    process = start(3, config, *INITIAL, *slow, "--output", output)
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("initial pruning 1/")
+    time.sleep(0.5)
+    return process
+
+
+@pytest.mark.parametrize("victim", [0, 2])
+def test_a_signal_to_one_rank_interrupts_initial_pruning(launch, start, tmp_path: Path, victim: int) -> None:
+    config = write_config(tmp_path, "dense")
+    launch(2, "-m", "fedmpi", "run", config, *INITIAL, "--output", tmp_path / "whole", "--quiet")
+    stopped = tmp_path / "stopped"
+    process = start_initial_pruning(start, config, stopped)
+    os.kill(rank_processes(stopped)[victim], signal.SIGUSR2)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 75, output
+    left = trace.read(stopped)
+    assert left.attributes["status"] == "preempted"
+    assert left.rounds.empty
+    done = launch(2, "-m", "fedmpi", "run", config, *INITIAL, "--output", stopped, "--resume")
+    assert "resuming initial pruning" in done.stdout
+    assert_same_trace(tmp_path / "whole", stopped)
+
+
+def test_a_run_killed_in_initial_pruning_repeats_it(launch, start, tmp_path: Path) -> None:
+    config = write_config(tmp_path, "dense")
+    launch(1, "-m", "fedmpi", "run", config, *INITIAL, "--output", tmp_path / "whole", "--quiet")
+    killed = tmp_path / "killed"
+    process = start_initial_pruning(start, config, killed)
+    os.kill(rank_processes(killed)[1], signal.SIGKILL)
+    process.communicate(timeout=ENDS_WITHIN_S)
+    assert process.returncode != 0
+    assert trace.read(killed).rounds.empty
+    launch(2, "-m", "fedmpi", "run", config, *INITIAL, "--output", killed, "--resume", "--quiet")
+    assert_same_trace(tmp_path / "whole", killed)
 
 
 def test_damaged_checkpoint_falls_back_to_the_one_before(launch, tmp_path: Path) -> None:

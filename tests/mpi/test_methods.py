@@ -27,7 +27,7 @@ def test_trace_depends_neither_on_placement_nor_on_an_interruption(
 ) -> None:
     one = trace.read(runs[1] / variant)
     assert one.attributes["status"] == "completed"
-    assert len(one.rounds) == 7
+    assert (one.rounds["phase"] == "federated").sum() == 7
     assert_same_trace(runs[1] / variant, runs[3] / variant)
     # Where a run ended for a while is an event of its own.
     assert_same_trace(runs[1] / variant, runs[2] / variant, ("rounds", "clients", "layers"))

@@ -1,0 +1,101 @@
+"""Local training for initial pruning: fixed batches of a few samples of one client or of the server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from fedmpi.config.schema import Config
+from fedmpi.federation.distribution import ServerData
+from fedmpi.federation.plan import learning_rate_at
+from fedmpi.learning.datasets.dataset import as_float32
+from fedmpi.learning.evaluation import block_slices, evaluate_blocks
+from fedmpi.learning.flat import FlatModel
+from fedmpi.learning.training import train_batches
+from fedmpi.numerics.streams import Purpose, generator, torch_seed
+from fedmpi.pruning.initial import BATCH_SIZE, BATCHES
+
+SAMPLES = BATCHES * BATCH_SIZE
+
+
+def draw_samples(config: Config, data: ServerData) -> tuple[np.ndarray, np.ndarray]:
+    """The samples (n, ...) and labels (n,) of initial pruning, in an order that is drawn once.
+
+    Those of the selected client, or of all training samples where the server prunes; 200 of them, or all if there are
+    fewer.
+    """
+    initial, seed = config.pruning.initial, config.experiment.seed
+    if initial.where == "client":
+        known = data.samples[initial.client]
+        draw = generator(seed, Purpose.INITIAL_PRUNING, client=1 + initial.client)
+    else:
+        known = np.arange(len(data.dataset.train_y))
+        draw = generator(seed, Purpose.INITIAL_PRUNING)
+    chosen = draw.permutation(known)[:SAMPLES]
+    return data.dataset.train_x[chosen], data.dataset.train_y[chosen]
+
+
+def batches_of_round(config: Config, samples: int, number: int) -> list[slice]:
+    """The batches of ``samples`` samples that local round ``number``, counted from 0, takes a step on, in order."""
+    batches = block_slices(samples, BATCH_SIZE)
+    steps = config.training.local_epochs * len(batches) or config.training.local_steps
+    return [batches[(number * steps + step) % len(batches)] for step in range(steps)]
+
+
+def samples_of_round(config: Config, samples: int) -> int:
+    """How many samples the first local round processes, repetitions counted."""
+    return sum(at.stop - at.start for at in batches_of_round(config, samples, 0))
+
+
+class InitialTraining:
+    """Local rounds on ``model``: each makes the local steps of a federated round, going on through the batches.
+
+    The steps are those of ``[training]`` with the learning rate of round 0, on the samples as they are, without
+    augmentation. With ``local_epochs`` a local round takes all batches so many times.
+    """
+
+    def __init__(self, config: Config, model: FlatModel, x: np.ndarray, y: np.ndarray) -> None:
+        self.model = model
+        self.samples = len(y)
+        training = config.training
+        self._config = config
+        self._seed = config.experiment.seed
+        self._rate = learning_rate_at(0, training.learning_rate, training.learning_rate_half_life_rounds)
+        device = model.vector.device
+        self._x = as_float32(torch.from_numpy(x)).to(device)
+        self._y = torch.from_numpy(y).to(device)
+        self._batches = {
+            at.start: (self._x[at].clone(), self._y[at].clone())
+            for at in block_slices(self.samples, BATCH_SIZE)
+        }
+
+    @property
+    def learning_rate(self) -> float:
+        """That of all local rounds."""
+        return self._rate
+
+    def round(
+        self,
+        number: int,
+        mask: torch.Tensor | None,
+        on_gradient: Callable[[Sequence[torch.Tensor]], None] | None,
+    ) -> tuple[float, int]:
+        """Make local round ``number``, counted from 0; returns its mean loss and how many samples it processed."""
+        batches = [self._batches[at.start] for at in batches_of_round(self._config, self.samples, number)]
+        loss = train_batches(
+            self.model,
+            batches,
+            self._config.training,
+            self._rate,
+            mask,
+            on_gradient=on_gradient,
+            torch_seed=torch_seed(self._seed, Purpose.DROPOUT, -1 - number) if self.model.draws else None,
+        )
+        return loss, sum(len(labels) for _, labels in batches)
+
+    def accuracy(self) -> float:
+        """The share of all samples that the model gets right, in evaluation mode."""
+        ((_, correct, count),) = evaluate_blocks(self.model, [(self._x, self._y)], self._config.training.loss)
+        return float(correct / count)

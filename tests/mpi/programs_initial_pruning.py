@@ -1,0 +1,83 @@
+"""Run under mpiexec by test_initial_pruning: a run in which every rank checks what initial pruning promises.
+
+What is pruned is zero after every step and on every rank in the first round; the weights of that round are those with
+which initial pruning ended.
+
+python programs_initial_pruning.py OVERRIDE...
+"""
+
+import sys
+
+import numpy as np
+from experiments import BASE
+from mpi4py import MPI
+
+from fedmpi.config import loads, validate
+from fedmpi.emulation.clock import VirtualClock
+from fedmpi.experiment.assembly import Run, assemble
+from fedmpi.experiment.main import EXPECTED
+from fedmpi.learning import training
+from fedmpi.mpi.collectives import Ranks
+
+
+def check(overrides: list[str]) -> None:
+    config = loads(BASE, overrides)
+    validate(config)
+    run = assemble(Ranks(MPI.COMM_WORLD), config, EXPECTED)
+    initial = run.initial
+    assert initial is not None
+    initially = run.host.weights.numpy().copy()
+    steps = _check_steps(run)
+    account = initial.run(VirtualClock(), lambda server: None, EXPECTED)
+    assert not initial.pending
+    assert (account is not None) == run.ranks.is_server == (steps[0] > 0)
+    if account is not None:
+        assert steps[0] == len(account.rows) * config.training.local_steps
+        np.testing.assert_array_equal(run.host.weights.numpy(), run.model.vector.numpy())
+        assert run.pruning.mask.count == account.machine.mask.count < run.model.parameter_count
+    weights, pruned = run.host.weights.numpy(), ~run.pruning.mask.flags()
+    assert (weights != initially).any()
+    assert not weights[: pruned.size][pruned].view(np.uint32).any()
+    of_server, mask_of_server = weights.copy(), run.pruning.mask.to_bits()
+    MPI.COMM_WORLD.Bcast(of_server, root=0)
+    MPI.COMM_WORLD.Bcast(mask_of_server, root=0)
+    np.testing.assert_array_equal(weights, of_server)
+    np.testing.assert_array_equal(run.pruning.mask.to_bits(), mask_of_server)
+    train = run.exchange.train
+
+    def checked_train(client, plan):
+        if plan.round_index == 0:
+            np.testing.assert_array_equal(run.host.weights.numpy(), of_server)
+        result = train(client, plan)
+        assert not run.host.model.vector.numpy()[: pruned.size][pruned].any() or plan.round_index
+        return result
+
+    run.exchange.train = checked_train
+    run.loop.run(VirtualClock(), lambda report: None, lambda: None)
+
+
+def _check_steps(run: Run) -> list[int]:
+    """Look at the weights after every step of initial pruning; the returned list counts the steps."""
+    take, counted = training._SgdStep.take, [0]
+
+    def checked_take(self, directions, write):
+        take(self, directions, write)
+        if run.initial is not None and run.initial.pending:
+            counted[0] += 1
+            pruned = ~run.pruning.mask.flags()
+            assert not run.model.vector.numpy()[: pruned.size][pruned].view(np.uint32).any()
+
+    training._SgdStep.take = checked_take
+    return counted
+
+
+if __name__ == "__main__":
+    try:
+        check(sys.argv[1:])
+    except BaseException:
+        if MPI.COMM_WORLD.Get_size() > 1:
+            import traceback
+
+            traceback.print_exc()
+            MPI.COMM_WORLD.Abort(1)
+        raise
