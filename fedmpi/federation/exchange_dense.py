@@ -12,6 +12,8 @@ participants end such a round together, the slowest sets the pace.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 
@@ -20,7 +22,6 @@ from fedmpi.federation.client_rows import ClientRows
 from fedmpi.federation.exact_average import ExactAverage
 from fedmpi.federation.exchange import Exchanged, Roster, Trained
 from fedmpi.federation.plan import RoundPlan
-from fedmpi.federation.records import LOSSES
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.shared_memory import GroupMemory
 from fedmpi.pruning.exchange import ActiveValues
@@ -146,8 +147,8 @@ class DenseExchange:
     def message_bytes_down(self, k_down: int) -> int:
         return self.message_bytes_up(k_down)
 
-    def probe_losses(self, roster: Roster, samples: dict[int, int]) -> np.ndarray:
-        return np.empty(0, dtype=LOSSES)
+    def weights_tried(self) -> Iterator[tuple[str, torch.Tensor]]:
+        return iter(())  # there is no k to choose
 
     def client_state(self, client: int) -> dict[str, np.ndarray]:
         return {"weights": self._own.of(client)} if client in self._carrying else {}

@@ -58,11 +58,15 @@ class Pruning:
         Weights that are pruned become zero, and so does what ``clients``, those of this rank that may carry
         state, have accumulated for them.
         """
-        bits = np.empty(-(-self.mask.dimension // 8), np.uint8) if mask is None else mask.to_bits()
-        self.ranks.broadcast(bits)
-        self.set(Mask.from_bits(bits, self.mask.dimension), since)
+        self.set(self.share(mask), since)
         self.mask.apply(self.host.weights.numpy()[: self.mask.dimension])
         self.exchange.drop(self.mask, clients)
+
+    def share(self, mask: Mask | None) -> Mask:
+        """The server's ``mask`` (None on other ranks), on every rank (collective)."""
+        bits = np.empty(-(-self.mask.dimension // 8), np.uint8) if mask is None else mask.to_bits()
+        self.ranks.broadcast(bits)
+        return Mask.from_bits(bits, self.mask.dimension)
 
     def set(self, mask: Mask, since: int) -> None:
         """Go on under ``mask``, which the weights already obey."""
@@ -90,6 +94,12 @@ class Pruner:
     def needs(self, round_index: int) -> Needs:
         """What the method wants to know of the round that is about to run."""
         return self.method.needs(self.setup, self.state, round_index)
+
+    def mask_to_try(self, weights: np.ndarray) -> Mask:
+        """The smaller mask under which losses are wanted, by the weights (D,) after the round; full for none."""
+        probe = self.method.probe
+        mask = None if probe is None else probe(self.setup, self.state, weights)
+        return Mask(weights.size) if mask is None else mask
 
     def step(self, observation: Observation) -> Change | None:
         """Tell the method of a finished round."""

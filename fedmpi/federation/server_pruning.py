@@ -14,7 +14,7 @@ from fedmpi.federation.exchange import Exchange
 from fedmpi.federation.plan import Action, RoundPlan
 from fedmpi.federation.pruning import Pruner, round_time
 from fedmpi.pruning.exchange import new_mask_bytes
-from fedmpi.pruning.interface import Change, Needs, Observation, Setup
+from fedmpi.pruning.interface import Change, Losses, Needs, Observation, Setup
 from fedmpi.pruning.mask import Mask
 from fedmpi.pruning.round_time import RoundTime
 
@@ -52,7 +52,8 @@ class ServerPruning:
         """What the method asks of the round that is about to run."""
         needs = Needs.NOTHING if self.pruner is None else self.pruner.needs(round_index)
         action = Action.PRUNE if needs else Action.NONE
-        return action | Action.IMPORTANCE if Needs.IMPORTANCE in needs else action
+        action |= Action.IMPORTANCE if Needs.IMPORTANCE in needs else Action.NONE
+        return action | Action.TRY_MASK if Needs.LOSSES in needs else action
 
     def importance_bytes(self, plan: RoundPlan) -> int:
         """What each participant adds to its message."""
@@ -68,12 +69,13 @@ class ServerPruning:
         weights: np.ndarray,
         before: np.ndarray | None,
         importance: np.ndarray | None,
+        losses: Losses | None,
     ) -> Change | None:
         """Tell the pruning method of a finished round, if there is one.
 
         ``samples`` and ``compute_s`` (participants,): what was processed, and in how many emulated seconds.
         ``weights`` (D,) are those after the round, ``before`` those before it where the mask may change, ``importance``
-        (D,) is what clients sent of it.
+        (D,) is what clients sent of it, ``losses`` those of a mask that was tried.
         """
         if self.pruner is None:
             return None
@@ -86,9 +88,19 @@ class ServerPruning:
             time = self.round_time(plan.participants, samples / self._batch_size, compute_s, plan.k)
         return self.pruner.step(
             Observation(
-                plan.round_index, weights=weights, gradient=gradient, importance=importance, time=time
+                plan.round_index,
+                weights=weights,
+                gradient=gradient,
+                importance=importance,
+                time=time,
+                losses=losses if Needs.LOSSES in needs else None,
             )
         )
+
+    def mask_to_try(self, weights: np.ndarray) -> Mask:
+        """The mask of a TRY_MASK round, by the weights (D,) after it; full for none."""
+        assert self.pruner is not None
+        return self.pruner.mask_to_try(weights)
 
     def compute_seconds(self, clients: np.ndarray, steps: np.ndarray, host_s: np.ndarray) -> np.ndarray:
         """Emulated seconds (n,) in which ``clients`` (n,) make their local ``steps`` under the present mask."""

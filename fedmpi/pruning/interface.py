@@ -68,7 +68,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Losses:
-    """Losses of the probe samples at w(m - 1), at w(m), and at w(m) pruned to the state's ``probe_mask``."""
+    """Losses of the probe samples at w(m - 1), at w(m), and at w(m) under the method's ``probe`` (NaN without one)."""
 
     previous: float
     current: float
@@ -81,7 +81,7 @@ class Observation:
 
     ``weights`` float32 (D,): after the round. ``gradient`` float32 (D,): the aggregated update over the learning rate.
     ``importance`` float32 or float64 (D,): the sum over clients and over the rounds since the last change.
-    ``time``: that of a round with the mask under which it ran.
+    ``time``: that of a round with the mask under which it ran. ``losses`` is None also where no update was taken.
     """
 
     round_index: int

@@ -58,6 +58,15 @@ NORMALIZED = [
 PRUNEFL = ["pruning.method=prunefl", "pruning.reconfigure_every=2", "training.momentum=0.0"]
 """The mask changes after every other round."""
 
+ONLINE = [
+    "pruning.method=online",
+    "pruning.reconfigure_every=2",
+    "emulation.compute.model=unit",
+    "emulation.compute.unit_s=0.001",
+    "emulation.network.latency_s=0.0",
+]
+"""Rounds are so short that every parameter tells: the size falls after the second."""
+
 METHODS = {
     "dense": "",
     "fab_fixed": '[sparsification]\nmethod = "fab"\nk_fraction = 0.05\n',
@@ -130,6 +139,14 @@ VARIANTS: dict[str, list[str]] = {
     ],
     "prunefl_periodic": [*PRUNEFL, "sparsification.method=periodic", "sparsification.k=350"],
     "prunefl_shared_links": [*PRUNEFL, "emulation.compute.model=unit"],
+    "online": ONLINE,
+    "online_buffers_fab": [
+        *ONLINE,
+        "model.name=buffered_model:make",
+        "sparsification.method=fab",
+        "sparsification.k=60",
+    ],
+    "online_ogd": [*ONLINE, "sparsification.method=fab", "k_control.method=ogd_sign"],
     "snip": ["pruning.method=snip", "pruning.target_density=0.2"],
     "snip_fab": [
         "pruning.method=snip",
