@@ -36,7 +36,7 @@ AVAILABLE: Mapping[str, tuple[str, ...]] = {
     "sparsification.wire": ("auto", "coo", "bitmap", "values", "dense"),
     "sparsification.value_type": ("float32", "float16"),
     "k_control.method": ("fixed", "ogd_sign", "ogd_value", "exp3", "continuous_bandit"),
-    "pruning.method": ("none", "prunefl", "snip", "iterative", "online"),
+    "pruning.method": ("none", "prunefl", "snip", "iterative", "online", "lottery_reinit", "lottery_random"),
     "pruning.initial.where": ("none",),
     "emulation.clock": ("virtual", "realtime"),
     "emulation.compute.model": ("unit", "linear", "measured", "normalized"),
@@ -44,11 +44,6 @@ AVAILABLE: Mapping[str, tuple[str, ...]] = {
 }
 
 ABSENT: Mapping[str, Mapping[str, str]] = {
-    "pruning.method": {
-        **dict.fromkeys(
-            ("lottery_reinit", "lottery_random"), "this version does not read the mask of a finished run"
-        ),
-    },
     "pruning.initial.where": dict.fromkeys(
         ("client", "server"), "in this version pruning starts with the federated rounds"
     ),

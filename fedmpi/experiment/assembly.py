@@ -58,6 +58,7 @@ class Run:
     config: Config
     ranks: Ranks
     placement: Placement
+    facts: DataFacts
     model: FlatModel
     host: ClientHost
     exchange: Exchange
@@ -114,7 +115,7 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
         time_scale=config.emulation.time_scale,
         server=server,
     )
-    return Run(config, ranks, placement, model, host, exchange, pruning, server, loop)
+    return Run(config, ranks, placement, facts, model, host, exchange, pruning, server, loop)
 
 
 def _server(

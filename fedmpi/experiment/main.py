@@ -17,6 +17,7 @@ from fedmpi.emulation.clock import make_clock
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.experiment import checkpointing
 from fedmpi.experiment.assembly import Run, assemble
+from fedmpi.experiment.lottery import start_ticket
 from fedmpi.experiment.progress import Progress, duration
 from fedmpi.experiment.recording import Recorder
 from fedmpi.federation.rounds import RoundReport
@@ -80,7 +81,9 @@ def _run(ranks: Ranks, prepare: Prepare, resume: bool, quiet: bool) -> int:
         keep_rounds, problems = checkpointing.restore(run, output, EXPECTED)
     for problem in problems:
         progress.message(f"warning: {problem}")
-    if keep_rounds is not None:
+    if keep_rounds is None:
+        start_ticket(run, EXPECTED)
+    else:
         progress.message(f"resuming before round {keep_rounds}")
     recorder = on_server(ranks, lambda: _open_recorder(run, output, progress, keep_rounds), EXPECTED)
     return _rounds(run, recorder, output, progress)

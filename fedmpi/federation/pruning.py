@@ -15,7 +15,7 @@ from fedmpi.federation.importance import ClientImportance, ImportanceSum
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.numerics.streams import Purpose, generator
 from fedmpi.pruning import Method
-from fedmpi.pruning.interface import Change, Needs, Observation, Setup, State
+from fedmpi.pruning.interface import MASK, Change, Needs, Observation, Setup, State
 from fedmpi.pruning.mask import Mask
 from fedmpi.pruning.round_time import RoundTime, slowest_client
 
@@ -91,6 +91,10 @@ class Pruner:
         """What a client adds to its message where importance is asked for: a value of every prunable parameter."""
         return VALUE_BYTES * int(self.setup.sizes.sum())
 
+    def start(self, mask: Mask) -> None:
+        """Start the method again, with ``mask`` for round 0."""
+        self.state = self.method.init(self.setup, mask)
+
     def needs(self, round_index: int) -> Needs:
         """What the method wants to know of the round that is about to run."""
         return self.method.needs(self.setup, self.state, round_index)
@@ -110,11 +114,11 @@ class Pruner:
     def to_dict(self) -> tuple[np.ndarray, dict[str, Any]]:
         """The bits of the mask, and the rest of the state as JSON."""
         values = self.state.to_dict()
-        return values.pop("mask"), values
+        return values.pop(MASK), values
 
     def restore(self, bits: np.ndarray, values: dict[str, Any]) -> None:
         """Continue from what ``to_dict`` gave."""
-        self.state = self.method.state.from_dict({"mask": bits, **values})
+        self.state = self.method.state.from_dict({MASK: bits, **values})
 
 
 def round_time(

@@ -14,12 +14,10 @@ from fedmpi.federation.exchange import Exchange
 from fedmpi.federation.plan import Action, RoundPlan
 from fedmpi.federation.pruning import Pruner, round_time
 from fedmpi.pruning.exchange import new_mask_bytes
-from fedmpi.pruning.interface import Change, Losses, Needs, Observation, Setup
+from fedmpi.pruning.interface import MASK, Change, Losses, Needs, Observation, Setup
 from fedmpi.pruning.mask import Mask
 from fedmpi.pruning.round_time import RoundTime
 
-MASK = "mask"
-"""The name of the mask's bits in a checkpoint."""
 _NUMBERS = "pruning"
 
 
@@ -114,6 +112,13 @@ class ServerPruning:
         """T(M) of a round of ``participants`` (n,) with ``steps`` and ``compute_s`` (n,), under the present mask."""
         fixed, each = self._exchange.bytes_by_size(k)
         return round_time(self._fleet, participants, steps, compute_s, fixed, each, self.active_prunable)
+
+    def start(self, mask: Mask) -> None:
+        """Start the method with ``mask``, under which the exchange works already, and which clients do not have."""
+        assert self.pruner is not None
+        self.pruner.start(mask)
+        if not mask.is_full:
+            self.take_mask(mask)
 
     def take_mask(self, mask: Mask) -> None:
         """Charge from now on for a new ``mask``, under which the exchange works already."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmpi.k_control import Draw
-from fedmpi.pruning import iterative, online, prunefl, snip
+from fedmpi.pruning import iterative, lottery, online, prunefl, snip
 from fedmpi.pruning.interface import Change, Needs, Observation, Setup, State
 from fedmpi.pruning.mask import Mask
 
@@ -36,5 +36,6 @@ METHODS: Mapping[str, Method] = {
     "snip": Method(snip.SnipState, snip.init, snip.needs, snip.step),
     "online": Method(online.OnlineState, online.init, online.needs, online.step, probe=online.probe_mask),
     "iterative": Method(iterative.IterativeState, iterative.init, iterative.needs, iterative.step),
+    **dict.fromkeys(lottery.METHODS, Method(lottery.LotteryState, lottery.init, lottery.needs, lottery.step)),
 }
 """``pruning.method`` -> method; "none" prunes nothing and has no entry."""

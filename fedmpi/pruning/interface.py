@@ -23,6 +23,9 @@ from fedmpi.config.schema import PruningConfig
 from fedmpi.pruning.mask import LayerSlice, Mask
 from fedmpi.pruning.round_time import RoundTime
 
+MASK = "mask"
+"""The name of the mask's bits among the values of a state."""
+
 _T = TypeVar("_T")
 
 
@@ -108,8 +111,8 @@ class State:
 
     def to_dict(self) -> dict[str, Any]:
         """The state as uint8 bits of the mask, and plain numbers."""
-        rest = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "mask"}
-        return {"mask": self.mask.to_bits(), "dimension": self.mask.dimension, **rest}
+        rest = {field.name: getattr(self, field.name) for field in fields(self) if field.name != MASK}
+        return {MASK: self.mask.to_bits(), "dimension": self.mask.dimension, **rest}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -119,8 +122,8 @@ class State:
             raise ValueError(
                 f"{cls.__module__} keeps {', '.join(sorted(expected))}, found {', '.join(sorted(values))}"
             )
-        rest = {name: value for name, value in values.items() if name not in ("mask", "dimension")}
-        return cls(mask=Mask.from_bits(values["mask"], values["dimension"]), **rest)
+        rest = {name: value for name, value in values.items() if name not in (MASK, "dimension")}
+        return cls(mask=Mask.from_bits(values[MASK], values["dimension"]), **rest)
 
 
 def required(value: _T | None, name: str, method: str) -> _T:

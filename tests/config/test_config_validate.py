@@ -109,7 +109,11 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
         (["training.loss=mse"], '[training] loss: found "mse"; allowed: cross_entropy, bce_one_hot'),
         (
             ["pruning.method=lottery_reinit"],
-            '[pruning] method: "lottery_reinit" is known but not available: ',
+            '[pruning] ticket: is not set, and method "lottery_reinit" takes the mask of a finished run',
+        ),
+        (
+            ["pruning.method=prunefl", "pruning.ticket=runs/a"],
+            '[pruning] ticket: found "runs/a" with method "prunefl"',
         ),
         (["pruning.method=snip"], '[pruning] target_density: is not set, and method "snip" prunes to it'),
         (
