@@ -25,8 +25,8 @@ from fedmpi.federation.plan import RoundPlan
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.shared_memory import GroupMemory
 from fedmpi.pruning.exchange import ActiveValues
-from fedmpi.pruning.mask import Mask
-from fedmpi.sparsification.wire import message_bytes
+from fedmpi.pruning.mask import Mask, never_pruned
+from fedmpi.sparsification.wire import bytes_by_dimension, message_bytes
 
 
 class DenseExchange:
@@ -71,10 +71,10 @@ class DenseExchange:
     def drop(self, mask: Mask, clients: list[int]) -> None:
         pass  # under a mask, clients carry nothing from round to round
 
-    def bytes_by_size(self, k: int) -> tuple[int, int]:
+    def bytes_by_size(self, entries: int) -> tuple[float, float]:
         model = self.host.model
-        fixed = sum(layer.stop - layer.start for layer in model.layers if not layer.prunable)
-        return message_bytes("values", fixed, model.parameter_count) + 4 * model.buffer_count, 4
+        fixed, each = bytes_by_dimension("dense", entries, self.dimension)
+        return fixed + each * never_pruned(model.layers) + 4 * model.buffer_count, each
 
     def begin(self, plan: RoundPlan, mine: np.ndarray) -> None:
         if self.period > 1:

@@ -21,11 +21,19 @@ from fedmpi.federation.sparse_messages import broadcast_bytes, gather_messages
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.shared_memory import GroupMemory
 from fedmpi.numerics.topk import top_k
-from fedmpi.pruning.mask import Mask
+from fedmpi.pruning.mask import Mask, never_pruned
 from fedmpi.sparsification.error_feedback import take_out
 from fedmpi.sparsification.probe_message import decode_probe, encode_probe
 from fedmpi.sparsification.uploads import Selection, Uploads
-from fedmpi.sparsification.wire import NO_TAIL, Entries, Message, decode, encode, message_bytes
+from fedmpi.sparsification.wire import (
+    NO_TAIL,
+    Entries,
+    Message,
+    bytes_by_dimension,
+    decode,
+    encode,
+    message_bytes,
+)
 
 _NOTHING = Entries(np.empty(0, np.int32), np.empty(0, np.float32), NO_TAIL)
 
@@ -116,8 +124,10 @@ class SparseExchange:
         for client in clients:
             mask.apply(self._accumulated.of(client))
 
-    def bytes_by_size(self, k: int) -> tuple[int, int]:
-        return self.message_bytes_up(k), 0
+    def bytes_by_size(self, entries: int) -> tuple[float, float]:
+        method = self.method
+        fixed, each = bytes_by_dimension(method.wire, entries, self.dimension, method.value_type)
+        return fixed + each * never_pruned(self.host.model.layers) + 4 * self.tail_length, each
 
     def begin(self, plan: RoundPlan, mine: np.ndarray) -> None:
         self._group.barrier()  # another rank of the group may have trained these clients, and has now let go of them

@@ -126,14 +126,15 @@ def round_time(
     participants: np.ndarray,
     steps: np.ndarray,
     compute_s: np.ndarray,
-    fixed_bytes: int,
-    bytes_per_parameter: int,
+    bytes_up: tuple[float, float],
+    bytes_down: tuple[float, float],
     active_prunable: np.ndarray,
 ) -> RoundTime:
     """T(M) of a round of ``participants`` (n,), that of the slowest of them.
 
-    Each makes ``steps`` (n,) local steps and exchanges, up and down, messages of ``fixed_bytes`` and
-    ``bytes_per_parameter`` for every active prunable parameter; the links of the server are shared evenly.
+    Each makes ``steps`` (n,) local steps and sends and receives messages of ``bytes_up`` and ``bytes_down``: those of
+    any message, and those for every active prunable parameter. The links of the server are shared evenly. What a
+    client downloads of rounds that it missed is not in it.
     Under the time model ``linear`` steps depend on ``active_prunable`` (L,); under the others they do not, and
     take the ``compute_s`` (n,) of the round.
     """
@@ -144,12 +145,11 @@ def round_time(
         step_s, step_s_per_parameter = compute_s / steps, np.zeros((count, active_prunable.size))
     up = np.minimum(fleet.uplink_bytes_per_s[participants], fleet.server_ingress_bytes_per_s / count)
     down = np.minimum(fleet.downlink_bytes_per_s[participants], fleet.server_egress_bytes_per_s / count)
-    s_per_byte = 1.0 / up + 1.0 / down
     return slowest_client(
         steps,
         step_s,
         step_s_per_parameter,
-        2.0 * fleet.latency_s[participants] + fixed_bytes * s_per_byte,
-        bytes_per_parameter * s_per_byte,
+        2.0 * fleet.latency_s[participants] + bytes_up[0] / up + bytes_down[0] / down,
+        bytes_up[1] / up + bytes_down[1] / down,
         active_prunable,
     )

@@ -154,6 +154,7 @@ class RoundLoop:
             plan,
             judged.records["samples"],
             judged.work.compute_s,
+            closed.k_down,
             self._parameters(self.host.weights),
             None if before is None else self._parameters(before),
             None if importance is None else importance.values,

@@ -64,6 +64,7 @@ class ServerPruning:
         plan: RoundPlan,
         samples: np.ndarray,
         compute_s: np.ndarray,
+        k_down: int,
         weights: np.ndarray,
         before: np.ndarray | None,
         importance: np.ndarray | None,
@@ -71,7 +72,8 @@ class ServerPruning:
     ) -> Change | None:
         """Tell the pruning method of a finished round, if there is one.
 
-        ``samples`` and ``compute_s`` (participants,): what was processed, and in how many emulated seconds.
+        ``samples`` and ``compute_s`` (participants,): what was processed, and in how many emulated seconds; ``k_down``
+        values came down.
         ``weights`` (D,) are those after the round, ``before`` those before it where the mask may change, ``importance``
         (D,) is what clients sent of it, ``losses`` those of a mask that was tried.
         """
@@ -83,7 +85,7 @@ class ServerPruning:
         gradient = (before - weights) / np.float32(plan.learning_rate) if Needs.GRADIENT in needs else None
         time = None
         if Needs.TIME in needs:
-            time = self.round_time(plan.participants, samples / self._batch_size, compute_s, plan.k)
+            time = self.round_time(plan.participants, samples / self._batch_size, compute_s, plan.k, k_down)
         return self.pruner.step(
             Observation(
                 plan.round_index,
@@ -107,11 +109,14 @@ class ServerPruning:
         )
 
     def round_time(
-        self, participants: np.ndarray, steps: np.ndarray, compute_s: np.ndarray, k: int
+        self, participants: np.ndarray, steps: np.ndarray, compute_s: np.ndarray, k: int, k_down: int
     ) -> RoundTime:
-        """T(M) of a round of ``participants`` (n,) with ``steps`` and ``compute_s`` (n,), under the present mask."""
-        fixed, each = self._exchange.bytes_by_size(k)
-        return round_time(self._fleet, participants, steps, compute_s, fixed, each, self.active_prunable)
+        """T(M) of a round of ``participants`` (n,) with ``steps`` and ``compute_s`` (n,), under the present mask.
+
+        Each sends ``k`` values and receives ``k_down``.
+        """
+        up, down = self._exchange.bytes_by_size(k), self._exchange.bytes_by_size(k_down)
+        return round_time(self._fleet, participants, steps, compute_s, up, down, self.active_prunable)
 
     def start(self, mask: Mask) -> None:
         """Start the method with ``mask``, under which the exchange works already, and which clients do not have."""

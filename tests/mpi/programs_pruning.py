@@ -43,6 +43,7 @@ def check(overrides: list[str]) -> None:
         exchanged = finish(plan, roster)
         inactive_are_zero(run.host.weights.numpy())
         seen.append(run.pruning.mask.count)
+        _check_bytes_by_size(run, plan.k)
         return exchanged
 
     run.exchange.finish, run.exchange.train = checked_finish, checked_train
@@ -53,6 +54,16 @@ def check(overrides: list[str]) -> None:
     assert tried is None or len(tried) == config.experiment.rounds // config.pruning.reconfigure_every
     assert seen[0] == run.model.parameter_count > min(seen)
     assert sums is None or len(sums) == config.experiment.rounds // config.pruning.reconfigure_every
+
+
+def _check_bytes_by_size(run: Run, entries: int) -> None:
+    """The time of a round is by the bytes of its messages, to which prunable parameters add their parts."""
+    fixed, each = run.exchange.bytes_by_size(entries)
+    prunable = [layer for layer in run.model.layers if layer.prunable]
+    active = int(run.pruning.mask.active_per_layer(prunable).sum())
+    if run.exchange.dimension == run.model.parameter_count:  # a model that is as good as dense is sent whole
+        active = sum(layer.stop - layer.start for layer in prunable)
+    assert 0 <= run.exchange.message_bytes_up(entries) - (fixed + each * active) < 1
 
 
 def _check_losses(run: Run) -> list[np.ndarray]:
