@@ -25,6 +25,8 @@ from fedmpi.checkpoint.files import (
 )
 
 FORMAT_VERSION = 1
+FOLDER = "checkpoint"
+"""Where the checkpoints lie in the folder of a run."""
 
 _MANIFEST = "manifest.json"
 _PARTIAL = ".partial"

@@ -15,6 +15,8 @@ from fedmpi.federation.plan import Action, RoundPlan, draw_participants, local_s
 from fedmpi.k_control.start import start_k_control
 from fedmpi.learning.datasets import Dataset
 from fedmpi.learning.flat import FlatModel
+from fedmpi.pruning.exchange import ActiveValues, new_mask_bytes
+from fedmpi.pruning.mask import Mask
 from fedmpi.sparsification import DENSE_METHODS, exchange_period, wire_form
 from fedmpi.sparsification.wire import message_bytes
 
@@ -61,30 +63,38 @@ def memory_bytes(
     return _LIBRARIES_BYTES + whole + mine * sample + test + _VECTORS * vector + kept
 
 
-def first_round(config: Config, model: FlatModel, fleet: Fleet, sizes: np.ndarray) -> FirstRound:
+def first_round(
+    config: Config, model: FlatModel, fleet: Fleet, sizes: np.ndarray, mask: Mask | None = None
+) -> FirstRound:
     """Bytes and emulated times of round 0, as the run's own accountant charges them.
 
-    ``sizes`` (N,) are the clients' samples. Everybody downloads the whole model. Jitter, the losses that k is chosen
-    by, and the time of training that is to be ``measured`` are left out. Where the time of a round holds the
-    download of its own result, ``unidirectional`` is taken to send as much as clients that agree in nothing would get.
+    ``sizes`` (N,) are the clients' samples. Everybody downloads the whole model, of a lottery ticket with its ``mask``.
+    Jitter, the losses that k is chosen by, and the time of training that is to be ``measured`` are left out. Where the
+    time of a round holds the download of its own result, ``unidirectional`` is taken to send as much as clients that
+    agree in nothing would get.
     """
-    section, dimension, tail = config.sparsification, model.parameter_count, 4 * model.buffer_count
+    section, tail = config.sparsification, 4 * model.buffer_count
+    present = Mask(model.parameter_count) if mask is None else mask
+    dimension = present.count
+    if section.method in DENSE_METHODS:
+        dimension = ActiveValues(present, model.layers).count
     participants = draw_participants(
         config.experiment.seed, 0, config.clients.count, config.clients.per_round
     )
-    k = first_k(config, dimension)
+    k = min(first_k(config, model.parameter_count), dimension)
     sent = dimension if section.method in DENSE_METHODS else k
-    if exchange_period(section, dimension) > 1:
+    if exchange_period(section, model.parameter_count) > 1:
         sent = 0
     down = message_bytes("dense", dimension, dimension) + tail
+    down += 0 if mask is None else new_mask_bytes(mask, model.layers)
     up = message_bytes(wire_form(section), sent, dimension, section.value_type) + tail if sent else 0
     compute_s = compute_seconds(
         fleet,
         participants,
         local_steps(config, sizes[participants]),
-        [layer.stop - layer.start for layer in model.layers if layer.prunable],
+        present.active_per_layer([layer for layer in model.layers if layer.prunable]),
         np.zeros(len(participants)),
-        density=1.0,
+        density=present.density(model.layers),
     )
     each = np.ones(len(participants), dtype=np.int64)
     plan = RoundPlan(
@@ -96,7 +106,7 @@ def first_round(config: Config, model: FlatModel, fleet: Fleet, sizes: np.ndarra
         start_s=0.0,
         participants=participants,
     )
-    accountant = make_accountant(config, replace(fleet, jitter_s=0.0), dimension)
+    accountant = make_accountant(config, replace(fleet, jitter_s=0.0), model.parameter_count)
     charges = accountant.round(plan, Work(down * each, compute_s, sent * each, up * each))
     unknown = section.method == "unidirectional"
     k_down = min(dimension, len(participants) * sent) if unknown else sent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fedmpi.checkpoint.ticket import read_ticket
 from fedmpi.cli import estimate
 from fedmpi.config import Config, validate_with_model
 from fedmpi.emulation.devices import Fleet, assign
@@ -14,6 +15,7 @@ from fedmpi.learning.models import build
 from fedmpi.learning.partition import partition
 from fedmpi.mpi.placement import home_blocks
 from fedmpi.numerics.streams import Purpose, generator
+from fedmpi.pruning import lottery
 
 
 def report(config: Config, ranks: int) -> list[str]:
@@ -49,7 +51,11 @@ def report(config: Config, ranks: int) -> list[str]:
         memory = estimate.memory_bytes(config, model, dataset, samples, block, rank)
         lines.append(f"  rank {rank}: {_role(rank, block)}, {memory / 2**20:.0f} MiB")
     lines += _initial_pruning(config, model, fleet, sizes)
-    first = estimate.first_round(config, model, fleet, sizes)
+    mask = None
+    if config.pruning.method in lottery.METHODS:
+        mask = read_ticket(config, model.parameter_count).mask
+        lines[1] += f"; {mask.count} active, density {mask.density(model.layers):.6g}"
+    first = estimate.first_round(config, model, fleet, sizes, mask)
     timeline, at_most = first.timeline, "at most " if first.bound else ""
     lines += [
         "",

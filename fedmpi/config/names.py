@@ -36,7 +36,7 @@ AVAILABLE: Mapping[str, tuple[str, ...]] = {
     "sparsification.wire": ("auto", "coo", "bitmap", "values", "dense"),
     "sparsification.value_type": ("float32", "float16"),
     "k_control.method": ("fixed", "ogd_sign", "ogd_value", "exp3", "continuous_bandit"),
-    "pruning.method": ("none", "prunefl", "snip", "iterative"),
+    "pruning.method": ("none", "prunefl", "snip", "iterative", "online", "lottery_reinit", "lottery_random"),
     "pruning.initial.where": ("none", "client", "server"),
     "emulation.clock": ("virtual", "realtime"),
     "emulation.compute.model": ("unit", "linear", "measured", "normalized"),
@@ -44,12 +44,6 @@ AVAILABLE: Mapping[str, tuple[str, ...]] = {
 }
 
 ABSENT: Mapping[str, Mapping[str, str]] = {
-    "pruning.method": {
-        "online": "this version does not measure losses under a second mask",
-        **dict.fromkeys(
-            ("lottery_reinit", "lottery_random"), "this version does not read the mask of a finished run"
-        ),
-    },
     "emulation.compute.model": {
         "flops": "this version does not count floating-point operations; linear takes measured coefficients"
     },

@@ -136,7 +136,11 @@ class InitialPruningConfig:
 
 @dataclass(frozen=True)
 class PruningConfig:
-    """``[pruning]``: which parameters exist."""
+    """``[pruning]``: which parameters exist.
+
+    ``ticket`` is the folder of a finished run, of which the methods ``lottery_reinit`` and ``lottery_random`` take the
+    mask.
+    """
 
     method: str = "none"
     reconfigure_every: int = 50
@@ -144,6 +148,7 @@ class PruningConfig:
     half_life_rounds: float = 10_000.0
     max_density: float = 1.0
     target_density: float | None = None
+    ticket: str = ""
     initial: InitialPruningConfig = field(default_factory=InitialPruningConfig)
 
 

@@ -98,6 +98,7 @@ _MAY_CHANGE_ON_RESUME = frozenset(
         "placement.server_trains",
         "placement.threads_per_rank",
         "data.path",
+        "pruning.ticket",
         "emulation.clock",
         "emulation.time_scale",
     }
@@ -267,6 +268,13 @@ def _check_k_control(config: Config) -> None:
 
 def _check_pruning(config: Config) -> None:
     section, sparsification = config.pruning, config.sparsification.method
+    lottery = section.method in ("lottery_reinit", "lottery_random")
+    if lottery and not section.ticket:
+        problem = f'is not set, and method "{section.method}" takes the mask of a finished run'
+        raise ConfigError("pruning.ticket", problem, "the folder of that run")
+    if section.ticket and not lottery:
+        problem = f'found {shown_value(section.ticket)} with method "{section.method}"'
+        raise ConfigError("pruning.ticket", problem, '"", or method "lottery_reinit" or "lottery_random"')
     if section.method == "none":
         return
     if section.method in ("snip", "iterative") and section.target_density is None:

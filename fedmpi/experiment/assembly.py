@@ -64,6 +64,7 @@ class Run:
     config: Config
     ranks: Ranks
     placement: Placement
+    facts: DataFacts
     model: FlatModel
     host: ClientHost
     exchange: Exchange
@@ -128,7 +129,7 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
             training = InitialTraining(config, model, *draw_samples(config, data))
             initial_server = InitialServer(server, pruning, training, facts.classes)
         initial = InitialPhase(ranks, host, pruning, loop.signal, initial_server)
-    return Run(config, ranks, placement, model, host, exchange, pruning, server, loop, initial)
+    return Run(config, ranks, placement, facts, model, host, exchange, pruning, server, loop, initial)
 
 
 def _server(

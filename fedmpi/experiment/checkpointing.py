@@ -9,12 +9,12 @@ import numpy as np
 
 from fedmpi import checkpoint as store
 from fedmpi.checkpoint import Checkpoint, CheckpointError, FileEntry
+from fedmpi.checkpoint.store import FOLDER
 from fedmpi.experiment.assembly import Expected, Run
-from fedmpi.federation.server_pruning import MASK
 from fedmpi.mpi.agreement import on_every_rank, on_server
+from fedmpi.pruning.interface import MASK
 from fedmpi.pruning.mask import Mask
 
-FOLDER = "checkpoint"
 _MASK_SINCE = "mask_since"
 _IMPORTANCE = "importance"
 

@@ -17,6 +17,7 @@ from fedmpi.emulation.clock import Clock, VirtualClock, make_clock
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.experiment import checkpointing
 from fedmpi.experiment.assembly import Run, assemble
+from fedmpi.experiment.lottery import start_ticket
 from fedmpi.experiment.progress import Progress, duration
 from fedmpi.experiment.recording import Recorder
 from fedmpi.federation.initial_pruning import InitialPhase
@@ -86,7 +87,9 @@ def _run(ranks: Ranks, prepare: Prepare, resume: bool, quiet: bool) -> int:
         if keep_rounds is not None:
             progress.message("resuming initial pruning")
         keep_rounds = None  # the trace tells of it when it has finished
-    elif keep_rounds is not None:
+    elif keep_rounds is None:
+        start_ticket(run, EXPECTED)
+    else:
         progress.message(f"resuming before round {keep_rounds}")
     recorder = on_server(ranks, lambda: _open_recorder(run, output, progress, keep_rounds), EXPECTED)
     return _rounds(run, recorder, output, progress)

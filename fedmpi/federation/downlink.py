@@ -85,8 +85,9 @@ class Downlink:
         new_mask = self._mask_bytes if max(version, 0) < self._mask_version else 0  # all know the first mask
         if version == NEVER:
             return model + new_mask
-        if version == self.version:
-            return message_bytes("coo", 0, self.dimension)
+        learned = self.version - (self.version == self._mask_version > 0)  # a mask changes nothing that stays
+        if version >= learned:
+            return message_bytes("coo", 0, self.dimension) + new_mask
         missed = sum(self._changed_in[version + 1 :])
         value_type = self.value_type if version == self.version - 1 else "float32"
         update = message_bytes(self.wire, missed, self.dimension, value_type) + 4 * self.tail

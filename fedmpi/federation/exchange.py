@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 
 from fedmpi.federation.plan import RoundPlan
 from fedmpi.learning.training import LocalResult
@@ -88,8 +90,8 @@ class Exchange(Protocol):
     def drop(self, mask: Mask, clients: list[int]) -> None:
         """Set to zero what ``clients`` carry for pruned parameters (collective in a group of ranks)."""
 
-    def bytes_by_size(self, k: int) -> tuple[int, int]:
-        """Bytes of a message whatever is pruned, and those for every active prunable parameter."""
+    def bytes_by_size(self, entries: int) -> tuple[float, float]:
+        """Bytes of a message of so many values whatever is pruned, and those for every active prunable parameter."""
 
     def begin(self, plan: RoundPlan, mine: np.ndarray) -> None:
         """A round starts in which this rank trains the clients ``mine``."""
@@ -106,8 +108,11 @@ class Exchange(Protocol):
     def message_bytes_down(self, k_down: int) -> int:
         """The bytes of a message with ``k_down`` values of the update."""
 
-    def probe_losses(self, roster: Roster, samples: dict[int, int]) -> np.ndarray:
-        """The LOSSES records of this rank's accepted participants, each on its own sample."""
+    def weights_tried(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """For the choice of k after ``finish``: ("previous", w(m-1)), and ("probe", w'(m)) that the probe would give.
+
+        One vector (D + B,), which is another when the next is asked for.
+        """
 
     def client_state(self, client: int) -> dict[str, np.ndarray]:
         """What a client carries from round to round, for a checkpoint."""

@@ -12,6 +12,8 @@ participants end such a round together, the slowest sets the pace.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 
@@ -20,12 +22,11 @@ from fedmpi.federation.client_rows import ClientRows
 from fedmpi.federation.exact_average import ExactAverage
 from fedmpi.federation.exchange import Exchanged, Roster, Trained
 from fedmpi.federation.plan import RoundPlan
-from fedmpi.federation.records import LOSSES
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.shared_memory import GroupMemory
 from fedmpi.pruning.exchange import ActiveValues
-from fedmpi.pruning.mask import Mask
-from fedmpi.sparsification.wire import message_bytes
+from fedmpi.pruning.mask import Mask, never_pruned
+from fedmpi.sparsification.wire import bytes_by_dimension, message_bytes
 
 
 class DenseExchange:
@@ -70,10 +71,10 @@ class DenseExchange:
     def drop(self, mask: Mask, clients: list[int]) -> None:
         pass  # under a mask, clients carry nothing from round to round
 
-    def bytes_by_size(self, k: int) -> tuple[int, int]:
+    def bytes_by_size(self, entries: int) -> tuple[float, float]:
         model = self.host.model
-        fixed = sum(layer.stop - layer.start for layer in model.layers if not layer.prunable)
-        return message_bytes("values", fixed, model.parameter_count) + 4 * model.buffer_count, 4
+        fixed, each = bytes_by_dimension("dense", entries, self.dimension)
+        return fixed + each * never_pruned(model.layers) + 4 * model.buffer_count, each
 
     def begin(self, plan: RoundPlan, mine: np.ndarray) -> None:
         if self.period > 1:
@@ -146,8 +147,8 @@ class DenseExchange:
     def message_bytes_down(self, k_down: int) -> int:
         return self.message_bytes_up(k_down)
 
-    def probe_losses(self, roster: Roster, samples: dict[int, int]) -> np.ndarray:
-        return np.empty(0, dtype=LOSSES)
+    def weights_tried(self) -> Iterator[tuple[str, torch.Tensor]]:
+        return iter(())  # there is no k to choose
 
     def client_state(self, client: int) -> dict[str, np.ndarray]:
         return {"weights": self._own.of(client)} if client in self._carrying else {}

@@ -7,7 +7,7 @@ out of it. What travels through MPI are the messages of the devices, byte by byt
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,16 +17,23 @@ from fedmpi.federation.client import ClientHost, largest_magnitude
 from fedmpi.federation.client_rows import ClientRows
 from fedmpi.federation.exchange import Exchanged, Roster, Trained
 from fedmpi.federation.plan import RoundPlan
-from fedmpi.federation.records import LOSSES
 from fedmpi.federation.sparse_messages import broadcast_bytes, gather_messages
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.shared_memory import GroupMemory
 from fedmpi.numerics.topk import top_k
-from fedmpi.pruning.mask import Mask
+from fedmpi.pruning.mask import Mask, never_pruned
 from fedmpi.sparsification.error_feedback import take_out
 from fedmpi.sparsification.probe_message import decode_probe, encode_probe
 from fedmpi.sparsification.uploads import Selection, Uploads
-from fedmpi.sparsification.wire import NO_TAIL, Entries, Message, decode, encode, message_bytes
+from fedmpi.sparsification.wire import (
+    NO_TAIL,
+    Entries,
+    Message,
+    bytes_by_dimension,
+    decode,
+    encode,
+    message_bytes,
+)
 
 _NOTHING = Entries(np.empty(0, np.int32), np.empty(0, np.float32), NO_TAIL)
 
@@ -102,6 +109,7 @@ class SparseExchange:
         self._sent: dict[int, _Sent] = {}
         self._before = (np.empty(0, np.int32), np.empty(0, np.float32))
         self._probed = self._before
+        self._tail_before = np.empty(0, np.float32)
 
     def set_mask(self, mask: Mask) -> None:
         if self._lost.size:
@@ -116,8 +124,10 @@ class SparseExchange:
         for client in clients:
             mask.apply(self._accumulated.of(client))
 
-    def bytes_by_size(self, k: int) -> tuple[int, int]:
-        return self.message_bytes_up(k), 0
+    def bytes_by_size(self, entries: int) -> tuple[float, float]:
+        method = self.method
+        fixed, each = bytes_by_dimension(method.wire, entries, self.dimension, method.value_type)
+        return fixed + each * never_pruned(self.host.model.layers) + 4 * self.tail_length, each
 
     def begin(self, plan: RoundPlan, mine: np.ndarray) -> None:
         self._group.barrier()  # another rank of the group may have trained these clients, and has now let go of them
@@ -165,6 +175,7 @@ class SparseExchange:
         indices, step = self._step(told, plan.learning_rate)
         weights = self.host.weights.numpy()
         self._before = (indices, weights[indices])
+        self._tail_before = weights[self.parameters :].copy()
         weights[indices] -= step
         if len(told.tail):
             weights[self.parameters :] -= told.tail
@@ -270,28 +281,17 @@ class SparseExchange:
     def message_bytes_down(self, k_down: int) -> int:
         return self.message_bytes_up(k_down)
 
-    def probe_losses(self, roster: Roster, samples: dict[int, int]) -> np.ndarray:
-        mine = roster.accepted_of(self.ranks.rank).tolist()
-        losses = np.zeros(len(mine), dtype=LOSSES)
-        losses["client"] = mine
-        if not mine:
-            return losses
+    def weights_tried(self) -> Iterator[tuple[str, torch.Tensor]]:
         indices, before = self._before
         probe_indices, probe_step = self._probed
         vector = self.host.weights.clone()
         flat = vector.numpy()
-        self._fill(losses["current"], mine, samples, vector)
         flat[indices] = before
-        self._fill(losses["previous"], mine, samples, vector)
+        flat[self.parameters :] = self._tail_before
+        yield "previous", vector
+        flat[self.parameters :] = self.host.weights.numpy()[self.parameters :]
         flat[probe_indices] -= probe_step
-        self._fill(losses["probe"], mine, samples, vector)
-        return losses
-
-    def _fill(
-        self, column: np.ndarray, mine: list[int], samples: dict[int, int], vector: torch.Tensor
-    ) -> None:
-        self.host.load(vector)
-        column[:] = [self.host.loss_of_sample(client, samples[client]) for client in mine]
+        yield "probe", vector
 
     def client_state(self, client: int) -> dict[str, np.ndarray]:
         return {"accumulated": self._accumulated.of(client)}

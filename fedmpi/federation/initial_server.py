@@ -162,13 +162,13 @@ class InitialServer:
         return float(self.base.pruning.compute_seconds(clients, np.array([steps]), np.array([host_s]))[0])
 
     def _round_time(self, host_s_per_sample: float) -> RoundTime:
-        """T(M) of federated round 0, were it run under the present mask."""
+        """T(M) of federated round 0, were it run under the present mask, with as many values down as up."""
         plan, config = self.base.plan(), self.base.config
         steps = local_steps(config, self.base.sizes[plan.participants])
         host_s = steps * config.training.batch_size * host_s_per_sample
         pruning = self.base.pruning
         compute_s = pruning.compute_seconds(plan.participants, steps, host_s)
-        return pruning.round_time(plan.participants, steps, compute_s, plan.k)
+        return pruning.round_time(plan.participants, steps, compute_s, plan.k, plan.k)
 
     def _charge(self, row: np.void, compute_s: float, clock: Clock) -> None:
         """Fill in bytes and times: the model comes down first, mask and values go up last."""

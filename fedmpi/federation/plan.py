@@ -21,6 +21,7 @@ class Action(IntFlag):
     MEASURE = 8
     PRUNE = 16
     IMPORTANCE = 32
+    TRY_MASK = 64
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class RoundPlan:
     ``participants`` are client ids, int64, rising. ``k_probe`` is 0 where no second k is tried. ``start_s`` is the
     emulated time at which the round begins. CHECKPOINT comes before the round, EVALUATE after it;
     MEASURE asks the participants for their losses before and after it, on which the choice of k rests. PRUNE: the mask
-    may change after the round; IMPORTANCE: clients then send the importance that they have gathered.
+    may change after the round; IMPORTANCE: clients then send the importance that they have gathered; TRY_MASK: the
+    participants are asked for their losses before and after the round and under a smaller mask.
     """
 
     round_index: int

@@ -15,7 +15,7 @@ from fedmpi.federation.importance import ClientImportance, ImportanceSum
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.numerics.streams import Purpose, generator
 from fedmpi.pruning import Method
-from fedmpi.pruning.interface import Change, Needs, Observation, Setup, State
+from fedmpi.pruning.interface import MASK, Change, Needs, Observation, Setup, State
 from fedmpi.pruning.mask import Mask
 from fedmpi.pruning.round_time import RoundTime, slowest_client
 
@@ -58,11 +58,15 @@ class Pruning:
         Weights that are pruned become zero, and so does what ``clients``, those of this rank that may carry
         state, have accumulated for them.
         """
-        bits = np.empty(-(-self.mask.dimension // 8), np.uint8) if mask is None else mask.to_bits()
-        self.ranks.broadcast(bits)
-        self.set(Mask.from_bits(bits, self.mask.dimension), since)
+        self.set(self.share(mask), since)
         self.mask.apply(self.host.weights.numpy()[: self.mask.dimension])
         self.exchange.drop(self.mask, clients)
+
+    def share(self, mask: Mask | None) -> Mask:
+        """The server's ``mask`` (None on other ranks), on every rank (collective)."""
+        bits = np.empty(-(-self.mask.dimension // 8), np.uint8) if mask is None else mask.to_bits()
+        self.ranks.broadcast(bits)
+        return Mask.from_bits(bits, self.mask.dimension)
 
     def set(self, mask: Mask, since: int) -> None:
         """Go on under ``mask``, which the weights already obey."""
@@ -95,6 +99,12 @@ class Pruner:
         """What the method wants to know of the round that is about to run."""
         return self.method.needs(self.setup, self.state, round_index)
 
+    def mask_to_try(self, weights: np.ndarray) -> Mask:
+        """The smaller mask under which losses are wanted, by the weights (D,) after the round; full for none."""
+        probe = self.method.probe
+        mask = None if probe is None else probe(self.setup, self.state, weights)
+        return Mask(weights.size) if mask is None else mask
+
     def step(self, observation: Observation) -> Change | None:
         """Tell the method of a finished round."""
         draw = generator(self.seed, Purpose.PRUNING, observation.round_index).random
@@ -104,11 +114,11 @@ class Pruner:
     def to_dict(self) -> tuple[np.ndarray, dict[str, Any]]:
         """The bits of the mask, and the rest of the state as JSON."""
         values = self.state.to_dict()
-        return values.pop("mask"), values
+        return values.pop(MASK), values
 
     def restore(self, bits: np.ndarray, values: dict[str, Any]) -> None:
         """Continue from what ``to_dict`` gave."""
-        self.state = self.method.state.from_dict({"mask": bits, **values})
+        self.state = self.method.state.from_dict({MASK: bits, **values})
 
 
 def round_time(
@@ -116,14 +126,15 @@ def round_time(
     participants: np.ndarray,
     steps: np.ndarray,
     compute_s: np.ndarray,
-    fixed_bytes: int,
-    bytes_per_parameter: int,
+    bytes_up: tuple[float, float],
+    bytes_down: tuple[float, float],
     active_prunable: np.ndarray,
 ) -> RoundTime:
     """T(M) of a round of ``participants`` (n,), that of the slowest of them.
 
-    Each makes ``steps`` (n,) local steps and exchanges, up and down, messages of ``fixed_bytes`` and
-    ``bytes_per_parameter`` for every active prunable parameter; the links of the server are shared evenly.
+    Each makes ``steps`` (n,) local steps and sends and receives messages of ``bytes_up`` and ``bytes_down``: those of
+    any message, and those for every active prunable parameter. The links of the server are shared evenly. What a
+    client downloads of rounds that it missed is not in it.
     Under the time model ``linear`` steps depend on ``active_prunable`` (L,); under the others they do not, and
     take the ``compute_s`` (n,) of the round.
     """
@@ -134,12 +145,11 @@ def round_time(
         step_s, step_s_per_parameter = compute_s / steps, np.zeros((count, active_prunable.size))
     up = np.minimum(fleet.uplink_bytes_per_s[participants], fleet.server_ingress_bytes_per_s / count)
     down = np.minimum(fleet.downlink_bytes_per_s[participants], fleet.server_egress_bytes_per_s / count)
-    s_per_byte = 1.0 / up + 1.0 / down
     return slowest_client(
         steps,
         step_s,
         step_s_per_parameter,
-        2.0 * fleet.latency_s[participants] + fixed_bytes * s_per_byte,
-        bytes_per_parameter * s_per_byte,
+        2.0 * fleet.latency_s[participants] + bytes_up[0] / up + bytes_down[0] / down,
+        bytes_up[1] / up + bytes_down[1] / down,
         active_prunable,
     )

@@ -27,6 +27,12 @@ VERDICT = np.dtype([("deadline_s", np.float64), ("message_bytes", np.int64), ("a
 long that is, and whether its update is taken."""
 
 LOSSES = np.dtype(
-    [("client", np.int64), ("previous", np.float64), ("current", np.float64), ("probe", np.float64)]
+    [
+        ("client", np.int64),
+        ("previous", np.float64),
+        ("current", np.float64),
+        ("probe", np.float64),
+        ("pruned", np.float64),
+    ]
 )
-"""The losses of one participant's probe sample under w(m-1), w(m) and w'(m)."""
+"""The losses of one participant's probe sample under w(m-1), w(m), w'(m), and w(m) pruned to a mask that is tried."""

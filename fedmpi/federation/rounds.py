@@ -6,9 +6,11 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from types import FrameType
 
 import numpy as np
+import torch
 
 from fedmpi.emulation.clock import Clock, VirtualClock
 from fedmpi.federation.client import ClientHost
@@ -17,6 +19,7 @@ from fedmpi.federation.exchange import Exchange, Roster
 from fedmpi.federation.plan import Action, RoundPlan, decode, encode, header_dtype
 from fedmpi.federation.pruning import Pruning
 from fedmpi.federation.records import RECORD, VERDICT
+from fedmpi.federation.sample_losses import Measured, sample_losses
 from fedmpi.federation.server import Closed, Judged, Server
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.placement import Placement
@@ -124,9 +127,10 @@ class RoundLoop:
         dealt = self.placement.deal(plan.participants)
         self.seen[plan.participants] = True
         mask, mask_since = self.pruning.mask, self.pruning.mask_since
-        parameters = self.host.weights.numpy()[: mask.dimension]
         prunes = Action.PRUNE in plan.action
-        before = parameters.copy() if prunes and self.server is not None else None
+        before = None
+        if Action.TRY_MASK in plan.action or (prunes and self.server is not None):
+            before = self.host.weights.clone()
         records, samples = self._train(plan, dealt[self.ranks.rank])
         gathered = self.ranks.gather_rows(records, [len(clients) for clients in dealt])
         judged = None
@@ -135,12 +139,7 @@ class RoundLoop:
         roster, deadline_s = self._verdict(plan, dealt, judged)
         self._hold(roster, deadline_s)
         exchanged = self.exchange.finish(plan, roster)
-        losses = None
-        if Action.MEASURE in plan.action and roster.accepted.any():
-            mine = self.exchange.probe_losses(roster, samples)
-            losses = self.ranks.gather_rows(
-                mine, [len(roster.accepted_of(rank)) for rank in range(self.ranks.size)]
-            )
+        measured = self._measure(plan, roster, samples, before)
         importance = self.pruning.gather_importance(roster) if Action.IMPORTANCE in plan.action else None
         test_loss = test_accuracy = float("nan")
         if Action.EVALUATE in plan.action:
@@ -149,14 +148,16 @@ class RoundLoop:
             if prunes:
                 self._take_mask(plan, None)
             return None
-        closed = self.server.close(plan, judged, roster, exchanged, losses)
+        closed = self.server.close(plan, judged, roster, exchanged, measured)
         change = self.server.pruning.step(
             plan,
             judged.records["samples"],
             judged.work.compute_s,
-            parameters,
-            before,
+            closed.k_down,
+            self._parameters(self.host.weights),
+            None if before is None else self._parameters(before),
             None if importance is None else importance.values,
+            closed.losses,
         )
         if prunes:
             self._take_mask(plan, mask if change is None else change.mask)
@@ -177,6 +178,38 @@ class RoundLoop:
             change=change,
             importance_left_out=0 if importance is None else importance.left_out,
         )
+
+    def _parameters(self, vector: torch.Tensor) -> np.ndarray:
+        """The parameters (D,) of a vector (D + B,) on the CPU; a view."""
+        return vector.numpy()[: self.pruning.mask.dimension]
+
+    def _measure(
+        self, plan: RoundPlan, roster: Roster, samples: dict[int, int], before: torch.Tensor | None
+    ) -> Measured | None:
+        """What the server learns of losses after an exchange; None on other ranks, or where nobody is asked."""
+        if not (plan.action & (Action.MEASURE | Action.TRY_MASK) and roster.accepted.any()):
+            return None
+        tried = [("current", self.host.weights)]
+        smaller = None
+        if Action.TRY_MASK in plan.action:
+            assert before is not None
+            server, pruned = self.server, self.host.weights.clone()
+            mask = self.pruning.share(
+                None if server is None else server.pruning.mask_to_try(self._parameters(pruned))
+            )
+            if not mask.is_full:
+                smaller = mask
+                mask.apply(self._parameters(pruned))
+                tried.append(("pruned", pruned))
+            if Action.MEASURE not in plan.action:
+                tried.append(("previous", before))
+        of_exchange = self.exchange.weights_tried() if Action.MEASURE in plan.action else ()
+        mine = roster.accepted_of(self.ranks.rank).tolist()
+        records = self.ranks.gather_rows(
+            sample_losses(self.host, mine, samples, chain(tried, of_exchange)),
+            [len(roster.accepted_of(rank)) for rank in range(self.ranks.size)],
+        )
+        return None if records is None else Measured(records, smaller)
 
     def _take_mask(self, plan: RoundPlan, mask: Mask | None) -> None:
         """Go on under the server's mask (None on other ranks)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,14 @@ from fedmpi.federation.downlink import Downlink
 from fedmpi.federation.exchange import Exchange, Exchanged, Roster
 from fedmpi.federation.plan import Action, RoundPlan, draw_participants, learning_rate_at
 from fedmpi.federation.records import VERDICT
+from fedmpi.federation.sample_losses import Measured
 from fedmpi.federation.server_pruning import ServerPruning
 from fedmpi.k_control import Controller, State
 from fedmpi.k_control.probe import estimated_cost
 from fedmpi.numerics.streams import Purpose, generator
+from fedmpi.pruning.exchange import new_mask_bytes
+from fedmpi.pruning.interface import Losses
+from fedmpi.pruning.mask import Mask
 
 _EXCHANGE = "exchange."
 """What the names of the exchange's arrays begin with in a checkpoint."""
@@ -40,7 +45,10 @@ class Judged:
 
 @dataclass(frozen=True)
 class Closed:
-    """A finished round as the trace and the reader of the progress line want it."""
+    """A finished round as the trace and the reader of the progress line want it.
+
+    ``losses`` are those of the probe samples, None where nobody was asked.
+    """
 
     plan: RoundPlan
     judged: Judged
@@ -48,6 +56,7 @@ class Closed:
     train_loss: float
     k_down: int
     entries_used: np.ndarray
+    losses: Losses | None
 
 
 class Server:
@@ -151,25 +160,31 @@ class Server:
         )
 
     def close(
-        self, plan: RoundPlan, judged: Judged, roster: Roster, exchanged: Exchanged, losses: np.ndarray | None
+        self,
+        plan: RoundPlan,
+        judged: Judged,
+        roster: Roster,
+        exchanged: Exchanged,
+        measured: Measured | None,
     ) -> Closed:
         """End a round: the clock moves on, clients' versions are noted, and k is chosen for the next.
 
-        ``losses`` are the LOSSES records of all accepted participants, None where nobody was asked.
+        ``measured`` is None where nobody was asked for losses.
         """
         if roster.accepted.any() and (exchanged.changed is None or len(exchanged.changed)):
             self.downlink.advance(exchanged.changed)
-        cost_probe = loss_prev = loss = feedback = None
-        if losses is not None:
-            feedback = self._feedback(plan, judged, exchanged.bytes_down + exchanged.probe_bytes)
+        cost_probe = loss_prev = loss = feedback = losses = None
+        if measured is not None:
+            update_bytes = exchanged.bytes_down + exchanged.probe_bytes
+            feedback = self._feedback(plan, judged, update_bytes, measured.tried)
         charges = self.accountant.close(plan, judged.charges, exchanged.k_down, feedback)
-        if losses is not None:
+        if measured is not None:
             self.downlink.delivered(plan.participants)
-            loss_prev, loss, loss_probe = self._weighted(losses)
+            loss_prev, loss, loss_probe, loss_pruned = self._weighted(measured.records)
+            losses = Losses(loss_prev, loss, loss_pruned if measured.tried is not None else nan)
             if plan.k_probe:
-                cost_probe = estimated_cost(
-                    self._cost_at_probe(plan, judged, exchanged.k_down_probe), loss_prev, loss, loss_probe
-                )
+                cost = self._cost_at_probe(plan, judged, exchanged.k_down_probe, measured.tried)
+                cost_probe = estimated_cost(cost, loss_prev, loss, loss_probe)
         self.k_state = self.controller.step(
             self.k_state,
             k_control.Observation(charges.duration_s, cost_probe, loss_prev, loss),
@@ -190,6 +205,7 @@ class Server:
             train_loss=train_loss,
             k_down=exchanged.k_down,
             entries_used=exchanged.entries_used,
+            losses=losses,
         )
 
     def stop_if_reached(self, test_accuracy: float, host_s: float) -> None:
@@ -205,28 +221,35 @@ class Server:
                 self.stop_reason = f"{what} reached {limit:g}{unit}"
                 return
 
-    def _feedback(self, plan: RoundPlan, judged: Judged, bytes_down: int) -> Feedback:
-        """Forward passes of one sample, priced as one sample's step, between the update and the losses."""
-        per_sample_s = judged.work.compute_s / judged.records["samples"]
-        return Feedback(bytes_down, per_sample_s, loss_report_bytes(3 if plan.k_probe else 2))
+    def _feedback(self, plan: RoundPlan, judged: Judged, bytes_down: int, tried: Mask | None) -> Feedback:
+        """Forward passes of one sample, priced as one sample's step, between the update and the losses.
 
-    def _cost_at_probe(self, plan: RoundPlan, judged: Judged, k_down: int) -> float:
+        A mask that is ``tried`` comes down with the update.
+        """
+        per_sample_s = judged.work.compute_s / judged.records["samples"]
+        losses = 2 + (plan.k_probe > 0) + (tried is not None)
+        if tried is not None:
+            bytes_down += new_mask_bytes(tried, self.pruning.setup.layers)
+        return Feedback(bytes_down, per_sample_s, loss_report_bytes(losses))
+
+    def _cost_at_probe(self, plan: RoundPlan, judged: Judged, k_down: int, tried: Mask | None) -> float:
         """What this round would have cost had every client sent ``k_probe`` entries."""
         entries = np.full(len(plan.participants), plan.k_probe, dtype=np.int64)
         message_bytes = self.exchange.message_bytes_up(plan.k_probe) + self.pruning.importance_bytes(plan)
         bytes_up = np.full(len(entries), message_bytes, dtype=np.int64)
         charges = self.accountant.round(plan, replace(judged.work, entries=entries, bytes_up=bytes_up))
-        feedback = self._feedback(plan, judged, self.exchange.message_bytes_down(k_down))
+        feedback = self._feedback(plan, judged, self.exchange.message_bytes_down(k_down), tried)
         return self.accountant.close(plan, charges, k_down, feedback).duration_s
 
-    def _weighted(self, losses: np.ndarray) -> tuple[float, float, float]:
-        """The three losses over all clients, weighted by their numbers of samples, in client order."""
+    def _weighted(self, losses: np.ndarray) -> tuple[float, float, float, float]:
+        """The four losses over all clients, weighted by their numbers of samples, in client order."""
         ordered = np.sort(losses, order="client")
         weights = self.sizes[ordered["client"]]
-        previous, now, probe = (
-            float(np.average(ordered[name], weights=weights)) for name in ("previous", "current", "probe")
+        previous, now, probe, pruned = (
+            float(np.average(ordered[name], weights=weights))
+            for name in ("previous", "current", "probe", "pruned")
         )
-        return previous, now, probe
+        return previous, now, probe, pruned
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """What a checkpoint keeps of the server: arrays, and numbers as JSON."""

@@ -14,12 +14,10 @@ from fedmpi.federation.exchange import Exchange
 from fedmpi.federation.plan import Action, RoundPlan
 from fedmpi.federation.pruning import Pruner, round_time
 from fedmpi.pruning.exchange import new_mask_bytes
-from fedmpi.pruning.interface import Change, Needs, Observation, Setup
+from fedmpi.pruning.interface import MASK, Change, Losses, Needs, Observation, Setup
 from fedmpi.pruning.mask import Mask
 from fedmpi.pruning.round_time import RoundTime
 
-MASK = "mask"
-"""The name of the mask's bits in a checkpoint."""
 _NUMBERS = "pruning"
 
 
@@ -52,7 +50,8 @@ class ServerPruning:
         """What the method asks of the round that is about to run."""
         needs = Needs.NOTHING if self.pruner is None else self.pruner.needs(round_index)
         action = Action.PRUNE if needs else Action.NONE
-        return action | Action.IMPORTANCE if Needs.IMPORTANCE in needs else action
+        action |= Action.IMPORTANCE if Needs.IMPORTANCE in needs else Action.NONE
+        return action | Action.TRY_MASK if Needs.LOSSES in needs else action
 
     def importance_bytes(self, plan: RoundPlan) -> int:
         """What each participant adds to its message."""
@@ -65,15 +64,18 @@ class ServerPruning:
         plan: RoundPlan,
         samples: np.ndarray,
         compute_s: np.ndarray,
+        k_down: int,
         weights: np.ndarray,
         before: np.ndarray | None,
         importance: np.ndarray | None,
+        losses: Losses | None,
     ) -> Change | None:
         """Tell the pruning method of a finished round, if there is one.
 
-        ``samples`` and ``compute_s`` (participants,): what was processed, and in how many emulated seconds.
+        ``samples`` and ``compute_s`` (participants,): what was processed, and in how many emulated seconds; ``k_down``
+        values came down.
         ``weights`` (D,) are those after the round, ``before`` those before it where the mask may change, ``importance``
-        (D,) is what clients sent of it.
+        (D,) is what clients sent of it, ``losses`` those of a mask that was tried.
         """
         if self.pruner is None:
             return None
@@ -83,12 +85,22 @@ class ServerPruning:
         gradient = (before - weights) / np.float32(plan.learning_rate) if Needs.GRADIENT in needs else None
         time = None
         if Needs.TIME in needs:
-            time = self.round_time(plan.participants, samples / self._batch_size, compute_s, plan.k)
+            time = self.round_time(plan.participants, samples / self._batch_size, compute_s, plan.k, k_down)
         return self.pruner.step(
             Observation(
-                plan.round_index, weights=weights, gradient=gradient, importance=importance, time=time
+                plan.round_index,
+                weights=weights,
+                gradient=gradient,
+                importance=importance,
+                time=time,
+                losses=losses if Needs.LOSSES in needs else None,
             )
         )
+
+    def mask_to_try(self, weights: np.ndarray) -> Mask:
+        """The mask of a TRY_MASK round, by the weights (D,) after it; full for none."""
+        assert self.pruner is not None
+        return self.pruner.mask_to_try(weights)
 
     def compute_seconds(self, clients: np.ndarray, steps: np.ndarray, host_s: np.ndarray) -> np.ndarray:
         """Emulated seconds (n,) in which ``clients`` (n,) make their local ``steps`` under the present mask."""
@@ -97,14 +109,17 @@ class ServerPruning:
         )
 
     def round_time(
-        self, participants: np.ndarray, steps: np.ndarray, compute_s: np.ndarray, k: int
+        self, participants: np.ndarray, steps: np.ndarray, compute_s: np.ndarray, k: int, k_down: int
     ) -> RoundTime:
-        """T(M) of a round of ``participants`` (n,) with ``steps`` and ``compute_s`` (n,), under the present mask."""
-        fixed, each = self._exchange.bytes_by_size(k)
-        return round_time(self._fleet, participants, steps, compute_s, fixed, each, self.active_prunable)
+        """T(M) of a round of ``participants`` (n,) with ``steps`` and ``compute_s`` (n,), under the present mask.
+
+        Each sends ``k`` values and receives ``k_down``.
+        """
+        up, down = self._exchange.bytes_by_size(k), self._exchange.bytes_by_size(k_down)
+        return round_time(self._fleet, participants, steps, compute_s, up, down, self.active_prunable)
 
     def start(self, mask: Mask) -> None:
-        """Start the method with the ``mask`` of initial pruning, under which the exchange works already."""
+        """Start the method with ``mask``, which clients do not have yet; the exchange works under it already."""
         assert self.pruner is not None
         self.pruner.start(mask)
         if not mask.is_full:

@@ -23,6 +23,9 @@ from fedmpi.config.schema import PruningConfig
 from fedmpi.pruning.mask import LayerSlice, Mask
 from fedmpi.pruning.round_time import RoundTime
 
+MASK = "mask"
+"""The name of the mask's bits among the values of a state."""
+
 _T = TypeVar("_T")
 
 
@@ -68,7 +71,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Losses:
-    """Losses of the probe samples at w(m - 1), at w(m), and at w(m) pruned to the state's ``probe_mask``."""
+    """Losses of the probe samples at w(m - 1), at w(m), and at w(m) under the method's ``probe`` (NaN without one)."""
 
     previous: float
     current: float
@@ -81,7 +84,7 @@ class Observation:
 
     ``weights`` float32 (D,): after the round. ``gradient`` float32 (D,): the aggregated update over the learning rate.
     ``importance`` float32 or float64 (D,): the sum over clients and over the rounds since the last change.
-    ``time``: that of a round with the mask under which it ran.
+    ``time``: that of a round with the mask under which it ran. ``losses`` is None also where no update was taken.
     """
 
     round_index: int
@@ -108,8 +111,8 @@ class State:
 
     def to_dict(self) -> dict[str, Any]:
         """The state as uint8 bits of the mask, and plain numbers."""
-        rest = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "mask"}
-        return {"mask": self.mask.to_bits(), "dimension": self.mask.dimension, **rest}
+        rest = {field.name: getattr(self, field.name) for field in fields(self) if field.name != MASK}
+        return {MASK: self.mask.to_bits(), "dimension": self.mask.dimension, **rest}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -119,8 +122,8 @@ class State:
             raise ValueError(
                 f"{cls.__module__} keeps {', '.join(sorted(expected))}, found {', '.join(sorted(values))}"
             )
-        rest = {name: value for name, value in values.items() if name not in ("mask", "dimension")}
-        return cls(mask=Mask.from_bits(values["mask"], values["dimension"]), **rest)
+        rest = {name: value for name, value in values.items() if name not in (MASK, "dimension")}
+        return cls(mask=Mask.from_bits(values[MASK], values["dimension"]), **rest)
 
 
 def required(value: _T | None, name: str, method: str) -> _T:

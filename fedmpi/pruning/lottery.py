@@ -7,9 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fedmpi.k_control import Draw
 from fedmpi.numerics.streams import Purpose, torch_seed
 from fedmpi.pruning.interface import Change, Needs, Observation, Setup, State
@@ -23,22 +20,16 @@ class LotteryState(State):
     """The mask of the finished run; it never changes."""
 
 
-def weights_seed(method: str, seed: int) -> int:
-    """The seed from which a ticket's initial weights are made, ``seed`` being that of the experiment.
+def weights_seed(method: str, seed: int, ticket_seed: int) -> int:
+    """The seed from which a ticket's initial weights are made.
 
-    The same for ``lottery_reinit``, so that a run with the finished run's seed starts as it did; another one for
-    ``lottery_random``. Raises ValueError for other methods.
+    ``lottery_reinit`` starts as the finished run did, from that one's ``ticket_seed``, whatever the ``seed`` of the
+    experiment; ``lottery_random`` from one that follows from ``seed``, and is not that of any run with it. Raises
+    ValueError for other methods.
     """
     if method not in METHODS:
         raise ValueError(f"method is {method!r}, allowed are {', '.join(METHODS)}")
-    return seed if method == "lottery_reinit" else torch_seed(seed, Purpose.PRUNING)
-
-
-def ticket(mask: Mask, initial_weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A copy of the initial weights, float32 (D,), with everything pruned at zero."""
-    weights = initial_weights.copy()
-    mask.apply(weights)
-    return weights
+    return ticket_seed if method == "lottery_reinit" else torch_seed(seed, Purpose.PRUNING)
 
 
 def init(setup: Setup, mask: Mask) -> LotteryState:

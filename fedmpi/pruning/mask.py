@@ -95,3 +95,8 @@ class Mask:
         prunable = [layer for layer in layers if layer.prunable]
         total = sum(layer.stop - layer.start for layer in prunable)
         return float(self.active_per_layer(prunable).sum() / total) if total else 1.0
+
+
+def never_pruned(layers: Sequence[LayerSlice]) -> int:
+    """The number of parameters that are active under every mask."""
+    return sum(layer.stop - layer.start for layer in layers if not layer.prunable)

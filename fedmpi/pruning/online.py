@@ -90,15 +90,13 @@ def step(
         return OnlineState(state.mask, state.controller, state.rounds_since + 1), None
     weights = required(observation.weights, "weights", _NAME)
     time = required(observation.time, "time", _NAME)
-    losses = required(observation.losses, "losses", _NAME)
+    losses = observation.losses
     cost_probe = None
-    if state.controller.k_probe:
+    if state.controller.k_probe and losses is not None:
         probe_s = time.seconds(counts_of(setup.sizes, state.controller.k_probe))
         cost_probe = estimated_cost(probe_s, losses.previous, losses.current, losses.probe)
     cost = time.seconds(state.mask.active_per_layer(setup.prunable))
-    controller = ogd_sign.step(
-        state.controller, Cost(cost, cost_probe, losses.previous, losses.current), draw
-    )
+    controller = ogd_sign.step(state.controller, Cost(cost, cost_probe), draw)
     mask = pruned_to(weights, setup, controller.k)
     facts = {
         "active_before": state.mask.count,

@@ -76,6 +76,31 @@ def message_bytes(form: str, entries: int, dimension: int, value_type: str = "fl
     return HEADER_BYTES + value_bytes * (entries if form == "values" else dimension)
 
 
+def form_in_use(form: str, entries: int, dimension: int, value_type: str = "float32") -> str:
+    """``form``, or the one that ``auto`` takes for such a message."""
+    if form != "auto":
+        return form
+    size = message_bytes(form, entries, dimension, value_type)
+    forms = (each for each in _CODED_FORMS if each != "values")
+    return next(each for each in forms if message_bytes(each, entries, dimension, value_type) == size)
+
+
+def bytes_by_dimension(
+    form: str, entries: int, dimension: int, value_type: str = "float32"
+) -> tuple[float, float]:
+    """``message_bytes`` as a part that does not depend on ``dimension``, and bytes for each coordinate.
+
+    In the form that is in use at this dimension; bits are not rounded up to bytes.
+    """
+    value_bytes = VALUE_BYTES[value_type]
+    used = form_in_use(form, entries, dimension, value_type)
+    if used == "bitmap":
+        return HEADER_BYTES + value_bytes * entries, 1 / 8
+    if used == "dense":
+        return HEADER_BYTES, value_bytes
+    return message_bytes(used, entries, dimension, value_type), 0.0
+
+
 def mask_bytes(dimension: int) -> int:
     """Bytes of one bit for every coordinate, without a header."""
     return -(-dimension // 8)
@@ -97,12 +122,7 @@ def encode(
     """
     entries = len(indices)
     size = message_bytes(form, entries, dimension, value_type)
-    if form == "auto":
-        form = next(
-            f
-            for f in _CODED_FORMS
-            if f != "values" and message_bytes(f, entries, dimension, value_type) == size
-        )
+    form = form_in_use(form, entries, dimension, value_type)
     packed, exponent = _pack(values, value_type)
     data = np.empty(size + tail.nbytes, np.uint8)
     codes = _CODED_FORMS.index(form), _CODED_TYPES.index(value_type)

@@ -107,7 +107,14 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
         (["training.batch_size=0"], "[training] batch_size: found 0"),
         (["training.local_steps=0"], "[training] local_steps: found 0"),
         (["training.loss=mse"], '[training] loss: found "mse"; allowed: cross_entropy, bce_one_hot'),
-        (["pruning.method=online"], '[pruning] method: "online" is known but not available: '),
+        (
+            ["pruning.method=lottery_reinit"],
+            '[pruning] ticket: is not set, and method "lottery_reinit" takes the mask of a finished run',
+        ),
+        (
+            ["pruning.method=prunefl", "pruning.ticket=runs/a"],
+            '[pruning] ticket: found "runs/a" with method "prunefl"',
+        ),
         (["pruning.method=snip"], '[pruning] target_density: is not set, and method "snip" prunes to it'),
         (
             ["pruning.method=prunefl", "sparsification.method=fedavg", "sparsification.k=5"],

@@ -116,3 +116,16 @@ def test_clients_pay_for_masks_and_not_for_what_is_pruned(rounds, restart_at: in
         for gone in stale:
             if gone is not None:
                 gone |= events
+
+
+def test_who_has_all_but_the_newest_mask_downloads_that_alone() -> None:
+    """As after a round in which losses were measured, for which the update came down at once."""
+    account = Downlink(2, 1000, 7, "dense")
+    account.delivered(np.array([0, 1]))
+    account.advance(None)
+    account.delivered(np.array([0]))
+    account.new_mask(np.arange(1000) % 2 == 0, 500, 141)
+    missed = 16 + 4 * 500 + 4 * 7
+    assert account.download_bytes(np.array([0, 1])).tolist() == [16 + 141, missed + 141]
+    account.advance(None)
+    assert account.download_bytes(np.array([0])).tolist() == [missed + 141]

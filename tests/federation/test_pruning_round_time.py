@@ -27,17 +27,17 @@ def test_round_time_is_that_of_the_slowest_client(model: str) -> None:
     fleet = assign(loads(TEXT.format(model=model)), seed=3)
     steps = np.array([4.0, 4.0, 2.0])
     compute_s = compute_seconds(fleet, CLIENTS, steps, ACTIVE, density=0.5)
-    time = round_time(fleet, CLIENTS, steps, compute_s, 1000, 4, ACTIVE)
-    messages = 1000 + 4 * ACTIVE.sum()
+    time = round_time(fleet, CLIENTS, steps, compute_s, (1000, 4.0), (300, 0.125), ACTIVE)
+    sent, received = 1000 + 4 * ACTIVE.sum(), 300 + ACTIVE.sum() / 8
     up, down = np.array([125e3, 250e3, 250e3]), 1e6
-    expected = compute_s + 0.5 + messages / up + messages / down
+    expected = compute_s + 0.5 + sent / up + received / down
     assert time.seconds(ACTIVE) == pytest.approx(expected.max(), rel=1e-12)
 
 
 def test_parameters_take_no_time_where_neither_steps_nor_messages_depend_on_them() -> None:
     """A sparse exchange sends k entries whatever is pruned."""
     fleet = assign(loads(TEXT.format(model="unit")), seed=3)
-    time = round_time(fleet, CLIENTS, np.full(3, 4.0), np.ones(3), 1000, 0, ACTIVE)
+    time = round_time(fleet, CLIENTS, np.full(3, 4.0), np.ones(3), (1000, 0.0), (1000, 0.0), ACTIVE)
     assert not time.seconds_per_parameter.any()
     assert time.constant_s > 1.5
 
@@ -47,7 +47,7 @@ def test_masks_are_chosen_by_the_time_of_sparse_kernels() -> None:
     fleet = assign(loads(TEXT.format(model="linear"), ["model.name=conv2", "training.batch_size=20"]), seed=3)
     active = np.array([800, 51_200, 6_422_528, 126_976])
     dense = compute_seconds(fleet, CLIENTS, 5.0, active, density=1.0)
-    time = round_time(fleet, CLIENTS, np.full(3, 5.0), dense, 0, 0, active)
+    time = round_time(fleet, CLIENTS, np.full(3, 5.0), dense, (0.0, 0.0), (0.0, 0.0), active)
     pi3 = fleet.relative_speed[CLIENTS].min()
     coefficients = 5 * np.array([0.0, 7.098850e-6, 1.927325e-7, 1.782308e-7]) / pi3
     assert time.seconds_per_parameter == pytest.approx(coefficients, rel=1e-12)

@@ -61,6 +61,15 @@ PRUNEFL = ["pruning.method=prunefl", "pruning.reconfigure_every=2", "training.mo
 INITIAL = [*PRUNEFL, "pruning.initial.where=client", "pruning.initial.client=3"]
 """Besides, client 3 prunes before the first round."""
 
+ONLINE = [
+    "pruning.method=online",
+    "pruning.reconfigure_every=2",
+    "emulation.compute.model=unit",
+    "emulation.compute.unit_s=0.001",
+    "emulation.network.latency_s=0.0",
+]
+"""Rounds are so short that every parameter tells: the size falls after the second."""
+
 METHODS = {
     "dense": "",
     "fab_fixed": '[sparsification]\nmethod = "fab"\nk_fraction = 0.05\n',
@@ -141,6 +150,14 @@ VARIANTS: dict[str, list[str]] = {
         "pruning.initial.where=server",
         "pruning.initial.charged=false",
     ],
+    "online": ONLINE,
+    "online_buffers_fab": [
+        *ONLINE,
+        "model.name=buffered_model:make",
+        "sparsification.method=fab",
+        "sparsification.k=60",
+    ],
+    "online_ogd": [*ONLINE, "sparsification.method=fab", "k_control.method=ogd_sign"],
     "snip": ["pruning.method=snip", "pruning.target_density=0.2"],
     "snip_fab": [
         "pruning.method=snip",

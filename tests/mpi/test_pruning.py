@@ -13,12 +13,23 @@ PROGRAM = Path(__file__).with_name("programs_pruning.py")
 PRUNABLE, OTHERS = 64 * 16 + 16 * 10, 16 + 10
 
 
-@pytest.mark.parametrize("variant", ["prunefl", "prunefl_fab", "prunefl_ogd_float16", "snip_fab"])
+@pytest.mark.parametrize(
+    "variant",
+    [
+        "prunefl",
+        "prunefl_fab",
+        "prunefl_ogd_float16",
+        "snip_fab",
+        "online",
+        "online_buffers_fab",
+        "online_ogd",
+    ],
+)
 def test_pruned_parameters_stay_zero_and_importance_is_summed(launch, variant: str) -> None:
     launch(3, PROGRAM, *VARIANTS[variant], python_path=PROGRAM.parent)
 
 
-@pytest.mark.parametrize("variant", ["prunefl", "prunefl_fab"])
+@pytest.mark.parametrize("variant", ["prunefl", "prunefl_fab", "online"])
 def test_a_run_resumed_between_two_reconfigurations_continues(launch, tmp_path: Path, variant: str) -> None:
     """Importance gathered before the interruption, and the mask made before it, count after it."""
     config = tmp_path / "base.toml"
@@ -109,3 +120,22 @@ def test_dense_kernels_until_the_model_is_pruned(launch, tmp_path: Path) -> None
     coefficients = np.array([0.0, 7.098850e-6, 1.927325e-7, 1.782308e-7])
     expected = 1.2492789765 + (coefficients * active).sum()
     assert after["compute_s"].to_numpy() == pytest.approx(np.full(5, expected), rel=1e-12)
+
+
+def test_bytes_of_the_losses_that_choose_the_size(launch, tmp_path: Path) -> None:
+    """The update comes down at once with the mask to try, three losses go up; the next download is the new mask."""
+    config = tmp_path / "base.toml"
+    config.write_text(BASE, encoding="utf-8")
+    overrides = [*VARIANTS["online"], "clients.per_round=0", "experiment.rounds=4"]
+    launch(2, "-m", "fedmpi", "run", config, *overrides, "--output", tmp_path / "run", "--quiet")
+    run = trace.read(tmp_path / "run")
+    model, mask = 16 + 4 * (PRUNABLE + OTHERS), 16 + mask_bytes(PRUNABLE)
+    by_round = run.clients.groupby("round")
+    assert by_round[["bytes_up", "bytes_down"]].nunique().eq(1).all(axis=None)
+    assert by_round["bytes_up"].first()[:2].tolist() == [model, model + 16 + 4 * 3]
+    assert by_round["bytes_down"].first()[:3].tolist() == [model, model + model + mask, 16 + mask]
+    size = run.rounds["active_parameters"]
+    assert size[0] == size[1] > size[2] == size[3]
+    parts = run.clients[["download_s", "compute_s", "upload_s", "wait_s"]].sum(axis=1)
+    durations = (run.rounds["end_s"] - run.rounds["start_s"])[run.clients["round"]]
+    assert parts.to_numpy() == pytest.approx(durations.to_numpy(), rel=1e-9)

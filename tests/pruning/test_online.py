@@ -81,6 +81,16 @@ def test_it_follows_the_controller(setup_of: Callable) -> None:
     assert state.controller.k < 300
 
 
+def test_without_losses_there_is_no_estimate(setup_of: Callable) -> None:
+    """As in a round of which no update was taken."""
+    setup = setup_of([100, -30, 200], reconfigure_every=1)
+    state, change = online.step(
+        setup, online.init(setup, Mask(330)), replace(observation(0, Losses(2, 1, 1.5)), losses=None), half
+    )
+    assert (state.controller.k, state.controller.misses) == (300, 1)
+    assert change is not None
+
+
 def test_the_probe_is_the_smaller_model(setup_of: Callable) -> None:
     setup = setup_of([100, -30, 200])
     state = online.init(setup, Mask(330))

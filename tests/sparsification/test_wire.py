@@ -10,8 +10,10 @@ from fedmpi.sparsification.wire import (
     HEADER_BYTES,
     VALUE_BYTES,
     WireError,
+    bytes_by_dimension,
     decode,
     encode,
+    form_in_use,
     message_bytes,
 )
 
@@ -167,3 +169,25 @@ def set_byte(data: np.ndarray, position: int, value: int) -> np.ndarray:
 def test_bytes_that_are_no_message_are_refused(data: np.ndarray, problem: str) -> None:
     with pytest.raises(WireError, match=problem):
         decode(data, 9)
+
+
+@given(
+    st.sampled_from(["coo", "bitmap", "values", "dense", "auto"]),
+    st.integers(0, 300),
+    st.integers(0, 3000),
+    st.sampled_from(["float32", "float16"]),
+)
+def test_bytes_by_dimension_are_those_of_the_message(form: str, entries: int, more: int, of: str) -> None:
+    dimension = entries + more
+    fixed, each = bytes_by_dimension(form, entries, dimension, of)
+    assert 0 <= message_bytes(form, entries, dimension, of) - (fixed + each * dimension) < 1
+
+
+def test_what_a_coordinate_costs_in_each_form() -> None:
+    """Entries with indices cost the same whatever else there is; bits and zeros do not."""
+    assert bytes_by_dimension("coo", 10, 1000) == (16 + 80, 0.0)
+    assert bytes_by_dimension("bitmap", 10, 1000) == (16 + 40, 0.125)
+    assert bytes_by_dimension("dense", 10, 1000, "float16") == (16, 2)
+    assert [form_in_use("auto", entries, 1000) for entries in (10, 100, 990)] == ["coo", "bitmap", "dense"]
+    assert bytes_by_dimension("auto", 10, 1000) == bytes_by_dimension("coo", 10, 1000)
+    assert bytes_by_dimension("auto", 100, 1000) == (16 + 400, 0.125)

@@ -1,0 +1,34 @@
+"""The start of a lottery ticket: the mask of a finished run, and initial weights of the right seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fedmpi.checkpoint.ticket import read_ticket
+from fedmpi.experiment.assembly import Run
+from fedmpi.learning.flat import FlatModel
+from fedmpi.learning.models import build
+from fedmpi.mpi.agreement import on_server
+from fedmpi.pruning.lottery import METHODS, weights_seed
+
+
+def start_ticket(run: Run, expected: Mapping[type[Exception], int]) -> None:
+    """Give a run that starts its ticket, if it has one (collective); one that is resumed has it in its checkpoint.
+
+    The server alone reads the finished run's folder. Refused on all ranks when there is no ticket in it.
+    """
+    config, ranks, parameters = run.config, run.ranks, run.model.parameter_count
+    if config.pruning.method not in METHODS:
+        return
+    ticket = on_server(ranks, lambda: read_ticket(config, parameters), expected)
+    seed = ranks.broadcast_json(
+        None if ticket is None else weights_seed(config.pruning.method, config.experiment.seed, ticket.seed)
+    )
+    mask = run.pruning.share(None if ticket is None else ticket.mask)
+    model = FlatModel(build(config.model, run.facts.input_shape, run.facts.classes, seed))
+    weights = run.host.weights.numpy()
+    weights[:] = model.vector.detach().numpy()
+    mask.apply(weights[:parameters])
+    run.pruning.set(mask, 0)
+    if run.server is not None:
+        run.server.pruning.start(mask)
