@@ -138,9 +138,9 @@ def _finish(panel: Axes, x: str, time_s: float | None) -> None:
 
 
 def _logarithmic(panel: Axes, formatter: Formatter) -> None:
-    """The vertical axis, with labels at 1, 2 and 5 of each decade."""
+    """The vertical axis, with labels at 1, 2, 3 and 5 of each decade."""
     panel.set_yscale("log")
-    panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
     panel.yaxis.set_major_formatter(formatter)
     panel.yaxis.set_minor_formatter(NullFormatter())
 

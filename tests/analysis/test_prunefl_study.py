@@ -148,9 +148,8 @@ def cells(line):
 
 def rows(text, title):
     """The cells of the table under a title, by the first of each row."""
-    lines = text[text.index(title) :].splitlines()[4:]
-    table = [cells(line) for line in lines[: lines.index("")]]
-    return {first: rest for first, *rest in table}
+    lines = text[text.index(title) :].partition("\n\n")[2].partition("\n\n")[0].splitlines()
+    return {first: rest for first, *rest in map(cells, lines[2:])}
 
 
 def test_runs_are_told_apart_by_pruning_sparsification_and_selection(whole):
