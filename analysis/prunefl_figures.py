@@ -20,6 +20,9 @@ from study import StudyRun
 
 from fedmpi.trace import Trace
 
+_TICKET_STYLES = {"lottery_reinit": "prunefl", "lottery_random": "iterative"}
+"""Whose lines tickets are drawn in: SNIP and the full model keep their own."""
+
 _AXES = {"end_s": "emulated time (s)", "round": "round"}
 
 
@@ -82,7 +85,7 @@ def lottery(runs: Sequence[StudyRun], time_s: float | None) -> Figure | None:
     panel = figure.subplots()
     for name, seeds in by_method.items():
         places, values = over(seeds, "round", "test_accuracy")
-        band(panel, places, values, TICKETS[name], *style(name, TICKETS))
+        band(panel, places, values, TICKETS[name], *style(_TICKET_STYLES.get(name, name), METHODS))
     _finish(panel, "round", None)
     panel.set_ylabel("test accuracy")
     common_legend(figure, [panel], columns=2)

@@ -22,12 +22,12 @@ PUBLISHED = {
 }
 PRESETS = [*PUBLISHED, "prunefl-femnist-small"]
 SHAPES = {
-    "conv2": ((1, 28, 28), 62, 6_603_710),
-    "vgg11": ((3, 32, 32), 10, 0),
-    "resnet18": ((3, 168, 168), 100, 0),
-    "conv4": ((3, 84, 84), 2, 0),
+    "conv2": ((1, 28, 28), 62, 6_603_710, 0),
+    "vgg11": ((3, 32, 32), 10, 9_750_922, 0),
+    "resnet18": ((3, 168, 168), 100, 11_227_812, 9_600),
+    "conv4": ((3, 84, 84), 2, 31_202, 256),
 }
-"""Of a sample of the data that a model is trained on; the classes, and the parameters that the model then has."""
+"""What a model is trained on: the shape of a sample, the classes; the parameters and buffers that it then has."""
 
 STUDIES = ["prunefl-study", "prunefl-study-small"]
 
@@ -73,17 +73,16 @@ def test_check_without_the_data_names_their_folder(name, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_check_with_data_of_the_same_shape(name, monkeypatch, capsys):
-    shape, classes, parameters = SHAPES[load(name).model.name]
+def test_check_with_data_of_the_same_shape(name, tmp_path, monkeypatch, capsys):
+    shape, classes, parameters, buffers = SHAPES[load(name).model.name]
     x, y = np.zeros((40, *shape), np.uint8), np.arange(40) % classes
     data = Dataset(x, y, np.arange(40) // 2, x[:4], y[:4], classes)
     monkeypatch.setattr(report, "load", lambda config: data)
-    assert cli.main(["check", name, "--ranks", "11"]) == 0
+    assert cli.main(["check", name, "--ranks", "11", f"data.path={tmp_path}"]) == 0
     out = capsys.readouterr().out
+    bytes_down = 4 * (parameters + buffers) + 16
     assert f"model: D = {parameters} parameters" in out
-    assert (
-        f"first round: 10 participants, k = {parameters}; bytes of each, down {4 * parameters + 16} " in out
-    )
+    assert f"first round: 10 participants, k = {parameters}; bytes of each, down {bytes_down} " in out
     assert "rank 10: client 9, " in out
 
 
