@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,16 +13,18 @@ import numpy as np
 import pytest
 
 from fedmpi.config import dumps, loads
+from fedmpi.sweep import plan
 from fedmpi.trace import Phase, TraceWriter, read
 from fedmpi.trace.schema import TABLES
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "analysis"))
+sys.path[:0] = [str(ROOT / "analysis"), str(ROOT / "benchmarks")]
 study = importlib.import_module("study")
 figures = importlib.import_module("figures")
 prunefl_figures = importlib.import_module("prunefl_figures")
 prunefl_runs = importlib.import_module("prunefl_runs")
 prunefl_table = importlib.import_module("prunefl_table")
+prunefl_study = importlib.import_module("prunefl_study")
 
 D = 1000
 PRUNED = "pruning.method=prunefl"
@@ -48,11 +51,17 @@ profile = "raspberry-pi-4"
 uplink_mbit_per_s = 0.2
 downlink_mbit_per_s = 0.2
 
+"""
+STUDY = """
 [axes.method]
 none = {}
-prunefl = { pruning.method = "prunefl" }
+prunefl = { pruning.method = "prunefl", pruning.initial.where = "client", pruning.initial.max_rounds = 60 }
 prunefl_fab = { pruning.method = "prunefl", sparsification.method = "fab", k_control.method = "ogd_sign" }
 fab = { sparsification.method = "fab", k_control.method = "ogd_sign" }
+"""
+LOTTERY = """
+[axes.ticket]
+lottery_reinit = { pruning.method = "lottery_reinit", pruning.ticket = "study/prunefl" }
 """
 
 
@@ -125,13 +134,22 @@ def whole(make_run):
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """A study of real runs."""
+    """The folder of two studies of real runs: ``study``, and the lottery ticket of one of them in ``lottery``."""
     folder = tmp_path_factory.mktemp("tiny")
-    (folder / "tiny.toml").write_text(TINY)
-    command = [sys.executable, "-m", "fedmpi", "sweep", folder / "tiny.toml", "--output", folder / "study"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    return folder / "study"
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    for name, axes in (("study", STUDY), ("lottery", LOTTERY)):
+        (folder / f"{name}.toml").write_text(TINY + axes)
+        done = subprocess.run(
+            [sys.executable, "-m", "fedmpi", "sweep", f"{name}.toml", "--output", name],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": paths},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    return folder
 
 
 def load(folder):
@@ -291,12 +309,13 @@ def test_all_figures_are_written(whole, tmp_path, capsys):
 
 
 def test_real_runs_are_drawn_and_tabled(tiny, tmp_path, capsys):
-    assert figures.main(["prunefl", str(tiny), "--output", str(tmp_path)]) == 0
-    assert {path.stem for path in tmp_path.iterdir()} == set(prunefl_figures.FIGURES) - {"lottery"}
+    command = ["prunefl", str(tiny / "study"), "--lottery", str(tiny / "lottery"), "--output", str(tmp_path)]
+    assert figures.main(command) == 0
+    assert {path.stem for path in tmp_path.iterdir()} == set(prunefl_figures.FIGURES)
     capsys.readouterr()
-    assert prunefl_table.main([str(tiny)]) == 0
+    assert prunefl_table.main([str(tiny / "study")]) == 0
     out = capsys.readouterr().out
-    trace = read(tiny / "prunefl")
+    rounds = read(tiny / "study" / "prunefl").rounds
     methods = rows(out, "**To accuracy ")
     assert list(methods) == [
         "no pruning",
@@ -304,12 +323,25 @@ def test_real_runs_are_drawn_and_tabled(tiny, tmp_path, capsys):
         "PruneFL + adaptive FAB-top-k",
         "adaptive FAB-top-k, no pruning",
     ]
-    assert methods["PruneFL"][-1] == f"{trace.rounds.density.iloc[-1]:.3f}" != "1.000"
-    accuracy = trace.rounds.test_accuracy.iloc[-1]
-    assert methods["PruneFL"][-3] == f"{accuracy:.3f}"
-    densities = layers(trace)
-    assert set(densities) == {"fc1.weight", "fc2.weight"}
+    assert methods["PruneFL"][-1] == f"{rounds.density.iloc[-1]:.3f}" != "1.000"
+    assert methods["PruneFL"][-3] == f"{rounds.test_accuracy.iloc[-1]:.3f}"
     assert "at once, to accuracy" in out
+
+
+def test_sizes_of_a_real_run_begin_with_its_initial_pruning(tiny):
+    runs = load(tiny / "study")
+    over_rounds = prunefl_figures.model_size(runs, None).axes[0]
+    pruned = over_rounds.lines[1].get_xdata()
+    assert (pruned[0], pruned[-1]) == (-60, 23)
+    densities = layers(read(tiny / "study" / "prunefl"))
+    assert set(densities) == {"fc1.weight", "fc2.weight"}
+    assert all((at[0], at[-1], left[0]) == (-60, 23, 1.0) for at, left in densities.values())
+
+
+def test_the_benchmark_takes_tickets_from_the_study_that_it_ran(tmp_path):
+    path = prunefl_study.lottery_sweep("prunefl-lottery-small", tmp_path / "mine" / "prunefl", tmp_path)
+    tickets = [run.config.pruning.ticket for run in plan(str(path)).runs]
+    assert tickets == [str(tmp_path / "mine" / "prunefl")] * 2
 
 
 @pytest.mark.parametrize(
