@@ -6,13 +6,12 @@ over seeds, shades and bars reach from the lowest to the highest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.artist import Artist
+from drawing import Draw, band, common_legend, over, seeds_text, style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.legend import Legend
 from plot import COLOURS
 from study import (
     StudyRun,
@@ -21,8 +20,8 @@ from study import (
     client_means,
     common_time,
     contributions,
-    evaluations,
     grouped,
+    in_order,
     mean_accuracy_at,
     methods_compared,
     same,
@@ -43,14 +42,8 @@ CONTROLLERS = {
     "exp3": "Exp3",
     "continuous_bandit": "continuous bandit",
 }
-LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
-"""Lines differ by dashes too: colours alone do not carry everywhere."""
 
-_GRID_POINTS = 300
 _MEDIAN_ROUNDS = 21
-
-Draw = Callable[[Sequence[StudyRun], float | None], Figure | None]
-"""From runs, and the moment in emulated seconds to compare them at (None: the latest), to a figure if they allow it."""
 
 
 def methods(runs: Sequence[StudyRun], time_s: float | None) -> Figure | None:
@@ -61,18 +54,18 @@ def methods(runs: Sequence[StudyRun], time_s: float | None) -> Figure | None:
     figure = Figure(figsize=(9.0, 4.4), layout="constrained")
     panels = figure.subplots(1, 2)
     columns = (("test_loss", "test loss (cross-entropy)"), ("test_accuracy", "test accuracy"))
-    by_method = _in_order(grouped(compared, lambda run: run.method), METHODS)
+    by_method = in_order(grouped(compared, lambda run: run.method), METHODS)
     end_s = max(run.end_s for run in compared)
     for panel, (column, name) in zip(panels, columns, strict=True):
         for method, seeds in by_method.items():
-            moments_s, values = _over_time(seeds, column)
-            _band(panel, moments_s, values, METHODS.get(method, method), *_style(method, METHODS))
+            moments_s, values = over(seeds, "end_s", column)
+            band(panel, moments_s, values, METHODS.get(method, method), *style(method, METHODS))
         panel.set(xlabel="emulated time (s)", ylabel=name, xlim=(0.0, end_s))
         panel.grid(alpha=0.3)
     panels[1].set_ylim(bottom=0.0)
-    _common_legend(figure, panels, columns=4)
+    common_legend(figure, panels, columns=4)
     figure.suptitle(
-        f"Sparsification methods, k = {k:,}{_beta_text(beta)}{_seeds_text(compared)}", fontsize="medium"
+        f"Sparsification methods, k = {k:,}{_beta_text(beta)}{seeds_text(compared)}", fontsize="medium"
     )
     return figure
 
@@ -82,7 +75,7 @@ def k_over_rounds(runs: Sequence[StudyRun], time_s: float | None) -> Figure | No
 
     Thin lines are seeds; the bold one is the median of all seeds over ``_MEDIAN_ROUNDS`` rounds around.
     """
-    by_controller = _in_order(
+    by_controller = in_order(
         grouped((run for run in runs if run.adaptive), lambda run: run.controller), CONTROLLERS
     )
     if not by_controller:
@@ -107,7 +100,7 @@ def k_over_rounds(runs: Sequence[StudyRun], time_s: float | None) -> Figure | No
     for row in range(rows):
         panels[row * columns].set_ylabel("k (entries sent)")
     if len(all_betas) > 1:
-        _common_legend(figure, panels[: len(by_controller)], columns=4)
+        common_legend(figure, panels[: len(by_controller)], columns=4)
     only = _beta_text(all_betas[0]) if len(all_betas) == 1 else ""
     figure.suptitle(
         f"k chosen by controllers{only} (thin: each seed, bold: running median)", fontsize="medium"
@@ -143,14 +136,14 @@ def fixed_and_adaptive_k(runs: Sequence[StudyRun], time_s: float | None) -> Figu
         dense = [run for run in here if run.method == "dense"]
         if dense:
             _fixed_k(panel, [dense[0].trace.attributes["parameters"]], [dense], moment_s, hollow=True)
-        controllers = _in_order(
+        controllers = in_order(
             grouped((run for run in here if run.adaptive), lambda run: run.controller), CONTROLLERS
         )
         for controller, group in controllers.items():
             level = mean_accuracy_at(group, moment_s)
             if np.isnan(level):
                 continue
-            colour, line = _style(controller, CONTROLLERS, first=1)
+            colour, line = style(controller, CONTROLLERS, first=1)
             panel.axhline(level, color=colour, linestyle=line, label=CONTROLLERS.get(controller, controller))
         panel.set_xscale("log")
         panel.set_title(
@@ -160,9 +153,9 @@ def fixed_and_adaptive_k(runs: Sequence[StudyRun], time_s: float | None) -> Figu
         panel.grid(alpha=0.3)
     for panel in panels[len(shown) :]:
         panel.remove()
-    _common_legend(figure, panels[: len(shown)], columns=3)
+    common_legend(figure, panels[: len(shown)], columns=3)
     figure.suptitle(
-        f"Accuracy at a fixed emulated time, fixed and adaptive k{_seeds_text(fixed)}", fontsize="medium"
+        f"Accuracy at a fixed emulated time, fixed and adaptive k{seeds_text(fixed)}", fontsize="medium"
     )
     return figure
 
@@ -170,7 +163,7 @@ def fixed_and_adaptive_k(runs: Sequence[StudyRun], time_s: float | None) -> Figu
 def contributions_cdf(runs: Sequence[StudyRun], time_s: float | None) -> Figure | None:
     """Entries used of each client: distribution over clients (means of a run), and over clients and rounds."""
     k, beta, compared = methods_compared(runs)
-    by_method = _in_order(grouped(compared, lambda run: run.method), METHODS)
+    by_method = in_order(grouped(compared, lambda run: run.method), METHODS)
     by_method = {
         method: by_method[method] for method in ("fab", "fub_flat", "fub_tree") if method in by_method
     }
@@ -180,7 +173,7 @@ def contributions_cdf(runs: Sequence[StudyRun], time_s: float | None) -> Figure 
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     over_clients, over_rounds = figure.subplots(1, 2, sharey=True)
     for method, seeds in by_method.items():
-        colour, line = _style(method, METHODS)
+        colour, line = style(method, METHODS)
         means = np.concatenate([client_means(run.trace) for run in seeds])
         single = np.concatenate([contributions(run.trace).entries_used.to_numpy() for run in seeds])
         for panel, values in ((over_clients, means), (over_rounds, single)):
@@ -197,8 +190,8 @@ def contributions_cdf(runs: Sequence[StudyRun], time_s: float | None) -> Figure 
         panel.grid(alpha=0.3)
     over_clients.set_ylabel("share of clients")
     over_rounds.set_ylabel("share of clients and rounds")
-    _common_legend(figure, [over_clients], columns=4)
-    title = f"Contributions of {clients} clients, k = {k:,}{_beta_text(beta)}{_seeds_text(by_method['fab'])}"
+    common_legend(figure, [over_clients], columns=4)
+    title = f"Contributions of {clients} clients, k = {k:,}{_beta_text(beta)}{seeds_text(by_method['fab'])}"
     figure.suptitle(title, fontsize="medium")
     return figure
 
@@ -237,63 +230,8 @@ def _fixed_k(
     )
 
 
-def _common_legend(figure: Figure, panels: Iterable[Axes], columns: int) -> Legend:
-    """Below all panels, every label once."""
-    handles: dict[str, Artist] = {}
-    for panel in panels:
-        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
-    columns = min(columns, len(handles))
-    return figure.legend(
-        list(handles.values()), list(handles), loc="outside lower center", ncols=columns, fontsize="small"
-    )
-
-
-def _over_time(seeds: Sequence[StudyRun], column: str) -> tuple[np.ndarray, np.ndarray]:
-    """Moments that all seeds have reached, and what was measured there (seeds, moments), linear in between."""
-    measured = [evaluations(run) for run in seeds]
-    start = max(float(rounds.end_s.iloc[0]) for rounds in measured)
-    end = min(float(rounds.end_s.iloc[-1]) for rounds in measured)
-    time_s = np.linspace(start, max(start, end), _GRID_POINTS)
-    return time_s, np.array([np.interp(time_s, rounds.end_s, rounds[column]) for rounds in measured])
-
-
-def _band(panel: Axes, x: np.ndarray, values: np.ndarray, label: str, colour: str, line: object) -> None:
-    marker = "o" if x[0] == x[-1] else None  # a single evaluation makes no line
-    panel.plot(
-        x,
-        values.mean(axis=0),
-        color=colour,
-        linestyle=line,
-        linewidth=1.8,
-        marker=marker,
-        markersize=4,
-        label=label,
-    )
-    if len(values) > 1:
-        panel.fill_between(x, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0.0)
-
-
-def _style(name: str, names: dict[str, str], first: int = 0) -> tuple[str, object]:
-    """Colour and dashes: the same for a name in every figure, whatever else is there."""
-    place = first + (list(names).index(name) if name in names else len(names))
-    return COLOURS[place % len(COLOURS)], LINES[place % len(LINES)]
-
-
-def _in_order(groups: dict[str, list[StudyRun]], names: dict[str, str]) -> dict[str, list[StudyRun]]:
-    order = list(names)
-    return dict(
-        sorted(groups.items(), key=lambda item: order.index(item[0]) if item[0] in names else len(order))
-    )
-
-
 def _beta_text(beta: float) -> str:
     return f", beta = {beta:g}" if beta == beta else ""
-
-
-def _seeds_text(runs: Sequence[StudyRun]) -> str:
-    seeds = len({run.seed for run in runs})
-    return f" ({seeds} seeds)" if seeds > 1 else ""
 
 
 FIGURES: dict[str, tuple[Draw, str]] = {

@@ -9,14 +9,12 @@ Markdown; means over seeds, with the lowest and the highest where there are seve
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
-from typing import NoReturn
 
-import numpy as np
+from command import Parser
 from fab_figures import CONTROLLERS, METHODS
 from fairness import fairness
 from study import (
@@ -25,12 +23,14 @@ from study import (
     betas,
     common_time,
     grouped,
-    load_study,
+    in_order,
+    late_k,
     mean_accuracy_at,
     methods_compared,
     same,
     time_to,
 )
+from tables import mean, reached, spread, table
 
 TARGET_SHARE = 0.8
 """The default target accuracy, as a share of what the best fixed k has at the end."""
@@ -43,29 +43,27 @@ def methods_table(runs: Sequence[StudyRun], time_s: float | None) -> list[str]:
         return []
     moment_s = common_time(compared) if time_s is None else time_s
     rows = []
-    for method, group in _in_order(grouped(compared, lambda run: run.method), METHODS):
+    for method, group in _named(grouped(compared, lambda run: run.method), METHODS):
         rounds = [run.trace.rounds[run.trace.rounds.end_s <= moment_s] for run in group]
         sent = [(seen.bytes_up + seen.bytes_down).sum() / 1e6 for seen in rounds]
         accuracies = [accuracy_at(run, moment_s) for run in group]
         rows.append(
             [
                 method,
-                _spread(accuracies, "{:.3f}"),
-                _mean(map(len, rounds), "{:,.0f}"),
-                _mean(sent, "{:,.1f}"),
+                spread(accuracies, "{:.3f}"),
+                mean(map(len, rounds), "{:,.0f}"),
+                mean(sent, "{:,.1f}"),
             ]
         )
     title = f"Accuracy at {moment_s:,.0f} s of emulated time, k = {k:,}{_beta_text(beta)}"
-    return _table(title, ["method", "accuracy", "rounds", "MB up and down"], rows)
+    return table(title, ["method", "accuracy", "rounds", "MB up and down"], rows)
 
 
 def k_table(runs: Sequence[StudyRun], beta: float, time_s: float | None, target: float | None) -> list[str]:
     """FAB-top-k with each controller and each fixed k at one beta; no lines unless there are both."""
     here = [run for run in runs if same(run.beta, beta) and run.method == "fab"]
     fixed = dict(sorted(grouped((run for run in here if not run.adaptive), lambda run: run.k).items()))
-    adaptive = _in_order(
-        grouped((run for run in here if run.adaptive), lambda run: run.controller), CONTROLLERS
-    )
+    adaptive = _named(grouped((run for run in here if run.adaptive), lambda run: run.controller), CONTROLLERS)
     if not fixed or not adaptive:
         return []
     moment_s = common_time(here) if time_s is None else time_s
@@ -79,13 +77,12 @@ def k_table(runs: Sequence[StudyRun], beta: float, time_s: float | None, target:
     rows = []
     for name, group in named:
         times = [time_to(run, target) for run in group]
-        late = [run.trace.rounds.k.iloc[len(run.trace.rounds) * 3 // 4 :].median() for run in group]
         rows.append(
             [
                 name,
-                _spread([accuracy_at(run, moment_s) for run in group], "{:.3f}"),
-                _reached(times),
-                _spread(late, "{:,.0f}"),
+                spread([accuracy_at(run, moment_s) for run in group], "{:.3f}"),
+                reached(times),
+                spread(list(map(late_k, group)), "{:,.0f}"),
             ]
         )
     title = f"FAB-top-k with adaptive and fixed k{_beta_text(beta)}"
@@ -95,7 +92,7 @@ def k_table(runs: Sequence[StudyRun], beta: float, time_s: float | None, target:
         f"seconds to accuracy {target:.3f}",
         "median k of the last quarter",
     ]
-    return _table(title, columns, rows)
+    return table(title, columns, rows)
 
 
 def contributions_table(runs: Sequence[StudyRun]) -> list[str]:
@@ -105,18 +102,18 @@ def contributions_table(runs: Sequence[StudyRun]) -> list[str]:
     if not sparse:
         return []
     rows = []
-    for method, group in _in_order(grouped(sparse, lambda run: run.method), METHODS):
+    for method, group in _named(grouped(sparse, lambda run: run.method), METHODS):
         figures = [fairness(run.trace) for run in group]
         clients = int(figures[0]["clients"])
         least = [int(run.trace.clients.entries_used.min()) for run in group]
         rows.append(
             [
                 method,
-                _spread([run["least"] for run in figures], "{:,.1f}"),
+                spread([run["least"] for run in figures], "{:,.1f}"),
                 f"{min(least):,}",
-                _mean([100 * run["zero_share"] for run in figures], "{:.2f} %"),
-                _mean([run["gini"] for run in figures], "{:.3f}"),
-                _mean([run["jain"] for run in figures], "{:.3f}"),
+                mean([100 * run["zero_share"] for run in figures], "{:.2f} %"),
+                mean([run["gini"] for run in figures], "{:.3f}"),
+                mean([run["jain"] for run in figures], "{:.3f}"),
             ]
         )
     columns = [
@@ -126,7 +123,7 @@ def contributions_table(runs: Sequence[StudyRun]) -> list[str]:
         "rounds with nothing used",
     ]
     title = f"Entries used of a client in a round, k = {k:,}{_beta_text(beta)}; k / N = {k // clients:,}"
-    return _table(title, [*columns, "Gini", "Jain"], rows)
+    return table(title, [*columns, "Gini", "Jain"], rows)
 
 
 def report(runs: Sequence[StudyRun], time_s: float | None = None, target: float | None = None) -> str:
@@ -137,64 +134,24 @@ def report(runs: Sequence[StudyRun], time_s: float | None = None, target: float 
     return "\n".join(line for section in sections if section for line in [*section, ""])
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    rule = [":--", *["--:"] * (len(columns) - 1)]
-    return [f"**{title}**", "", *(f"| {' | '.join(cells)} |" for cells in (columns, rule, *rows))]
-
-
-def _spread(values: Sequence[float], form: str) -> str:
-    """The mean, and the extremes of several; "-" where one is missing."""
-    if any(isnan(value) for value in values):
-        return "-"
-    mean = form.format(np.mean(values))
-    return mean if len(values) == 1 else f"{mean} ({form.format(min(values))} to {form.format(max(values))})"
-
-
-def _mean(values: Iterable[float], form: str) -> str:
-    return form.format(np.mean(list(values)))
-
-
-def _reached(times_s: Sequence[float]) -> str:
-    reached = [time_s for time_s in times_s if not isnan(time_s)]
-    if len(reached) == len(times_s):
-        return _spread(reached, "{:,.0f}")
-    return f"reached by {len(reached)} of {len(times_s)}"
-
-
-def _in_order(groups: dict[str, list[StudyRun]], names: dict[str, str]) -> list[tuple[str, list[StudyRun]]]:
+def _named(groups: dict[str, list[StudyRun]], names: dict[str, str]) -> list[tuple[str, list[StudyRun]]]:
     """Names as readers know them, in the order of the figures, what is unknown last."""
-    order = {name: place for place, name in enumerate(names)}
-    ordered = sorted(groups.items(), key=lambda item: order.get(item[0], len(order)))
-    return [(names.get(name, name), group) for name, group in ordered]
+    return [(names.get(name, name), group) for name, group in in_order(groups, names).items()]
 
 
 def _beta_text(beta: float) -> str:
     return f", beta = {beta:g}" if not isnan(beta) else ""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; exit code 2 for bad arguments and a folder without runs."""
-    parser = _Parser(prog="fab_table.py", description="The study of FAB-top-k in tables.")
+    parser = Parser(prog="fab_table.py", description="The study of FAB-top-k in tables.")
     parser.add_argument("folder", metavar="STUDY_DIR", type=Path, help="folder of run folders")
     parser.add_argument("--time", type=float, metavar="S", help="emulated seconds to compare at")
     parser.add_argument("--target", type=float, help="test accuracy whose time is compared (between 0 and 1)")
     options = parser.parse_args(arguments)
-    if options.target is not None and not 0 <= options.target <= 1:
-        parser.error(f"--target {options.target} is not between 0 and 1")
-    try:
-        study = load_study(options.folder)
-    except OSError as error:
-        parser.error(str(error))
-    for remark in study.remarks:
-        print(remark, file=sys.stderr)
-    if not study.runs:
-        parser.error(f"{options.folder}: no run with an evaluated model is there")
-    print(report(study.runs, options.time, options.target), end="")
+    target = parser.target(options.target)
+    print(report(parser.runs(options.folder), options.time, target), end="")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The runs of a study of gradient sparsification, and what is measured on them; shared by the other scripts."""
+"""The runs of a study, and what is measured on them; shared by the scripts of all studies."""
 
 from __future__ import annotations
 
@@ -21,16 +21,19 @@ Key = TypeVar("Key", bound=Hashable)
 class StudyRun:
     """One run and the part of its configuration that studies vary.
 
-    ``k`` is the fixed number of entries, 0 where a controller chooses or all are sent; ``beta`` is NaN where
-    emulated time is not that of the normalized model.
+    ``method`` is that of sparsification; ``k`` is the fixed number of entries, 0 where a controller chooses or
+    all are sent; ``beta`` is NaN where emulated time is not that of the normalized model. ``selected``: not
+    the same clients in all rounds.
     """
 
     name: str
     trace: Trace
     method: str
+    pruning: str
     controller: str
     k: int
     beta: float
+    selected: bool
     seed: int
 
     @property
@@ -101,6 +104,12 @@ def grouped(runs: Iterable[StudyRun], key: Callable[[StudyRun], Key]) -> dict[Ke
     return groups
 
 
+def in_order(groups: dict[str, list[StudyRun]], names: Iterable[str]) -> dict[str, list[StudyRun]]:
+    """Groups in the order of ``names``, those that are not among them last."""
+    order = {name: place for place, name in enumerate(names)}
+    return dict(sorted(groups.items(), key=lambda item: order.get(item[0], len(order))))
+
+
 def betas(runs: Iterable[StudyRun]) -> list[float]:
     """The different betas, ascending; NaN (no normalized time) last."""
     values = {run.beta for run in runs if run.beta == run.beta}
@@ -138,11 +147,23 @@ def mean_accuracy_at(runs: Sequence[StudyRun], time_s: float) -> float:
     return float(np.mean(known)) if known else nan
 
 
+def reaching(run: StudyRun, accuracy: float) -> pd.Series | None:
+    """The first evaluated round with at least this accuracy; None when there was none."""
+    measured = evaluations(run)
+    reached = measured[measured.test_accuracy >= accuracy]
+    return reached.iloc[0] if len(reached) else None
+
+
 def time_to(run: StudyRun, accuracy: float) -> float:
     """The emulated moment of the first evaluation with at least this accuracy; NaN when there was none."""
-    measured = evaluations(run)
-    reached = measured.end_s[measured.test_accuracy >= accuracy]
-    return float(reached.iloc[0]) if len(reached) else nan
+    row = reaching(run, accuracy)
+    return nan if row is None else float(row.end_s)
+
+
+def late_k(run: StudyRun) -> float:
+    """The median k of the last quarter of the federated rounds."""
+    k = run.trace.rounds.k[run.trace.rounds["round"] >= 0]
+    return float(k.iloc[len(k) * 3 // 4 :].median())
 
 
 def contributions(trace: Trace) -> pd.DataFrame:
@@ -160,15 +181,18 @@ def client_means(trace: Trace) -> np.ndarray:
 
 def _run(name: str, trace: Trace) -> StudyRun:
     config = trace.config
+    clients = config["clients"]
     sparsification, compute = config["sparsification"], config["emulation"]["compute"]
     k = sparsification["k"] or round(sparsification["k_fraction"] * trace.attributes["parameters"])
     return StudyRun(
         name=name,
         trace=trace,
         method=sparsification["method"],
+        pruning=config["pruning"]["method"],
         controller=config["k_control"]["method"],
         k=int(k),
         beta=float(compute["beta"]) if compute["model"] == "normalized" else nan,
+        selected=0 < clients["per_round"] < clients["count"],
         seed=int(config["experiment"]["seed"]),
     )
 

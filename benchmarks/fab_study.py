@@ -9,77 +9,27 @@ where it was if --output is given again. About half an hour on two cores.
 
 from __future__ import annotations
 
-import argparse
-import subprocess
 import sys
-import tarfile
 import tempfile
-import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-TEST_FILES = slice(None, None, 3)
+from femnist_study import data_folder, figures, parser, run_sweep, tables
 
-
-def unpack(archive: Path, folder: Path) -> Path:
-    """LEAF's ``train`` and ``test`` in a new folder, with a part of the test files only."""
-    with tarfile.open(archive) as file:
-        file.extractall(folder, filter="data")
-    data = next(path.parent for path in folder.rglob("train") if path.is_dir())
-    tests = sorted((data / "test").glob("*.json"))
-    for path in set(tests) - set(tests[TEST_FILES]):
-        path.unlink()
-    return data
+TEST_FILES_EVERY = 3
 
 
 def main() -> int:
     """Exit code 0 when all runs are complete, else that of the sweep; tables are made of what there is."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--data", type=Path, required=True, help="folder with femnist_leaf.tar.xz, or train/ and test/"
-    )
-    parser.add_argument("--output", type=Path, help="folder of the study (default: a temporary one)")
-    parser.add_argument("--sweep", default="fab-study-small", help="another sweep of the same shape")
-    parser.add_argument("--jobs", type=int, help="runs at the same time (default: one for each core)")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override for all runs, e.g. fewer rounds",
-    )
-    parser.add_argument("--table", type=Path, metavar="FILE.md", help="write the tables there too")
-    arguments = parser.parse_args()
+    arguments = parser(__doc__.splitlines()[0], "fab-study-small").parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        archive = arguments.data / "femnist_leaf.tar.xz"
-        data = unpack(archive, Path(temporary) / "femnist") if archive.is_file() else arguments.data
+        data = data_folder(arguments.data, Path(temporary) / "femnist", TEST_FILES_EVERY)
         study = arguments.output or Path(temporary) / "study"
-        jobs = ["--jobs", str(arguments.jobs)] if arguments.jobs else []
-        began = time.perf_counter()
-        sweep = [
-            "sweep",
-            arguments.sweep,
-            f"data.path={data.resolve()}",
-            *arguments.set,
-            "--output",
-            str(study),
-        ]
-        code = subprocess.run([sys.executable, "-m", "fedmpi", *sweep, *jobs], check=False).returncode
-        print(f"\nstudy: {(time.perf_counter() - began) / 60:.1f} minutes of host time\n", flush=True)
+        code = run_sweep(arguments.sweep, data, study, arguments)
         if code == 2:
             return code
-        table = subprocess.run(
-            [sys.executable, str(ROOT / "analysis" / "fab_table.py"), str(study)],
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-        ).stdout
-        print(table, end="")
-        if arguments.table:
-            arguments.table.write_text(table, encoding="utf-8")
+        tables("fab_table.py", study, arguments.table)
         if arguments.output:
-            figures = [sys.executable, str(ROOT / "analysis" / "figures.py"), "fab", str(study)]
-            subprocess.run(figures, check=True, stderr=subprocess.DEVNULL)
+            figures("fab", study)
     return code
 
 

@@ -1,0 +1,35 @@
+"""What the commands of studies have in common: errors of one line, and the runs of a folder."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from study import StudyRun, load_study
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors are one line, and exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+    def target(self, value: float | None) -> float | None:
+        """An accuracy from the command line, if it is one."""
+        if value is not None and not 0 <= value <= 1:
+            self.error(f"--target {value} is not between 0 and 1")
+        return value
+
+    def runs(self, folder: Path) -> tuple[StudyRun, ...]:
+        """The runs of a study; those that are missing are told on stderr."""
+        try:
+            study = load_study(folder)
+        except OSError as error:
+            self.error(str(error))
+        for remark in study.remarks:
+            print(remark, file=sys.stderr)
+        if not study.runs:
+            self.error(f"{folder}: no run with an evaluated model is there")
+        return study.runs

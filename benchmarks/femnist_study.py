@@ -1,0 +1,79 @@
+"""Running a study on FEMNIST and making its tables and figures; what fab_study.py and prunefl_study.py share."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+ARCHIVE = "femnist_leaf.tar.xz"
+
+
+def parser(description: str, sweep: str) -> argparse.ArgumentParser:
+    """The arguments of a study whose usual sweep is ``sweep``."""
+    arguments = argparse.ArgumentParser(description=description)
+    arguments.add_argument(
+        "--data", type=Path, required=True, help=f"folder with {ARCHIVE}, or train/ and test/"
+    )
+    arguments.add_argument("--output", type=Path, help="folder of the study (default: a temporary one)")
+    arguments.add_argument("--sweep", default=sweep, help="another sweep of the same shape")
+    arguments.add_argument("--jobs", type=int, help="runs at the same time (default: one for each core)")
+    arguments.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override for all runs, e.g. fewer rounds",
+    )
+    arguments.add_argument("--table", type=Path, metavar="FILE.md", help="write the tables there too")
+    return arguments
+
+
+def data_folder(folder: Path, temporary: Path, every: int = 1) -> Path:
+    """LEAF's ``train`` and ``test``: ``folder`` itself, or its archive unpacked into ``temporary``.
+
+    Of an archive's test files every ``every``-th is kept.
+    """
+    if not (folder / ARCHIVE).is_file():
+        return folder.resolve()
+    with tarfile.open(folder / ARCHIVE) as file:
+        file.extractall(temporary, filter="data")
+    data = next(path.parent for path in temporary.rglob("train") if path.is_dir())
+    tests = sorted((data / "test").glob("*.json"))
+    for path in set(tests) - set(tests[::every]):
+        path.unlink()
+    return data.resolve()
+
+
+def run_sweep(sweep: str, data: Path, output: Path, arguments: argparse.Namespace) -> int:
+    """All runs of a sweep into ``output``, those that are there already left alone; the sweep's exit code."""
+    command = [sys.executable, "-m", "fedmpi", "sweep", sweep, f"data.path={data}", *arguments.set]
+    jobs = ["--jobs", str(arguments.jobs)] if arguments.jobs else []
+    began = time.perf_counter()
+    code = subprocess.run([*command, "--output", str(output), *jobs], check=False).returncode
+    print(f"\n{output.name}: {(time.perf_counter() - began) / 60:.1f} minutes of host time\n", flush=True)
+    return code
+
+
+def tables(script: str, study: Path, file: Path | None, more: Sequence[str] = ()) -> None:
+    """Print what a script of ``analysis`` makes of the study, and write it to ``file`` too."""
+    text = subprocess.run(
+        [sys.executable, str(ROOT / "analysis" / script), str(study), *more],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
+    print(text, end="")
+    if file is not None:
+        file.write_text(text, encoding="utf-8")
+
+
+def figures(name: str, study: Path, more: Sequence[str] = ()) -> None:
+    """The figures of the study, into its folder."""
+    command = [sys.executable, str(ROOT / "analysis" / "figures.py"), name, str(study), *more]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
