@@ -9,14 +9,13 @@ Markdown; means over seeds, with the lowest and the highest where there are seve
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from math import isnan
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
+from arguments import OneLineParser
 from fab_figures import CONTROLLERS, METHODS
 from fairness import fairness
 from study import (
@@ -172,14 +171,9 @@ def _beta_text(beta: float) -> str:
     return f", beta = {beta:g}" if not isnan(beta) else ""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; exit code 2 for bad arguments and a folder without runs."""
-    parser = _Parser(prog="fab_table.py", description="The study of FAB-top-k in tables.")
+    parser = OneLineParser(prog="fab_table.py", description="The study of FAB-top-k in tables.")
     parser.add_argument("folder", metavar="STUDY_DIR", type=Path, help="folder of run folders")
     parser.add_argument("--time", type=float, metavar="S", help="emulated seconds to compare at")
     parser.add_argument("--target", type=float, help="test accuracy whose time is compared (between 0 and 1)")

@@ -12,12 +12,11 @@ Runs and figures that are missing are told.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from arguments import OneLineParser
 from fab_figures import FIGURES
 from study import Study, load_study
 
@@ -37,14 +36,9 @@ def draw(study: Study, folder: Path, suffix: str, time_s: float | None) -> list[
     return told
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; exit code 2 for bad arguments, a folder without runs, and figures that cannot be written."""
-    parser = _Parser(prog="figures.py", description="Draw the figures of a published study.")
+    parser = OneLineParser(prog="figures.py", description="Draw the figures of a published study.")
     parser.add_argument(
         "study", choices=["fab"], help="fab: FAB-top-k, gradient sparsification with adaptive k"
     )
