@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
-from typing import NoReturn
 
+from arguments import OneLineParser
 from study import StudyRun, load_study
 
 
-class Parser(argparse.ArgumentParser):
-    """Errors are one line, and exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
+class Parser(OneLineParser):
+    """Arguments that several studies have."""
 
     def target(self, value: float | None) -> float | None:
         """An accuracy from the command line, if it is one."""

@@ -9,14 +9,13 @@ their mean.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import pandas as pd
+from arguments import OneLineParser
 from matplotlib.figure import Figure
 from plot import COLOURS, LINES
 from study import client_means, contributions
@@ -122,14 +121,11 @@ def markdown(frame: pd.DataFrame) -> str:
     )
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; exit code 2 for bad arguments, unreadable runs and a picture that cannot be written."""
-    parser = _Parser(prog="fairness.py", description="How evenly the clients of runs of fedmpi contribute.")
+    parser = OneLineParser(
+        prog="fairness.py", description="How evenly the clients of runs of fedmpi contribute."
+    )
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="run folder or trace.h5")
     parser.add_argument("--output", type=Path, metavar="FILE", help="picture: .png, .pdf or .svg")
     parser.add_argument("--csv", action="store_true", help="comma-separated values with every digit")

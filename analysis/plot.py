@@ -6,13 +6,12 @@ run replaces the experiments' names.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import pandas as pd
+from arguments import OneLineParser
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
@@ -84,14 +83,9 @@ def draw(
     return figure
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; exit code 2 for bad arguments, unreadable runs and a figure that cannot be written."""
-    parser = _Parser(prog="plot.py", description="Draw runs of fedmpi.")
+    parser = OneLineParser(prog="plot.py", description="Draw runs of fedmpi.")
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="run folder or trace.h5")
     parser.add_argument("--x", choices=AXES, action="append", help="once, or once for each --y; default time")
     parser.add_argument(

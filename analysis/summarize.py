@@ -6,13 +6,13 @@ bytes are compared; by default the lowest of the runs' best accuracies, which al
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pandas as pd
+from arguments import OneLineParser
 
 from fedmpi.trace import Trace, TraceError, read
 
@@ -100,14 +100,9 @@ def _last(values: pd.Series) -> float:
     return values.iloc[-1] if len(values) else float("nan")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; exit code 2 for bad arguments and unreadable runs."""
-    parser = _Parser(prog="summarize.py", description="Compare runs of fedmpi in a table.")
+    parser = OneLineParser(prog="summarize.py", description="Compare runs of fedmpi in a table.")
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="run folder or trace.h5")
     parser.add_argument("--target", type=float, help="test accuracy to compare at (between 0 and 1)")
     parser.add_argument("--csv", action="store_true", help="comma-separated values with every digit")

@@ -21,6 +21,7 @@ from fedmpi import __version__
 from fedmpi.cli.launch import find_mpiexec, mpiexec_command, output_of
 from fedmpi.config import ConfigError
 from fedmpi.mpi.guards import inside_mpi_launch
+from fedmpi.mpi.placement import SHARING_VARIABLE, most_sharing
 
 _TIMEOUT_S = 60.0
 _MIB = 2**20
@@ -110,6 +111,20 @@ def _launcher() -> list[Finding]:
     return [Finding("launcher", str(mpiexec), f"mpiexec -n 2 failed, {outcome}: {_last_line(err or out)}")]
 
 
+def _sharing() -> list[Finding]:
+    value = os.environ.get(SHARING_VARIABLE, "")
+    try:
+        most = most_sharing(os.environ)
+    except ConfigError as error:
+        return [Finding("memory", f"{SHARING_VARIABLE}={value}", str(error))]
+    how = (
+        "all ranks of a node share theirs" if most is None else f"at most {most} ranks of a node share theirs"
+    )
+    if most == 1:
+        how = "every rank has its own"
+    return [Finding("memory", f"{how} ({SHARING_VARIABLE} {value or 'not set'})")]
+
+
 def _torch() -> list[Finding]:
     code = (
         "import json, torch; print(json.dumps([torch.__version__, torch.get_num_threads(), "
@@ -179,6 +194,7 @@ _EXAMINATIONS: tuple[Callable[[], list[Finding]], ...] = (
     _python,
     _mpi,
     _launcher,
+    _sharing,
     _torch,
     _hdf5,
     _slurm,

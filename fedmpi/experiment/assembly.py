@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -39,7 +40,7 @@ from fedmpi.learning.host_memory import keep_freed_memory
 from fedmpi.learning.models import build
 from fedmpi.mpi.agreement import on_every_rank, on_server
 from fedmpi.mpi.collectives import Ranks
-from fedmpi.mpi.placement import Placement, home_blocks
+from fedmpi.mpi.placement import Placement, home_blocks, most_sharing
 from fedmpi.mpi.shared_memory import GroupMemory
 from fedmpi.pruning import METHODS, Method
 from fedmpi.pruning.interface import Setup
@@ -91,7 +92,10 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
 
     model = on_every_rank(ranks, make_model, expected)
     fleet = on_every_rank(ranks, lambda: assign(config, config.experiment.seed), expected)
-    memory = GroupMemory(ranks.comm)
+    # Launchers need not hand the environment to other nodes: rank 0 reads it for all.
+    memory = GroupMemory(
+        ranks.comm, ranks.broadcast_json(on_server(ranks, lambda: most_sharing(os.environ), expected))
+    )
     blocks = home_blocks(config.clients.count, ranks.size, config.placement.server_trains)
     placement = Placement(config.clients.count, tuple(blocks), memory.groups)
     host = ClientHost(config, model, distribute_training(ranks, memory, placement, facts, data))

@@ -5,9 +5,28 @@ Nothing in the results depends on what is decided here; only the trace's ``rank`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+
+from fedmpi.config import ConfigError
+
+SHARING_VARIABLE = "FEDMPI_SHARED_MEMORY"
+
+
+def most_sharing(environment: Mapping[str, str]) -> int | None:
+    """How many ranks of a node may have memory in common, by FEDMPI_SHARED_MEMORY; None: all of them.
+
+    0 is a switch for machines on which sharing memory is broken. Raises ConfigError for what is no number.
+    """
+    text = environment.get(SHARING_VARIABLE, "").strip()
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal()):
+        allowed = "0 (no ranks share memory), n (at most n of a node do), or nothing (all of a node do)"
+        raise ConfigError(SHARING_VARIABLE, f"found {text!r}", allowed)
+    return max(1, int(text))
 
 
 def home_blocks(clients: int, ranks: int, server_trains: bool) -> list[range]:

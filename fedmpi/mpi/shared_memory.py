@@ -17,10 +17,15 @@ _ALIGNMENT_BYTES = 64
 
 
 class GroupMemory:
-    """A group of ranks on one node with memory in common, or a single rank with memory of its own."""
+    """A group of ranks on one node with memory in common, or a single rank with memory of its own.
 
-    def __init__(self, comm: MPI.Comm) -> None:
+    Up to ``most`` neighbouring ranks of a node make a group; None: all of them. Alike on all ranks.
+    """
+
+    def __init__(self, comm: MPI.Comm, most: int | None = None) -> None:
         node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+        if most is not None:
+            node = node.Split(color=node.Get_rank() // most)
         works = np.array([_can_share(node)], dtype=np.int8)
         node.Allreduce(MPI.IN_PLACE, works, op=MPI.MIN)
         self.comm = node if works[0] else comm.Split(color=comm.Get_rank())

@@ -48,15 +48,6 @@ def top_k(values: NDArray[np.float32], k: int) -> NDArray[np.int32]:
     return largest(bits & _MAGNITUDE, k).astype(np.int32)
 
 
-def top_k_within(values: NDArray[np.float32], k: int, support: NDArray[np.int32]) -> NDArray[np.int32]:
-    """``top_k`` among the entries at ``support``, ascending indices into ``values``; returns such indices.
-
-    Raises ValueError unless 0 <= k <= len(support).
-    """
-    chosen: NDArray[np.int32] = support[top_k(values[support], k)]
-    return chosen
-
-
 def magnitude_order(values: NDArray[np.float32]) -> NDArray[np.int64]:
     """Positions of all entries by falling ``|values|``, finite; ties go to the lowest position."""
     bits = _bit_patterns(values)

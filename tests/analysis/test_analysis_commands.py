@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import importlib.util
 import io
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +12,10 @@ import pytest
 from fedmpi.trace import Phase, TraceWriter, read
 from fedmpi.trace.schema import TABLES
 
-ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(Path(__file__).parents[2] / "analysis"))
 
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "analysis" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-summarize, plot = load("summarize"), load("plot")
+import plot
+import summarize
 
 
 @pytest.fixture

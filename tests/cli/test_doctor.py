@@ -102,3 +102,21 @@ def test_hdf5_is_tried_in_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/no-such-python")
     (finding,) = doctor._hdf5()
     assert "cannot be started" in finding.wrong
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("", "all ranks of a node share theirs (FEDMPI_SHARED_MEMORY not set)"),
+        ("0", "every rank has its own (FEDMPI_SHARED_MEMORY 0)"),
+        ("4", "at most 4 ranks of a node share theirs (FEDMPI_SHARED_MEMORY 4)"),
+    ],
+)
+def test_who_shares_memory_is_told(value, text, monkeypatch):
+    monkeypatch.setenv("FEDMPI_SHARED_MEMORY", value)
+    assert doctor._sharing() == [Finding("memory", text)]
+
+
+def test_a_wrong_switch_of_shared_memory_is_told(monkeypatch):
+    monkeypatch.setenv("FEDMPI_SHARED_MEMORY", "off")
+    assert wrong(doctor._sharing())[0].startswith("FEDMPI_SHARED_MEMORY: found 'off'; allowed: 0 ")

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmpi.mpi.placement import Placement, home_blocks
+from fedmpi.config import ConfigError
+from fedmpi.mpi.placement import Placement, home_blocks, most_sharing
 
 
 @given(st.integers(1, 200), st.integers(1, 60), st.booleans())
@@ -38,3 +39,14 @@ def test_deal_gives_each_participant_to_one_rank_of_its_group(data: st.DataObjec
         assert set(share.tolist()) <= set(placement.clients_of_group(group).tolist())
         peers = [len(dealt[r]) for r in groups[group] if len(blocks[r])]
         assert not len(share) or max(peers) - min(peers) <= 1
+
+
+@pytest.mark.parametrize(("value", "most"), [(None, None), ("", None), ("0", 1), ("1", 1), (" 4 ", 4)])
+def test_how_many_ranks_share_memory(value: str | None, most: int | None) -> None:
+    assert most_sharing({} if value is None else {"FEDMPI_SHARED_MEMORY": value}) == most
+
+
+@pytest.mark.parametrize("value", ["no", "-1", "1.5", "²"])
+def test_what_is_no_number_of_ranks_is_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match=f"FEDMPI_SHARED_MEMORY: found '{value}'; allowed: 0 "):
+        most_sharing({"FEDMPI_SHARED_MEMORY": value})

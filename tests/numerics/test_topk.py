@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fedmpi.numerics import topk
-from fedmpi.numerics.topk import largest, magnitude_order, top_k, top_k_within
+from fedmpi.numerics.topk import largest, magnitude_order, top_k
 
 
 def reference(values: np.ndarray, k: int) -> np.ndarray:
@@ -113,21 +113,6 @@ def test_denormal_magnitudes_are_told_apart() -> None:
     bits = np.random.default_rng(2).integers(0, 2**23, 90_000).astype(np.uint32)
     bits[::2] |= np.uint32(1 << 31)
     check(bits.view(np.float32), 900)
-
-
-@given(
-    hnp.arrays(np.float32, st.integers(0, 60), elements=FEW_VALUES),
-    st.data(),
-)
-def test_within_a_support(values: np.ndarray, data: st.DataObject) -> None:
-    support = np.flatnonzero(data.draw(hnp.arrays(np.bool_, values.size))).astype(np.int32)
-    k = data.draw(st.integers(0, support.size))
-    outside_lost = np.full(values.size, -1.0)
-    outside_lost[support] = np.abs(values[support])
-    expected = np.sort(np.argsort(-outside_lost, kind="stable")[:k])
-    chosen = top_k_within(values, k, support)
-    assert chosen.dtype == np.int32
-    np.testing.assert_array_equal(chosen, expected)
 
 
 @given(hnp.arrays(np.float32, st.integers(0, 200), elements=FEW_VALUES))

@@ -1,0 +1,48 @@
+"""Ranks without memory in common, as on several nodes: the same traces, and the same after a resume."""
+
+from pathlib import Path
+
+import pytest
+from experiments import BASE, VARIANTS, assert_same_trace
+
+SEPARATE = ["dense", "ogd_float16", "fedavg", "fub_tree", "prunefl"]
+"""Each with another way between groups: exact averages, probes, weights that clients carry, flags, importance."""
+
+
+@pytest.mark.parametrize("variant", SEPARATE)
+def test_trace_does_not_depend_on_who_shares_memory(
+    launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str
+) -> None:
+    config = tmp_path / "base.toml"
+    config.write_text(BASE, encoding="utf-8")
+    command = ["-m", "fedmpi", "run", config, *VARIANTS[variant], "--quiet", "--output"]
+    launch(1, *command, tmp_path / "one")
+    monkeypatch.setenv("FEDMPI_SHARED_MEMORY", "0")
+    launch(3, *command, tmp_path / "alone")
+    assert_same_trace(tmp_path / "one", tmp_path / "alone")
+    # As on three nodes, the last with one rank; then as on one again.
+    monkeypatch.setenv("FEDMPI_SHARED_MEMORY", "2")
+    launch(5, *command, tmp_path / "pairs", "experiment.rounds=4")
+    monkeypatch.delenv("FEDMPI_SHARED_MEMORY")
+    launch(3, *command, tmp_path / "pairs", "--resume")
+    assert_same_trace(tmp_path / "one", tmp_path / "pairs", ("rounds", "clients", "layers"))
+
+
+@pytest.mark.parametrize(("value", "groups"), [("0", "0 1 2 3 4"), ("2", "01 23 4"), ("9", "01234")])
+def test_groups_are_neighbours(launch, monkeypatch: pytest.MonkeyPatch, value: str, groups: str) -> None:
+    monkeypatch.setenv("FEDMPI_SHARED_MEMORY", value)
+    program = (
+        "import os; from mpi4py import MPI; from fedmpi.mpi.placement import most_sharing; "
+        "from fedmpi.mpi.shared_memory import GroupMemory; "
+        "memory = GroupMemory(MPI.COMM_WORLD, most_sharing(os.environ)); "
+        "MPI.COMM_WORLD.rank or print(*(''.join(map(str, group)) for group in memory.groups))"
+    )
+    assert launch(5, "-c", program).stdout.split() == groups.split()
+
+
+def test_a_wrong_switch_is_refused_by_all(launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDMPI_SHARED_MEMORY", "no")
+    command = ["-m", "fedmpi", "run", "quickstart", "--quiet", "--output", tmp_path / "run"]
+    done = launch(2, *command, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("FEDMPI_SHARED_MEMORY: found 'no'") == 1
