@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fedmpi import k_control
+from fedmpi.checkpoint.contents import MASK
 from fedmpi.config.schema import Config
 from fedmpi.emulation.compute import compute_seconds
 from fedmpi.federation.accounts import Accountant, Charges, Feedback, Work, loss_report_bytes
@@ -25,8 +26,6 @@ from fedmpi.pruning.interface import Change, Needs, Observation
 from fedmpi.pruning.mask import Mask
 from fedmpi.pruning.round_time import RoundTime
 
-MASK = "mask"
-"""The name of the mask's bits in a checkpoint."""
 _EXCHANGE = "exchange."
 """What the names of the exchange's arrays begin with in a checkpoint."""
 
