@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from fedmpi.config import Config, ConfigError, validate_with_model
-from fedmpi.emulation.devices import assign
+from fedmpi.emulation.compute import require_costs
+from fedmpi.emulation.devices import Fleet, assign
 from fedmpi.federation.accounts import make_accountant
 from fedmpi.federation.client import ClientHost
 from fedmpi.federation.distribution import (
@@ -55,6 +56,7 @@ class Run:
     """The assembled parts of one run on one rank; ``server`` is None but on rank 0."""
 
     config: Config
+    facts: DataFacts
     ranks: Ranks
     placement: Placement
     model: FlatModel
@@ -81,7 +83,7 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
         return model
 
     model = on_every_rank(ranks, make_model, expected)
-    fleet = on_every_rank(ranks, lambda: assign(config, config.experiment.seed), expected)
+    fleet = on_server(ranks, lambda: _fleet(config, model), expected)
     memory = GroupMemory(ranks.comm)
     blocks = home_blocks(config.clients.count, ranks.size, config.placement.server_trains)
     placement = Placement(config.clients.count, tuple(blocks), memory.groups)
@@ -103,6 +105,7 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
     pruning = Pruning(ranks, host, exchange, host.importance)
     server = None
     if ranks.is_server:
+        assert fleet is not None
         dimension = model.parameter_count
         controller, k_state = start_k_control(config, dimension)
         server = Server(
@@ -135,7 +138,7 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
         time_scale=config.emulation.time_scale,
         server=server,
     )
-    return Run(config, ranks, placement, model, host, exchange, pruning, server, loop)
+    return Run(config, facts, ranks, placement, model, host, exchange, pruning, server, loop)
 
 
 def _pruner(config: Config, method: Method | None, model: FlatModel) -> Pruner | None:
@@ -143,6 +146,12 @@ def _pruner(config: Config, method: Method | None, model: FlatModel) -> Pruner |
         return None
     setup = Setup(config.pruning, config.experiment.rounds, model.layers)
     return Pruner(method, setup, config.experiment.seed, model.parameter_count)
+
+
+def _fleet(config: Config, model: FlatModel) -> Fleet:
+    fleet = assign(config, config.experiment.seed)
+    require_costs(fleet, sum(layer.prunable for layer in model.layers))
+    return fleet
 
 
 def _share_facts(ranks: Ranks, data: ServerData | None) -> DataFacts:
