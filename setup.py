@@ -28,6 +28,8 @@ setup(
         "h5py>=3.10",
         "pandas>=2.1",
         "scikit-learn>=1.3",
+        "scipy>=1.11",
+        "safetensors>=0.4",
         "tomli-w>=1.0",
     ],
     extras_require={

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from fedmpi import __version__
-from fedmpi.cli import bench, check, data, doctor, launch, presets, run, sweep
+from fedmpi.cli import bench, calibrate, check, data, doctor, export, launch, presets, run, sweep
 from fedmpi.config import ConfigError
 from fedmpi.config.spelling import did_you_mean
 
@@ -24,6 +24,8 @@ _COMMANDS = {
     "check": check,
     "sweep": sweep,
     "presets": presets,
+    "export": export,
+    "calibrate": calibrate,
     "doctor": doctor,
     "bench": bench,
     "data": data,
@@ -32,6 +34,7 @@ _COMMANDS = {
 _EXPECTED = {
     ("fedmpi.learning.datasets", "DataError"): BAD_CONFIGURATION,
     ("fedmpi.emulation.errors", "EmulationError"): BAD_CONFIGURATION,
+    ("fedmpi.export", "ExportError"): FAILED,
     ("fedmpi.trace", "TraceError"): FAILED,
     ("fedmpi.checkpoint", "CheckpointError"): FAILED,
     ("fedmpi.mpi.guards", "LaunchError"): FAILED,

@@ -58,6 +58,7 @@ def compute_seconds(
             )
         return measured * fleet.slowdown / fleet.relative_speed[clients]
     active = np.asarray(active_per_prunable_layer, dtype=np.float64)
+    require_costs(fleet, active.size)
     constant_s, seconds_per_parameter = linear_coefficients(fleet, clients, active.size)
     # A sum along each client's own row: the result of one does not depend on who else takes part.
     step_s = constant_s + (seconds_per_parameter * active).sum(axis=1)
@@ -65,6 +66,20 @@ def compute_seconds(
         dense_step_s = fleet.layer_dense_step_s[clients]
         step_s = np.where(np.isnan(dense_step_s), step_s, dense_step_s)
     return np.asarray(steps, dtype=np.float64) * step_s
+
+
+def require_costs(fleet: Fleet, prunable_layers: int) -> None:
+    """EmulationError if the time of a step by ``linear`` is not known for a model of so many prunable layers."""
+    if fleet.compute_model != "linear" or _has_layers(fleet, prunable_layers):
+        return
+    unknown = np.isnan(fleet.constant_s)
+    if unknown.any():
+        client = int(unknown.argmax())
+        raise EmulationError(
+            f"emulation.compute.profile: found {fleet.device_names[client]!r} for client {client}, which was measured "
+            f"with a model of {fleet.layer_seconds_per_parameter.shape[1]} prunable layers, not {prunable_layers}; "
+            f"allowed: what fedmpi calibrate has measured for this one"
+        )
 
 
 def linear_coefficients(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import fsum, inf, nan
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 
 from fedmpi.config.schema import Config, Rate
 from fedmpi.emulation.bandwidth import client_rates, server_rate
+from fedmpi.emulation.catalogue import device
 from fedmpi.emulation.device_csv import read_devices
 from fedmpi.emulation.errors import EmulationError, unknown_name
-from fedmpi.emulation.profiles import Device, StepCost, device
+from fedmpi.emulation.profiles import Device, StepCost
 from fedmpi.numerics.streams import Purpose, generator
 
 FloatArray = NDArray[np.float64]
@@ -62,6 +64,14 @@ class Fleet:
             value = getattr(self, field.name)
             if isinstance(value, np.ndarray):
                 value.setflags(write=False)
+
+    def digest(self) -> str:
+        """A short text that is another one for any other fleet."""
+        digest = hashlib.blake2b(digest_size=16)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
+        return digest.hexdigest()
 
 
 def assign(config: Config, seed: int) -> Fleet:
@@ -182,10 +192,11 @@ def _step_costs(devices: Sequence[Device], config: Config) -> dict[str, FloatArr
     """The five arrays of the linear model, at the experiment's batch size."""
     if config.emulation.compute.model == "linear":
         for client, known in enumerate(devices):
-            if known.generic is None:
+            if known.generic is None and config.model.name not in known.models:
                 raise EmulationError(
-                    f"emulation.compute.profile: found {known.name!r} for client {client}, of which no "
-                    f'time of a step is known; allowed with model = "linear": any other device'
+                    f"emulation.compute.profile: found {known.name!r} for client {client}, of which no time of a "
+                    f'step of {config.model.name} is known; allowed with model = "linear": any other device, or '
+                    f"what fedmpi calibrate has measured"
                 )
     unknown = StepCost(nan, (nan,))
     generic = [d.generic or unknown for d in devices]

@@ -1,4 +1,4 @@
-"""Named devices: what one local step costs on them, and the link they were measured with (devices.toml)."""
+"""Devices of fedmpi's own: what one local step costs on them, and the link they were measured with (devices.toml)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any
-
-from fedmpi.emulation.errors import unknown_name
 
 MEASURED_DEVICE = "raspberry-pi-4"
 """The device whose training was measured; the others are known by their speed relative to it."""
@@ -51,23 +49,9 @@ class Device:
     downlink_bytes_per_s: float | None = None
 
 
-def device_names() -> tuple[str, ...]:
-    """The names that ``device`` knows."""
-    return tuple(_devices())
-
-
-def device(name: str) -> Device:
-    """The device of that name. Raises EmulationError with the nearest spelling for any other name."""
-    devices = _devices()
-    if name not in devices:
-        raise unknown_name(
-            "emulation.compute.profile", name, (*devices, "a mix of them", "a path/to/devices.csv")
-        )
-    return devices[name]
-
-
 @cache
-def _devices() -> dict[str, Device]:
+def built_in_devices() -> Mapping[str, Device]:
+    """The devices of devices.toml, and ``reference``, by name."""
     table = tomllib.loads(files("fedmpi.emulation").joinpath("devices.toml").read_text(encoding="utf-8"))
     measured = _measured(table.pop(MEASURED_DEVICE))
     devices = {REFERENCE: Device(name=REFERENCE, source="no device"), MEASURED_DEVICE: measured}

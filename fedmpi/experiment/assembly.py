@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from fedmpi.config import Config, ConfigError, validate_with_model
+from fedmpi.emulation.compute import require_costs
 from fedmpi.emulation.devices import Fleet, assign
 from fedmpi.federation.accounts import make_accountant
 from fedmpi.federation.client import ClientHost
@@ -91,7 +92,7 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
         return model
 
     model = on_every_rank(ranks, make_model, expected)
-    fleet = on_every_rank(ranks, lambda: assign(config, config.experiment.seed), expected)
+    fleet = on_server(ranks, lambda: _fleet(config, model), expected)
     # Launchers need not hand the environment to other nodes: rank 0 reads it for all.
     memory = GroupMemory(
         ranks.comm, ranks.broadcast_json(on_server(ranks, lambda: most_sharing(os.environ), expected))
@@ -114,7 +115,9 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
             blocks[ranks.rank],
         )
     pruning = Pruning(ranks, host, exchange, host.importance)
-    server = _server(config, facts, fleet, model, exchange, method) if ranks.is_server else None
+    server = None
+    if fleet is not None:
+        server = _server(config, facts, fleet, model, exchange, method)
     loop = RoundLoop(
         ranks=ranks,
         placement=placement,
@@ -165,6 +168,12 @@ def _server(
         downlink=downlink,
         pruning=ServerPruning(setup, fleet, exchange, downlink, config.training.batch_size, pruner),
     )
+
+
+def _fleet(config: Config, model: FlatModel) -> Fleet:
+    fleet = assign(config, config.experiment.seed)
+    require_costs(fleet, sum(layer.prunable for layer in model.layers))
+    return fleet
 
 
 def _share_facts(ranks: Ranks, data: ServerData | None) -> DataFacts:

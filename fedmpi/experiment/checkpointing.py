@@ -9,6 +9,7 @@ import numpy as np
 
 from fedmpi import checkpoint as store
 from fedmpi.checkpoint import Checkpoint, CheckpointError, FileEntry
+from fedmpi.checkpoint.contents import DEVICES, MODEL, WEIGHTS
 from fedmpi.checkpoint.store import FOLDER
 from fedmpi.experiment.assembly import Expected, Run
 from fedmpi.mpi.agreement import on_every_rank, on_server
@@ -40,8 +41,11 @@ def save(run: Run, output: Path, expected: Expected) -> None:
         if MASK in arrays:
             arrays[_MASK_SINCE] = np.array([run.pruning.mask_since])
         entries = [FileEntry.from_bytes(r.tobytes()) for r in rows]
-        entries.append(_attempt_server(partial, {**arrays, "weights": run.host.weights.numpy()}))
-        store.publish(partial, entries, numbers)
+        entries.append(_attempt_server(partial, {**arrays, WEIGHTS: run.host.weights.numpy()}))
+        model = {"input_shape": run.facts.input_shape, "classes": run.facts.classes}
+        store.publish(
+            partial, entries, {**numbers, MODEL: model, DEVICES: run.server.accountant.fleet.digest()}
+        )
 
     on_server(ranks, publish, expected)
 
@@ -68,7 +72,7 @@ def restore(run: Run, output: Path, expected: Expected) -> tuple[int | None, lis
 def _restore_rank(run: Run, path: Path) -> Checkpoint:
     checkpoint = store.open_checkpoint(path)
     arrays = checkpoint.server()
-    weights = arrays.pop("weights")
+    weights = arrays.pop(WEIGHTS)
     if len(weights) != run.host.weights.numel():
         raise CheckpointError(
             f"{path}: holds {len(weights)} weights, the model has {run.host.weights.numel()}"
@@ -78,6 +82,10 @@ def _restore_rank(run: Run, path: Path) -> Checkpoint:
         mask = Mask.from_bits(arrays[MASK], run.model.parameter_count)
         run.pruning.set(mask, int(arrays[_MASK_SINCE][0]))
     if run.server is not None:
+        if run.server.accountant.fleet.digest() != checkpoint.values.get(DEVICES):
+            raise CheckpointError(
+                f"{path}: the devices are not those of before; devices of one's own, a CSV file or traces have changed"
+            )
         run.server.restore(arrays, checkpoint.values)
     if run.initial is not None:
         run.initial.restore(arrays, checkpoint.values)

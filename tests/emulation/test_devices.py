@@ -19,9 +19,9 @@ from fedmpi.config.schema import (
     NetworkConfig,
     TrainingConfig,
 )
+from fedmpi.emulation.catalogue import device, device_names
 from fedmpi.emulation.devices import assign, largest_remainder
 from fedmpi.emulation.errors import EmulationError
-from fedmpi.emulation.profiles import device, device_names
 
 MIX = {"raspberry-pi-4": 0.5, "raspberry-pi-3": 0.3, "pc-intel-n100": 0.2}
 

@@ -12,7 +12,8 @@ from torch import nn
 
 from fedmpi.config.errors import ConfigError
 from fedmpi.config.schema import ModelConfig, TrainingConfig
-from fedmpi.emulation.profiles import MEASURED_DEVICE, device
+from fedmpi.emulation.catalogue import device
+from fedmpi.emulation.profiles import MEASURED_DEVICE
 from fedmpi.learning.evaluation import evaluate_blocks
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.models import MODELS, build

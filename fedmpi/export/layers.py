@@ -1,0 +1,164 @@
+"""Layers whose weights are sparse: what is pruned is neither stored nor computed, in inference and in training.
+
+``values`` (active,) are their trainable weights, ``pattern`` says where these lie in the matrix. They work on
+the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fedmpi.export.csr import Pattern, multiply
+
+KERNELS = ("auto", "sparse", "dense")
+
+_LINEAR_CROSSOVER = 0.25
+_CONVOLUTION_CROSSOVER = 0.03
+"""Densities below which ``auto`` takes sparse products (benchmarks/inference.py measures where they win)."""
+
+
+class SparseLinear(nn.Module):
+    """``nn.Linear`` with its (out, in) weight matrix in CSR form."""
+
+    def __init__(self, layer: nn.Linear, pattern: Pattern, values: Tensor) -> None:
+        super().__init__()
+        self.pattern = pattern
+        self.values = nn.Parameter(values)
+        self.bias = layer.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out)."""
+        columns = x.reshape(-1, x.shape[-1]).t()
+        y = multiply(self.pattern, self.values, columns).t()
+        return (y if self.bias is None else y + self.bias).view(*x.shape[:-1], -1)
+
+
+class SparseConv2d(nn.Module):
+    """``nn.Conv2d`` with its weight as an (out, in * kernel height * kernel width) matrix in CSR form.
+
+    It multiplies the patches of the images, pixels in rows and images lying together (as convolutions were
+    first lowered to matrix products: Chellapilla, Puri, Simard, 2006).
+    """
+
+    def __init__(self, layer: nn.Conv2d, pattern: Pattern, values: Tensor) -> None:
+        super().__init__()
+        self.pattern = pattern
+        self.values = nn.Parameter(values)
+        self.bias = layer.bias
+        self.kernel_size, self.stride = layer.kernel_size, layer.stride
+        if isinstance(layer.padding, str):
+            raise ValueError(f"padding is {layer.padding!r}, allowed are numbers")
+        self.padding, self.dilation = layer.padding, layer.dilation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, in, H, W) -> (n, out, H', W'), channels last in memory."""
+        height, width = (
+            (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+            for size, padding, dilation, kernel, stride in zip(
+                x.shape[2:], self.padding, self.dilation, self.kernel_size, self.stride, strict=True
+            )
+        )
+        geometry = (self.kernel_size, self.stride, self.padding, self.dilation, (height, width))
+        patches: Tensor = _Patches.apply(x, *geometry)
+        y = multiply(self.pattern, self.values, patches).t()
+        y = y if self.bias is None else y + self.bias
+        images = y.view(height, width, len(x), -1).permute(2, 3, 0, 1)
+        return images.contiguous(memory_format=torch.channels_last)
+
+
+class _Patches(torch.autograd.Function):
+    """Images (n, C, H, W) -> (C * kernel height * kernel width, H' * W' * n), and the sum back."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, size: Any
+    ) -> Tensor:
+        ctx.shape, ctx.geometry = x.shape, (kernel, stride, padding, dilation, size)
+        high, wide = padding
+        pixels = F.pad(x.permute(1, 2, 3, 0).contiguous(), (0, 0, wide, wide, high, high))
+        of_channel, of_row, of_pixel, _ = pixels.stride()
+        steps = (of_channel, of_row * dilation[0], of_pixel * dilation[1])
+        moves = (of_row * stride[0], of_pixel * stride[1], 1)
+        shape = (x.shape[1], *kernel, *size, len(x))
+        return pixels.as_strided(shape, steps + moves).reshape(x.shape[1] * kernel[0] * kernel[1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None, None]:
+        n, channels, height, width = ctx.shape
+        kernel, stride, (high, wide), dilation, size = ctx.geometry
+        parts = gradients[0].view(channels, *kernel, *size, n)
+        pixels = parts.new_zeros(channels, height + 2 * high, width + 2 * wide, n)
+        for i in range(kernel[0]):
+            rows = slice(i * dilation[0], i * dilation[0] + (size[0] - 1) * stride[0] + 1, stride[0])
+            for j in range(kernel[1]):
+                columns = slice(j * dilation[1], j * dilation[1] + (size[1] - 1) * stride[1] + 1, stride[1])
+                pixels[:, rows, columns] += parts[:, i, j]
+        inside = pixels[:, high : high + height, wide : wide + width]
+        return inside.permute(3, 0, 1, 2), None, None, None, None, None
+
+
+def sparsify(
+    module: nn.Module, weights: Mapping[str, tuple[Pattern, Tensor]], kernels: str = "auto"
+) -> nn.Module:
+    """``module`` with the weights of some of its layers pruned; it is changed, and returned.
+
+    ``weights``: for names such as ``fc1.weight``, the pattern of the weight as a matrix of as many rows as it
+    has output channels, and its values, float32 (active,). ``kernels`` ``sparse`` makes of such a layer a
+    ``SparseLinear`` or ``SparseConv2d``; ``dense`` keeps it, with zeros, and keeps gradients from them;
+    ``auto`` does what is faster at the layer's density. Layers that are no plain linear layer or convolution
+    (a forward pass of their own, groups, padding other than with zeros) stay dense. ValueError for a weight
+    that the module does not have in this shape.
+    """
+    if kernels not in KERNELS:
+        raise ValueError(f"kernels is {kernels!r}, allowed are {', '.join(KERNELS)}")
+    for name, (pattern, values) in weights.items():
+        owner = name.rpartition(".")[0]
+        try:
+            layer = module.get_submodule(owner)
+        except AttributeError as error:
+            raise ValueError(f"the model has no {name}: {error}") from error
+        weight = layer._parameters.get("weight")
+        if weight is None or (len(weight), weight[0].numel()) != pattern.shape:
+            raise ValueError(f"the model has no {name} of {pattern.shape[0]} x {pattern.shape[1]}")
+        if values.shape != (pattern.count,) or values.dtype != torch.float32:
+            raise ValueError(
+                f"{name} has {pattern.count} active weights, found {values.dtype} values {tuple(values.shape)}"
+            )
+        if kernels == "sparse" or (kernels == "auto" and pattern.density <= _crossover(layer)):
+            sparse = _sparse_layer(layer, pattern, values)
+            if sparse is not None:
+                module = replaced(module, owner, sparse)
+                continue
+        with torch.no_grad():
+            weight.copy_(pattern.dense(values).view_as(weight))
+        keep = pattern.dense(torch.ones_like(values)).view_as(weight)
+        weight.register_hook(keep.mul)
+    return module
+
+
+def _crossover(layer: nn.Module) -> float:
+    return _LINEAR_CROSSOVER if isinstance(layer, nn.Linear) else _CONVOLUTION_CROSSOVER
+
+
+def _sparse_layer(layer: nn.Module, pattern: Pattern, values: Tensor) -> nn.Module | None:
+    forward = type(layer).forward
+    if isinstance(layer, nn.Linear) and forward is nn.Linear.forward:
+        return SparseLinear(layer, pattern, values)
+    if isinstance(layer, nn.Conv2d) and forward is nn.Conv2d.forward:
+        plain = layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+        return SparseConv2d(layer, pattern, values) if plain else None
+    return None
+
+
+def replaced(module: nn.Module, path: str, layer: nn.Module) -> nn.Module:
+    """``module``, which is changed, with ``layer`` at ``path``; with an empty path, ``layer`` itself."""
+    if not path:
+        return layer
+    parent, _, name = path.rpartition(".")
+    setattr(module.get_submodule(parent), name, layer)
+    return module
