@@ -10,7 +10,6 @@ from fedmpi.config import Config
 from fedmpi.emulation.compute import compute_seconds
 from fedmpi.emulation.devices import Fleet
 from fedmpi.federation.accounts import Charges, Work, make_accountant
-from fedmpi.federation.initial_training import samples_of_round as initial_samples
 from fedmpi.federation.plan import Action, RoundPlan, draw_participants, local_steps
 from fedmpi.k_control.start import start_k_control
 from fedmpi.learning.datasets import Dataset
@@ -128,7 +127,7 @@ def first_round(
 
 def initial_round_s(config: Config, model: FlatModel, fleet: Fleet, samples: int) -> float:
     """Emulated seconds of the first local round of initial pruning at its client, on ``samples`` of its samples."""
-    steps = initial_samples(config, samples) / config.training.batch_size
+    steps = samples / config.training.batch_size
     prunable = [layer.stop - layer.start for layer in model.layers if layer.prunable]
     client = np.array([config.pruning.initial.client])
     return float(compute_seconds(fleet, client, steps, prunable, density=1.0)[0])

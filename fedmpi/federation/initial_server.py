@@ -65,7 +65,6 @@ class InitialServer:
         )
         full = Mask(self._model.parameter_count)
         self.machine = InitialPruning(self._setup, self._model.layers, full)
-        self._gradient = np.empty(full.dimension, np.float32)
 
     def begin(self) -> None:
         """Start, or go on, from the global weights under the machine's mask."""
@@ -85,9 +84,8 @@ class InitialServer:
         machine, number = self.machine, self.machine.rounds
         mask, had_started = machine.mask, machine.started
         row = np.zeros(1, LOCAL_ROUND)
-        loss, samples = self.training.round(
-            number, self._pruning.host.mask, self._on_gradient if had_started else None
-        )
+        samples = self.training.samples
+        loss = self.training.round(number, self._pruning.host.mask, self._on_gradient)
         train_host_s = time.perf_counter() - begin
         if not (isfinite(loss) and isfinite(largest_magnitude(self._model.vector))):
             problem = (
@@ -136,9 +134,7 @@ class InitialServer:
             self.base.downlink.delivered(np.array([self.client]))
 
     def _on_gradient(self, gradients: Sequence[torch.Tensor]) -> None:
-        for layer, gradient in zip(self._model.layers, gradients, strict=True):
-            self._gradient[layer.start : layer.stop] = gradient.cpu().numpy().reshape(-1)
-        self.machine.end_step(self._gradient)
+        self.machine.end_step([gradient.cpu().numpy().reshape(-1) for gradient in gradients])
 
     def _weights(self) -> np.ndarray:
         weights: np.ndarray = self._model.vector[: self._model.parameter_count].cpu().numpy()

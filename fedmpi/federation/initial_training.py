@@ -37,23 +37,11 @@ def draw_samples(config: Config, data: ServerData) -> tuple[np.ndarray, np.ndarr
     return data.dataset.train_x[chosen], data.dataset.train_y[chosen]
 
 
-def batches_of_round(config: Config, samples: int, number: int) -> list[slice]:
-    """The batches of ``samples`` samples that local round ``number``, counted from 0, takes a step on, in order."""
-    batches = block_slices(samples, BATCH_SIZE)
-    steps = config.training.local_epochs * len(batches) or config.training.local_steps
-    return [batches[(number * steps + step) % len(batches)] for step in range(steps)]
-
-
-def samples_of_round(config: Config, samples: int) -> int:
-    """How many samples the first local round processes, repetitions counted."""
-    return sum(at.stop - at.start for at in batches_of_round(config, samples, 0))
-
-
 class InitialTraining:
-    """Local rounds on ``model``: each makes the local steps of a federated round, going on through the batches.
+    """Local rounds on ``model``: each makes a step on every batch, in an order that never changes.
 
     The steps are those of ``[training]`` with the learning rate of round 0, on the samples as they are, without
-    augmentation. With ``local_epochs`` a local round takes all batches so many times.
+    augmentation.
     """
 
     def __init__(self, config: Config, model: FlatModel, x: np.ndarray, y: np.ndarray) -> None:
@@ -66,10 +54,9 @@ class InitialTraining:
         device = model.vector.device
         self._x = as_float32(torch.from_numpy(x)).to(device)
         self._y = torch.from_numpy(y).to(device)
-        self._batches = {
-            at.start: (self._x[at].clone(), self._y[at].clone())
-            for at in block_slices(self.samples, BATCH_SIZE)
-        }
+        self._batches = [
+            (self._x[at].clone(), self._y[at].clone()) for at in block_slices(self.samples, BATCH_SIZE)
+        ]
 
     @property
     def learning_rate(self) -> float:
@@ -80,20 +67,18 @@ class InitialTraining:
         self,
         number: int,
         mask: torch.Tensor | None,
-        on_gradient: Callable[[Sequence[torch.Tensor]], None] | None,
-    ) -> tuple[float, int]:
-        """Make local round ``number``, counted from 0; returns its mean loss and how many samples it processed."""
-        batches = [self._batches[at.start] for at in batches_of_round(self._config, self.samples, number)]
-        loss = train_batches(
+        on_gradient: Callable[[Sequence[torch.Tensor]], None],
+    ) -> float:
+        """Make local round ``number``, counted from 0; returns the mean loss of its steps."""
+        return train_batches(
             self.model,
-            batches,
+            self._batches,
             self._config.training,
             self._rate,
             mask,
             on_gradient=on_gradient,
             torch_seed=torch_seed(self._seed, Purpose.DROPOUT, -1 - number) if self.model.draws else None,
         )
-        return loss, sum(len(labels) for _, labels in batches)
 
     def accuracy(self) -> float:
         """The share of all samples that the model gets right, in evaluation mode."""

@@ -29,10 +29,10 @@ BATCH_SIZE = 20
 class InitialSetup:
     """The constants of the published experiments.
 
-    ``max_rounds`` local rounds at most; reconfigurations start once the training accuracy reaches
-    ``accuracy_factor`` / classes, then follow every ``reconfigure_every`` rounds, counted from the round that
-    reached it, and drop up to ``decrease_fraction``. It ends when the density changed by at most
-    ``stable_change`` of what it was in ``stable_reconfigurations`` of them running.
+    ``max_rounds`` local rounds at most, each a step on every batch. Once the training accuracy has reached
+    ``accuracy_factor`` / classes, the next round ends with a reconfiguration, and then every ``reconfigure_every``-th;
+    each drops up to ``decrease_fraction``. It ends when the density changed by at most ``stable_change`` of
+    what it was in ``stable_reconfigurations`` of them running.
     """
 
     classes: int
@@ -48,9 +48,9 @@ class InitialSetup:
 class InitialPruning:
     """The mask, the importance since it was last reconfigured, and how far initial pruning has come.
 
-    ``importance`` is float32 (D,), the sum of squared gradients of single steps; those from before the accuracy was
-    reached do not count. ``rounds`` have ended, ``since`` of them since the start or the last
-    reconfiguration; ``stable`` reconfigurations running left the density much as it was.
+    ``importance`` is float32 (D,), the sum of squared gradients of single steps. ``rounds`` have ended; the
+    accuracy was reached if ``started``, and the mask is reconfigured when ``since``, which counts rounds from then on,
+    is what the setup says; ``stable`` reconfigurations running left the density much as it was.
     """
 
     def __init__(self, setup: InitialSetup, layers: Sequence[LayerSlice], mask: Mask) -> None:
@@ -68,10 +68,10 @@ class InitialPruning:
         """No more rounds are to be trained."""
         return self.rounds >= self.setup.max_rounds or self.stable >= self.setup.stable_reconfigurations
 
-    def end_step(self, gradient: NDArray[np.float32]) -> None:
-        """Tell the gradient of a local step, float32 (D,), of pruned parameters too."""
-        if self.started:
-            add_squares(self.importance, gradient)
+    def end_step(self, gradients: Sequence[NDArray[np.float32]]) -> None:
+        """Tell the gradient of a local step, of pruned parameters too: float32, one flat array for each layer."""
+        for layer, gradient in zip(self.layers, gradients, strict=True):
+            add_squares(self.importance[layer.start : layer.stop], gradient)
 
     def end_round(self, accuracy: float, weights: NDArray[np.float32], time: RoundTime) -> Change | None:
         """Tell the training accuracy, the weights (D,) after a round, and T(M); the change when the mask has changed.
@@ -83,6 +83,7 @@ class InitialPruning:
         self.rounds += 1
         if not self.started:
             self.started = accuracy >= self.setup.accuracy_factor / self.setup.classes
+            self.since = self.setup.reconfigure_every - 1
             return None
         self.since += 1
         if self.since < self.setup.reconfigure_every:

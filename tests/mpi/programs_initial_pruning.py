@@ -18,6 +18,7 @@ from fedmpi.experiment.assembly import Run, assemble
 from fedmpi.experiment.main import EXPECTED
 from fedmpi.learning import training
 from fedmpi.mpi.collectives import Ranks
+from fedmpi.pruning.initial import BATCH_SIZE
 
 
 def check(overrides: list[str]) -> None:
@@ -32,7 +33,7 @@ def check(overrides: list[str]) -> None:
     assert not initial.pending
     assert (account is not None) == run.ranks.is_server == (steps[0] > 0)
     if account is not None:
-        assert steps[0] == len(account.rows) * config.training.local_steps
+        assert steps[0] == len(account.rows) * -(-account.training.samples // BATCH_SIZE)
         np.testing.assert_array_equal(run.host.weights.numpy(), run.model.vector.numpy())
         assert run.pruning.mask.count == account.machine.mask.count < run.model.parameter_count
     weights, pruned = run.host.weights.numpy(), ~run.pruning.mask.flags()
