@@ -149,6 +149,13 @@ def validate_with_model(config: Config, parameter_count: int, ranks: int) -> Non
             raise ConfigError(
                 "experiment.rounds", problem, f"at least {period}, or a larger sparsification.k"
             )
+        every = config.pruning.reconfigure_every
+        if config.pruning.method in ("prunefl", "online") and every % period:
+            problem = (
+                f"found {every}, and clients keep own weights between the exchanges of method "
+                f'"fedavg", every ceil(D / (2 k)) = {period} rounds'
+            )
+            raise ConfigError("pruning.reconfigure_every", problem, f"a multiple of {period}")
 
 
 def validate_resume(config: Config, stored: Config) -> None:
@@ -280,16 +287,23 @@ def _check_pruning(config: Config) -> None:
     if section.method in ("snip", "iterative") and section.target_density is None:
         problem = f'is not set, and method "{section.method}" prunes to it'
         raise ConfigError("pruning.target_density", problem, _FRACTION.allowed)
-    if sparsification == "fedavg":
+    if sparsification == "fedavg" and section.method in ("snip", "iterative"):
+        when = {"snip": "after the first round", "iterative": "at fixed rounds of the first half"}[
+            section.method
+        ]
         problem = (
-            f'found "{section.method}" with [sparsification] method "fedavg", where clients keep own weights'
+            f'found "{section.method}", which prunes {when}, with [sparsification] method "fedavg", '
+            f"where clients keep own weights from one exchange to the next"
         )
         raise ConfigError("pruning.method", problem, "none, or another sparsification.method")
-    if config.emulation.compute.model == "normalized":
+    sends_all = sparsification in ("dense", "fedavg")
+    if config.emulation.compute.model == "normalized" and section.method == "prunefl" and not sends_all:
         problem = (
-            f'found "{section.method}" with [emulation.compute] model "normalized", whose cost knows no masks'
+            f'found "prunefl" with [emulation.compute] model "normalized" and [sparsification] method '
+            f'"{sparsification}": no part of the time of a round depends on the parameters then, and every '
+            f"reconfiguration would put back all that are of any importance"
         )
-        raise ConfigError("pruning.method", problem, 'none, or another model such as "linear"')
+        raise ConfigError("pruning.method", problem, "another method, or [sparsification] method dense")
 
 
 def _check_initial_pruning(config: Config) -> None:

@@ -13,7 +13,7 @@ import torch
 from fedmpi.config import Config, ConfigError, validate_with_model
 from fedmpi.emulation.compute import require_costs
 from fedmpi.emulation.devices import Fleet, assign
-from fedmpi.federation.accounts import make_accountant
+from fedmpi.federation.accounts import NormalizedAccountant, make_accountant
 from fedmpi.federation.client import ClientHost
 from fedmpi.federation.distribution import (
     DataFacts,
@@ -158,15 +158,19 @@ def _server(
     )
     setup = Setup(config.pruning, config.experiment.rounds, model.layers)
     pruner = None if method is None else Pruner(method, setup, config.experiment.seed, dimension)
+    accountant = make_accountant(config, fleet, dimension)
+    normalized = accountant if isinstance(accountant, NormalizedAccountant) else None
     return Server(
         config=config,
         sizes=np.array(facts.sizes, dtype=np.int64),
-        accountant=make_accountant(config, fleet, dimension),
+        accountant=accountant,
         exchange=exchange,
         controller=controller,
         k_state=k_state,
         downlink=downlink,
-        pruning=ServerPruning(setup, fleet, exchange, downlink, config.training.batch_size, pruner),
+        pruning=ServerPruning(
+            setup, fleet, exchange, downlink, config.training.batch_size, pruner, normalized
+        ),
     )
 
 

@@ -12,7 +12,8 @@ from fedmpi.emulation.devices import Fleet
 from fedmpi.emulation.jitter import draw_jitter
 from fedmpi.emulation.normalized import training_seconds, transfer_seconds
 from fedmpi.emulation.timeline import Timeline, round_timeline
-from fedmpi.federation.plan import RoundPlan
+from fedmpi.federation.plan import Action, RoundPlan
+from fedmpi.pruning.round_time import RoundTime
 from fedmpi.sparsification import DENSE_METHODS
 from fedmpi.sparsification.wire import HEADER_BYTES
 
@@ -143,7 +144,8 @@ class NormalizedAccountant:
         self.positions_sent = config.sparsification.method not in DENSE_METHODS
 
     def round(self, plan: RoundPlan, work: Work) -> Charges:
-        compute_s = work.compute_s * training_seconds(self.batch_size, probe=plan.k_probe > 0)
+        probe = plan.k_probe > 0 or Action.TRY_MASK in plan.action
+        compute_s = work.compute_s * training_seconds(self.batch_size, probe=probe)
         upload_s = np.array([self._transfer_s(int(entries)) for entries in work.entries])
         duration_s = float((compute_s + upload_s).max(initial=0.0))
         return Charges(
@@ -167,6 +169,21 @@ class NormalizedAccountant:
             bytes_down=charges.bytes_down + down,
             bytes_up=charges.bytes_up + up,
         )
+
+    def round_time(
+        self, k_up: int, k_down: int, never_pruned: int, prunable_layers: int, period: int
+    ) -> RoundTime:
+        """T(M) of a round without a probe, in which ``k_up`` values of a sparse method go up and ``k_down`` come down.
+
+        A method that sends everything sends those of ``never_pruned`` and of active prunable parameters, every
+        ``period`` rounds.
+        """
+        training_s = training_seconds(self.batch_size, probe=False)
+        if self.positions_sent:
+            constant_s = training_s + self._transfer_s(k_up) + self._transfer_s(k_down)
+            return RoundTime(constant_s, np.zeros(prunable_layers))
+        value_s = 2 * self._transfer_s(1) / period
+        return RoundTime(training_s + value_s * never_pruned, np.full(prunable_layers, value_s))
 
     def _transfer_s(self, entries: int) -> float:
         return transfer_seconds(self.beta, self.dimension, entries, positions_sent=self.positions_sent)

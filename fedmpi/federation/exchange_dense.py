@@ -69,7 +69,7 @@ class DenseExchange:
         self._average.resize(self.dimension + model.buffer_count)
 
     def drop(self, mask: Mask, clients: list[int]) -> None:
-        pass  # under a mask, clients carry nothing from round to round
+        pass  # a mask changes where a period ends, and from one to the next clients carry nothing
 
     def bytes_by_size(self, entries: int) -> tuple[float, float]:
         model = self.host.model

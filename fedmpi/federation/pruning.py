@@ -129,12 +129,14 @@ def round_time(
     bytes_up: tuple[float, float],
     bytes_down: tuple[float, float],
     active_prunable: np.ndarray,
+    period: int = 1,
 ) -> RoundTime:
     """T(M) of a round of ``participants`` (n,), that of the slowest of them.
 
     Each makes ``steps`` (n,) local steps and sends and receives messages of ``bytes_up`` and ``bytes_down``: those of
-    any message, and those for every active prunable parameter. The links of the server are shared evenly. What a
-    client downloads of rounds that it missed is not in it.
+    any message, and those for every active prunable parameter; where that is only done every ``period`` rounds, a
+    round has its share of it. The links of the server are shared evenly. What a client downloads of rounds that it
+    missed is not in it.
     Under the time model ``linear`` steps depend on ``active_prunable`` (L,); under the others they do not, and
     take the ``compute_s`` (n,) of the round.
     """
@@ -149,7 +151,7 @@ def round_time(
         steps,
         step_s,
         step_s_per_parameter,
-        2.0 * fleet.latency_s[participants] + bytes_up[0] / up + bytes_down[0] / down,
-        bytes_up[1] / up + bytes_down[1] / down,
+        (2.0 * fleet.latency_s[participants] + bytes_up[0] / up + bytes_down[0] / down) / period,
+        (bytes_up[1] / up + bytes_down[1] / down) / period,
         active_prunable,
     )

@@ -9,13 +9,14 @@ import numpy as np
 
 from fedmpi.emulation.compute import compute_seconds
 from fedmpi.emulation.devices import Fleet
+from fedmpi.federation.accounts import NormalizedAccountant
 from fedmpi.federation.downlink import Downlink
 from fedmpi.federation.exchange import Exchange
 from fedmpi.federation.plan import Action, RoundPlan
 from fedmpi.federation.pruning import Pruner, round_time
 from fedmpi.pruning.exchange import new_mask_bytes
 from fedmpi.pruning.interface import MASK, Change, Losses, Needs, Observation, Setup
-from fedmpi.pruning.mask import Mask
+from fedmpi.pruning.mask import Mask, never_pruned
 from fedmpi.pruning.round_time import RoundTime
 
 _NUMBERS = "pruning"
@@ -25,7 +26,7 @@ class ServerPruning:
     """The server's account of the mask, and the method that changes it (``pruner``, None where nothing is pruned).
 
     ``active_prunable`` int64 (L,): the active parameters of each prunable layer, by which rounds are timed, and
-    ``density`` that of all of them.
+    ``density`` that of all of them. ``normalized`` prices rounds where no devices are emulated.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class ServerPruning:
         downlink: Downlink,
         batch_size: int,
         pruner: Pruner | None,
+        normalized: NormalizedAccountant | None = None,
     ) -> None:
         self.setup = setup
         self.pruner = pruner
@@ -45,6 +47,7 @@ class ServerPruning:
         self._exchange = exchange
         self._downlink = downlink
         self._batch_size = batch_size
+        self._normalized = normalized
 
     def wishes(self, round_index: int) -> Action:
         """What the method asks of the round that is about to run."""
@@ -115,8 +118,22 @@ class ServerPruning:
 
         Each sends ``k`` values and receives ``k_down``.
         """
+        if self._normalized is not None:
+            layers, period = self.setup.layers, self._exchange.period
+            return self._normalized.round_time(
+                k, k_down, never_pruned(layers), len(self.active_prunable), period
+            )
         up, down = self._exchange.bytes_by_size(k), self._exchange.bytes_by_size(k_down)
-        return round_time(self._fleet, participants, steps, compute_s, up, down, self.active_prunable)
+        return round_time(
+            self._fleet,
+            participants,
+            steps,
+            compute_s,
+            up,
+            down,
+            self.active_prunable,
+            self._exchange.period,
+        )
 
     def start(self, mask: Mask) -> None:
         """Start the method with ``mask``, which clients do not have yet; the exchange works under it already."""

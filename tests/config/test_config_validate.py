@@ -117,8 +117,13 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
         ),
         (["pruning.method=snip"], '[pruning] target_density: is not set, and method "snip" prunes to it'),
         (
-            ["pruning.method=prunefl", "sparsification.method=fedavg", "sparsification.k=5"],
-            '[pruning] method: found "prunefl" with [sparsification] method "fedavg"',
+            [
+                "pruning.method=snip",
+                "pruning.target_density=0.1",
+                "sparsification.method=fedavg",
+                "sparsification.k=5",
+            ],
+            '[pruning] method: found "snip", which prunes after the first round, with [sparsification] method "fedavg"',
         ),
         (
             ["pruning.initial.where=client"],
@@ -369,6 +374,22 @@ def test_rounds_stay_where_the_density_of_a_round_depends_on_them(method):
         validate_resume(longer, stored)
 
 
-def test_pruning_needs_a_cost_that_knows_masks():
-    with pytest.raises(ConfigError, match="normalized"):
-        validate(loads("", ["pruning.method=prunefl", "emulation.compute.model=normalized"]))
+def test_reconfigurations_need_a_cost_that_depends_on_the_mask():
+    overrides = ["pruning.method=prunefl", "emulation.compute.model=normalized"]
+    sparse = ["sparsification.method=fab", "sparsification.k=5"]
+    validate(loads("", overrides))
+    with pytest.raises(ConfigError, match="no part of the time of a round depends on the parameters"):
+        validate(loads("", [*overrides, *sparse]))
+    validate(loads("", [*overrides, *sparse, "pruning.method=online"]))
+
+
+def test_masks_change_where_fedavg_exchanges():
+    config = loads("", ["pruning.method=prunefl", "sparsification.method=fedavg", "sparsification.k=10"])
+    validate(config)
+    validate_with_model(config, 1000, 1)  # every 50 rounds, both
+    with pytest.raises(ConfigError) as caught:
+        validate_with_model(config, 600, 1)
+    assert str(caught.value) == (
+        "[pruning] reconfigure_every: found 50, and clients keep own weights between the exchanges of method "
+        '"fedavg", every ceil(D / (2 k)) = 30 rounds; allowed: a multiple of 30'
+    )

@@ -96,3 +96,22 @@ def test_feedback_on_devices_by_hand() -> None:
     assert closed.bytes_down.tolist() == [220] * CLIENTS
     assert closed.bytes_up.tolist() == [130] * CLIENTS
     assert accountant.close(plan, sent, 10, None) is sent
+
+
+@pytest.mark.parametrize(
+    ("method", "period", "constant", "each"),
+    [
+        ("dense", 1, 1 + 10 * 0.2, 0.01),
+        ("fedavg", 4, 1 + 10 * 0.2 / 4, 0.0025),
+        ("fab", 1, 1 + 0.4 + 0.6, 0.0),
+    ],
+)
+def test_the_time_of_a_masked_round_by_the_published_cost_model(
+    method: str, period: int, constant: float, each: float
+) -> None:
+    """beta = 10, of 1000 parameters 200 are never pruned; 40 pairs go up and 60 come down, where k do."""
+    config = loads("", [f"sparsification.method={method}", "emulation.compute.model=normalized"])
+    accountant = make_accountant(config, assign(config, 0), DIMENSION)
+    time = accountant.round_time(40, 60, never_pruned=200, prunable_layers=2, period=period)
+    assert time.constant_s == pytest.approx(constant, rel=1e-12)
+    assert time.seconds_per_parameter == pytest.approx([each, each], rel=1e-12)

@@ -52,3 +52,11 @@ def test_masks_are_chosen_by_the_time_of_sparse_kernels() -> None:
     coefficients = 5 * np.array([0.0, 7.098850e-6, 1.927325e-7, 1.782308e-7]) / pi3
     assert time.seconds_per_parameter == pytest.approx(coefficients, rel=1e-12)
     assert time.constant_s == pytest.approx(5 * 1.2492789765 / pi3 + 0.5, rel=1e-12)
+
+
+def test_messages_of_every_third_round_count_a_third() -> None:
+    fleet = assign(loads(TEXT.format(model="unit")), seed=3)
+    arguments = (fleet, CLIENTS, np.full(3, 4.0), np.ones(3), (1000.0, 4.0), (300.0, 0.0), ACTIVE)
+    each, third = round_time(*arguments), round_time(*arguments, period=3)
+    assert third.seconds_per_parameter == pytest.approx(each.seconds_per_parameter / 3, rel=1e-12)
+    assert third.constant_s - 1.0 == pytest.approx((each.constant_s - 1.0) / 3, rel=1e-12)

@@ -70,6 +70,8 @@ ONLINE = [
 ]
 """Rounds are so short that every parameter tells: the size falls after the second."""
 
+ONLINE_FAB = [*ONLINE[:2], "sparsification.method=fab", "sparsification.k=60"]
+
 METHODS = {
     "dense": "",
     "fab_fixed": '[sparsification]\nmethod = "fab"\nk_fraction = 0.05\n',
@@ -165,6 +167,13 @@ VARIANTS: dict[str, list[str]] = {
         "sparsification.method=fab",
         "sparsification.k=150",
     ],
+    "prunefl_fedavg": [
+        *PRUNEFL,
+        "sparsification.method=fedavg",
+        "sparsification.k_fraction=0.26",
+    ],  # exchanges every other round
+    "normalized_prunefl": [*NORMALIZED, *PRUNEFL],
+    "normalized_online_fab": [*NORMALIZED, *ONLINE_FAB],
     "normalized_fedavg": [*NORMALIZED, "sparsification.method=fedavg", "sparsification.k_fraction=0.17"],
 }
 """Every method and controller, and what changes their messages or times, as overrides of BASE."""

@@ -18,6 +18,7 @@ from fedmpi.experiment.assembly import Run, assemble
 from fedmpi.experiment.main import EXPECTED
 from fedmpi.federation.plan import Action
 from fedmpi.mpi.collectives import Ranks
+from fedmpi.sparsification import DENSE_METHODS
 
 
 def check(overrides: list[str]) -> None:
@@ -35,7 +36,7 @@ def check(overrides: list[str]) -> None:
         inactive_are_zero(run.host.weights.numpy())
         result = train(client, plan)
         inactive_are_zero(run.host.model.vector.numpy())
-        if config.sparsification.method != "dense":
+        if config.sparsification.method not in DENSE_METHODS:
             inactive_are_zero(run.exchange.client_state(client)["accumulated"])
         return result
 

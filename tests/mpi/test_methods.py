@@ -80,3 +80,28 @@ def test_normalized_times_are_those_of_the_formula(runs: dict[int, Path]) -> Non
     fedavg = trace.read(runs[1] / "normalized_fedavg").rounds
     durations = (fedavg["end_s"] - fedavg["start_s"]).to_numpy()
     assert durations == pytest.approx([1, 1, 11, 1, 1, 11, 1], rel=1e-12)
+
+
+def test_normalized_times_under_masks_are_those_of_what_travels(runs: dict[int, Path]) -> None:
+    """Training takes 1, the values of active parameters their share of beta; k entries cost k whatever the mask."""
+    one = trace.read(runs[1] / "normalized_prunefl")
+    rounds, parameters = one.rounds, one.attributes["parameters"]
+    sent = rounds["active_parameters"].where(rounds["density"] <= 0.9, parameters)
+    assert (sent < parameters).any()
+    durations = (rounds["end_s"] - rounds["start_s"]).to_numpy()
+    assert durations == pytest.approx((1 + 10 * sent / parameters).to_numpy(), rel=1e-12)
+    sparse = trace.read(runs[1] / "normalized_online_fab").rounds
+    training = 1 + (sparse["round"] % 2 == 1) / 16  # the losses of a smaller mask, every other round
+    expected = training + 10 / (2 * parameters) * (2 * sparse["k"] + 2 * sparse["k_down"])
+    assert (sparse["end_s"] - sparse["start_s"]).to_numpy() == pytest.approx(expected.to_numpy(), rel=1e-12)
+
+
+def test_masks_change_where_fedavg_exchanges(runs: dict[int, Path]) -> None:
+    one = trace.read(runs[1] / "prunefl_fedavg")
+    assert (one.rounds["bytes_up"] > 0).tolist() == [False, True] * 3 + [False]
+    assert one.layers["round"].unique().tolist() == [0, 2, 4, 6]
+    assert one.rounds["density"].is_monotonic_decreasing
+    assert one.rounds["density"].iloc[-1] < 0.9
+    parameters, prunable = one.attributes["parameters"], 64 * 16 + 16 * 10
+    sent = one.rounds["active_parameters"].where(one.rounds["density"] <= 0.9, parameters)
+    assert (one.rounds["bytes_up"] / 5)[1::2].tolist() == (16 + 4 * sent[1::2] + 4 * prunable).tolist()

@@ -18,6 +18,7 @@ PRUNABLE, OTHERS = 64 * 16 + 16 * 10, 16 + 10
     [
         "prunefl",
         "prunefl_fab",
+        "prunefl_fedavg",
         "prunefl_ogd_float16",
         "snip_fab",
         "online",
