@@ -80,3 +80,12 @@ def test_normalized_times_are_those_of_the_formula(runs: dict[int, Path]) -> Non
     fedavg = trace.read(runs[1] / "normalized_fedavg").rounds
     durations = (fedavg["end_s"] - fedavg["start_s"]).to_numpy()
     assert durations == pytest.approx([1, 1, 11, 1, 1, 11, 1], rel=1e-12)
+
+
+@pytest.mark.parametrize("variant", ["fab", "everybody", "zeros", "ogd_float16", "prunefl_fab"])
+def test_with_fab_every_client_contributes_its_share(runs: dict[int, Path], variant: str) -> None:
+    one = trace.read(runs[1] / variant)
+    rounds = one.rounds.set_index("round")
+    least = one.clients.groupby("round")["entries_used"].min()
+    assert (least >= rounds["k"] // rounds["participants"]).all()
+    assert (one.clients["entries_used"] <= one.clients["entries_sent"]).all()
