@@ -26,7 +26,7 @@ from fedmpi.federation.downlink import Downlink
 from fedmpi.federation.evaluation import Evaluator
 from fedmpi.federation.exchange import Exchange
 from fedmpi.federation.exchange_dense import DenseExchange
-from fedmpi.federation.exchange_sparse import SparseExchange, SparseMethod
+from fedmpi.federation.exchange_sparse import SparseExchange
 from fedmpi.federation.importance import ClientImportance
 from fedmpi.federation.initial_pruning import InitialPhase
 from fedmpi.federation.initial_server import InitialServer
@@ -35,6 +35,7 @@ from fedmpi.federation.pruning import Pruner, Pruning
 from fedmpi.federation.rounds import RoundLoop
 from fedmpi.federation.server import Server
 from fedmpi.federation.server_pruning import ServerPruning
+from fedmpi.federation.sparse_answer import SparseMethod
 from fedmpi.k_control.start import start_k_control
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.host_memory import keep_freed_memory

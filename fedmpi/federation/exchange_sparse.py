@@ -7,7 +7,7 @@ out of it. What travels through MPI are the messages of the devices, byte by byt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,42 +17,18 @@ from fedmpi.federation.client import ClientHost, largest_magnitude
 from fedmpi.federation.client_rows import ClientRows
 from fedmpi.federation.exchange import Exchanged, Roster, Trained
 from fedmpi.federation.plan import RoundPlan
+from fedmpi.federation.sparse_answer import Answer, Answering, SparseMethod
 from fedmpi.federation.sparse_messages import broadcast_bytes, gather_messages
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.shared_memory import GroupMemory
 from fedmpi.numerics.topk import top_k
 from fedmpi.pruning.mask import Mask, never_pruned
 from fedmpi.sparsification.error_feedback import take_out
-from fedmpi.sparsification.probe_message import decode_probe, encode_probe
-from fedmpi.sparsification.uploads import Selection, Uploads
-from fedmpi.sparsification.wire import (
-    NO_TAIL,
-    Entries,
-    Message,
-    bytes_by_dimension,
-    decode,
-    encode,
-    message_bytes,
-)
+from fedmpi.sparsification.probe_message import decode_probe
+from fedmpi.sparsification.uploads import Uploads
+from fedmpi.sparsification.wire import NO_TAIL, Entries, Message, bytes_by_dimension, decode, message_bytes
 
 _NOTHING = Entries(np.empty(0, np.int32), np.empty(0, np.float32), NO_TAIL)
-
-
-@dataclass(frozen=True)
-class SparseMethod:
-    """One way of being sparse.
-
-    ``select`` is the server's. ``shared``, where there is one, gives the coordinates that all clients send in a
-    round, by dimension, round and k; else each sends the k of largest magnitude. ``survivors_told``: clients cannot
-    see from J which of their entries were used, and are told. Messages have the form ``wire``, with values of
-    ``value_type``.
-    """
-
-    select: Callable[[Uploads, int], Selection]
-    wire: str
-    value_type: str = "float32"
-    shared: Callable[[int, int, int], np.ndarray] | None = None
-    survivors_told: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,24 +39,12 @@ class _Sent:
     message: Message
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """What the server selected of the ``uploads``, and its messages (uint8; the probe's empty without one)."""
-
-    uploads: Uploads
-    selection: Selection
-    message: np.ndarray
-    probe_message: np.ndarray
-    k_down_probe: int
-
-
 class SparseExchange:
     """Entries of the accumulated gradients of this rank's clients, and the server's selection among them.
 
     ``clients`` are those at home in this rank's group, whose accumulated gradients, float32 (D,) each, lie in
     the memory that the group shares. Float buffers of the model (batch-norm statistics) travel dense as the
-    tail of each message. Where values are rounded on their way, the server keeps what its own messages lost,
-    as clients do. Under a mask, coordinates are counted among the active ones.
+    tail of each message. Under a mask, coordinates are counted among the active ones.
     """
 
     period = 1
@@ -104,7 +68,7 @@ class SparseExchange:
         self._group = Ranks(memory.comm)
         self._accumulated = ClientRows(memory, clients, total_clients, self.parameters)
         self._direction = torch.zeros(self.parameters, device=host.model.vector.device)
-        self._lost = np.zeros(self.dimension if ranks.is_server and method.value_type != "float32" else 0)
+        self._answering = Answering(method, self.parameters if ranks.is_server else 0)
         self._shared: np.ndarray | None = None
         self._sent: dict[int, _Sent] = {}
         self._before = (np.empty(0, np.int32), np.empty(0, np.float32))
@@ -112,10 +76,7 @@ class SparseExchange:
         self._tail_before = np.empty(0, np.float32)
 
     def set_mask(self, mask: Mask) -> None:
-        if self._lost.size:
-            lost = np.zeros(self.parameters)
-            lost[slice(None) if self.support is None else self.support] = self._lost
-            self._lost = lost[mask.flags()]
+        self._answering.set_mask(self.support, mask)
         self.support = mask.support()
         self.dimension = mask.count
 
@@ -157,14 +118,14 @@ class SparseExchange:
             indices = top_k(active, k) if self._shared is None else self._shared
             values = active[indices]
             if np.isfinite(values).all():
-                self._sent[client] = _Sent(indices, self._encode(indices, values, tail))
+                self._sent[client] = _Sent(indices, self.method.encode(indices, values, self.dimension, tail))
             else:
                 max_abs = np.inf  # the sum of finite gradients is not finite
         return Trained(result, compute_host_s, k, self.message_bytes_up(k), max_abs)
 
     def finish(self, plan: RoundPlan, roster: Roster) -> Exchanged:
         received = self._receive(roster)
-        answer = None if received is None else self._answer(plan, *received)
+        answer = None if received is None else self._answering.answer(plan, *received)
         data = broadcast_bytes(self.ranks, None if answer is None else answer.message)
         told = self._read(data) if len(data) else _NOTHING
         self._settle(roster, told.indices, answer)
@@ -210,35 +171,10 @@ class SparseExchange:
         indices, values, _ = zip(*sent, strict=True)
         return Uploads(indices, values, weights, self.dimension), tail.astype(np.float32)
 
-    def _answer(self, plan: RoundPlan, uploads: Uploads, tail: np.ndarray) -> _Answer:
-        """What the server makes of the uploads."""
-        method = self.method
-        selection = method.select(uploads, plan.k)
-        exact = self._with_lost(selection)
-        message = self._encode(selection.indices, exact.astype(np.float32), tail)
-        probe_message, k_down_probe = np.empty(0, np.uint8), 0
-        if plan.k_probe:
-            probe = method.select(uploads.truncated(plan.k_probe), plan.k_probe)
-            values, k_down_probe = self._with_lost(probe).astype(np.float32), len(probe.indices)
-            probe_message = encode_probe(
-                method.wire, selection, probe, values, self.dimension, method.value_type
-            )
-        if self._lost.size:
-            self._lost[selection.indices] = exact - message.values
-        return _Answer(uploads, selection, message.data, probe_message, k_down_probe)
-
-    def _encode(self, indices: np.ndarray, values: np.ndarray, tail: np.ndarray) -> Message:
-        method = self.method
-        return encode(method.wire, indices, values, self.dimension, value_type=method.value_type, tail=tail)
-
-    def _with_lost(self, selection: Selection) -> np.ndarray:
-        """b (float64), with what earlier messages lost of it."""
-        return selection.values + self._lost[selection.indices] if self._lost.size else selection.values
-
     def _read(self, data: np.ndarray) -> Entries:
         return decode(data, self.dimension, tail_length=self.tail_length, positions=self._shared)
 
-    def _settle(self, roster: Roster, told: np.ndarray, answer: _Answer | None) -> None:
+    def _settle(self, roster: Roster, told: np.ndarray, answer: Answer | None) -> None:
         """Take out of this rank's accumulated gradients what the server used of them."""
         mine = roster.accepted_of(self.ranks.rank).tolist()
         if self.method.survivors_told:
@@ -252,7 +188,7 @@ class SparseExchange:
             indices = sent.indices if self.support is None else self.support[sent.indices]
             take_out(self._accumulated.of(client), indices, sent.message.values, flags)
 
-    def _scattered(self, roster: Roster, answer: _Answer | None) -> list[np.ndarray]:
+    def _scattered(self, roster: Roster, answer: Answer | None) -> list[np.ndarray]:
         """Hand every rank the flags of what its clients sent."""
         mine = [len(self._sent[client].indices) for client in roster.accepted_of(self.ranks.rank).tolist()]
         counts = np.zeros(self.ranks.size, dtype=np.int64)
@@ -300,7 +236,7 @@ class SparseExchange:
         self._accumulated.of(client)[:] = state["accumulated"]
 
     def server_state(self) -> dict[str, np.ndarray]:
-        return {"lost_in_rounding": self._lost}
+        return {"lost_in_rounding": self._answering.lost}
 
     def restore_server(self, state: dict[str, np.ndarray]) -> None:
-        self._lost[:] = state["lost_in_rounding"]
+        self._answering.lost[:] = state["lost_in_rounding"]

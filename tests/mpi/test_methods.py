@@ -105,3 +105,12 @@ def test_masks_change_where_fedavg_exchanges(runs: dict[int, Path]) -> None:
     parameters, prunable = one.attributes["parameters"], 64 * 16 + 16 * 10
     sent = one.rounds["active_parameters"].where(one.rounds["density"] <= 0.9, parameters)
     assert (one.rounds["bytes_up"] / 5)[1::2].tolist() == (16 + 4 * sent[1::2] + 4 * prunable).tolist()
+
+
+@pytest.mark.parametrize("variant", ["fab", "everybody", "zeros", "ogd_float16", "prunefl_fab"])
+def test_with_fab_every_client_contributes_its_share(runs: dict[int, Path], variant: str) -> None:
+    one = trace.read(runs[1] / variant)
+    rounds = one.rounds.set_index("round")
+    least = one.clients.groupby("round")["entries_used"].min()
+    assert (least >= rounds["k"] // rounds["participants"]).all()
+    assert (one.clients["entries_used"] <= one.clients["entries_sent"]).all()
