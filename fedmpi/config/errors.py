@@ -39,3 +39,8 @@ def shown_value(value: object) -> str:
         return "true" if value else "false"
     text = f'"{value}"' if isinstance(value, str) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def refusal(key: str, value: object, allowed: str) -> ConfigError:
+    """The error of a key whose value is not among the ``allowed``."""
+    return ConfigError(key, f"found {shown_value(value)}", allowed)

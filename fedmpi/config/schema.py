@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
+from typing import Any
 
 Rate = float | str | tuple[float, ...] | Mapping[str, float | str]
 """A bandwidth in Mbit/s: one number for all, one for each client, "device" (the profile's own),
@@ -216,3 +217,11 @@ class Config:
     k_control: KControlConfig = field(default_factory=KControlConfig)
     pruning: PruningConfig = field(default_factory=PruningConfig)
     emulation: EmulationConfig = field(default_factory=EmulationConfig)
+
+
+def value_of(config: Config, key: str) -> Any:
+    """The value of a key such as ``experiment.rounds``."""
+    value: Any = config
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
