@@ -2,6 +2,10 @@
 
 (Jiang et al., IEEE TNNLS 2022.) Who trains tells this machine the gradient of every step and the accuracy after every
 round; it says what the mask is and when to stop.
+
+What is pruned takes no part in this training, so nothing is known of its importance and it stays pruned; a
+reconfiguration takes back only what it has dropped itself. So it is in the authors' program, and the published size after
+initial pruning cannot be reached otherwise. In the rounds pruned parameters have importance, and return.
 """
 
 from __future__ import annotations
@@ -48,7 +52,7 @@ class InitialSetup:
 class InitialPruning:
     """The mask, the importance since it was last reconfigured, and how far initial pruning has come.
 
-    ``importance`` is float32 (D,), the sum of squared gradients of single steps. ``rounds`` have ended; the
+    ``importance`` is float32 (D,), the sum of squared gradients of single steps, as far as ``mask`` is active. ``rounds`` have ended; the
     accuracy was reached if ``started``, and the mask is reconfigured when ``since``, which counts rounds from then on,
     is what the setup says; ``stable`` reconfigurations running left the density much as it was.
     """
@@ -69,7 +73,7 @@ class InitialPruning:
         return self.rounds >= self.setup.max_rounds or self.stable >= self.setup.stable_reconfigurations
 
     def end_step(self, gradients: Sequence[NDArray[np.float32]]) -> None:
-        """Tell the gradient of a local step, of pruned parameters too: float32, one flat array for each layer."""
+        """Tell the gradient of a local step: float32, one flat array for each layer."""
         for layer, gradient in zip(self.layers, gradients, strict=True):
             add_squares(self.importance[layer.start : layer.stop], gradient)
 
@@ -89,6 +93,7 @@ class InitialPruning:
         if self.since < self.setup.reconfigure_every:
             return None
         before = self.mask
+        before.apply(self.importance)
         result = reconfigure(
             weights,
             self.importance,

@@ -42,6 +42,7 @@ def test_it_waits_for_the_accuracy_then_follows_the_reconfiguration(layers_of: C
         if change is None:
             continue
         changed.append(index)
+        importance[~before.flags()] = 0.0  # what is pruned is not trained
         expected = reconfigure(weights_of(index), importance, before, machine.layers, [1.0], 0.01, 0.3)
         np.testing.assert_array_equal(change.mask.flags(), expected.mask.flags())
         assert machine.mask is change.mask
@@ -62,17 +63,30 @@ def test_it_ends_after_five_reconfigurations_of_little_change(layers_of: Callabl
 
 
 def test_a_larger_change_starts_the_count_again(layers_of: Callable) -> None:
-    machine = machine_of(layers_of, reconfigure_every=1, decrease_fraction=0.0)
+    """Where all are of the same importance, what was dropped returns; without gradients it does not."""
+    machine = machine_of(layers_of, reconfigure_every=1)
     machine.end_round(1.0, weights_of(0), TIME)
     for _ in range(4):
+        machine.end_step([np.ones(SIZE, np.float32)])
         machine.end_round(1.0, weights_of(1), TIME)
+    assert machine.mask.is_full
     assert machine.stable == 4
-    machine.mask = Mask.of(np.arange(SIZE) < SIZE // 2)
-    machine.end_step([np.where(np.arange(SIZE) < SIZE // 2, 0, 1).astype(np.float32)])
     machine.end_round(1.0, weights_of(1), TIME)
-    assert machine.mask.count == SIZE
+    assert machine.mask.count == 42
     assert machine.stable == 0
     assert not machine.finished
+
+
+def test_what_is_pruned_does_not_return(layers_of: Callable) -> None:
+    """Not even with the largest gradients: it takes no part in the training."""
+    machine = machine_of(layers_of, reconfigure_every=1)
+    machine.end_round(1.0, weights_of(0), TIME)
+    machine.end_round(1.0, weights_of(1), TIME)
+    pruned = ~machine.mask.flags()
+    assert pruned.sum() == 18
+    machine.end_step([np.where(pruned, 100.0, 1.0).astype(np.float32)])
+    machine.end_round(1.0, weights_of(1), TIME)
+    np.testing.assert_array_equal(~machine.mask.flags(), pruned)
 
 
 def test_it_ends_with_the_last_round(layers_of: Callable) -> None:
