@@ -4,8 +4,8 @@
 round; it says what the mask is and when to stop.
 
 What is pruned takes no part in this training, so nothing is known of its importance and it stays pruned; a
-reconfiguration takes back only what it has dropped itself. So it is in the authors' program, and the published size after
-initial pruning cannot be reached otherwise. In the rounds pruned parameters have importance, and return.
+reconfiguration takes back only what it has dropped itself. So it is in the authors' program. In the rounds pruned
+parameters have importance, and return.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class InitialSetup:
 class InitialPruning:
     """The mask, the importance since it was last reconfigured, and how far initial pruning has come.
 
-    ``importance`` is float32 (D,), the sum of squared gradients of single steps, as far as ``mask`` is active. ``rounds`` have ended; the
-    accuracy was reached if ``started``, and the mask is reconfigured when ``since``, which counts rounds from then on,
-    is what the setup says; ``stable`` reconfigurations running left the density much as it was.
+    ``importance`` is float32 (D,), the sum of squared gradients of single steps. ``rounds`` have ended; the accuracy
+    was reached if ``started``, and the mask is reconfigured when ``since``, which counts rounds from then on, is what
+    the setup says; ``stable`` reconfigurations running left the density much as it was.
     """
 
     def __init__(self, setup: InitialSetup, layers: Sequence[LayerSlice], mask: Mask) -> None:
