@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from math import sqrt
+
 import numpy as np
 from numpy.typing import NDArray
 
 from fedmpi.numerics.sparse import union
-from fedmpi.numerics.topk import largest, magnitude_order
+from fedmpi.numerics.topk import largest, magnitude_order, top_k
 from fedmpi.sparsification.uploads import Selection, Uploads, selection_at
+
+_Band = tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]]
+"""Indices, values, and ranks of some entries of a client."""
+
+_UNRANKED = np.int32(np.iinfo(np.int32).max)
+_FEW_ENTRIES = 1 << 20
+"""Up to so many entries a sample costs more than it saves."""
+_SAMPLE_ENTRIES = 1 << 18
+_SCATTER = np.uint32(2654435769)  # 2^32 over the golden ratio: coordinates times it are spread evenly
+_DEVIATIONS = 4.0
+"""Standard deviations of what the sample tells that are left as a margin."""
 
 
 def select(uploads: Uploads, k: int) -> Selection:
@@ -19,43 +33,83 @@ def select(uploads: Uploads, k: int) -> Selection:
     coordinates, J is all of them. Raises ValueError for k < 0.
     """
     longest = max((indices.size for indices in uploads.indices), default=0)
-    # m clients of whom no two agree fill J with k / m entries each: kappa is rarely far beyond.
-    depth = 2 * (k // max(1, uploads.clients)) + 1
-    while depth < longest:
-        chosen = _chosen(uploads.truncated(depth), k)
-        if chosen is not None:
-            return selection_at(uploads, chosen)
-        depth *= 4
-    chosen = _chosen(uploads, k)
-    return selection_at(uploads, union(uploads.indices, uploads.dimension) if chosen is None else chosen)
+    low, high = _bracket(uploads, k, longest)
+    while (chosen := _chosen(uploads, k, low, high)) is None:
+        if high >= longest:
+            everything = union(uploads.indices, uploads.dimension)
+            if low == 0 or everything.size <= k:
+                return selection_at(uploads, everything)
+        low, high = 0, min(longest, 4 * high)
+    return selection_at(uploads, chosen)
 
 
-def _chosen(uploads: Uploads, k: int) -> NDArray[np.int32] | None:
-    """J, or None where ``uploads`` hold no more than k coordinates."""
-    ranks = [_ranks(values) for values in uploads.values]
-    unranked = np.int32(np.iinfo(np.int32).max)
-    best_rank = np.full(uploads.dimension, unranked, np.int32)
-    for indices, own in zip(uploads.indices, ranks, strict=True):
-        best_rank[indices] = np.minimum(best_rank[indices], own)
-    sent = np.flatnonzero(best_rank != unranked)
-    if sent.size <= k:
-        return None
+def _bracket(uploads: Uploads, k: int, longest: int) -> tuple[int, int]:
+    """Where kappa probably lies: from the first number on, and below the second.
+
+    Of many entries, a sample of the coordinates says it: the entries there have ranks in proportion.
+    """
+    entries = sum(indices.size for indices in uploads.indices)
+    if entries <= _FEW_ENTRIES:
+        # m clients of whom no two agree fill J with k / m entries each: kappa is rarely far beyond.
+        return 0, min(longest, 2 * (k // max(1, uploads.clients)) + 1)
+    rate = -(-entries // _SAMPLE_ENTRIES)
+    limit = np.uint32((2**32 - 1) // rate)
+    best_rank = np.full(uploads.dimension, _UNRANKED, np.int32)
+    for indices, values in zip(uploads.indices, uploads.values, strict=True):
+        drawn = np.flatnonzero(indices.view(np.uint32) * _SCATTER < limit)
+        sampled = indices[drawn]
+        best_rank[sampled] = np.minimum(best_rank[sampled], _ranks(values[drawn]))
+    best = np.sort(best_rank[best_rank != _UNRANKED])
+    likely = rate * int(best[min(k // rate, best.size - 1)]) if best.size else 0
+    margin = int(likely * _DEVIATIONS / sqrt(max(1, k / rate))) + 4 * rate
+    return min(longest, max(0, likely - margin)), min(longest, likely + margin)
+
+
+def _chosen(uploads: Uploads, k: int, low: int, high: int) -> NDArray[np.int32] | None:
+    """J, or None unless low <= kappa < high."""
+    certain = np.zeros(uploads.dimension, np.bool_)
+    bands = [_band(indices, values, low, high, certain) for indices, values in _entries(uploads)]
+    best_rank = np.full(uploads.dimension, _UNRANKED, np.int32)
+    for indices, _, ranks in bands:
+        best_rank[indices] = np.minimum(best_rank[indices], ranks)
+    best_rank[certain] = -1
+    sent = np.flatnonzero(best_rank != _UNRANKED)
     best = best_rank[sent]
-    union_sizes = np.cumsum(np.bincount(best))  # at kappa = 1, 2, ...
-    kappa = int(np.searchsorted(union_sizes, k, side="right"))
+    # Union sizes at kappa = low, low + 1, ...: coordinates that are certain have rank -1.
+    sizes = np.cumsum(np.bincount(np.maximum(best + 1 - low, 0)))
+    if sizes.size == 0 or sizes[0] > k or sizes[-1] <= k:
+        return None
+    kappa = low + int(np.searchsorted(sizes, k, side="right")) - 1
     chosen = sent[best < kappa]
     # At most one entry of each client: those of rank kappa whose coordinate is not chosen yet.
-    places = [np.flatnonzero(own == kappa) for own in ranks]
-    indices, values = (
-        np.concatenate([part[place] for part, place in zip(parts, places, strict=True)])
-        for parts in (uploads.indices, uploads.values)
-    )
+    at_kappa = [ranks == kappa for _, _, ranks in bands]
+    indices = np.concatenate([band[0][at] for band, at in zip(bands, at_kappa, strict=True)])
+    values = np.concatenate([band[1][at] for band, at in zip(bands, at_kappa, strict=True)])
     fresh = best_rank[indices] == kappa
     candidates, which = np.unique(indices[fresh], return_inverse=True)
     peaks = np.zeros(candidates.size, np.float32)
     np.maximum.at(peaks, which, np.abs(values[fresh]))
     filling = candidates[largest(peaks.view(np.uint32), k - chosen.size)]
     return np.sort(np.concatenate((chosen, filling))).astype(np.int32)
+
+
+def _entries(uploads: Uploads) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
+    return zip(uploads.indices, uploads.values, strict=True)
+
+
+def _band(
+    indices: NDArray[np.int32], values: NDArray[np.float32], low: int, high: int, certain: NDArray[np.bool_]
+) -> _Band:
+    """A client's entries of ranks ``low`` to below ``high``; the coordinates of those before become ``certain``."""
+    if high < values.size:
+        first = top_k(values, high)
+        indices, values = indices[first], values[first]
+    if low:
+        before = np.zeros(values.size, np.bool_)
+        before[top_k(values, min(low, values.size))] = True
+        certain[indices[before]] = True
+        indices, values = indices[~before], values[~before]
+    return indices, values, low + _ranks(values)
 
 
 def _ranks(values: NDArray[np.float32]) -> NDArray[np.int32]:

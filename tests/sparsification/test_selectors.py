@@ -3,6 +3,7 @@
 import json
 import tracemalloc
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmpi.numerics.topk import top_k
-from fedmpi.sparsification import SELECTORS, Selection, Uploads
+from fedmpi.sparsification import SELECTORS, Selection, Uploads, fab
 from fedmpi.sparsification.wire import decode, encode
 
 LIMITED = ("fab", "fub_flat", "fub_tree")
@@ -122,6 +123,24 @@ def plain_fub_tree(uploads: Uploads, k: int) -> tuple[list[int], set[tuple[int, 
 def test_fab_equals_its_description(case: tuple[Uploads, int]) -> None:
     uploads, k = case
     assert SELECTORS["fab"](uploads, k).indices.tolist() == plain_fab(uploads, k)
+
+
+@given(rounds())
+def test_fab_equals_its_description_where_a_sample_guides_it(case: tuple[Uploads, int]) -> None:
+    uploads, k = case
+    with mock.patch.multiple(fab, _FEW_ENTRIES=0, _SAMPLE_ENTRIES=10):
+        assert fab.select(uploads, k).indices.tolist() == plain_fab(uploads, k)
+
+
+@pytest.mark.parametrize("misled", [(0, 1), (3, 4), (20, 30), (2**30, 2**30)])
+def test_fab_survives_a_sample_that_misleads(misled: tuple[int, int]) -> None:
+    rng = np.random.default_rng(5)
+    indices = tuple(np.sort(rng.choice(200, 40, replace=False)).astype(np.int32) for _ in range(4))
+    values = tuple(rng.standard_normal(40).astype(np.float32) for _ in range(4))
+    uploads = Uploads(indices, values, np.full(4, 0.25), 200)
+    for k in (0, 7, 50, 160):
+        with mock.patch.object(fab, "_bracket", return_value=misled):
+            assert fab.select(uploads, k).indices.tolist() == plain_fab(uploads, k)
 
 
 @given(rounds())
