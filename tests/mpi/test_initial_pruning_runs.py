@@ -150,10 +150,8 @@ def test_too_few_local_rounds_leave_the_mask_full(run) -> None:
     """The first reconfiguration ends the local round after that which reached the accuracy."""
     short = trace.read(run(1, *INITIAL, "pruning.initial.max_rounds=1"))
     assert short.rounds["round"].iloc[0] == -1
-    assert (
-        "ended (max_rounds) after 1 local rounds"
-        in short.events["detail"][short.events["round"] == -1].iloc[0]
-    )
+    told = short.events["detail"][short.events["round"] == -1]
+    assert told.str.contains("ended (max_rounds) after 1 local rounds", regex=False).any()
     clients = short.clients.set_index(["round", "client"])["bytes_down"]
     assert clients.loc[0].drop(index=3, errors="ignore").eq(16 + 4 * (PRUNABLE + OTHERS)).all()
 
