@@ -34,7 +34,8 @@ class DenseExchange:
 
     Within a period clients carry their own weights and float buffers; from one period to the next nothing.
     ``clients`` are those at home in this rank's group. Under a mask only the values of active parameters travel
-    (``pruning.exchange``), and float buffers.
+    (``pruning.exchange``), and float buffers; where the importance of parameters is gathered from the sums of
+    training's directions, the update is taken from these, which saves passes over all parameters.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class DenseExchange:
         self.dimension = host.model.parameter_count
         self._active: ActiveValues | None = None
         self._whole = torch.empty(0)
+        self._directions: torch.Tensor | None = None
         self._mine = np.empty(0, dtype=np.int64)
         self._trained = 0
         self._carrying: set[int] = set()
@@ -65,7 +67,11 @@ class DenseExchange:
         active = ActiveValues(mask, model.layers)
         self._active = None if active.dense else active
         self.dimension = active.count
-        self._whole = torch.zeros(0 if self._active is None else model.parameter_count + model.buffer_count)
+        self._whole, self._directions = torch.empty(0), None
+        if self._active is not None and self.host.importance is not None and self.period == 1:
+            self._directions = torch.zeros(model.parameter_count, device=model.vector.device)
+        elif self._active is not None:
+            self._whole = torch.empty(model.parameter_count + model.buffer_count)
         self._average.resize(self.dimension + model.buffer_count)
 
     def drop(self, mask: Mask, clients: list[int]) -> None:
@@ -89,7 +95,7 @@ class DenseExchange:
 
     def train(self, client: int, plan: RoundPlan) -> Trained:
         start = None if plan.round_index % self.period == 0 else torch.from_numpy(self._own.of(client))
-        result, compute_host_s = self.host.train(client, plan, None, start)
+        result, compute_host_s = self.host.train(client, plan, self._directions, start)
         if not self._exchanges(plan):
             own = torch.from_numpy(self._own.of(client))
             own.copy_(self.host.model.vector)
@@ -98,6 +104,11 @@ class DenseExchange:
         self._trained += 1
         if self._active is None:
             self.host.update_into(row)
+        elif self._directions is not None:
+            active = row[: self.dimension]
+            self._active.gather(self._directions.cpu().numpy(), active.numpy())
+            active *= plan.learning_rate
+            self.host.tail_update_into(row[self.dimension :])
         else:
             self.host.update_into(self._whole)
             parameters = self.host.model.parameter_count
@@ -116,7 +127,7 @@ class DenseExchange:
         sizes = roster.sizes[np.searchsorted(roster.clients, self._mine)]
         weights = np.where(mine, sizes, 0)
         total = int(roster.sizes[roster.accepted].sum())
-        self.host.weights.sub_(self._spread(self._average.finish(weights, mine, total, roster.max_abs)))
+        self._subtract(self._average.finish(weights, mine, total, roster.max_abs))
         dimension = self.dimension
         return Exchanged(
             changed=None,
@@ -127,15 +138,15 @@ class DenseExchange:
             probe_bytes=0,
         )
 
-    def _spread(self, mean: torch.Tensor) -> torch.Tensor:
-        """What is subtracted from w (D + B,): the mean, with zeros where nothing travelled."""
+    def _subtract(self, mean: torch.Tensor) -> None:
+        """Take the mean off w, where it travelled."""
+        weights = self.host.weights
         if self._active is None:
-            return mean
+            weights.sub_(mean)
+            return
         parameters = self.host.model.parameter_count
-        self._whole[:parameters] = 0.0
-        self._active.scatter(mean[: self.dimension].numpy(), self._whole[:parameters].numpy())
-        self._whole[parameters:] = mean[self.dimension :]
-        return self._whole
+        self._active.subtract(mean[: self.dimension].numpy(), weights[:parameters].numpy())
+        weights[parameters:].sub_(mean[self.dimension :])
 
     def _exchanges(self, plan: RoundPlan) -> bool:
         return (plan.round_index + 1) % self.period == 0

@@ -153,6 +153,7 @@ def _descend(
             if on_gradient is not None:
                 on_gradient(gradients)
             step.take(gradients, write=need_weights or index < last)
+    step.finish()
     return sum(loss.item() for loss in losses) / len(losses)
 
 
@@ -213,6 +214,7 @@ class _SgdStep:
         self._mask = mask_views
         self._velocity: list[Tensor] = []
         self._first = True
+        self._unsummed: _Tensors = ()
 
     def take(self, directions: _Tensors, write: bool) -> None:
         """Add ``directions`` (the gradients) to the sums and, if ``write``, move the weights along them."""
@@ -221,10 +223,7 @@ class _SgdStep:
         if self._momentum:
             directions = self._with_momentum(directions)
         if self._sums is not None:
-            if self._first:
-                torch._foreach_copy_(self._sums, directions)
-            else:
-                torch._foreach_add_(self._sums, directions)
+            self._sum(self._sums, directions)
         self._first = False
         if not write:
             return
@@ -232,6 +231,24 @@ class _SgdStep:
             torch._foreach_add_(self._weights, directions, alpha=-self._rate)
         else:
             torch._foreach_addcmul_(self._weights, directions, self._mask, value=-self._rate)
+
+    def finish(self) -> None:
+        """Complete the sums after the last step."""
+        if self._unsummed and self._sums is not None:
+            torch._foreach_copy_(self._sums, self._unsummed)
+
+    def _sum(self, sums: _Tensors, directions: _Tensors) -> None:
+        """Add up; the first directions wait for the second, which saves a pass, unless momentum will change them."""
+        if self._first and self._momentum:
+            torch._foreach_copy_(sums, directions)
+        elif self._first:
+            self._unsummed = directions
+        elif self._unsummed:
+            for first, second, total in zip(self._unsummed, directions, sums, strict=True):
+                torch.add(first, second, out=total)
+            self._unsummed = ()
+        else:
+            torch._foreach_add_(sums, directions)
 
     def _with_momentum(self, directions: _Tensors) -> list[Tensor]:
         if self._first:

@@ -18,7 +18,7 @@ DENSE_ABOVE = 0.9
 
 
 class ActiveValues:
-    """The values of a flat vector (D,) that travel under a mask, gathered and put back.
+    """The values of a flat vector (D,) that travel under a mask, gathered and taken off.
 
     Everything that is active, or everything where the density of the prunable parameters exceeds 0.9: then
     ``dense`` is True, ``count`` is D and the values are the vector itself. The positions are kept as int64
@@ -41,14 +41,13 @@ class ActiveValues:
             np.take(vector, self._positions, out=out, mode="clip")
         return out
 
-    def scatter(self, values: NDArray[np.float32], out: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Write ``values`` (count,) to their places in ``out`` (D,), which is returned; its other entries stay."""
+    def subtract(self, values: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+        """Subtract ``values`` (count,) at their places in ``out`` (D,), whose other entries stay."""
         self._check(out, values)
         if self._positions is None:
-            out[:] = values
+            out -= values
         else:
-            out[self._positions] = values
-        return out
+            out[self._positions] -= values
 
     def message_bytes(self) -> int:
         """Bytes of the message that carries the values, header included."""
