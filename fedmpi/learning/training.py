@@ -7,7 +7,7 @@ parameters once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -20,6 +20,7 @@ from fedmpi.learning.datasets.dataset import as_float32
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.losses import LOSSES
 from fedmpi.learning.seeding import seeded
+from fedmpi.learning.summed_linear import Total, summed_linear
 
 _Tensors = tuple[Tensor, ...] | list[Tensor]
 
@@ -64,8 +65,8 @@ def train(
     update divided by the learning rate, without the rounding of the weights; for one step of plain SGD it is
     the gradient itself.
 
-    ``mask``, bool or float32 (D,) of zeros and ones: parameters at zero are zero throughout, whatever
-    ``start`` has there; their directions are in ``direction_sum`` all the same, because the importance of
+    ``mask``, bool or float32 (D,) of zeros and ones: parameters at zero are zero in ``start`` (the caller's duty) and
+    throughout; their directions are in ``direction_sum`` all the same, because the importance of
     pruned parameters is made of them. A float32 mask is faster.
 
     ``augment`` is applied once to the samples of all steps, in the order in which they are taken and with the
@@ -87,17 +88,14 @@ def train(
     taken_x = x.index_select(0, taken)
     batches_x = as_float32(taken_x if augment is None else augment(taken_x))
     batches_y = y.index_select(0, taken)
-    mask_views = None
-    if mask is None:
-        model.load(start)
-    else:
-        mask = mask.to(torch.float32)
-        _load_masked(model, start, mask)
-        mask_views = model.parameter_views(mask)
-
-    step = _SgdStep(model, training, learning_rate, direction_sum, mask_views)
+    mask_views = None if mask is None else model.parameter_views(mask.to(torch.float32))
+    model.load(start)
     batches = [(batches_x[first:stop], batches_y[first:stop]) for first, stop in bounds]
-    mean = _descend(model, batches, training.loss, step, torch_seed, need_weights=need_weights)
+    sums = None if direction_sum is None else model.parameter_views(direction_sum)
+    plain = not training.momentum and not training.weight_decay and start is not model.vector
+    with summed_linear(model, sums if plain else None) as totals:
+        step = _SgdStep(model, training, learning_rate, sums, mask_views, start, totals)
+        mean = _descend(model, batches, training.loss, step, torch_seed, need_weights=need_weights)
     return LocalResult(samples=len(order), loss=mean, steps=len(bounds), probe_sample=int(order[0]))
 
 
@@ -120,7 +118,7 @@ def train_batches(
     """
     _check_seed(model, torch_seed)
     mask_views = None if mask is None else model.parameter_views(mask)
-    step = _SgdStep(model, training, learning_rate, None, mask_views)
+    step = _SgdStep(model, training, learning_rate, None, mask_views, model.vector, {})
     return _descend(model, batches, training.loss, step, torch_seed, on_gradient)
 
 
@@ -148,7 +146,7 @@ def _descend(
     with draws:
         for index, (x, y) in enumerate(batches):
             loss = mean_loss(model.module(x), y)
-            gradients = torch.autograd.grad(loss, model.parameters, materialize_grads=True)
+            gradients = step.directions(loss)
             losses.append(loss.detach())
             if on_gradient is not None:
                 on_gradient(gradients)
@@ -188,33 +186,55 @@ def _epochs(samples: int, used: int, epochs: int, rng: np.random.Generator) -> n
     return np.concatenate([rng.permutation(samples)[:used] for _ in range(epochs)])
 
 
-def _load_masked(model: FlatModel, start: Tensor, mask: Tensor) -> None:
-    count = model.parameter_count
-    torch.mul(start[:count], mask, out=model.vector[:count])
-    if start is not model.vector:
-        model.vector[count:].copy_(start[count:])
-
-
 class _SgdStep:
-    """One SGD step on the views of a model's vector; holds the momentum of one client's round."""
+    """One SGD step on the views of a model's vector; holds the momentum of one client's round.
+
+    ``totals`` (see ``summed_linear``) are the layers whose directions add themselves up: their weights follow from
+    ``start`` and the sum.
+    """
 
     def __init__(
         self,
         model: FlatModel,
         training: TrainingConfig,
         learning_rate: float,
-        direction_sum: Tensor | None,
+        sums: _Tensors | None,
         mask_views: _Tensors | None,
+        start: Tensor,
+        totals: Mapping[int, Total],
     ) -> None:
-        self._weights = model.views
+        self.parameters = model.parameters
         self._rate = learning_rate
         self._momentum = training.momentum
         self._decay = training.weight_decay
-        self._sums = None if direction_sum is None else model.parameter_views(direction_sum)
-        self._mask = mask_views
+        self._others = [position for position in range(len(model.views)) if position not in totals]
+        self._weights = self._of_others(model.views)
+        self._sums = None if sums is None else self._of_others(sums)
+        self._mask = None if mask_views is None else self._of_others(mask_views)
+        starts = model.parameter_views(start)
+        self._summed = [
+            (
+                total,
+                starts[position],
+                None if mask_views is None else mask_views[position],
+                model.views[position],
+            )
+            for position, total in totals.items()
+        ]
         self._velocity: list[Tensor] = []
         self._first = True
         self._unsummed: _Tensors = ()
+
+    def _of_others(self, tensors: _Tensors) -> list[Tensor]:
+        return [tensors[position] for position in self._others]
+
+    def directions(self, loss: Tensor) -> list[Tensor]:
+        """The gradients of ``loss`` that do not add themselves up, zeros for parameters that it does not hang on."""
+        gradients = self._of_others(torch.autograd.grad(loss, self.parameters, allow_unused=True))
+        return [
+            torch.zeros_like(weights) if gradient is None else gradient
+            for gradient, weights in zip(gradients, self._weights, strict=True)
+        ]
 
     def take(self, directions: _Tensors, write: bool) -> None:
         """Add ``directions`` (the gradients) to the sums and, if ``write``, move the weights along them."""
@@ -231,11 +251,21 @@ class _SgdStep:
             torch._foreach_add_(self._weights, directions, alpha=-self._rate)
         else:
             torch._foreach_addcmul_(self._weights, directions, self._mask, value=-self._rate)
+        for total, start, mask, weights in self._summed:
+            if total.fresh:
+                continue
+            if mask is None:
+                torch.add(start, total.total, alpha=-self._rate, out=weights)
+            else:
+                torch.addcmul(start, total.total, mask, value=-self._rate, out=weights)
 
     def finish(self) -> None:
         """Complete the sums after the last step."""
         if self._unsummed and self._sums is not None:
             torch._foreach_copy_(self._sums, self._unsummed)
+        for total, *_ in self._summed:
+            if total.fresh:
+                total.total.zero_()
 
     def _sum(self, sums: _Tensors, directions: _Tensors) -> None:
         """Add up; the first directions wait for the second, which saves a pass, unless momentum will change them."""
