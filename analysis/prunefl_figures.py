@@ -41,7 +41,7 @@ def accuracy(runs: Sequence[StudyRun], time_s: float | None, x: str) -> Figure |
         if len(selections) > 1:
             panel.set_title(SELECTIONS[selected], fontsize="medium")
     panels[0].set_ylabel("test accuracy")
-    common_legend(figure, panels, columns=4)
+    common_legend(figure, panels, columns=3)
     figure.suptitle(f"Accuracy over {_AXES[x].partition(' (')[0]}{_model_text(runs)}", fontsize="medium")
     return figure
 
@@ -71,7 +71,7 @@ def model_size(runs: Sequence[StudyRun], time_s: float | None) -> Figure | None:
         _logarithmic(panel, EngFormatter(sep=" "))
     _mark_start(panels[0], min(int(run.trace.rounds["round"].min()) for run in runs))
     panels[0].set_ylabel("active parameters")
-    common_legend(figure, panels, columns=4)
+    common_legend(figure, panels, columns=3)
     figure.suptitle(f"Size of the model{_model_text(runs)}", fontsize="medium")
     return figure
 
@@ -111,7 +111,7 @@ def layer_density(runs: Sequence[StudyRun], time_s: float | None) -> Figure | No
     _logarithmic(panel, StrMethodFormatter("{x:g}"))
     _mark_start(panel, int(trace.rounds["round"].min()))
     panel.set_ylabel("density of the layer (active / all)")
-    common_legend(figure, [panel], columns=4)
+    common_legend(figure, [panel], columns=3)
     figure.suptitle(f"PruneFL, layer by layer{_model_text(pruned[:1])}", fontsize="medium")
     return figure
 

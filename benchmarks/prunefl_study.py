@@ -4,7 +4,7 @@ Runs the sweep ``prunefl-study-small``, then the lottery tickets of its run ``pr
 into the folder of the study with "-lottery" added), and answers: what time, rounds and bytes does each method of
 pruning need to the accuracy that is reached without, how large is its model then, and what do PruneFL and adaptive
 FAB-top-k save at once beside each alone? The folder given by --data holds femnist_leaf.tar.xz, or train/ and test/
-unpacked. An interrupted study goes on where it was if --output is given again. About two hours on two cores.
+unpacked. An interrupted study goes on where it was if --output is given again. A few hours on two cores.
 """
 
 from __future__ import annotations
