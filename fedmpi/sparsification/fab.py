@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import sqrt
 
 import numpy as np
@@ -32,6 +32,8 @@ def select(uploads: Uploads, k: int) -> Selection:
     there at exactly that rank. Ties go to the lowest index. Where all clients together sent no more than k
     coordinates, J is all of them. Raises ValueError for k < 0.
     """
+    if k < 0:
+        raise ValueError(f"k is {k}, allowed are numbers from 0 on")
     longest = max((indices.size for indices in uploads.indices), default=0)
     low, high = _bracket(uploads, k, longest)
     while (chosen := _chosen(uploads, k, low, high)) is None:
@@ -54,11 +56,14 @@ def _bracket(uploads: Uploads, k: int, longest: int) -> tuple[int, int]:
         return 0, min(longest, 2 * (k // max(1, uploads.clients)) + 1)
     rate = -(-entries // _SAMPLE_ENTRIES)
     limit = np.uint32((2**32 - 1) // rate)
-    best_rank = np.full(uploads.dimension, _UNRANKED, np.int32)
-    for indices, values in zip(uploads.indices, uploads.values, strict=True):
-        drawn = np.flatnonzero(indices.view(np.uint32) * _SCATTER < limit)
-        sampled = indices[drawn]
-        best_rank[sampled] = np.minimum(best_rank[sampled], _ranks(values[drawn]))
+    drawn = [np.flatnonzero(indices.view(np.uint32) * _SCATTER < limit) for indices in uploads.indices]
+    best_rank = _best_ranks(
+        (
+            (indices[at], _ranks(values[at]))
+            for (indices, values), at in zip(_entries(uploads), drawn, strict=True)
+        ),
+        uploads.dimension,
+    )
     best = np.sort(best_rank[best_rank != _UNRANKED])
     likely = rate * int(best[min(k // rate, best.size - 1)]) if best.size else 0
     margin = int(likely * _DEVIATIONS / sqrt(max(1, k / rate))) + 4 * rate
@@ -69,9 +74,7 @@ def _chosen(uploads: Uploads, k: int, low: int, high: int) -> NDArray[np.int32] 
     """J, or None unless low <= kappa < high."""
     certain = np.zeros(uploads.dimension, np.bool_)
     bands = [_band(indices, values, low, high, certain) for indices, values in _entries(uploads)]
-    best_rank = np.full(uploads.dimension, _UNRANKED, np.int32)
-    for indices, _, ranks in bands:
-        best_rank[indices] = np.minimum(best_rank[indices], ranks)
+    best_rank = _best_ranks(((indices, ranks) for indices, _, ranks in bands), uploads.dimension)
     best_rank[certain] = -1
     sent = np.flatnonzero(best_rank != _UNRANKED)
     best = best_rank[sent]
@@ -91,6 +94,16 @@ def _chosen(uploads: Uploads, k: int, low: int, high: int) -> NDArray[np.int32] 
     np.maximum.at(peaks, which, np.abs(values[fresh]))
     filling = candidates[largest(peaks.view(np.uint32), k - chosen.size)]
     return np.sort(np.concatenate((chosen, filling))).astype(np.int32)
+
+
+def _best_ranks(
+    parts: Iterable[tuple[NDArray[np.int32], NDArray[np.int32]]], dimension: int
+) -> NDArray[np.int32]:
+    """The best rank of every coordinate among the clients, whose distinct indices and ranks ``parts`` are."""
+    best_rank = np.full(dimension, _UNRANKED, np.int32)
+    for indices, ranks in parts:
+        best_rank[indices] = np.minimum(best_rank[indices], ranks)
+    return best_rank
 
 
 def _entries(uploads: Uploads) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:

@@ -132,6 +132,12 @@ def test_fab_equals_its_description_where_a_sample_guides_it(case: tuple[Uploads
         assert fab.select(uploads, k).indices.tolist() == plain_fab(uploads, k)
 
 
+def test_fab_refuses_a_negative_k() -> None:
+    uploads = Uploads((np.array([1], np.int32),), (np.array([2.0], np.float32),), np.ones(1), 3)
+    with pytest.raises(ValueError, match="k is -1"):
+        fab.select(uploads, -1)
+
+
 @pytest.mark.parametrize("misled", [(0, 1), (3, 4), (20, 30), (2**30, 2**30)])
 def test_fab_survives_a_sample_that_misleads(misled: tuple[int, int]) -> None:
     rng = np.random.default_rng(5)
