@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 from experiments import BASE
+from failing_together import run_checked
 from mpi4py import MPI
 
 from fedmpi.config import loads, validate
@@ -73,12 +74,4 @@ def _check_steps(run: Run) -> list[int]:
 
 
 if __name__ == "__main__":
-    try:
-        check(sys.argv[1:])
-    except BaseException:
-        if MPI.COMM_WORLD.Get_size() > 1:
-            import traceback
-
-            traceback.print_exc()
-            MPI.COMM_WORLD.Abort(1)
-        raise
+    run_checked(check, sys.argv[1:])
