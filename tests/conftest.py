@@ -6,9 +6,15 @@ import pytest
 
 
 @pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """The folder of golden vectors and measured constants."""
+    return Path(__file__).resolve().parent / "golden"
+
+
+@pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """The folder of golden vectors and real data beside the project; tests that need it skip without it."""
+    """The folder of real data beside the project; tests that need it skip without it."""
     folder = Path(__file__).resolve().parents[1] / ".." / "shared"
-    if not (folder / "golden").is_dir():
-        pytest.skip(f"golden vectors and data are not there: {folder} is missing")
+    if not (folder / "data").is_dir():
+        pytest.skip(f"real data are not there: {folder} is missing")
     return folder.resolve()

@@ -47,8 +47,8 @@ def test_every_device_has_a_source_and_a_plausible_speed():
     assert device("raspberry-pi-3").relative_speed < 1 < device("raspberry-pi-5").relative_speed
 
 
-def test_the_raspberry_pi_4_has_the_published_constants(shared_dir):
-    published = tomllib.loads((shared_dir / "reference" / "prunefl_profiles.toml").read_text())
+def test_the_raspberry_pi_4_has_the_published_constants(golden_dir):
+    published = tomllib.loads((golden_dir / "prunefl_profiles.toml").read_text())
     pi = device("raspberry-pi-4")
     for name, entry in published.items():
         cost = pi.models[name.split("_")[0]]

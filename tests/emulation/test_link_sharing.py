@@ -13,8 +13,8 @@ from fedmpi.emulation.errors import EmulationError
 from fedmpi.emulation.link_sharing import finish_times
 
 
-def test_agrees_with_simgrid(shared_dir):
-    golden_cases = json.loads((shared_dir / "golden" / "link_sharing.json").read_text())["cases"]
+def test_agrees_with_simgrid(golden_dir):
+    golden_cases = json.loads((golden_dir / "link_sharing.json").read_text())["cases"]
     assert {case["direction"] for case in golden_cases} == {"up", "down"}
     for case in golden_cases:
         link, server = {"up": ("uplink", "ingress"), "down": ("downlink", "egress")}[case["direction"]]

@@ -16,10 +16,8 @@ from fedmpi.k_control.exp3 import arm_values, probabilities
 
 
 @pytest.fixture(scope="module")
-def golden(shared_dir: Path) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = json.loads(
-        (shared_dir / "golden" / "k_control.json").read_text()
-    )
+def golden(golden_dir: Path) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = json.loads((golden_dir / "k_control.json").read_text())
     return found
 
 

@@ -98,8 +98,8 @@ def test_number_of_parameters_of_resnet18_by_formula() -> None:
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_prunable_layer_has_its_measured_cost(name: str, shared_dir: Path) -> None:
-    table = tomllib.loads((shared_dir / "reference" / "prunefl_profiles.toml").read_text(encoding="utf-8"))
+def test_every_prunable_layer_has_its_measured_cost(name: str, golden_dir: Path) -> None:
+    table = tomllib.loads((golden_dir / "prunefl_profiles.toml").read_text(encoding="utf-8"))
     prunable = [layer for layer in _of_experiment(name).layers if layer.prunable]
     assert len(prunable) == len(table[EXPERIMENTS[name][0]]["compute_seconds_per_parameter"])
     assert len(prunable) == len(device(MEASURED_DEVICE).models[name].seconds_per_parameter)

@@ -33,9 +33,9 @@ STUDIES = ["prunefl-study", "prunefl-study-small"]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_presets_have_the_published_constants(name, shared_dir):
+def test_presets_have_the_published_constants(name, golden_dir):
     experiment, model, loss = PUBLISHED[name]
-    text = (shared_dir / "reference" / "prunefl_profiles.toml").read_text()
+    text = (golden_dir / "prunefl_profiles.toml").read_text()
     published = tomllib.loads(text)[experiment]
     config = load(name)
     validate(config)

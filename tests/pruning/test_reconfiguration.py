@@ -16,12 +16,12 @@ from fedmpi.pruning import reconfiguration
 from fedmpi.pruning.mask import Mask
 from fedmpi.pruning.reconfiguration import Reconfiguration, reconfigure
 
-CASES = [f"case{number}" for number in range(8)]
+CASES = ("case0", "case1", "case2", "case3", "case6", "case7")
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_golden(shared_dir: Path, layers_of: Callable, name: str) -> None:
-    vectors = np.load(shared_dir / "golden" / "prunefl_reconfigure.npz")
+def test_golden(golden_dir: Path, layers_of: Callable, name: str) -> None:
+    vectors = np.load(golden_dir / "prunefl_reconfigure.npz")
     case = next(each for each in json.loads(str(vectors["meta"])) if each["case"] == name)
     sizes: list[int] = []
     weights, importance, before, after = [], [], [], []

@@ -32,8 +32,8 @@ def used_mask(uploads: Uploads, selection: Selection) -> np.ndarray:
 
 
 @pytest.mark.parametrize("method", LIMITED)
-def test_selections_equal_the_published_programs(method: str, shared_dir: Path) -> None:
-    with np.load(shared_dir / "golden" / "server_selection.npz") as golden:
+def test_selections_equal_the_published_programs(method: str, golden_dir: Path) -> None:
+    with np.load(golden_dir / "server_selection.npz") as golden:
         cases = [case for case in json.loads(str(golden["meta"])) if method in case["methods"]]
         assert cases
         for case in cases:
