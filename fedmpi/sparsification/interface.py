@@ -1,0 +1,88 @@
+"""What a method of sparsification consists of: what clients send, what the server sends back, and in which form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmpi.numerics.streams import Purpose, generator
+from fedmpi.numerics.topk import top_k
+from fedmpi.sparsification.codec import Codec
+from fedmpi.sparsification.uploads import Selection, Uploads
+
+ALL_CLIENTS = -1
+"""The client of a choice that all clients share."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The circumstances of a client's choice.
+
+    ``layers``: the slice of the vector that belongs to each layer of the model, in order; under a mask the vector holds
+    the active coordinates alone. ``draw`` is the only source of randomness: a generator of its own for every seed, round
+    and client (``ALL_CLIENTS``: one for all), so that a choice does not depend on the rank where it is made.
+    """
+
+    seed: int
+    round_index: int
+    client: int
+    layers: Sequence[slice]
+
+    def draw(self) -> np.random.Generator:
+        """The generator of this choice, from its beginning."""
+        return generator(self.seed, Purpose.SPARSIFICATION, self.round_index, self.client + 1)
+
+
+Choose = Callable[[NDArray[np.float32], int, Choice], NDArray[np.int32]]
+"""``choose(accumulated, k, choice)``: which of the entries of an accumulated gradient (n,) a client sends, int32 rising."""
+
+Coordinates = Callable[[int, int, Choice], NDArray[np.int32]]
+"""``coordinates(dimension, k, choice)``: the entries that all clients send in a round, int32 rising."""
+
+Select = Callable[[Uploads, int], Selection]
+"""``select(uploads, k)``: what the server sends back of what it got."""
+
+
+def largest(accumulated: NDArray[np.float32], k: int, choice: Choice) -> NDArray[np.int32]:
+    """The ``k`` entries of largest magnitude; ties go to the lowest index."""
+    del choice
+    return top_k(accumulated, k)
+
+
+@dataclass(frozen=True)
+class Method:
+    """What all methods state. ``summary``: one sentence; ``source``: the publication.
+
+    ``one_k``: why k cannot change from round to round, as the end of a sentence; empty where it can.
+    """
+
+    summary: str
+    source: str = ""
+    one_k: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparseMethod(Method):
+    """Clients send entries of their accumulated gradients (error feedback), the server a selection of them.
+
+    ``choose`` picks what a client sends, at most k entries or as many as it likes; ``coordinates``, where given, picks
+    the same for all clients without seeing values, so that positions need not travel. ``select`` is the server's.
+    ``confirm_used``: clients cannot see from the selection which of their entries went into it, and get a flag for each.
+    ``codec``: the method's own form of messages; None: that of ``sparsification.wire`` and ``value_type``.
+    """
+
+    select: Select
+    choose: Choose = largest
+    coordinates: Coordinates | None = None
+    confirm_used: bool = False
+    codec: Codec | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseMethod(Method):
+    """Clients send everything, every ``period(dimension, k)`` rounds (None: in each, and there is no k)."""
+
+    period: Callable[[int, int], int] | None = None
