@@ -17,9 +17,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fedmpi.config import parts
 from fedmpi.numerics.topk import top_k
-from fedmpi.sparsification import SELECTORS, Uploads
+from fedmpi.sparsification import SparseMethod, Uploads
 from fedmpi.sparsification.wire import decode, encode
+
+METHODS = {
+    name: parts.build("sparsification.method", name, {}, SparseMethod).select
+    for name in ("fab", "fub_flat", "fub_tree", "unidirectional", "periodic")
+}
 
 
 def one_round(clients: int, k: int, dimension: int) -> Uploads:
@@ -79,7 +85,7 @@ def serve(
     indices, values, _ = zip(*entries, strict=True)
     uploads = Uploads(indices, values, like.weights, like.dimension)
     read = perf_counter()
-    selection = SELECTORS[method](uploads, k)
+    selection = METHODS[method](uploads, k)
     selected = perf_counter()
     encode(form, selection.indices, selection.values.astype(np.float32), like.dimension)
     return read - begin, selected - read, perf_counter() - selected
@@ -98,12 +104,12 @@ def main() -> None:
     own = one_round(arguments.clients, k, arguments.dimension)
     # What periodic sends: the same coordinates from everybody.
     same = Uploads(own.indices[:1] * arguments.clients, own.values, own.weights, own.dimension)
-    given = {method: same if method == "periodic" else own for method in SELECTORS}
+    given = {method: same if method == "periodic" else own for method in METHODS}
     messages = {
         method: sent_messages(uploads, "values" if method == "periodic" else "auto")
         for method, uploads in given.items()
     }
-    seconds: dict[str, list[tuple[float, float, float]]] = {method: [] for method in SELECTORS}
+    seconds: dict[str, list[tuple[float, float, float]]] = {method: [] for method in METHODS}
     plain: list[float] = []
     for repetition in range(arguments.repetitions + 1):
         for method, uploads in given.items():
@@ -112,7 +118,7 @@ def main() -> None:
             begin = perf_counter()
             expected = plain_fab(own, k)
             plain.append(perf_counter() - begin)
-            if SELECTORS["fab"](own, k).indices.tolist() != expected:
+            if METHODS["fab"](own, k).indices.tolist() != expected:
                 raise SystemExit("fab and the plain way disagree")
     print(f"{arguments.clients} clients, k = {k}, D = {arguments.dimension}")
     for method, rounds in seconds.items():

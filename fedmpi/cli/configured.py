@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fedmpi.config import Config, ConfigError, load, validate, validate_ranks
 from fedmpi.emulation.devices import assign
+from fedmpi.experiment.parts import resolve
 
 
 def add_configuration(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +30,7 @@ def configured(arguments: argparse.Namespace, ranks: int) -> Config:
     """
     config = load(arguments.config, arguments.overrides)
     validate(config)
+    resolve(config)
     validate_ranks(config, ranks)
     path = config.data.path
     if path and not Path(path).exists():

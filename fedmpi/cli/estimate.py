@@ -9,14 +9,15 @@ import numpy as np
 from fedmpi.config import Config
 from fedmpi.emulation.compute import compute_seconds
 from fedmpi.emulation.devices import Fleet
+from fedmpi.experiment.parts import Parts
 from fedmpi.federation.accounts import Charges, Work, make_accountant
 from fedmpi.federation.plan import Action, RoundPlan, draw_participants, local_steps
-from fedmpi.k_control.start import start_k_control
+from fedmpi.k_control.start import start
 from fedmpi.learning.datasets import Dataset
 from fedmpi.learning.flat import FlatModel
 from fedmpi.pruning.exchange import ActiveValues, new_mask_bytes
 from fedmpi.pruning.mask import Mask
-from fedmpi.sparsification import DENSE_METHODS, exchange_period, wire_form
+from fedmpi.sparsification import SparseMethod
 from fedmpi.sparsification.wire import message_bytes
 
 _LIBRARIES_BYTES = 145 * 10**6
@@ -43,7 +44,7 @@ class FirstRound:
 
 
 def memory_bytes(
-    config: Config, model: FlatModel, dataset: Dataset, samples: list[np.ndarray], block: range, rank: int
+    parts: Parts, model: FlatModel, dataset: Dataset, samples: list[np.ndarray], block: range, rank: int
 ) -> int:
     """Memory of a rank whose home clients are ``block``, without the activations of the model.
 
@@ -54,16 +55,15 @@ def memory_bytes(
     test = dataset.test_x.nbytes + dataset.test_y.nbytes
     whole = dataset.train_x.nbytes + dataset.train_y.nbytes if rank == 0 else 0
     vector = 4 * model.vector.numel()
-    method = config.sparsification.method
-    if method not in DENSE_METHODS:
+    if not parts.sends_all:
         kept = len(block) * 4 * model.parameter_count
     else:  # updates of a round, and what clients carry between exchanges
-        kept = len(block) * vector * (1 + (method == "fedavg")) + 2 * vector
+        kept = len(block) * vector * (1 + (parts.period(model.parameter_count) > 1)) + 2 * vector
     return _LIBRARIES_BYTES + whole + mine * sample + test + _VECTORS * vector + kept
 
 
 def first_round(
-    config: Config, model: FlatModel, fleet: Fleet, sizes: np.ndarray, mask: Mask | None = None
+    parts: Parts, model: FlatModel, fleet: Fleet, sizes: np.ndarray, mask: Mask | None = None
 ) -> FirstRound:
     """Bytes and emulated times of round 0, as the run's own accountant charges them.
 
@@ -72,21 +72,21 @@ def first_round(
     time of a round holds the download of its own result, ``unidirectional`` is taken to send as much as clients that
     agree in nothing would get.
     """
-    section, tail = config.sparsification, 4 * model.buffer_count
+    config, tail = parts.config, 4 * model.buffer_count
     present = Mask(model.parameter_count) if mask is None else mask
     dimension = present.count
-    if section.method in DENSE_METHODS:
+    if parts.sends_all:
         dimension = ActiveValues(present, model.layers).count
     participants = draw_participants(
         config.experiment.seed, 0, config.clients.count, config.clients.per_round
     )
-    k = min(first_k(config, model.parameter_count), dimension)
-    sent = dimension if section.method in DENSE_METHODS else k
-    if exchange_period(section, model.parameter_count) > 1:
+    k = min(first_k(parts, model.parameter_count), dimension)
+    sent = dimension if parts.sends_all else k
+    if parts.period(model.parameter_count) > 1:
         sent = 0
     down = message_bytes("dense", dimension, dimension) + tail
     down += 0 if mask is None else new_mask_bytes(mask, model.layers)
-    up = message_bytes(wire_form(section), sent, dimension, section.value_type) + tail if sent else 0
+    up = parts.codec.message_bytes(sent, dimension) + tail if sent else 0
     compute_s = compute_seconds(
         fleet,
         participants,
@@ -105,14 +105,16 @@ def first_round(
         start_s=0.0,
         participants=participants,
     )
-    accountant = make_accountant(config, replace(fleet, jitter_s=0.0), model.parameter_count)
+    accountant = make_accountant(
+        config, replace(fleet, jitter_s=0.0), model.parameter_count, positions_sent=not parts.sends_all
+    )
     charges = accountant.round(plan, Work(down * each, compute_s, sent * each, up * each))
-    unknown = section.method == "unidirectional"
+    unknown = isinstance(parts.sparsification, SparseMethod) and not parts.sparsification.at_most_k_down
     k_down = min(dimension, len(participants) * sent) if unknown else sent
     absent = {
         "jitter": fleet.jitter_s > 0,
         "the time of training, which is measured when it runs": fleet.compute_model == "measured",
-        "the losses by which k is chosen": config.k_control.method != "fixed",
+        "the losses by which k is chosen": parts.k_control.measures_losses,
     }
     return FirstRound(
         participants=participants,
@@ -133,6 +135,6 @@ def initial_round_s(config: Config, model: FlatModel, fleet: Fleet, samples: int
     return float(compute_seconds(fleet, client, steps, prunable, density=1.0)[0])
 
 
-def first_k(config: Config, dimension: int) -> int:
+def first_k(parts: Parts, dimension: int) -> int:
     """The k of round 0, as its controller starts."""
-    return start_k_control(config, dimension)[1].k
+    return start(parts.config, parts.k_control, dimension, parts.fixed_k(dimension)).k

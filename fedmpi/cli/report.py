@@ -6,8 +6,9 @@ import numpy as np
 
 from fedmpi.checkpoint.ticket import read_ticket
 from fedmpi.cli import estimate
-from fedmpi.config import Config, validate_with_model
+from fedmpi.config import Config, validate_ranks
 from fedmpi.emulation.devices import Fleet, assign
+from fedmpi.experiment.parts import check_with_model, resolve
 from fedmpi.federation.initial_training import SAMPLES
 from fedmpi.learning.datasets import load
 from fedmpi.learning.flat import FlatModel
@@ -15,7 +16,6 @@ from fedmpi.learning.models import build
 from fedmpi.learning.partition import partition
 from fedmpi.mpi.placement import home_blocks
 from fedmpi.numerics.streams import Purpose, generator
-from fedmpi.pruning import lottery
 
 
 def report(config: Config, ranks: int) -> list[str]:
@@ -24,6 +24,7 @@ def report(config: Config, ranks: int) -> list[str]:
     Raises ConfigError, DataError or EmulationError for what could not run on ``ranks`` ranks.
     """
     seed = config.experiment.seed
+    parts = resolve(config)
     dataset = load(config.data)
     samples = partition(
         config.data,
@@ -34,7 +35,8 @@ def report(config: Config, ranks: int) -> list[str]:
     )
     sizes = np.array([len(indices) for indices in samples])
     model = FlatModel(build(config.model, dataset.input_shape, dataset.classes, seed))
-    validate_with_model(config, model.parameter_count, ranks)
+    validate_ranks(config, ranks)
+    check_with_model(parts, model.parameter_count)
     fleet = assign(config, seed)
     prunable = sum(layer.stop - layer.start for layer in model.layers if layer.prunable)
     shape = " x ".join(map(str, dataset.input_shape))
@@ -48,14 +50,14 @@ def report(config: Config, ranks: int) -> list[str]:
         f"activations):",
     ]
     for rank, block in enumerate(home_blocks(config.clients.count, ranks, config.placement.server_trains)):
-        memory = estimate.memory_bytes(config, model, dataset, samples, block, rank)
+        memory = estimate.memory_bytes(parts, model, dataset, samples, block, rank)
         lines.append(f"  rank {rank}: {_role(rank, block)}, {memory / 2**20:.0f} MiB")
     lines += _initial_pruning(config, model, fleet, sizes)
     mask = None
-    if config.pruning.method in lottery.METHODS:
+    if parts.pruning.takes_ticket:
         mask = read_ticket(config, model.parameter_count).mask
         lines[1] += f"; {mask.count} active, density {mask.density(model.layers):.6g}"
-    first = estimate.first_round(config, model, fleet, sizes, mask)
+    first = estimate.first_round(parts, model, fleet, sizes, mask)
     timeline, at_most = first.timeline, "at most " if first.bound else ""
     lines += [
         "",

@@ -48,15 +48,9 @@ class Family:
 FAMILIES: Mapping[str, Family] = {
     family.key: family
     for family in (
-        Family("data.dataset", "fedmpi.learning.datasets", arguments=1),
-        Family("data.partition", "fedmpi.learning.partition", arguments=4),
-        Family("model.name", "fedmpi.learning.models", arguments=2),
         Family("sparsification.method", "fedmpi.sparsification"),
         Family("k_control.method", "fedmpi.k_control"),
         Family("pruning.method", "fedmpi.pruning"),
-        Family("federation.aggregator", "fedmpi.aggregation"),
-        Family("emulation.compute.model", "fedmpi.emulation.compute"),
-        Family("emulation.availability.model", "fedmpi.emulation.availability"),
     )
 }
 
@@ -115,7 +109,9 @@ def build(key: str, name: str, options: Mapping[str, Any], kind: type[_T]) -> _T
             raise ConfigError(f"{table}.{option}", f'unknown option of "{name}"', "none: it takes no options")
         return attribute
     if not callable(attribute):
-        raise ConfigError(key, f"{name!r} is {_a(attribute)}", f"{_named(kind)}, or a function that makes one")
+        raise ConfigError(
+            key, f"{name!r} is {_a(attribute)}", f"{_named(kind)}, or a function that makes one"
+        )
     part = _called(key, name, bound(key, name, attribute, options))
     if not isinstance(part, kind):
         raise ConfigError(key, f"{name!r} made {_a(part)}", _named(kind))
@@ -162,7 +158,9 @@ def bound(
             if parameter.default is inspect.Parameter.empty and option not in options:
                 raise ConfigError(f"{table}.{option}", f'is not set, and "{name}" needs it', allowed)
     hints = _hints(attribute)
-    values = {option: _typed(f"{table}.{option}", value, hints.get(option)) for option, value in options.items()}
+    values = {
+        option: _typed(f"{table}.{option}", value, hints.get(option)) for option, value in options.items()
+    }
     return partial(attribute, **values)
 
 

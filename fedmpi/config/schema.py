@@ -12,6 +12,14 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
+from fedmpi.config.frozen import FrozenTable
+from fedmpi.config.parts import Option
+
+Options = Mapping[str, Option]
+"""The settings of a part of one's own, or of a built-in one that has some."""
+
+NO_OPTIONS = FrozenTable({})
+
 Rate = float | str | tuple[float, ...] | Mapping[str, float | str]
 """A bandwidth in Mbit/s: one number for all, one for each client, "device" (the profile's own),
 or a distribution such as ``{distribution = "lognormal", median = 8.0, sigma = 0.6}``."""
@@ -69,6 +77,7 @@ class DataConfig:
     labels_per_client: int = 1
     samples_per_client: int = 0
     invert: bool = False
+    options: Options = NO_OPTIONS
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,7 @@ class ModelConfig:
 
     name: str = "mlp"
     hidden: tuple[int, ...] = (64,)
+    options: Options = NO_OPTIONS
 
 
 @dataclass(frozen=True)
@@ -106,6 +116,7 @@ class SparsificationConfig:
     k_fraction: float = 0.0
     wire: str = "auto"
     value_type: str = "float32"
+    options: Options = NO_OPTIONS
 
 
 @dataclass(frozen=True)
@@ -121,6 +132,7 @@ class KControlConfig:
     k_min_fraction: float = 0.002
     arms: int = 0
     horizon_rounds: int = 0
+    options: Options = NO_OPTIONS
 
 
 @dataclass(frozen=True)
@@ -150,6 +162,7 @@ class PruningConfig:
     max_density: float = 1.0
     target_density: float | None = None
     ticket: str = ""
+    options: Options = NO_OPTIONS
     initial: InitialPruningConfig = field(default_factory=InitialPruningConfig)
 
 
@@ -167,6 +180,7 @@ class ComputeConfig:
     unit_s: float = 1.0
     slowdown: float = 1.0
     beta: float = 10.0
+    options: Options = NO_OPTIONS
 
 
 @dataclass(frozen=True)
@@ -187,6 +201,7 @@ class AvailabilityConfig:
     """``[emulation.availability]``: which clients can be asked."""
 
     model: str = "always"
+    options: Options = NO_OPTIONS
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
 """Refusal of configurations that cannot be run; every check is pure and raises ConfigError.
 
-``validate`` needs the configuration alone, ``validate_ranks`` the number of MPI ranks,
-``validate_with_model`` the number of parameters too, and ``validate_resume`` the configuration of the run
-that is continued.
+``validate`` needs the configuration alone, ``validate_ranks`` the number of MPI ranks, and ``validate_resume`` the
+configuration of the run that is continued. What parts can go together is ``fedmpi.experiment.parts``'s to say.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from typing import Any
 
 from fedmpi.config.errors import ConfigError, refusal, shown_value
 from fedmpi.config.names import ABSENT, AVAILABLE
+from fedmpi.config.parts import FAMILIES, check_name
 from fedmpi.config.ranges import check_ranges
 from fedmpi.config.schema import Config, value_of
 from fedmpi.config.spelling import did_you_mean
 from fedmpi.config.validate_emulation import check_emulation
-from fedmpi.config.validate_methods import check_methods
 from fedmpi.config.write import tables
 
 _MAY_CHANGE_ON_RESUME = frozenset(
@@ -40,13 +39,14 @@ _MAY_CHANGE_ON_RESUME = frozenset(
 
 def validate(config: Config) -> None:
     """Refuse what no data and no number of ranks could make right."""
+    for key in FAMILIES:
+        check_name(key, str(value_of(config, key)))
     for key, names in AVAILABLE.items():
         _check_name(key, str(value_of(config, key)), names)
     check_ranges(config)
     _check_experiment(config)
     _check_clients_and_placement(config)
     _check_data_and_model(config)
-    check_methods(config)
     check_emulation(config)
 
 
@@ -59,30 +59,6 @@ def validate_ranks(config: Config, ranks: int) -> None:
     if ranks > most:
         shape = "one for each client" + ("" if config.placement.server_trains else " and one for the server")
         raise ConfigError("ranks", f"found {ranks} for {clients} clients", f"at most {most}: {shape}")
-
-
-def validate_with_model(config: Config, parameter_count: int, ranks: int) -> None:
-    """Refuse what does not fit the model's ``parameter_count`` (D) or the number of ``ranks``."""
-    validate_ranks(config, ranks)
-    section = config.sparsification
-    if section.k > parameter_count:
-        allowed = f"at most D = {parameter_count}, the parameters of model {config.model.name}"
-        raise refusal("sparsification.k", section.k, allowed)
-    if section.method == "fedavg":
-        k = section.k or max(1, round(section.k_fraction * parameter_count))
-        period, rounds = -(-parameter_count // (2 * k)), config.experiment.rounds
-        if period > rounds:
-            problem = f'found {rounds}, and method "fedavg" exchanges every ceil(D / (2 k)) = {period} rounds'
-            raise ConfigError(
-                "experiment.rounds", problem, f"at least {period}, or a larger sparsification.k"
-            )
-        every = config.pruning.reconfigure_every
-        if config.pruning.method in ("prunefl", "online") and every % period:
-            problem = (
-                f"found {every}, and clients keep own weights between the exchanges of method "
-                f'"fedavg", every ceil(D / (2 k)) = {period} rounds'
-            )
-            raise ConfigError("pruning.reconfigure_every", problem, f"a multiple of {period}")
 
 
 def validate_resume(config: Config, stored: Config) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import tomli_w
 
-from fedmpi.config.schema import Config
+from fedmpi.config.schema import NO_OPTIONS, Config
 
 
 def dumps(config: Config) -> str:
@@ -25,7 +25,7 @@ def tables(config: Config) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if is_dataclass(value):
         pairs = ((field.name, getattr(value, field.name)) for field in fields(value))
-        return {name: _plain(item) for name, item in pairs if item is not None}
+        return {name: _plain(item) for name, item in pairs if item is not None and item != NO_OPTIONS}
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, tuple):

@@ -17,6 +17,7 @@ from fedmpi.emulation.catalogue import device
 from fedmpi.emulation.device_csv import read_devices
 from fedmpi.emulation.errors import EmulationError, unknown_name
 from fedmpi.emulation.profiles import Device, StepCost
+from fedmpi.numerics.apportionment import largest_remainder
 from fedmpi.numerics.streams import Purpose, generator
 
 FloatArray = NDArray[np.float64]
@@ -172,20 +173,6 @@ def _named_devices(profile: str | Mapping[str, float], clients: int, seed: int) 
     placed = generator(seed, Purpose.DEVICES).permutation(kinds)
     known = [device(name) for name in names]
     return tuple(known[kind] for kind in placed.tolist())
-
-
-def largest_remainder(shares: Sequence[float], total: int) -> list[int]:
-    """``total`` divided by ``shares`` (of sum 1) into whole numbers, none off by 1 or more.
-
-    Hamilton's method: what is left after rounding down goes to the largest remainders, ties to the first.
-    """
-    # A remainder within rounding of the next whole number is that number: 0.1 * 30 is 3.0000000000000004.
-    exact = [round(share * total, 6) for share in shares]
-    counts = [int(quota) for quota in exact]
-    by_remainder = sorted(range(len(shares)), key=lambda i: counts[i] - exact[i])
-    for i in by_remainder[: total - sum(counts)]:
-        counts[i] += 1
-    return counts
 
 
 def _step_costs(devices: Sequence[Device], config: Config) -> dict[str, FloatArray]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 
 import numpy as np
 import torch
 
-from fedmpi.config import Config, ConfigError, validate_with_model
+from fedmpi.config import Config, ConfigError, validate_ranks
 from fedmpi.emulation.compute import require_costs
 from fedmpi.emulation.devices import Fleet, assign
+from fedmpi.experiment.parts import Parts, check_with_model, resolve
 from fedmpi.federation.accounts import NormalizedAccountant, make_accountant
 from fedmpi.federation.client import ClientHost
 from fedmpi.federation.distribution import (
@@ -35,8 +35,7 @@ from fedmpi.federation.pruning import Pruner, Pruning
 from fedmpi.federation.rounds import RoundLoop
 from fedmpi.federation.server import Server
 from fedmpi.federation.server_pruning import ServerPruning
-from fedmpi.federation.sparse_answer import SparseMethod
-from fedmpi.k_control.start import start_k_control
+from fedmpi.k_control.start import start
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.host_memory import keep_freed_memory
 from fedmpi.learning.models import build
@@ -44,15 +43,9 @@ from fedmpi.mpi.agreement import on_every_rank, on_server
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.placement import Placement, home_blocks, most_sharing
 from fedmpi.mpi.shared_memory import GroupMemory
-from fedmpi.pruning import METHODS, Method
+from fedmpi.pruning import NONE
 from fedmpi.pruning.interface import Setup
-from fedmpi.sparsification import (
-    DENSE_METHODS,
-    SELECTORS,
-    exchange_period,
-    periodic,
-    wire_form,
-)
+from fedmpi.sparsification import SparseMethod
 
 Expected = Mapping[type[Exception], int]
 
@@ -65,6 +58,7 @@ class Run:
     """
 
     config: Config
+    parts: Parts
     ranks: Ranks
     placement: Placement
     facts: DataFacts
@@ -80,6 +74,7 @@ class Run:
 def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
     """Read the data, build the model, and give every rank its part. Refused on all ranks if any of them cannot."""
     torch.set_num_threads(config.placement.threads_per_rank)
+    parts = on_every_rank(ranks, lambda: resolve(config), expected)
     data = on_server(ranks, lambda: read_data(config), expected)
     facts = _share_facts(ranks, data)
 
@@ -89,7 +84,8 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
             model = FlatModel(module)
         except ValueError as error:
             raise ConfigError("model.name", str(error)) from error
-        validate_with_model(config, model.parameter_count, ranks.size)
+        validate_ranks(config, ranks.size)
+        check_with_model(parts, model.parameter_count)
         return model
 
     model = on_every_rank(ranks, make_model, expected)
@@ -104,9 +100,8 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
     test_x, test_y = distribute_test(ranks, memory, placement, facts, data)
     keep_freed_memory()
     evaluator = Evaluator(ranks, test_x, test_y, config.training.evaluation_batch_size)
-    exchange = _exchange(config, ranks, placement, memory, host)
-    method = METHODS.get(config.pruning.method)
-    if method is not None and method.importance:
+    exchange = _exchange(parts, ranks, placement, memory, host)
+    if parts.pruning.importance:
         host.importance = ClientImportance(
             ranks,
             memory,
@@ -118,7 +113,7 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
     pruning = Pruning(ranks, host, exchange, host.importance)
     server = None
     if fleet is not None:
-        server = _server(config, facts, fleet, model, exchange, method)
+        server = _server(parts, facts, fleet, model, exchange)
     loop = RoundLoop(
         ranks=ranks,
         placement=placement,
@@ -137,37 +132,25 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
             training = InitialTraining(config, model, *draw_samples(config, data))
             initial_server = InitialServer(server, pruning, training, facts.classes)
         initial = InitialPhase(ranks, host, pruning, loop.signal, initial_server)
-    return Run(config, ranks, placement, facts, model, host, exchange, pruning, server, loop, initial)
+    return Run(config, parts, ranks, placement, facts, model, host, exchange, pruning, server, loop, initial)
 
 
-def _server(
-    config: Config,
-    facts: DataFacts,
-    fleet: Fleet,
-    model: FlatModel,
-    exchange: Exchange,
-    method: Method | None,
-) -> Server:
-    dimension = model.parameter_count
-    controller, k_state = start_k_control(config, dimension)
-    downlink = Downlink(
-        config.clients.count,
-        dimension,
-        model.buffer_count,
-        wire_form(config.sparsification),
-        config.sparsification.value_type,
-    )
+def _server(parts: Parts, facts: DataFacts, fleet: Fleet, model: FlatModel, exchange: Exchange) -> Server:
+    config, dimension = parts.config, model.parameter_count
+    downlink = Downlink(config.clients.count, dimension, model.buffer_count, parts.codec)
     setup = Setup(config.pruning, config.experiment.rounds, model.layers)
-    pruner = None if method is None else Pruner(method, setup, config.experiment.seed, dimension)
-    accountant = make_accountant(config, fleet, dimension)
+    pruner = (
+        None if parts.pruning is NONE else Pruner(parts.pruning, setup, config.experiment.seed, dimension)
+    )
+    accountant = make_accountant(config, fleet, dimension, positions_sent=not parts.sends_all)
     normalized = accountant if isinstance(accountant, NormalizedAccountant) else None
     return Server(
         config=config,
         sizes=np.array(facts.sizes, dtype=np.int64),
         accountant=accountant,
         exchange=exchange,
-        controller=controller,
-        k_state=k_state,
+        controller=parts.k_control,
+        k_state=start(config, parts.k_control, dimension, parts.fixed_k(dimension)),
         downlink=downlink,
         pruning=ServerPruning(
             setup, fleet, exchange, downlink, config.training.batch_size, pruner, normalized
@@ -194,20 +177,11 @@ def _share_facts(ranks: Ranks, data: ServerData | None) -> DataFacts:
 
 
 def _exchange(
-    config: Config, ranks: Ranks, placement: Placement, memory: GroupMemory, host: ClientHost
+    parts: Parts, ranks: Ranks, placement: Placement, memory: GroupMemory, host: ClientHost
 ) -> Exchange:
-    section, dimension = config.sparsification, host.model.parameter_count
+    method = parts.sparsification
     clients = placement.clients_of_group(placement.group_of(ranks.rank))
-    if section.method in DENSE_METHODS:
-        period = exchange_period(section, dimension)
-        return DenseExchange(ranks, memory, host, clients, placement.clients, period)
-    method = SparseMethod(
-        select=SELECTORS[section.method],
-        wire=wire_form(section),
-        value_type=section.value_type,
-        shared=partial(periodic.coordinates, config.experiment.seed)
-        if section.method == "periodic"
-        else None,
-        survivors_told=section.method == "fub_tree",
-    )
-    return SparseExchange(ranks, memory, host, method, clients, placement.clients)
+    if isinstance(method, SparseMethod):
+        return SparseExchange(ranks, memory, host, method, parts.codec, clients, placement.clients)
+    period = parts.period(host.model.parameter_count)
+    return DenseExchange(ranks, memory, host, clients, placement.clients, period)

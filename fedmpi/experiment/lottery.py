@@ -9,7 +9,7 @@ from fedmpi.experiment.assembly import Run
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.models import build
 from fedmpi.mpi.agreement import on_server
-from fedmpi.pruning.lottery import METHODS, weights_seed
+from fedmpi.pruning.lottery import weights_seed
 
 
 def start_ticket(run: Run, expected: Mapping[type[Exception], int]) -> None:
@@ -18,7 +18,7 @@ def start_ticket(run: Run, expected: Mapping[type[Exception], int]) -> None:
     The server alone reads the finished run's folder. Refused on all ranks when there is no ticket in it.
     """
     config, ranks, parameters = run.config, run.ranks, run.model.parameter_count
-    if config.pruning.method not in METHODS:
+    if not run.parts.pruning.takes_ticket:
         return
     ticket = on_server(ranks, lambda: read_ticket(config, parameters), expected)
     seed = ranks.broadcast_json(

@@ -14,7 +14,6 @@ from fedmpi.emulation.normalized import training_seconds, transfer_seconds
 from fedmpi.emulation.timeline import Timeline, round_timeline
 from fedmpi.federation.plan import Action, RoundPlan
 from fedmpi.pruning.round_time import RoundTime
-from fedmpi.sparsification import DENSE_METHODS
 from fedmpi.sparsification.wire import HEADER_BYTES
 
 
@@ -136,12 +135,12 @@ class NormalizedAccountant:
     probe lengthens training; its messages take no time.
     """
 
-    def __init__(self, fleet: Fleet, config: Config, dimension: int) -> None:
+    def __init__(self, fleet: Fleet, config: Config, dimension: int, positions_sent: bool) -> None:
         self.fleet = fleet
         self.beta = config.emulation.compute.beta
         self.batch_size = config.training.batch_size
         self.dimension = dimension
-        self.positions_sent = config.sparsification.method not in DENSE_METHODS
+        self.positions_sent = positions_sent
 
     def round(self, plan: RoundPlan, work: Work) -> Charges:
         probe = plan.k_probe > 0 or Action.TRY_MASK in plan.action
@@ -189,10 +188,10 @@ class NormalizedAccountant:
         return transfer_seconds(self.beta, self.dimension, entries, positions_sent=self.positions_sent)
 
 
-def make_accountant(config: Config, fleet: Fleet, dimension: int) -> Accountant:
-    """The accountant of a run whose model has ``dimension`` parameters."""
+def make_accountant(config: Config, fleet: Fleet, dimension: int, *, positions_sent: bool) -> Accountant:
+    """The accountant of a run whose model has ``dimension`` parameters; ``positions_sent``: with every entry."""
     if config.emulation.compute.model == "normalized":
-        return NormalizedAccountant(fleet, config, dimension)
+        return NormalizedAccountant(fleet, config, dimension, positions_sent)
     return DeviceAccountant(fleet, config.experiment.seed)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fedmpi.sparsification.codec import Codec, WireCodec
 from fedmpi.sparsification.wire import message_bytes
 
 NEVER = -1
@@ -17,21 +18,19 @@ class Downlink:
     the account keeps the version that last changed it, so a client that missed several rounds is charged for
     the coordinates that differ, once each.
 
-    ``tail`` is the number of values that travel dense beside the ``dimension`` parameters (float buffers). The
-    values of the last change are of ``value_type``, as the server sent them; who missed more is sent
-    weights, float32.
+    ``tail`` is the number of values that travel dense beside the ``dimension`` parameters (float buffers). The last
+    change has the form of ``codec``, as the server sent it; who missed more is sent weights, float32, in the smallest
+    form, or in that of ``codec`` where that is one of the wire's.
 
     Under a mask, messages are over the ``dimension`` coordinates that travel. A new mask is a version of its own; who
     has an older one downloads ``mask_bytes`` more. What a mask prunes is zero without a word: it is not sent.
     """
 
-    def __init__(
-        self, clients: int, dimension: int, tail: int, wire: str, value_type: str = "float32"
-    ) -> None:
+    def __init__(self, clients: int, dimension: int, tail: int, codec: Codec) -> None:
         self.dimension = dimension
         self.tail = tail
-        self.wire = wire
-        self.value_type = value_type
+        self.codec = codec
+        self._of_weights = WireCodec(codec.form if isinstance(codec, WireCodec) else "auto")
         self.version = 0
         self.client_version = np.full(clients, NEVER, dtype=np.int64)
         self._changed_at = np.zeros(dimension, dtype=np.int32)
@@ -90,8 +89,8 @@ class Downlink:
         if version >= learned:
             return message_bytes("coo", 0, self.dimension) + new_mask
         missed = sum(self._changed_in[version + 1 :])
-        value_type = self.value_type if version == self.version - 1 else "float32"
-        update = message_bytes(self.wire, missed, self.dimension, value_type) + 4 * self.tail
+        codec = self.codec if version == self.version - 1 else self._of_weights
+        update = codec.message_bytes(missed, self.dimension) + 4 * self.tail
         return min(model, update) + new_mask
 
     def delivered(self, clients: np.ndarray) -> None:

@@ -7,8 +7,9 @@ out of it. What travels through MPI are the messages of the devices, byte by byt
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -17,16 +18,17 @@ from fedmpi.federation.client import ClientHost, largest_magnitude
 from fedmpi.federation.client_rows import ClientRows
 from fedmpi.federation.exchange import Exchanged, Roster, Trained
 from fedmpi.federation.plan import RoundPlan
-from fedmpi.federation.sparse_answer import Answer, Answering, SparseMethod
+from fedmpi.federation.sparse_answer import Answer, Answering
 from fedmpi.federation.sparse_messages import broadcast_bytes, gather_messages
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.shared_memory import GroupMemory
-from fedmpi.numerics.topk import top_k
-from fedmpi.pruning.mask import Mask, never_pruned
+from fedmpi.pruning.mask import LayerSlice, Mask, never_pruned
+from fedmpi.sparsification.codec import Codec
 from fedmpi.sparsification.error_feedback import take_out
+from fedmpi.sparsification.interface import ALL_CLIENTS, Choice, SparseMethod
 from fedmpi.sparsification.probe_message import decode_probe
 from fedmpi.sparsification.uploads import Uploads
-from fedmpi.sparsification.wire import NO_TAIL, Entries, Message, bytes_by_dimension, decode, message_bytes
+from fedmpi.sparsification.wire import NO_TAIL, Entries, Message
 
 _NOTHING = Entries(np.empty(0, np.int32), np.empty(0, np.float32), NO_TAIL)
 
@@ -55,12 +57,14 @@ class SparseExchange:
         memory: GroupMemory,
         host: ClientHost,
         method: SparseMethod,
+        codec: Codec,
         clients: np.ndarray,
         total_clients: int,
     ) -> None:
         self.ranks = ranks
         self.host = host
         self.method = method
+        self.codec = codec
         self.parameters = host.model.parameter_count
         self.tail_length = host.model.buffer_count
         self.support: np.ndarray | None = None
@@ -68,17 +72,19 @@ class SparseExchange:
         self._group = Ranks(memory.comm)
         self._accumulated = ClientRows(memory, clients, total_clients, self.parameters)
         self._direction = torch.zeros(self.parameters, device=host.model.vector.device)
-        self._answering = Answering(method, self.parameters if ranks.is_server else 0)
+        self._answering = Answering(method.select, codec, self.parameters if ranks.is_server else 0)
         self._shared: np.ndarray | None = None
         self._sent: dict[int, _Sent] = {}
         self._before = (np.empty(0, np.int32), np.empty(0, np.float32))
         self._probed = self._before
         self._tail_before = np.empty(0, np.float32)
+        self._layers = _layer_slices(Mask(self.parameters), host.model.layers)
 
     def set_mask(self, mask: Mask) -> None:
         self._answering.set_mask(self.support, mask)
         self.support = mask.support()
         self.dimension = mask.count
+        self._layers = _layer_slices(mask, self.host.model.layers)
 
     def drop(self, mask: Mask, clients: list[int]) -> None:
         self._group.barrier()  # nobody is still settling what was sent
@@ -86,15 +92,14 @@ class SparseExchange:
             mask.apply(self._accumulated.of(client))
 
     def bytes_by_size(self, entries: int) -> tuple[float, float]:
-        method = self.method
-        fixed, each = bytes_by_dimension(method.wire, entries, self.dimension, method.value_type)
+        fixed, each = self.codec.bytes_by_dimension(entries, self.dimension)
         return fixed + each * never_pruned(self.host.model.layers) + 4 * self.tail_length, each
 
     def begin(self, plan: RoundPlan, mine: np.ndarray) -> None:
         self._group.barrier()  # another rank of the group may have trained these clients, and has now let go of them
         self._sent.clear()
-        if self.method.shared is not None:
-            self._shared = self.method.shared(self.dimension, plan.round_index, plan.k)
+        if self.method.coordinates is not None:
+            self._shared = self.method.coordinates(self.dimension, plan.k, self._choice(plan, ALL_CLIENTS))
 
     def train(self, client: int, plan: RoundPlan) -> Trained:
         result, compute_host_s = self.host.train(client, plan, self._direction)
@@ -105,7 +110,8 @@ class SparseExchange:
             self.host.tail_update_into(update)
             max_abs = max(max_abs, largest_magnitude(update)) if np.isfinite(max_abs) else max_abs
             tail = update.numpy()
-        k = min(plan.k, self.dimension)
+        entries = min(plan.k, self.dimension)
+        size = self.message_bytes_up(entries)
         if np.isfinite(max_abs):
             accumulated = self._accumulated.of(client)
             direction = self._direction.cpu().numpy()
@@ -115,13 +121,20 @@ class SparseExchange:
             else:
                 active = accumulated[self.support] + direction[self.support]
                 accumulated[self.support] = active
-            indices = top_k(active, k) if self._shared is None else self._shared
+            indices = self._shared
+            if indices is None:
+                indices = self.method.choose(active, entries, self._choice(plan, client))
             values = active[indices]
             if np.isfinite(values).all():
-                self._sent[client] = _Sent(indices, self.method.encode(indices, values, self.dimension, tail))
+                message = self.codec.encode(indices, values, self.dimension, tail)
+                self._sent[client] = _Sent(indices, message)
+                entries, size = len(indices), len(message.data)
             else:
                 max_abs = np.inf  # the sum of finite gradients is not finite
-        return Trained(result, compute_host_s, k, self.message_bytes_up(k), max_abs)
+        return Trained(result, compute_host_s, entries, size, max_abs)
+
+    def _choice(self, plan: RoundPlan, client: int) -> Choice:
+        return Choice(self.host.config.experiment.seed, plan.round_index, client, self._layers)
 
     def finish(self, plan: RoundPlan, roster: Roster) -> Exchanged:
         received = self._receive(roster)
@@ -131,7 +144,7 @@ class SparseExchange:
         self._settle(roster, told.indices, answer)
         if plan.k_probe:
             data = broadcast_bytes(self.ranks, None if answer is None else answer.probe_message)
-            probed = decode_probe(data, told, self.dimension) if len(data) else _NOTHING
+            probed = decode_probe(self.codec, data, told, self.dimension) if len(data) else _NOTHING
             self._probed = self._step(probed, plan.learning_rate)
         indices, step = self._step(told, plan.learning_rate)
         weights = self.host.weights.numpy()
@@ -172,12 +185,12 @@ class SparseExchange:
         return Uploads(indices, values, weights, self.dimension), tail.astype(np.float32)
 
     def _read(self, data: np.ndarray) -> Entries:
-        return decode(data, self.dimension, tail_length=self.tail_length, positions=self._shared)
+        return self.codec.decode(data, self.dimension, self.tail_length, self._shared)
 
     def _settle(self, roster: Roster, told: np.ndarray, answer: Answer | None) -> None:
         """Take out of this rank's accumulated gradients what the server used of them."""
         mine = roster.accepted_of(self.ranks.rank).tolist()
-        if self.method.survivors_told:
+        if self.method.confirm_used:
             used = self._scattered(roster, answer)
         else:
             in_step = np.zeros(self.dimension, np.bool_)
@@ -211,8 +224,7 @@ class SparseExchange:
         return indices, (learning_rate * told.values.astype(np.float64)).astype(np.float32)
 
     def message_bytes_up(self, entries: int) -> int:
-        size = message_bytes(self.method.wire, entries, self.dimension, self.method.value_type)
-        return size + 4 * self.tail_length
+        return self.codec.message_bytes(entries, self.dimension) + 4 * self.tail_length
 
     def message_bytes_down(self, k_down: int) -> int:
         return self.message_bytes_up(k_down)
@@ -240,3 +252,9 @@ class SparseExchange:
 
     def restore_server(self, state: dict[str, np.ndarray]) -> None:
         self._answering.lost[:] = state["lost_in_rounding"]
+
+
+def _layer_slices(mask: Mask, layers: Sequence[LayerSlice]) -> tuple[slice, ...]:
+    """Where each layer lies among the active coordinates."""
+    ends = np.cumsum(mask.active_per_layer(layers)).tolist()
+    return tuple(slice(start, stop) for start, stop in pairwise([0, *ends]))

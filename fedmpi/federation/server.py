@@ -103,7 +103,7 @@ class Server:
         index = self.round_index
         if (index + 1) % experiment.evaluate_every == 0 or index + 1 == experiment.rounds:
             action |= Action.EVALUATE
-        if self.config.k_control.method != "fixed":
+        if self.controller.measures_losses:
             action |= Action.MEASURE
         action |= self.pruning.wishes(index)
         training = self.config.training

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from fedmpi.k_control.interface import Draw, Observation, Setup, State, clip, round_stochastically
+from fedmpi.k_control.interface import Controller, Draw, Observation, Setup, State, clip, round_stochastically
 
 
 @dataclass(frozen=True)
@@ -58,3 +58,12 @@ def _projected(state: BanditState, action: float) -> float:
 def _rounded(state: BanditState, number: float, draw: Draw) -> int:
     # Bounds closer than 2 delta leave no room for the projection.
     return clip(round_stochastically(number, draw), state.k_min, state.k_max)
+
+
+CONTROLLER = Controller(
+    summary="a bandit over a continuous k, by one-point gradients",
+    source="Flaxman, Kalai, McMahan, SODA 2005, as compared with in Han, Wang, Leung, ICDCS 2020 (arXiv 2001.04756)",
+    init=init,
+    step=step,
+    state=BanditState,
+)

@@ -9,7 +9,7 @@ from math import log, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmpi.k_control.interface import Draw, Observation, Setup, State
+from fedmpi.k_control.interface import Controller, Draw, Observation, Setup, State
 
 
 @dataclass(frozen=True)
@@ -88,3 +88,12 @@ def _drawn(
     arm = min(int(np.searchsorted(cumulative, draw(), side="right")), values.size - 1)
     played, weights = tuple(log_weights), tuple(log_weights.values())
     return Exp3State(int(values[arm]), 0, k_min, k_max, arms, gamma, arm, played, weights)
+
+
+CONTROLLER = Controller(
+    summary="the bandit EXP3, with values of k as its arms",
+    source="Auer et al., SIAM J. Computing 2002, as compared with in Han, Wang, Leung, ICDCS 2020 (arXiv 2001.04756)",
+    init=init,
+    step=step,
+    state=Exp3State,
+)

@@ -100,6 +100,24 @@ class State:
         return cls(**plain)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Controller:
+    """A controller of k: two pure functions, and the type of the state that they pass on.
+
+    ``init(setup, draw)`` gives the state of round 0, ``step(state, observation, draw)`` that of the next round after
+    every round; ``state.k`` and ``state.k_probe`` are what is used. A state is numbers and tuples of them
+    (``to_dict``), so that it goes into checkpoints. ``summary``: one sentence; ``source``: the publication.
+    ``measures_losses``: whether participants are asked for losses in every round.
+    """
+
+    summary: str
+    source: str = ""
+    init: Callable[[Setup, Draw], State]
+    step: Callable[[Any, Observation, Draw], State]
+    state: type[State] = State
+    measures_losses: bool = True
+
+
 def round_stochastically(number: float, draw: Draw) -> int:
     """``number`` rounded up with the probability of its fractional part; always takes one draw."""
     below = floor(number)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import sqrt
 
-from fedmpi.k_control.interface import Draw, Observation, Setup
+from fedmpi.k_control.interface import Controller, Draw, Observation, Setup
 from fedmpi.k_control.ogd import (
     FIRST_ROUND,
     PATIENCE_ROUNDS,
@@ -86,3 +86,12 @@ def _narrowed(state: SignState, age: int) -> SignState:
     if width > 0 and age >= state.previous_age and present + width <= sqrt(2) * present:
         return replace(state, k_min=low, k_max=high, changed=state.round_number - 1, previous_age=age)
     return state
+
+
+CONTROLLER = Controller(
+    summary="online gradient descent by the sign of the derivative that a second, smaller k estimates",
+    source="Han, Wang, Leung, ICDCS 2020 (arXiv 2001.04756)",
+    init=init,
+    step=step,
+    state=SignState,
+)

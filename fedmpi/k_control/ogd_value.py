@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import sqrt
 
-from fedmpi.k_control.interface import Draw, Observation, Setup
+from fedmpi.k_control.interface import Controller, Draw, Observation, Setup
 from fedmpi.k_control.ogd import (
     FIRST_ROUND,
     PATIENCE_ROUNDS,
@@ -55,3 +55,12 @@ def step(state: ValueState, observation: Observation, draw: Draw) -> ValueState:
     return replace(
         state, k=k, k_probe=k_probe, round_number=state.round_number + 1, misses=misses, slope=slope
     )
+
+
+CONTROLLER = Controller(
+    summary="online gradient descent by the estimated derivative itself",
+    source="Han, Wang, Leung, ICDCS 2020 (arXiv 2001.04756)",
+    init=init,
+    step=step,
+    state=ValueState,
+)

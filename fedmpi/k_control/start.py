@@ -1,22 +1,20 @@
-"""The controller that a configuration names, at its start."""
+"""The first state of a controller, from the configuration."""
 
 from __future__ import annotations
 
 from fedmpi.config.schema import Config
-from fedmpi.k_control import CONTROLLERS, Controller, Setup, State
+from fedmpi.k_control.interface import Controller, Setup, State
 from fedmpi.numerics.streams import Purpose, generator
-from fedmpi.sparsification import fixed_k
 
 
-def start_k_control(config: Config, dimension: int) -> tuple[Controller, State]:
-    """The controller of k and its first state, which holds the k of round 0 (dense: all D parameters).
+def start(config: Config, controller: Controller, dimension: int, fixed_k: int) -> State:
+    """The state of round 0 for a model of ``dimension`` parameters, where ``fixed`` takes ``fixed_k``.
 
     A run that is resumed keeps the horizon that it began with.
     """
     control = config.k_control
-    controller = CONTROLLERS[control.method]
     if control.method == "fixed":
-        setup = Setup(k_min=1, k_max=dimension, k_initial=fixed_k(config.sparsification, dimension))
+        setup = Setup(k_min=1, k_max=dimension, k_initial=fixed_k)
     else:
         setup = Setup.for_dimension(
             dimension,
@@ -25,5 +23,4 @@ def start_k_control(config: Config, dimension: int) -> tuple[Controller, State]:
             control.horizon_rounds or config.experiment.rounds,
             control.arms,
         )
-    draw = generator(config.experiment.seed, Purpose.K_CONTROL, -1).random
-    return controller, controller.init(setup, draw)
+    return controller.init(setup, generator(config.experiment.seed, Purpose.K_CONTROL, -1).random)

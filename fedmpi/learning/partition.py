@@ -8,6 +8,7 @@ import numpy as np
 
 from fedmpi.config.errors import ConfigError
 from fedmpi.config.schema import DataConfig
+from fedmpi.numerics.apportionment import largest_remainder
 
 Parts = list[np.ndarray]
 
@@ -116,18 +117,9 @@ def _dirichlet(
     owner = np.empty(labels.size, dtype=np.int64)
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))
-        counts = _largest_remainder(rng.dirichlet(np.full(clients, config.alpha)), members.size)
+        counts = largest_remainder(rng.dirichlet(np.full(clients, config.alpha)), members.size)
         owner[members] = np.repeat(np.arange(clients), counts)
     return _grouped(owner, clients)
-
-
-def _largest_remainder(proportions: np.ndarray, total: int) -> np.ndarray:
-    """Integers in the given proportions that sum to ``total``; equal remainders favour the first."""
-    shares = proportions / proportions.sum() * total
-    counts = np.floor(shares).astype(np.int64)
-    largest = np.argsort(counts - shares, kind="stable")
-    counts[largest[: total - counts.sum()]] += 1
-    return counts
 
 
 def _shards(

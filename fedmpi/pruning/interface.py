@@ -11,7 +11,7 @@ over its own subclass of ``State``; ``change`` is None where the mask stays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import Flag, auto
 from typing import Any, Self, TypeVar
@@ -20,11 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmpi.config.schema import PruningConfig
+from fedmpi.k_control.interface import Draw
 from fedmpi.pruning.mask import LayerSlice, Mask
 from fedmpi.pruning.round_time import RoundTime
 
 MASK = "mask"
 """The name of the mask's bits among the values of a state."""
+
+EVERY = "every"
+"""``Method.changes`` of a method that changes the mask every ``pruning.reconfigure_every`` rounds."""
 
 _T = TypeVar("_T")
 
@@ -124,6 +128,55 @@ class State:
             )
         rest = {name: value for name, value in values.items() if name not in (MASK, "dimension")}
         return cls(mask=Mask.from_bits(values[MASK], values["dimension"]), **rest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A pruning method: pure functions over its own ``state``. ``summary``: one sentence; ``source``: the publication.
+
+    ``init(setup, mask)`` gives the state before round 0, with the mask of that round;
+    ``needs(setup, state, round_index)`` what is asked of a round before it runs;
+    ``step(setup, state, observation, draw)`` the state after it and the change, None where the mask stays.
+
+    ``importance``: clients gather the importance of parameters in every round, for when it is asked for.
+    ``probe``: for a method that asks for losses, the mask of the third, by the weights after the round; None for none.
+
+    What it needs of the configuration: ``needs_target_density``; ``takes_ticket``, the folder of a finished run.
+    ``changes``: when the mask changes, "every" (``reconfigure_every`` rounds), "never", or other moments in words.
+    ``time_by_parameter``: it weighs parameters by the time that they take. ``starts_pruned``: it can go on with the
+    mask of initial pruning.
+    """
+
+    summary: str
+    source: str = ""
+    state: type[State] = State
+    init: Callable[[Setup, Mask], State]
+    needs: Callable[[Setup, Any, int], Needs]
+    step: Callable[[Setup, Any, Observation, Draw], tuple[State, Change | None]]
+    importance: bool = False
+    needs_target_density: bool = False
+    takes_ticket: bool = False
+    changes: str = EVERY
+    time_by_parameter: bool = False
+    starts_pruned: bool = False
+    probe: Callable[[Setup, Any, NDArray[np.float32]], Mask | None] | None = None
+
+
+def _start(setup: Setup, mask: Mask) -> State:
+    return State(mask)
+
+
+def _nothing(setup: Setup, state: State, round_index: int) -> Needs:
+    return Needs.NOTHING
+
+
+def _unchanged(
+    setup: Setup, state: State, observation: Observation, draw: Draw
+) -> tuple[State, Change | None]:
+    return state, None
+
+
+NONE = Method(summary="nothing is pruned", init=_start, needs=_nothing, step=_unchanged, changes="never")
 
 
 def required(value: _T | None, name: str, method: str) -> _T:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from fedmpi.k_control import Draw
-from fedmpi.pruning.interface import Change, Needs, Observation, Setup, State, required
+from fedmpi.pruning.interface import Change, Method, Needs, Observation, Setup, State, required
 from fedmpi.pruning.magnitude import keep_largest
 from fedmpi.pruning.mask import Mask
 
@@ -66,3 +66,15 @@ def step(
     mask = keep_largest(required(observation.weights, "weights", _NAME), state.mask, setup.layers, counts)
     facts = {"active_before": state.mask.count, "active": mask.count, "pruning": prunings}
     return replace(state, mask=mask, prunings=prunings), Change(mask, facts)
+
+
+METHOD = Method(
+    summary="20 prunings by magnitude over the first half of the run",
+    source="as compared with in Jiang et al., IEEE TNNLS 2022 (arXiv 1909.12326)",
+    state=IterativeState,
+    init=init,
+    needs=needs,
+    step=step,
+    needs_target_density=True,
+    changes="at fixed rounds of the first half",
+)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from fedmpi.k_control import Draw
 from fedmpi.numerics.streams import Purpose, torch_seed
-from fedmpi.pruning.interface import Change, Needs, Observation, Setup, State
+from fedmpi.pruning.interface import Change, Method, Needs, Observation, Setup, State
 from fedmpi.pruning.mask import Mask
 
 METHODS = ("lottery_reinit", "lottery_random")
@@ -47,3 +47,21 @@ def step(
 ) -> tuple[LotteryState, Change | None]:
     """The state as it is."""
     return state, None
+
+
+def _method(summary: str) -> Method:
+    source = "Frankle, Carbin, ICLR 2019"
+    return Method(
+        summary=summary,
+        source=source,
+        state=LotteryState,
+        init=init,
+        needs=needs,
+        step=step,
+        takes_ticket=True,
+        changes="never",
+    )
+
+
+REINIT = _method("the mask of a finished run, with its initial weights")
+RANDOM = _method("the mask of a finished run, with new initial weights")

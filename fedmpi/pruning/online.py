@@ -17,7 +17,8 @@ from fedmpi.k_control import Draw, ogd_sign
 from fedmpi.k_control import Observation as Cost
 from fedmpi.k_control import Setup as Bounds
 from fedmpi.k_control.probe import estimated_cost
-from fedmpi.pruning.interface import Change, Needs, Observation, Setup, State, required
+from fedmpi.numerics.apportionment import largest_remainder
+from fedmpi.pruning.interface import Change, Method, Needs, Observation, Setup, State, required
 from fedmpi.pruning.magnitude import keep_largest
 from fedmpi.pruning.mask import Mask
 
@@ -43,22 +44,14 @@ class OnlineState(State):
         return super().from_dict(values)
 
 
-def counts_of(sizes: NDArray[np.int64], total: int) -> list[int]:
-    """``total`` shared over layers of ``sizes`` (L,) in proportion, by largest remainders; ties to the first."""
-    parameters = int(sizes.sum())
-    shares = [divmod(size * total, parameters) for size in sizes.tolist()]
-    missing = total - sum(whole for whole, _ in shares)
-    by_remainder = sorted(range(len(shares)), key=lambda layer: -shares[layer][1])
-    raised = set(by_remainder[:missing])
-    return [whole + (layer in raised) for layer, (whole, _) in enumerate(shares)]
-
-
 def pruned_to(weights: NDArray[np.float32], setup: Setup, total: int) -> Mask:
     """The mask of the ``total`` largest prunable weights, every layer having its share.
 
     A layer that grows beyond its weights that are not zero takes zeros from the lowest index on.
     """
-    return keep_largest(weights, Mask(weights.size), setup.layers, counts_of(setup.sizes, total))
+    return keep_largest(
+        weights, Mask(weights.size), setup.layers, largest_remainder(setup.sizes, total).tolist()
+    )
 
 
 def probe_mask(setup: Setup, state: OnlineState, weights: NDArray[np.float32]) -> Mask | None:
@@ -93,7 +86,7 @@ def step(
     losses = observation.losses
     cost_probe = None
     if state.controller.k_probe and losses is not None:
-        probe_s = time.seconds(counts_of(setup.sizes, state.controller.k_probe))
+        probe_s = time.seconds(largest_remainder(setup.sizes, state.controller.k_probe))
         cost_probe = estimated_cost(probe_s, losses.previous, losses.current, losses.probe)
     cost = time.seconds(state.mask.active_per_layer(setup.prunable))
     controller = ogd_sign.step(state.controller, Cost(cost, cost_probe), draw)
@@ -109,3 +102,14 @@ def step(
 
 def _no_draw() -> float:
     raise AssertionError("ogd_sign takes no draw at its start")
+
+
+METHOD = Method(
+    summary="ogd_sign chooses how many weights stay, by magnitude",
+    source="as compared with in Jiang et al., IEEE TNNLS 2022 (arXiv 1909.12326)",
+    state=OnlineState,
+    init=init,
+    needs=needs,
+    step=step,
+    probe=probe_mask,
+)

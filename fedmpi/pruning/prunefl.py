@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from fedmpi.config.schema import PruningConfig
 from fedmpi.k_control import Draw
-from fedmpi.pruning.interface import Change, Needs, Observation, Setup, State, required
+from fedmpi.pruning.interface import Change, Method, Needs, Observation, Setup, State, required
 from fedmpi.pruning.mask import Mask
 from fedmpi.pruning.reconfiguration import Reconfiguration, reconfigure
 
@@ -88,3 +88,16 @@ def change_of(result: Reconfiguration, before: Mask) -> Change:
             "round_s": result.round_s,
         },
     )
+
+
+METHOD = Method(
+    summary="drops the smallest weights and takes back those worth their time, every so many rounds",
+    source="Jiang et al., IEEE TNNLS 2022 (arXiv 1909.12326)",
+    state=PruneFLState,
+    init=init,
+    needs=needs,
+    step=step,
+    importance=True,
+    time_by_parameter=True,
+    starts_pruned=True,
+)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fedmpi.k_control import Draw
 from fedmpi.numerics.topk import top_k
-from fedmpi.pruning.interface import Change, Needs, Observation, Setup, State, required
+from fedmpi.pruning.interface import Change, Method, Needs, Observation, Setup, State, required
 from fedmpi.pruning.mask import LayerSlice, Mask
 
 _NAME = "snip"
@@ -83,3 +83,15 @@ def step(
     )
     facts = {"active_before": state.mask.count, "active": mask.count}
     return replace(state, mask=mask, pruned=True), Change(mask, facts)
+
+
+METHOD = Method(
+    summary="keeps the largest |w g| after the first round",
+    source="Lee, Ajanthan, Torr, ICLR 2019, as compared with in Jiang et al., IEEE TNNLS 2022 (arXiv 1909.12326)",
+    state=SnipState,
+    init=init,
+    needs=needs,
+    step=step,
+    needs_target_density=True,
+    changes="after the first round",
+)

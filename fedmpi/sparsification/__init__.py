@@ -1,30 +1,37 @@
-"""What the clients send of their accumulated gradients, and what the server sends back.
+"""What clients send of their accumulated gradients, and what the server sends back.
 
-A selector is a pure function of the round's uploads and k; to add one, write its module and its line here.
-Dense averaging, and with it ``fedavg``, is none of them: it goes through ``fedmpi.numerics.exact_sum``.
+A method is one file with one descriptor (``interface``): what a client chooses, what the server selects of it, and the
+form of the messages. To add one, write that file; ``BUILT_IN`` gives it a name.
 """
 
-from collections.abc import Callable
+from fedmpi.sparsification.codec import Codec, WireCodec
+from fedmpi.sparsification.interface import Choice, DenseMethod, Method, SparseMethod, largest
+from fedmpi.sparsification.uploads import Selection, Uploads, selection_at, union_of
 
-from fedmpi.sparsification import fab, fub_flat, fub_tree, unidirectional
-from fedmpi.sparsification.settings import DENSE_METHODS, exchange_period, fixed_k, wire_form
-from fedmpi.sparsification.uploads import Selection, Uploads, selection_at
-
-SELECTORS: dict[str, Callable[[Uploads, int], Selection]] = {
-    "fab": fab.select,
-    "fub_flat": fub_flat.select,
-    "fub_tree": fub_tree.select,
-    "unidirectional": unidirectional.select,
-    "periodic": unidirectional.select,  # all clients send the same coordinates, and all of them come back
+BUILT_IN = {
+    "dense": "fedmpi.sparsification.dense:DENSE",
+    "fab": "fedmpi.sparsification.fab:METHOD",
+    "fub_flat": "fedmpi.sparsification.fub_flat:METHOD",
+    "fub_tree": "fedmpi.sparsification.fub_tree:METHOD",
+    "unidirectional": "fedmpi.sparsification.unidirectional:METHOD",
+    "periodic": "fedmpi.sparsification.periodic:METHOD",
+    "fedavg": "fedmpi.sparsification.dense:FEDAVG",
+    "random_k": "fedmpi.sparsification.choices:RANDOM_K",
+    "layer_top_k": "fedmpi.sparsification.choices:LAYER_TOP_K",
+    "threshold": "fedmpi.sparsification.choices:threshold",
 }
 
 __all__ = [
-    "DENSE_METHODS",
-    "SELECTORS",
+    "BUILT_IN",
+    "Choice",
+    "Codec",
+    "DenseMethod",
+    "Method",
     "Selection",
+    "SparseMethod",
     "Uploads",
-    "exchange_period",
-    "fixed_k",
+    "WireCodec",
+    "largest",
     "selection_at",
-    "wire_form",
+    "union_of",
 ]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fedmpi.numerics.sparse import union
 from fedmpi.numerics.topk import largest, magnitude_order, top_k
+from fedmpi.sparsification.interface import SparseMethod
 from fedmpi.sparsification.uploads import Selection, Uploads, selection_at
 
 _Band = tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]]
@@ -130,3 +131,10 @@ def _ranks(values: NDArray[np.float32]) -> NDArray[np.int32]:
     ranks = np.empty(values.size, np.int32)
     ranks[magnitude_order(values)] = np.arange(values.size, dtype=np.int32)
     return ranks
+
+
+METHOD = SparseMethod(
+    summary="fairness-aware bidirectional top-k: every client contributes at least floor(k / N) entries",
+    source="Han, Wang, Leung, ICDCS 2020 (arXiv 2001.04756)",
+    select=select,
+)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmpi.numerics.topk import largest
+from fedmpi.sparsification.interface import SparseMethod
 from fedmpi.sparsification.uploads import Selection, Uploads, selection_at
 
 _BLOCK = 1 << 17
@@ -36,3 +37,10 @@ def _strongest_within(uploads: Uploads, k: int, first: int) -> tuple[NDArray[np.
     magnitudes = np.abs(sums[found])
     strongest = largest(magnitudes, min(k, found.size))
     return (found[strongest] + first).astype(np.int32), magnitudes[strongest]
+
+
+METHOD = SparseMethod(
+    summary="bidirectional top-k without fairness: the k largest of the weighted sum",
+    source="Han, Wang, Leung, ICDCS 2020 (arXiv 2001.04756)",
+    select=select,
+)

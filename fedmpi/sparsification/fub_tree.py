@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fedmpi.numerics.sparse import weighted_sum_at
 from fedmpi.numerics.topk import largest
+from fedmpi.sparsification.interface import SparseMethod
 from fedmpi.sparsification.uploads import Selection, Uploads, selection_at
 
 
@@ -122,3 +123,11 @@ def _sum_of_used(uploads: Uploads, indices: NDArray[np.int32], used: NDArray[np.
         for (own, values, weight), flags in zip(uploads.parts(), uploads.split(used), strict=True)
     )
     return Selection(indices, weighted_sum_at(indices, survivors, uploads.dimension)[0], used)
+
+
+METHOD = SparseMethod(
+    summary="gTop-k: the k largest of pairwise merges",
+    source="Shi et al., ICDCS 2019",
+    select=select,
+    confirm_used=True,
+)

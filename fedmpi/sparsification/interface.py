@@ -21,9 +21,9 @@ ALL_CLIENTS = -1
 class Choice:
     """The circumstances of a client's choice.
 
-    ``layers``: the slice of the vector that belongs to each layer of the model, in order; under a mask the vector holds
-    the active coordinates alone. ``draw`` is the only source of randomness: a generator of its own for every seed, round
-    and client (``ALL_CLIENTS``: one for all), so that a choice does not depend on the rank where it is made.
+    ``layers``: the slice of the vector that belongs to each layer of the model, in order; under a mask the vector
+    holds the active coordinates alone. ``draw`` is the only source of randomness: a generator of its own for every
+    seed, round and client (``ALL_CLIENTS``: one for all), so that a choice does not depend on the rank that makes it.
     """
 
     seed: int
@@ -37,7 +37,7 @@ class Choice:
 
 
 Choose = Callable[[NDArray[np.float32], int, Choice], NDArray[np.int32]]
-"""``choose(accumulated, k, choice)``: which of the entries of an accumulated gradient (n,) a client sends, int32 rising."""
+"""``choose(accumulated, k, choice)``: the entries of an accumulated gradient (n,) that a client sends, int32 rising."""
 
 Coordinates = Callable[[int, int, Choice], NDArray[np.int32]]
 """``coordinates(dimension, k, choice)``: the entries that all clients send in a round, int32 rising."""
@@ -70,7 +70,8 @@ class SparseMethod(Method):
 
     ``choose`` picks what a client sends, at most k entries or as many as it likes; ``coordinates``, where given, picks
     the same for all clients without seeing values, so that positions need not travel. ``select`` is the server's.
-    ``confirm_used``: clients cannot see from the selection which of their entries went into it, and get a flag for each.
+    ``confirm_used``: clients cannot see from the selection which of their entries went into it, and get a flag each.
+    ``at_most_k_down``: the selection never exceeds k.
     ``codec``: the method's own form of messages; None: that of ``sparsification.wire`` and ``value_type``.
     """
 
@@ -78,6 +79,7 @@ class SparseMethod(Method):
     choose: Choose = largest
     coordinates: Coordinates | None = None
     confirm_used: bool = False
+    at_most_k_down: bool = True
     codec: Codec | None = None
 
 

@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmpi.numerics.streams import Purpose, generator
+from fedmpi.sparsification import unidirectional
+from fedmpi.sparsification.interface import Choice, SparseMethod
 
 
-def coordinates(seed: int, dimension: int, round_index: int, k: int) -> NDArray[np.int32]:
+def coordinates(dimension: int, k: int, choice: Choice) -> NDArray[np.int32]:
     """The ``k`` coordinates, int32 rising, that all clients send in a round; known to both sides without a word.
 
     Rounds come in cycles of ceil(dimension / k). Each cycle deals all coordinates once, in a random order of
@@ -23,7 +25,8 @@ def coordinates(seed: int, dimension: int, round_index: int, k: int) -> NDArray[
     """
     if not 1 <= k <= dimension:
         raise ValueError(f"k is {k}, allowed are 1 to {dimension}")
-    cycle, turn = divmod(round_index, -(-dimension // k))
+    seed = choice.seed
+    cycle, turn = divmod(choice.round_index, -(-dimension // k))
     order = _order(seed, cycle, dimension)
     dealt = order[turn * k : (turn + 1) * k]
     missing = k - dealt.size
@@ -45,3 +48,12 @@ def _order(seed: int, cycle: int, dimension: int) -> NDArray[np.int32]:
     generator(seed, Purpose.SPARSIFICATION, cycle, _ORDER).shuffle(order)
     order.setflags(write=False)
     return order
+
+
+METHOD = SparseMethod(
+    summary="k coordinates in turn, the same for all clients, in a random order",
+    source="Han, Wang, Leung, ICDCS 2020 (arXiv 2001.04756)",
+    one_k="whose cycle through all coordinates is laid out for one k",
+    select=unidirectional.select,
+    coordinates=coordinates,
+)

@@ -9,17 +9,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmpi.sparsification.codec import Codec
 from fedmpi.sparsification.uploads import Selection
-from fedmpi.sparsification.wire import Entries, decode, encode, mask_bytes
+from fedmpi.sparsification.wire import Entries, mask_bytes
 
 
 def encode_probe(
-    form: str,
+    codec: Codec,
     selection: Selection,
     probe: Selection,
     probe_values: NDArray[np.float32],
     dimension: int,
-    value_type: str,
 ) -> NDArray[np.uint8]:
     """The bytes for ``probe``, whose values are sent as ``probe_values``, after those of ``selection``."""
     kept = np.zeros(selection.indices.size, np.bool_)
@@ -28,15 +28,15 @@ def encode_probe(
         place = np.minimum(np.searchsorted(selection.indices, probe.indices), kept.size - 1)
         told = (selection.indices[place] != probe.indices) | (selection.values[place] != probe.values)
         kept[place[~told]] = True
-    others = encode(form, probe.indices[told], probe_values[told], dimension, value_type=value_type)
+    others = codec.encode(probe.indices[told], probe_values[told], dimension)
     return np.concatenate((others.data, np.packbits(kept)))
 
 
-def decode_probe(data: NDArray[np.uint8], told: Entries, dimension: int) -> Entries:
+def decode_probe(codec: Codec, data: NDArray[np.uint8], told: Entries, dimension: int) -> Entries:
     """The probe's entries, from its bytes and the entries that were ``told`` before."""
     bits = mask_bytes(told.indices.size)
     kept = np.unpackbits(data[data.size - bits :], count=told.indices.size).view(np.bool_)
-    others = decode(data[: data.size - bits], dimension)
+    others = codec.decode(data[: data.size - bits], dimension)
     indices = np.concatenate((told.indices[kept], others.indices))
     order = np.argsort(indices)
     values = np.concatenate((told.values[kept], others.values))

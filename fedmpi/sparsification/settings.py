@@ -1,28 +1,36 @@
-"""What ``[sparsification]`` means for a model of D parameters."""
+"""What ``[sparsification]`` means: the method that it names, and its k, period and messages for D parameters."""
 
 from __future__ import annotations
 
+from fedmpi.config import parts
 from fedmpi.config.schema import SparsificationConfig
-from fedmpi.sparsification.fedavg import matched_period
-
-DENSE_METHODS = ("dense", "fedavg")
-"""The methods that send all parameters."""
+from fedmpi.sparsification.codec import DENSE, Codec, WireCodec
+from fedmpi.sparsification.interface import DenseMethod, Method, SparseMethod
 
 
-def fixed_k(section: SparsificationConfig, dimension: int) -> int:
-    """The k of a run whose k nobody controls (dense: all D)."""
-    if section.method == "dense":
+def method_of(section: SparsificationConfig) -> Method:
+    """The method that is named, with its options. Raises ConfigError for one that cannot be found or built."""
+    return parts.build("sparsification.method", section.method, section.options, Method)
+
+
+def fixed_k(section: SparsificationConfig, method: Method, dimension: int) -> int:
+    """The k of a run whose k nobody controls; D where a method knows none."""
+    if isinstance(method, DenseMethod) and method.period is None:
         return dimension
     return section.k or max(1, round(section.k_fraction * dimension))
 
 
-def exchange_period(section: SparsificationConfig, dimension: int) -> int:
+def exchange_period(section: SparsificationConfig, method: Method, dimension: int) -> int:
     """Rounds from one exchange to the next."""
-    return matched_period(dimension, fixed_k(section, dimension)) if section.method == "fedavg" else 1
+    if isinstance(method, DenseMethod) and method.period is not None:
+        return method.period(dimension, fixed_k(section, method, dimension))
+    return 1
 
 
-def wire_form(section: SparsificationConfig) -> str:
-    """The form of its messages: both sides know the positions of ``periodic``."""
-    if section.method in DENSE_METHODS:
-        return "dense"
-    return "values" if section.method == "periodic" else section.wire
+def codec_of(section: SparsificationConfig, method: Method) -> Codec:
+    """The form of its messages: the method's own, or that of ``wire``; positions that are shared do not travel."""
+    if not isinstance(method, SparseMethod):
+        return DENSE
+    if method.codec is not None:
+        return method.codec
+    return WireCodec("values" if method.coordinates is not None else section.wire, section.value_type)

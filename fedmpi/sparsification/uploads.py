@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmpi.numerics.sparse import weighted_sum_at
+from fedmpi.numerics.sparse import union, weighted_sum_at
 from fedmpi.numerics.topk import top_k
 
 _Flag = TypeVar("_Flag", np.bool_, np.uint8)
@@ -122,3 +122,8 @@ def selection_at(uploads: Uploads, indices: NDArray[np.int32]) -> Selection:
     """b_j = sum_i (C_i / C) a_ij over the clients that sent j, for j in J = ``indices`` (ascending)."""
     values, used = weighted_sum_at(indices, uploads.parts(), uploads.dimension)
     return Selection(indices, values, used)
+
+
+def union_of(uploads: Uploads) -> Selection:
+    """All coordinates that were sent."""
+    return selection_at(uploads, union(uploads.indices, uploads.dimension))

@@ -2,13 +2,10 @@
 
 from fedmpi.config.names import ABSENT, AVAILABLE
 from fedmpi.emulation.devices import COMPUTE_MODELS
-from fedmpi.k_control import CONTROLLERS
 from fedmpi.learning.datasets import DATASETS
 from fedmpi.learning.losses import LOSSES
 from fedmpi.learning.models import MODELS
 from fedmpi.learning.partition import PARTITIONS
-from fedmpi.pruning import METHODS
-from fedmpi.sparsification import DENSE_METHODS, SELECTORS
 from fedmpi.sparsification.wire import FORMS, VALUE_BYTES
 
 
@@ -17,11 +14,8 @@ def test_available_names_are_those_of_the_tables():
     assert set(AVAILABLE["data.partition"]) == set(PARTITIONS)
     assert set(AVAILABLE["model.name"]) == set(MODELS)
     assert set(AVAILABLE["training.loss"]) == set(LOSSES)
-    assert set(AVAILABLE["sparsification.method"]) == {*DENSE_METHODS, *SELECTORS}
     assert set(AVAILABLE["sparsification.wire"]) == set(FORMS)
     assert set(AVAILABLE["sparsification.value_type"]) == set(VALUE_BYTES)
-    assert set(AVAILABLE["k_control.method"]) == set(CONTROLLERS)
-    assert set(AVAILABLE["pruning.method"]) == {"none", *METHODS}
     assert set(AVAILABLE["emulation.compute.model"]) == set(COMPUTE_MODELS)
 
 

@@ -11,13 +11,23 @@ from fedmpi.config import (
     validate,
     validate_ranks,
     validate_resume,
-    validate_with_model,
 )
+from fedmpi.experiment.parts import check_with_model, resolve
+
+
+def check(config: Config) -> None:
+    validate(config)
+    resolve(config)
+
+
+def check_model(config: Config, parameters: int, ranks: int) -> None:
+    validate_ranks(config, ranks)
+    check_with_model(resolve(config), parameters)
 
 
 def refusal(*overrides: str) -> str:
     with pytest.raises(ConfigError) as caught:
-        validate(loads("", overrides))
+        check(loads("", overrides))
     return str(caught.value)
 
 
@@ -35,9 +45,9 @@ NUMERIC = numeric_keys()
 
 
 def test_defaults_and_presets_are_valid():
-    validate(Config())
+    check(Config())
     for name in preset_names():
-        validate(load(name))
+        check(load(name))
 
 
 @pytest.mark.parametrize("key", NUMERIC)
@@ -295,7 +305,7 @@ def test_what_cannot_be_run_is_refused_with_key_found_and_allowed(overrides, mes
     ],
 )
 def test_what_can_be_run_is_not_refused(overrides):
-    validate(loads("", overrides))
+    check(loads("", overrides))
 
 
 @pytest.mark.parametrize(
@@ -320,20 +330,20 @@ def test_no_rank_at_all_is_refused():
 
 def test_k_must_not_exceed_the_parameters():
     config = loads("", ["sparsification.method=fab", "sparsification.k=100"])
-    validate_with_model(config, 100, 1)
+    check_model(config, 100, 1)
     with pytest.raises(ConfigError, match=r"\[sparsification\] k: found 100; allowed: at most D = 99"):
-        validate_with_model(config, 99, 1)
+        check_model(config, 99, 1)
     with pytest.raises(ConfigError, match="ranks: found 12"):
-        validate_with_model(config, 100, 12)
+        check_model(config, 100, 12)
 
 
 def test_a_run_of_fedavg_must_reach_an_exchange():
     config = loads(
         "", ["sparsification.method=fedavg", "sparsification.k_fraction=0.01", "experiment.rounds=50"]
     )
-    validate_with_model(config, 1000, 1)
+    check_model(config, 1000, 1)
     with pytest.raises(ConfigError, match=r"rounds: found 50, and .* every ceil\(D / \(2 k\)\) = 51 rounds"):
-        validate_with_model(config, 1020, 1)
+        check_model(config, 1020, 1)
 
 
 @pytest.mark.parametrize(
@@ -377,18 +387,18 @@ def test_rounds_stay_where_the_density_of_a_round_depends_on_them(method):
 def test_reconfigurations_need_a_cost_that_depends_on_the_mask():
     overrides = ["pruning.method=prunefl", "emulation.compute.model=normalized"]
     sparse = ["sparsification.method=fab", "sparsification.k=5"]
-    validate(loads("", overrides))
+    check(loads("", overrides))
     with pytest.raises(ConfigError, match="no part of the time of a round depends on the parameters"):
-        validate(loads("", [*overrides, *sparse]))
-    validate(loads("", [*overrides, *sparse, "pruning.method=online"]))
+        check(loads("", [*overrides, *sparse]))
+    check(loads("", [*overrides, *sparse, "pruning.method=online"]))
 
 
 def test_masks_change_where_fedavg_exchanges():
     config = loads("", ["pruning.method=prunefl", "sparsification.method=fedavg", "sparsification.k=10"])
-    validate(config)
-    validate_with_model(config, 1000, 1)  # every 50 rounds, both
+    check(config)
+    check_model(config, 1000, 1)  # every 50 rounds, both
     with pytest.raises(ConfigError) as caught:
-        validate_with_model(config, 600, 1)
+        check_model(config, 600, 1)
     assert str(caught.value) == (
         "[pruning] reconfigure_every: found 50, and clients keep own weights between the exchanges of method "
         '"fedavg", every ceil(D / (2 k)) = 30 rounds; allowed: a multiple of 30'

@@ -6,8 +6,6 @@ from math import inf
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from fedmpi.config.schema import (
     AvailabilityConfig,
@@ -20,7 +18,7 @@ from fedmpi.config.schema import (
     TrainingConfig,
 )
 from fedmpi.emulation.catalogue import device, device_names
-from fedmpi.emulation.devices import assign, largest_remainder
+from fedmpi.emulation.devices import assign
 from fedmpi.emulation.errors import EmulationError
 
 MIX = {"raspberry-pi-4": 0.5, "raspberry-pi-3": 0.3, "pc-intel-n100": 0.2}
@@ -80,23 +78,6 @@ def test_an_unknown_device_is_refused_with_the_nearest_spelling():
         EmulationError, match=r"emulation\.compute\.profile: found 'abacus'; allowed: reference"
     ):
         device("abacus")
-
-
-@given(
-    weights=st.lists(st.integers(1, 50), min_size=1, max_size=6),
-    total=st.integers(1, 500),
-)
-def test_largest_remainder_divides_exactly(weights, total):
-    shares = [weight / sum(weights) for weight in weights]
-    counts = largest_remainder(shares, total)
-    assert sum(counts) == total
-    for count, weight in zip(counts, weights, strict=True):
-        assert abs(count * sum(weights) - weight * total) < sum(weights) * (1 + 1e-6)
-
-
-def test_largest_remainder_ties_go_to_the_first():
-    assert largest_remainder([0.25] * 4, 6) == [2, 2, 1, 1]
-    assert largest_remainder([0.1, 0.2, 0.7], 30) == [3, 6, 21]
 
 
 def test_a_mix_has_its_exact_shares_placed_by_the_seed():

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmpi.federation.downlink import Downlink
+from fedmpi.sparsification import WireCodec
 from fedmpi.sparsification.wire import message_bytes
 
 CLIENTS, DIMENSION, TAIL = 4, 40, 3
@@ -20,11 +21,11 @@ MODEL = message_bytes("dense", DIMENSION, DIMENSION) + 4 * TAIL
 )
 def test_clients_pay_for_the_coordinates_that_they_miss(rounds, restart_at: int) -> None:
     """Against a plain account: which coordinates changed since the client was last here."""
-    account = Downlink(CLIENTS, DIMENSION, TAIL, "auto")
+    account = Downlink(CLIENTS, DIMENSION, TAIL, WireCodec("auto"))
     missed: list[set[int] | None] = [None] * CLIENTS
     for number, (changed, here) in enumerate(rounds):
         if number == restart_at:
-            again = Downlink(CLIENTS, DIMENSION, TAIL, "auto")
+            again = Downlink(CLIENTS, DIMENSION, TAIL, WireCodec("auto"))
             again.restore(account.version, {name: array.copy() for name, array in account.state().items()})
             account = again
         clients = np.array(sorted(here), dtype=np.int64)
@@ -46,7 +47,7 @@ def test_clients_pay_for_the_coordinates_that_they_miss(rounds, restart_at: int)
 
 
 def test_who_missed_one_change_gets_it_as_it_was_sent_and_who_missed_more_gets_weights() -> None:
-    account = Downlink(2, 1000, 0, "coo", "float16")
+    account = Downlink(2, 1000, 0, WireCodec("coo", "float16"))
     account.delivered(np.array([0, 1]))
     account.advance(np.arange(10, dtype=np.int32))
     assert account.download_bytes(np.array([0, 1])).tolist() == [16 + 60, 16 + 60]
@@ -56,7 +57,7 @@ def test_who_missed_one_change_gets_it_as_it_was_sent_and_who_missed_more_gets_w
 
 
 def test_positions_that_both_sides_know_are_not_charged() -> None:
-    account = Downlink(1, 1000, 0, "values")
+    account = Downlink(1, 1000, 0, WireCodec("values"))
     account.delivered(np.array([0]))
     account.advance(np.arange(10, dtype=np.int32))
     account.advance(np.arange(20, 30, dtype=np.int32))
@@ -76,14 +77,14 @@ def test_positions_that_both_sides_know_are_not_charged() -> None:
 )
 def test_clients_pay_for_masks_and_not_for_what_is_pruned(rounds, restart_at: int) -> None:
     """Against a plain account: active coordinates that changed, or were pruned on the way, since it was here."""
-    account = Downlink(CLIENTS, DIMENSION, TAIL, "auto")
+    account = Downlink(CLIENTS, DIMENSION, TAIL, WireCodec("auto"))
     mask_bytes = 21
     active = np.ones(DIMENSION, np.bool_)
     stale: list[set[int] | None] = [None] * CLIENTS
     has_mask = [True] * CLIENTS
     for number, (changed, mask, here) in enumerate(rounds):
         if number == restart_at:
-            again = Downlink(CLIENTS, DIMENSION, TAIL, "auto")
+            again = Downlink(CLIENTS, DIMENSION, TAIL, WireCodec("auto"))
             state = {name: array.copy() for name, array in account.state().items()}
             again.set_mask(active, int(active.sum()), mask_bytes)
             again.restore(account.version, state)
@@ -120,7 +121,7 @@ def test_clients_pay_for_masks_and_not_for_what_is_pruned(rounds, restart_at: in
 
 def test_who_has_all_but_the_newest_mask_downloads_that_alone() -> None:
     """As after a round in which losses were measured, for which the update came down at once."""
-    account = Downlink(2, 1000, 7, "dense")
+    account = Downlink(2, 1000, 7, WireCodec("dense"))
     account.delivered(np.array([0, 1]))
     account.advance(None)
     account.delivered(np.array([0]))

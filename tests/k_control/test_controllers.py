@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmpi.k_control import CONTROLLERS, Observation, Setup
+from fedmpi.config import parts
+from fedmpi.k_control import BUILT_IN, Controller, Observation, Setup
 from fedmpi.k_control.exp3 import arm_values, probabilities
+
+CONTROLLERS = {name: parts.build("k_control.method", name, {}, Controller) for name in BUILT_IN}
 
 
 @pytest.fixture(scope="module")

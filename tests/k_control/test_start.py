@@ -1,13 +1,20 @@
 from math import log
 
-from fedmpi.config import loads
+from fedmpi.config import loads, parts
+from fedmpi.k_control import Controller
 from fedmpi.k_control.continuous_bandit import BanditState
 from fedmpi.k_control.exp3 import Exp3State
-from fedmpi.k_control.start import start_k_control
+from fedmpi.k_control.start import start
 
 
-def first_state(*overrides: str):
-    return start_k_control(loads("", ["sparsification.method=fab", *overrides]), 1000)[1]
+def first_state(*overrides: str, dimension: int = 1000):
+    config = loads("", ["sparsification.method=fab", *overrides])
+    controller = parts.build("k_control.method", config.k_control.method, {}, Controller)
+    return start(config, controller, dimension, fixed_k=7)
+
+
+def test_the_fixed_k_is_the_one_given() -> None:
+    assert (first_state().k, first_state().k_probe) == (7, 0)
 
 
 def test_arms_and_horizon_are_the_configured_ones() -> None:
@@ -26,7 +33,5 @@ def test_the_horizon_is_that_of_the_run_where_none_is_given() -> None:
 def test_bounds_of_a_tiny_model_keep_their_order() -> None:
     state = first_state("k_control.method=ogd_sign", "k_control.k_initial_fraction=0.002")
     assert (state.k, state.k_probe) == (2, 1)
-    config = loads(
-        "", ["sparsification.method=fab", "k_control.method=ogd_sign", "k_control.k_initial_fraction=0.01"]
-    )
-    assert start_k_control(config, 3)[1].k == 1
+    tiny = first_state("k_control.method=ogd_sign", "k_control.k_initial_fraction=0.01", dimension=3)
+    assert tiny.k == 1

@@ -17,9 +17,9 @@ from fedmpi.config import loads, validate
 from fedmpi.emulation.clock import VirtualClock
 from fedmpi.experiment.assembly import Run, assemble
 from fedmpi.experiment.main import EXPECTED
+from fedmpi.experiment.parts import resolve
 from fedmpi.federation.plan import Action
 from fedmpi.mpi.collectives import Ranks
-from fedmpi.sparsification import DENSE_METHODS
 
 
 def check(overrides: list[str]) -> None:
@@ -37,7 +37,7 @@ def check(overrides: list[str]) -> None:
         inactive_are_zero(run.host.weights.numpy())
         result = train(client, plan)
         inactive_are_zero(run.host.model.vector.numpy())
-        if config.sparsification.method not in DENSE_METHODS:
+        if not resolve(config).sends_all:
             inactive_are_zero(run.exchange.client_state(client)["accumulated"])
         return result
 

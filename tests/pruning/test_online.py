@@ -5,11 +5,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
 
 from fedmpi.k_control import Observation as Cost
 from fedmpi.k_control import ogd_sign
+from fedmpi.numerics.apportionment import largest_remainder
 from fedmpi.pruning import online
 from fedmpi.pruning.interface import Losses, Needs, Observation
 from fedmpi.pruning.magnitude import keep_largest
@@ -21,20 +20,6 @@ TIME = RoundTime(1.0, np.array([0.01, 0.02]))
 
 def half() -> float:
     return 0.5
-
-
-@given(st.lists(st.integers(0, 50), min_size=1, max_size=6).filter(any), st.data())
-def test_shares_are_proportional_and_exact(sizes: list[int], data: st.DataObject) -> None:
-    total = data.draw(st.integers(0, sum(sizes)))
-    counts = online.counts_of(np.array(sizes), total)
-    assert sum(counts) == total
-    for count, size in zip(counts, sizes, strict=True):
-        assert 0 <= count <= size
-        assert abs(count - size * total / sum(sizes)) < 1
-
-
-def test_equal_remainders_go_to_the_first_layers() -> None:
-    assert online.counts_of(np.array([4, 4, 4]), 2) == [1, 1, 0]
 
 
 def observation(index: int, losses: Losses) -> Observation:
@@ -62,20 +47,20 @@ def test_it_follows_the_controller(setup_of: Callable) -> None:
         counts = state.mask.active_per_layer(setup.prunable)
         cost_probe = None
         if losses.probe < 2.0:
-            probe_counts = online.counts_of(np.array([100, 200]), state.controller.k_probe)
+            probe_counts = largest_remainder(np.array([100, 200]), state.controller.k_probe)
             cost_probe = TIME.seconds(probe_counts) * 0.5 / (2.0 - losses.probe)
         expected = ogd_sign.step(state.controller, Cost(TIME.seconds(counts), cost_probe), half)
         state, change = online.step(setup, state, seen, half)
         assert state.controller == expected
         assert change is not None
         assert state.mask.active_per_layer(setup.layers).tolist() == [
-            online.counts_of(np.array([100, 200]), expected.k)[0],
+            largest_remainder(np.array([100, 200]), expected.k)[0],
             30,
-            online.counts_of(np.array([100, 200]), expected.k)[1],
+            largest_remainder(np.array([100, 200]), expected.k)[1],
         ]
         assert seen.weights is not None
         kept = keep_largest(
-            seen.weights, Mask(330), setup.layers, online.counts_of(np.array([100, 200]), expected.k)
+            seen.weights, Mask(330), setup.layers, largest_remainder(np.array([100, 200]), expected.k)
         )
         np.testing.assert_array_equal(state.mask.flags(), kept.flags())
     assert state.controller.k < 300

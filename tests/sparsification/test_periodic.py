@@ -3,7 +3,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmpi.sparsification.periodic import coordinates
+from fedmpi.sparsification import periodic
+from fedmpi.sparsification.interface import ALL_CLIENTS, Choice
+
+
+def coordinates(seed: int, dimension: int, round_index: int, k: int) -> np.ndarray:
+    return periodic.coordinates(dimension, k, Choice(seed, round_index, ALL_CLIENTS, ()))
 
 
 @given(st.integers(0, 99), st.integers(1, 60), st.integers(1, 60), st.integers(0, 3))

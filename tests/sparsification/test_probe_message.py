@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedmpi.config import parts
 from fedmpi.numerics.topk import top_k
-from fedmpi.sparsification import SELECTORS, Uploads
+from fedmpi.sparsification import SparseMethod, Uploads, WireCodec
 from fedmpi.sparsification.probe_message import decode_probe, encode_probe
 from fedmpi.sparsification.wire import decode, encode, message_bytes
 
@@ -20,13 +21,14 @@ def test_a_probe_is_told_by_its_differences(method: str, data: st.DataObject) ->
     indices = [top_k(row, k) for row in rows]
     values = [row[j] for row, j in zip(rows, indices, strict=True)]
     uploads = Uploads(tuple(indices), tuple(values), np.full(clients, 1 / clients), dimension)
-    selection = SELECTORS[method](uploads, k)
-    probe = SELECTORS[method](uploads.truncated(k_probe), k_probe)
+    select, codec = parts.build("sparsification.method", method, {}, SparseMethod).select, WireCodec("auto")
+    selection = select(uploads, k)
+    probe = select(uploads.truncated(k_probe), k_probe)
     told = decode(
         encode("auto", selection.indices, selection.values.astype(np.float32), dimension).data, dimension
     )
-    sent = encode_probe("auto", selection, probe, probe.values.astype(np.float32), dimension, "float32")
-    read = decode_probe(sent, told, dimension)
+    sent = encode_probe(codec, selection, probe, probe.values.astype(np.float32), dimension)
+    read = decode_probe(codec, sent, told, dimension)
     np.testing.assert_array_equal(read.indices, probe.indices)
     np.testing.assert_array_equal(read.values, probe.values.astype(np.float32))
     b = dict(zip(selection.indices.tolist(), selection.values.tolist(), strict=True))

@@ -10,11 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedmpi.config import parts
 from fedmpi.numerics.topk import top_k
-from fedmpi.sparsification import SELECTORS, Selection, Uploads, fab
+from fedmpi.sparsification import Selection, SparseMethod, Uploads, fab
 from fedmpi.sparsification.wire import decode, encode
 
 LIMITED = ("fab", "fub_flat", "fub_tree")
+SELECTORS = {
+    name: parts.build("sparsification.method", name, {}, SparseMethod).select
+    for name in (*LIMITED, "unidirectional", "periodic")
+}
 
 
 def upload(accumulated: np.ndarray, sizes: np.ndarray, k: int) -> Uploads:

@@ -1,0 +1,187 @@
+"""The parts that a configuration names, found, built and checked against each other; nothing here needs torch.
+
+What a part cannot go with stands in its own descriptor; what follows from that for a configuration is refused here, in
+one line that names the key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedmpi.config import Config, ConfigError, parts
+from fedmpi.config.errors import refusal, shown_value
+from fedmpi.k_control import Controller
+from fedmpi.pruning import Method as PruningMethod
+from fedmpi.pruning.interface import EVERY
+from fedmpi.sparsification import Codec, DenseMethod, Method, SparseMethod
+from fedmpi.sparsification.settings import codec_of, exchange_period, fixed_k, method_of
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The methods of an experiment, each built with its options."""
+
+    config: Config
+    sparsification: Method
+    k_control: Controller
+    pruning: PruningMethod
+
+    @property
+    def sends_all(self) -> bool:
+        """Whether everything is exchanged, and no selection of entries."""
+        return isinstance(self.sparsification, DenseMethod)
+
+    @property
+    def codec(self) -> Codec:
+        """The form of messages."""
+        return codec_of(self.config.sparsification, self.sparsification)
+
+    def fixed_k(self, dimension: int) -> int:
+        """The k of a model of ``dimension`` parameters where nobody controls it."""
+        return fixed_k(self.config.sparsification, self.sparsification, dimension)
+
+    def period(self, dimension: int) -> int:
+        """Rounds from one exchange to the next."""
+        return exchange_period(self.config.sparsification, self.sparsification, dimension)
+
+
+def resolve(config: Config) -> Parts:
+    """The parts of ``config``. Raises ConfigError for one that cannot be found, built, or go with the others."""
+    found = Parts(
+        config=config,
+        sparsification=method_of(config.sparsification),
+        k_control=parts.build(
+            "k_control.method", config.k_control.method, config.k_control.options, Controller
+        ),
+        pruning=parts.build("pruning.method", config.pruning.method, config.pruning.options, PruningMethod),
+    )
+    _check_k(found)
+    _check_messages(found)
+    _check_k_control(found)
+    _check_pruning(found)
+    _check_initial_pruning(found)
+    return found
+
+
+def check_with_model(found: Parts, parameters: int) -> None:
+    """Refuse what does not fit a model of so many ``parameters``, D."""
+    config, period = found.config, found.period(parameters)
+    section = config.sparsification
+    if section.k > parameters:
+        allowed = f"at most D = {parameters}, the parameters of model {config.model.name}"
+        raise refusal("sparsification.k", section.k, allowed)
+    every_period = f'"{section.method}", every ceil(D / (2 k)) = {period} rounds'
+    if period > config.experiment.rounds:
+        problem = f"found {config.experiment.rounds}, and everything is exchanged by method {every_period}"
+        raise ConfigError("experiment.rounds", problem, f"at least {period}, or a larger sparsification.k")
+    every = config.pruning.reconfigure_every
+    if found.pruning.changes == EVERY and every % period:
+        problem = (
+            f"found {every}, and clients keep own weights between the exchanges of method {every_period}"
+        )
+        raise ConfigError("pruning.reconfigure_every", problem, f"a multiple of {period}")
+
+
+def _check_k(found: Parts) -> None:
+    """Who says what k is: the configuration or a controller."""
+    section, control = found.config.sparsification, found.config.k_control.method
+    given = [name for name in ("k", "k_fraction") if getattr(section, name)]
+    if isinstance(found.sparsification, DenseMethod) and found.sparsification.period is None:
+        if given:
+            problem = f'found {getattr(section, given[0])} with method "{section.method}", which sends all'
+            raise ConfigError(f"sparsification.{given[0]}", problem, "0, or a sparse method such as fab")
+        return
+    if control == "fixed" and len(given) != 1:
+        problem = f'found {"neither" if not given else "both"} with [k_control] method "{control}"'
+        raise ConfigError("[sparsification] k, k_fraction", problem, "exactly one of the two above 0")
+    if control != "fixed" and given:
+        problem = f'found {getattr(section, given[0])} with [k_control] method "{control}"'
+        allowed = "0: k starts at [k_control] k_initial_fraction and is chosen by the controller"
+        raise ConfigError(f"sparsification.{given[0]}", problem, allowed)
+
+
+def _check_messages(found: Parts) -> None:
+    """The form of messages, and the type of the values in them."""
+    section, method = found.config.sparsification, found.sparsification
+    forms: tuple[str, ...]
+    forms, reason = ("auto", "coo", "bitmap", "dense"), ", which needs positions known to both sides"
+    if not isinstance(method, SparseMethod):
+        forms, reason = ("auto", "dense"), f' with method "{section.method}", which sends all'
+    elif method.codec is not None:
+        forms, reason = ("auto",), f' with method "{section.method}", whose messages have a form of their own'
+    elif method.coordinates is not None:
+        forms = ("auto", "values")
+        reason = f' with method "{section.method}", whose positions both sides know'
+    if section.wire not in forms:
+        raise ConfigError("sparsification.wire", f'found "{section.wire}"{reason}', ", ".join(forms))
+    if section.value_type == "float32":
+        return
+    if not isinstance(method, SparseMethod):
+        problem = f'found "{section.value_type}" with method "{section.method}", which keeps no account of what is lost'
+        raise ConfigError("sparsification.value_type", problem, "float32, or a sparse method such as fab")
+    if method.codec is not None:
+        raise ConfigError("sparsification.value_type", f'found "{section.value_type}"{reason}', "float32")
+
+
+def _check_k_control(found: Parts) -> None:
+    section, sparsification = found.config.k_control, found.config.sparsification.method
+    if found.sparsification.one_k and section.method != "fixed":
+        problem = (
+            f'found "{section.method}" with [sparsification] method "{sparsification}", '
+            f"{found.sparsification.one_k}"
+        )
+        raise ConfigError("k_control.method", problem, "fixed, or another sparse method such as fab")
+    if section.k_min_fraction > section.k_initial_fraction:
+        allowed = f"at most k_initial_fraction = {section.k_initial_fraction}"
+        raise refusal("k_control.k_min_fraction", section.k_min_fraction, allowed)
+    if section.arms and section.method != "exp3":
+        problem = f'found {section.arms} with method "{section.method}"'
+        raise ConfigError("k_control.arms", problem, '0, or method "exp3"')
+    if section.horizon_rounds and section.method not in ("exp3", "continuous_bandit"):
+        problem = f'found {section.horizon_rounds} with method "{section.method}"'
+        raise ConfigError("k_control.horizon_rounds", problem, '0, or method "exp3" or "continuous_bandit"')
+
+
+def _check_pruning(found: Parts) -> None:
+    config, method = found.config, found.pruning
+    section, sparsification = config.pruning, config.sparsification.method
+    if method.takes_ticket and not section.ticket:
+        problem = f'is not set, and method "{section.method}" takes the mask of a finished run'
+        raise ConfigError("pruning.ticket", problem, "the folder of that run")
+    if section.ticket and not method.takes_ticket:
+        problem = f'found {shown_value(section.ticket)} with method "{section.method}"'
+        raise ConfigError("pruning.ticket", problem, '"", or method "lottery_reinit" or "lottery_random"')
+    if method.needs_target_density and section.target_density is None:
+        problem = f'is not set, and method "{section.method}" prunes to it'
+        raise ConfigError("pruning.target_density", problem, "a number above 0 and at most 1")
+    has_periods = isinstance(found.sparsification, DenseMethod) and found.sparsification.period is not None
+    if has_periods and method.changes not in (EVERY, "never"):
+        problem = (
+            f'found "{section.method}", which prunes {method.changes}, with [sparsification] method '
+            f'"{sparsification}", where clients keep own weights from one exchange to the next'
+        )
+        raise ConfigError("pruning.method", problem, "none, or another sparsification.method")
+    if method.time_by_parameter and config.emulation.compute.model == "normalized" and not found.sends_all:
+        problem = (
+            f'found "{section.method}" with [emulation.compute] model "normalized" and [sparsification] method '
+            f'"{sparsification}": no part of the time of a round depends on the parameters then, and every '
+            f"reconfiguration would put back all that are of any importance"
+        )
+        raise ConfigError("pruning.method", problem, "another method, or [sparsification] method dense")
+
+
+def _check_initial_pruning(found: Parts) -> None:
+    config = found.config
+    initial = config.pruning.initial
+    if initial.where == "none":
+        return
+    if not found.pruning.starts_pruned:
+        problem = f'found "{initial.where}" with [pruning] method "{config.pruning.method}"'
+        raise ConfigError("pruning.initial.where", problem, 'none, or [pruning] method "prunefl"')
+    if initial.client >= config.clients.count:
+        raise refusal(
+            "pruning.initial.client", initial.client, f"a client from 0 to {config.clients.count - 1}"
+        )
+    if initial.where == "server" and initial.charged:
+        problem = 'found true with where "server", which is no emulated device'
+        raise ConfigError("pruning.initial.charged", problem, 'false, or where "client"')
