@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fedmpi.config import Config
-from fedmpi.emulation.compute import compute_seconds
+from fedmpi.emulation.compute import LocalTraining
 from fedmpi.emulation.devices import Fleet
 from fedmpi.experiment.parts import Parts
 from fedmpi.federation.accounts import Charges, Work, make_accountant
@@ -87,14 +87,15 @@ def first_round(
     down = message_bytes("dense", dimension, dimension) + tail
     down += 0 if mask is None else new_mask_bytes(mask, model.layers)
     up = parts.codec.message_bytes(sent, dimension) + tail if sent else 0
-    compute_s = compute_seconds(
-        fleet,
+    prunable = [layer for layer in model.layers if layer.prunable]
+    training = LocalTraining.of(
         participants,
         local_steps(config, sizes[participants]),
-        present.active_per_layer([layer for layer in model.layers if layer.prunable]),
-        np.zeros(len(participants)),
+        present.active_per_layer(prunable),
         density=present.density(model.layers),
+        host_s=0.0,
     )
+    compute_s = fleet.compute.seconds(training)
     each = np.ones(len(participants), dtype=np.int64)
     plan = RoundPlan(
         round_index=0,
@@ -113,7 +114,7 @@ def first_round(
     k_down = min(dimension, len(participants) * sent) if unknown else sent
     absent = {
         "jitter": fleet.jitter_s > 0,
-        "the time of training, which is measured when it runs": fleet.compute_model == "measured",
+        "the time of training, which is measured when it runs": fleet.compute.model.needs_host_time,
         "the losses by which k is chosen": parts.k_control.measures_losses,
     }
     return FirstRound(
@@ -132,7 +133,7 @@ def initial_round_s(config: Config, model: FlatModel, fleet: Fleet, samples: int
     steps = samples / config.training.batch_size
     prunable = [layer.stop - layer.start for layer in model.layers if layer.prunable]
     client = np.array([config.pruning.initial.client])
-    return float(compute_seconds(fleet, client, steps, prunable, density=1.0)[0])
+    return float(fleet.compute.seconds(LocalTraining.of(client, steps, prunable, density=1.0))[0])
 
 
 def first_k(parts: Parts, dimension: int) -> int:

@@ -85,7 +85,7 @@ def _initial_pruning(config: Config, model: FlatModel, fleet: Fleet, sizes: np.n
     line = f"initial pruning at client {initial.client}: {most} on {samples} of its samples before the first round"
     if not initial.charged:
         return ["", f"{line}, not charged", below]
-    if fleet.compute_model == "measured":
+    if fleet.compute.model.needs_host_time:
         return ["", f"{line}, charged as measured when they run", below]
     round_s = estimate.initial_round_s(config, model, fleet, samples)
     return ["", line, f"  each of them {round_s:.6g} s of emulated time while nothing is pruned", below]

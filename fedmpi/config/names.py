@@ -28,14 +28,10 @@ AVAILABLE: Mapping[str, tuple[str, ...]] = {
     "sparsification.value_type": ("float32", "float16"),
     "pruning.initial.where": ("none", "client", "server"),
     "emulation.clock": ("virtual", "realtime"),
-    "emulation.compute.model": ("unit", "linear", "measured", "normalized"),
     "emulation.availability.model": ("always",),
 }
 
 ABSENT: Mapping[str, Mapping[str, str]] = {
-    "emulation.compute.model": {
-        "flops": "this version does not count floating-point operations; linear takes measured coefficients"
-    },
     "emulation.availability.model": dict.fromkeys(
         ("probability", "trace"), "in this version every client answers"
     ),

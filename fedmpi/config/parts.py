@@ -51,6 +51,7 @@ FAMILIES: Mapping[str, Family] = {
         Family("sparsification.method", "fedmpi.sparsification"),
         Family("k_control.method", "fedmpi.k_control"),
         Family("pruning.method", "fedmpi.pruning"),
+        Family("emulation.compute.model", "fedmpi.emulation.compute"),
     )
 }
 

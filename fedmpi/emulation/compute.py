@@ -1,108 +1,133 @@
-"""Emulated seconds of local training (time models ``unit``, ``linear``, ``measured`` and ``normalized``)."""
+"""What local training takes on emulated devices: the interface of compute models.
+
+A model is one descriptor: pure functions of the ``costs`` that it prepares once for a fleet, and of a round's
+``LocalTraining``. To add one, write a file with a ``ComputeModel``; ``BUILT_IN`` gives it a name.
+"""
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from fedmpi.emulation.devices import Fleet
-from fedmpi.emulation.errors import EmulationError
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmpi.config.schema import ComputeConfig
+from fedmpi.emulation.profiles import Device
 
 FloatArray = NDArray[np.float64]
 
-DENSE_FROM_DENSITY = 0.9
-"""From this density on a model is trained with dense kernels: with so few zeros sparse ones are slower."""
+BUILT_IN = {
+    "unit": "fedmpi.emulation.compute_models:UNIT",
+    "linear": "fedmpi.emulation.linear:LINEAR",
+    "measured": "fedmpi.emulation.compute_models:MEASURED",
+    "normalized": "fedmpi.emulation.compute_models:NORMALIZED",
+}
 
 
-def compute_seconds(
-    fleet: Fleet,
-    participants: NDArray[np.integer],
-    steps: ArrayLike,
-    active_per_prunable_layer: ArrayLike,
-    host_s: ArrayLike | None = None,
-    *,
-    density: float,
-) -> FloatArray:
-    """Emulated seconds that each participant trains in a round, float64 (n,).
+@dataclass(frozen=True)
+class Setup:
+    """What does not change during a run: ``[emulation.compute]``, each client's device, the model's name, its batches.
 
-    ``participants`` (n,) are client numbers, ``steps`` (n,) or a scalar their local steps (a step of fewer
-    samples than the batch size counts as that fraction of one), ``active_per_prunable_layer`` (L,) the
-    active parameters of each prunable layer, input to output, ``density`` what part of all prunable ones that is,
-    ``host_s`` (n,) what training took here (model ``measured`` alone needs it).
-
-    - ``unit``: ``unit_s``, whatever is computed (the cost model of FAB-top-k, Han et al., ICDCS 2020).
-    - ``normalized``: 1; the rest of that cost model is in ``emulation.normalized``.
-    - ``linear``: steps times (constant + sum over layers of coefficient times active parameters), PruneFL's
-      time model (Jiang et al., TNNLS 2022); see ``linear_coefficients``. From ``DENSE_FROM_DENSITY`` on steps are
-      made with dense kernels and take what was measured of those, whatever is pruned. Where that is not known the
-      same formula holds.
-    - ``measured``: host_s times ``slowdown`` over the device's relative speed: ``slowdown`` says how many
-      times slower than this host a device of relative speed 1 is (``raspberry-pi-4``, ``reference``, or any
-      of a CSV file), and a device of relative speed 2 takes half of that.
-
-    Raises EmulationError when host times are needed and missing, not finite or negative.
+    ``relative_speed`` float64 (N,): the speed of each client's processor over that of ``raspberry-pi-4``.
     """
-    clients = np.asarray(participants)
-    if fleet.compute_model == "unit":
-        return np.full(clients.shape, fleet.unit_s, dtype=np.float64)
-    if fleet.compute_model == "normalized":
-        return np.ones(clients.shape)
-    if fleet.compute_model == "measured":
-        measured = np.full(clients.shape, np.nan) if host_s is None else np.asarray(host_s, dtype=np.float64)
-        wrong = ~(np.isfinite(measured) & (measured >= 0.0))
-        if wrong.any():
-            index = int(wrong.argmax())
-            raise EmulationError(
-                f"host_s: found {measured[index]} for client {clients[index]}; "
-                f"allowed with emulation.compute.model = measured: the seconds that its training took"
-            )
-        return measured * fleet.slowdown / fleet.relative_speed[clients]
-    active = np.asarray(active_per_prunable_layer, dtype=np.float64)
-    require_costs(fleet, active.size)
-    constant_s, seconds_per_parameter = linear_coefficients(fleet, clients, active.size)
-    # A sum along each client's own row: the result of one does not depend on who else takes part.
-    step_s = constant_s + (seconds_per_parameter * active).sum(axis=1)
-    if density >= DENSE_FROM_DENSITY and _has_layers(fleet, active.size):
-        dense_step_s = fleet.layer_dense_step_s[clients]
-        step_s = np.where(np.isnan(dense_step_s), step_s, dense_step_s)
-    return np.asarray(steps, dtype=np.float64) * step_s
+
+    section: ComputeConfig
+    devices: Sequence[Device]
+    model_name: str
+    batch_size: int
+
+    @property
+    def relative_speed(self) -> FloatArray:
+        return np.array([device.relative_speed for device in self.devices])
 
 
-def require_costs(fleet: Fleet, prunable_layers: int) -> None:
-    """EmulationError if the time of a step by ``linear`` is not known for a model of so many prunable layers."""
-    if fleet.compute_model != "linear" or _has_layers(fleet, prunable_layers):
-        return
-    unknown = np.isnan(fleet.constant_s)
-    if unknown.any():
-        client = int(unknown.argmax())
-        raise EmulationError(
-            f"emulation.compute.profile: found {fleet.device_names[client]!r} for client {client}, which was measured "
-            f"with a model of {fleet.layer_seconds_per_parameter.shape[1]} prunable layers, not {prunable_layers}; "
-            f"allowed: what fedmpi calibrate has measured for this one"
+@dataclass(frozen=True)
+class LocalTraining:
+    """The local training of the n participants of a round.
+
+    ``clients`` int64 (n,); ``steps`` float64 (n,): local steps of each, a step of fewer samples than the batch size
+    being that fraction of one; ``active`` float64 (L,): active parameters of each prunable layer, input to output;
+    ``density``: what part of all prunable ones that is; ``host_s`` float64 (n,): what training took here, NaN where it
+    was not measured.
+    """
+
+    clients: NDArray[np.int64]
+    steps: FloatArray
+    active: FloatArray
+    density: float
+    host_s: FloatArray
+
+    @classmethod
+    def of(
+        cls,
+        clients: NDArray[np.integer],
+        steps: Any,
+        active: Any,
+        *,
+        density: float,
+        host_s: Any = np.nan,
+    ) -> LocalTraining:
+        """From scalars or sequences, where one number stands for all clients."""
+        which = np.asarray(clients, dtype=np.int64)
+        return cls(
+            clients=which,
+            steps=np.broadcast_to(np.asarray(steps, dtype=np.float64), which.shape),
+            active=np.asarray(active, dtype=np.float64),
+            density=density,
+            host_s=np.broadcast_to(np.asarray(host_s, dtype=np.float64), which.shape),
         )
 
 
-def linear_coefficients(
-    fleet: Fleet, participants: NDArray[np.integer], prunable_layers: int
-) -> tuple[FloatArray, FloatArray]:
-    """Seconds of one local step with sparse kernels: constants (n,), and coefficients per active parameter (n, L).
+def _setup_itself(setup: Setup) -> Setup:
+    return setup
 
-    Both at the experiment's batch size. The device's own table for the experiment's model is used when it
-    has ``prunable_layers`` = L entries; else its one coefficient stands for all layers. NaN for devices of
-    which neither is known. The time T(M) by which masks are chosen is made of these alone: what a pruned model
-    will take does not depend on how the model before it was trained.
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeModel:
+    """A compute model. ``summary``: one sentence; ``source``: the publication.
+
+    ``costs(setup)``: whatever the functions need of a fleet, prepared once; by default the ``Setup`` itself.
+    ``seconds(costs, training)``: emulated seconds of local training, float64 (n,).
+    ``coefficients(costs, training)``: seconds of one step as constants (n,) and a part for each active parameter of
+    each prunable layer (n, L), on which masks are chosen; None: a step takes what it takes, whatever is pruned.
+    ``check(costs, L)`` raises EmulationError for a model whose training cannot be timed.
+    ``needs_host_time``: ``training.host_s`` must be measured. ``prices_rounds``: a round has a cost model of its own
+    instead of links (``emulation.normalized``).
     """
-    clients = np.asarray(participants)
-    generic = np.repeat(fleet.seconds_per_parameter[clients, None], prunable_layers, axis=1)
-    if not _has_layers(fleet, prunable_layers):
-        return fleet.constant_s[clients], generic
-    has_table = ~np.isnan(fleet.layer_constant_s[clients])
-    return (
-        np.where(has_table, fleet.layer_constant_s[clients], fleet.constant_s[clients]),
-        np.where(has_table[:, None], fleet.layer_seconds_per_parameter[clients], generic),
-    )
+
+    summary: str
+    source: str = ""
+    costs: Callable[[Setup], Any] = _setup_itself
+    seconds: Callable[[Any, LocalTraining], FloatArray]
+    coefficients: Callable[[Any, LocalTraining], tuple[FloatArray, FloatArray]] | None = None
+    check: Callable[[Any, int], None] | None = None
+    needs_host_time: bool = False
+    prices_rounds: bool = False
 
 
-def _has_layers(fleet: Fleet, prunable_layers: int) -> bool:
-    """Whether the tables of the experiment's model are for a model of so many prunable layers."""
-    return fleet.layer_seconds_per_parameter.shape[1] == prunable_layers
+@dataclass(frozen=True)
+class Compute:
+    """A compute model with the costs of a fleet."""
+
+    model: ComputeModel
+    costs: Any
+
+    def seconds(self, training: LocalTraining) -> FloatArray:
+        """Emulated seconds that each participant trains in a round, float64 (n,)."""
+        return self.model.seconds(self.costs, training)
+
+    def step_coefficients(self, training: LocalTraining) -> tuple[FloatArray, FloatArray]:
+        """Seconds of one step: constants (n,) and coefficients per active parameter of each prunable layer (n, L).
+
+        Raises ValueError for a model without coefficients.
+        """
+        if self.model.coefficients is None:
+            raise ValueError(f"the compute model has no coefficients ({self.model.summary})")
+        return self.model.coefficients(self.costs, training)
+
+    def check(self, prunable_layers: int) -> None:
+        """EmulationError if the training of a model of so many prunable layers cannot be timed."""
+        if self.model.check is not None:
+            self.model.check(self.costs, prunable_layers)

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from math import fsum, inf, nan
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from math import fsum, inf
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmpi.config import parts
 from fedmpi.config.schema import Config, Rate
 from fedmpi.emulation.bandwidth import client_rates, server_rate
 from fedmpi.emulation.catalogue import device
+from fedmpi.emulation.compute import Compute, ComputeModel, Setup
 from fedmpi.emulation.device_csv import read_devices
 from fedmpi.emulation.errors import EmulationError, unknown_name
-from fedmpi.emulation.profiles import Device, StepCost
+from fedmpi.emulation.profiles import Device
 from fedmpi.numerics.apportionment import largest_remainder
 from fedmpi.numerics.streams import Purpose, generator
 
 FloatArray = NDArray[np.float64]
-
-COMPUTE_MODELS = ("unit", "linear", "measured", "normalized")
 
 _UPLINK, _DOWNLINK = 0, 1
 """Which stream of a distribution of links is drawn; part of the results."""
@@ -36,11 +36,7 @@ class Fleet:
     ``jitter_s``: the most that is added to a latency; ``server_ingress_bytes_per_s`` and
     ``server_egress_bytes_per_s``: what all uploads, and all downloads, share. Rates may be inf.
 
-    ``compute_model`` is one of ``COMPUTE_MODELS``, with ``unit_s`` and ``slowdown`` as configured.
-    ``constant_s`` and ``seconds_per_parameter`` (N,) are seconds of one local step at the experiment's
-    batch size, for any model; ``layer_constant_s`` (N,) and ``layer_seconds_per_parameter`` (N, L) those of
-    the experiment's model where it was measured, else L = 0; ``layer_dense_step_s`` (N,) what a step of that
-    takes with dense kernels. NaN where nothing is known. ``relative_speed`` (N,): see ``Device``.
+    ``compute``: what local training takes. ``relative_speed`` (N,): see ``Device``.
     """
 
     device_names: tuple[str, ...]
@@ -50,14 +46,7 @@ class Fleet:
     jitter_s: float
     server_ingress_bytes_per_s: float
     server_egress_bytes_per_s: float
-    compute_model: str
-    unit_s: float
-    slowdown: float
-    constant_s: FloatArray
-    seconds_per_parameter: FloatArray
-    layer_constant_s: FloatArray
-    layer_seconds_per_parameter: FloatArray
-    layer_dense_step_s: FloatArray
+    compute: Compute
     relative_speed: FloatArray
 
     def __post_init__(self) -> None:
@@ -70,9 +59,24 @@ class Fleet:
         """A short text that is another one for any other fleet."""
         digest = hashlib.blake2b(digest_size=16)
         for field in fields(self):
-            value = getattr(self, field.name)
-            digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
+            if field.name != "compute":
+                _add_to(digest, getattr(self, field.name))
+        _add_to(digest, self.compute.costs)
         return digest.hexdigest()
+
+
+def _add_to(digest: hashlib.blake2b, value: object) -> None:
+    """Arrays bit by bit, dataclasses and sequences item by item, anything else as its text."""
+    if isinstance(value, np.ndarray):
+        digest.update(value.tobytes())
+    elif is_dataclass(value):
+        for field in fields(value):
+            _add_to(digest, getattr(value, field.name))
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            _add_to(digest, item)
+    else:
+        digest.update(repr(value).encode())
 
 
 def assign(config: Config, seed: int) -> Fleet:
@@ -87,6 +91,7 @@ def assign(config: Config, seed: int) -> Fleet:
     network, compute = config.emulation.network, config.emulation.compute
     clients = config.clients.count
     _refuse_unsupported(config)
+    model = parts.build("emulation.compute.model", compute.model, compute.options, ComputeModel)
     latency = np.full(clients, network.latency_s, dtype=np.float64)
     uplink: Rate = network.uplink_mbit_per_s
     downlink: Rate = network.downlink_mbit_per_s
@@ -131,10 +136,9 @@ def assign(config: Config, seed: int) -> Fleet:
         server_egress_bytes_per_s=server_rate(
             key + "server_egress_mbit_per_s", network.server_egress_mbit_per_s
         ),
-        compute_model=compute.model,
-        unit_s=compute.unit_s,
-        slowdown=compute.slowdown,
-        **_step_costs(devices, config),
+        compute=Compute(
+            model, model.costs(Setup(compute, devices, config.model.name, config.training.batch_size))
+        ),
         relative_speed=np.array([d.relative_speed for d in devices]),
     )
 
@@ -147,8 +151,6 @@ def _refuse_unsupported(config: Config) -> None:
         )
     if config.emulation.availability.model != "always":
         raise unknown_name("emulation.availability.model", config.emulation.availability.model, ("always",))
-    if compute.model not in COMPUTE_MODELS:
-        raise unknown_name("emulation.compute.model", compute.model, COMPUTE_MODELS)
     for key, value in (("latency_s", network.latency_s), ("jitter_s", network.jitter_s)):
         if not 0.0 <= value < inf:
             raise EmulationError(
@@ -173,31 +175,3 @@ def _named_devices(profile: str | Mapping[str, float], clients: int, seed: int) 
     placed = generator(seed, Purpose.DEVICES).permutation(kinds)
     known = [device(name) for name in names]
     return tuple(known[kind] for kind in placed.tolist())
-
-
-def _step_costs(devices: Sequence[Device], config: Config) -> dict[str, FloatArray]:
-    """The five arrays of the linear model, at the experiment's batch size."""
-    if config.emulation.compute.model == "linear":
-        for client, known in enumerate(devices):
-            if known.generic is None and config.model.name not in known.models:
-                raise EmulationError(
-                    f"emulation.compute.profile: found {known.name!r} for client {client}, of which no time of a "
-                    f'step of {config.model.name} is known; allowed with model = "linear": any other device, or '
-                    f"what fedmpi calibrate has measured"
-                )
-    unknown = StepCost(nan, (nan,))
-    generic = [d.generic or unknown for d in devices]
-    tables = [d.models.get(config.model.name) for d in devices]
-    layers = max((len(table.seconds_per_parameter) for table in tables if table), default=0)
-    no_table = StepCost(nan, (nan,) * layers)
-    measured = [table or no_table for table in tables]
-    scale = np.array([config.training.batch_size / d.batch_size if d.batch_size else 1.0 for d in devices])
-    return {
-        "constant_s": scale * [cost.constant_s for cost in generic],
-        "seconds_per_parameter": scale * [cost.seconds_per_parameter[0] for cost in generic],
-        "layer_constant_s": scale * [cost.constant_s for cost in measured],
-        "layer_seconds_per_parameter": scale[:, None]
-        * np.array([cost.seconds_per_parameter for cost in measured]).reshape(len(devices), layers),
-        "layer_dense_step_s": scale
-        * [nan if cost.dense_step_s is None else cost.dense_step_s for cost in measured],
-    }

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from fedmpi.config import Config, ConfigError, validate_ranks
-from fedmpi.emulation.compute import require_costs
 from fedmpi.emulation.devices import Fleet, assign
 from fedmpi.experiment.parts import Parts, check_with_model, resolve
 from fedmpi.federation.accounts import NormalizedAccountant, make_accountant
@@ -160,7 +159,7 @@ def _server(parts: Parts, facts: DataFacts, fleet: Fleet, model: FlatModel, exch
 
 def _fleet(config: Config, model: FlatModel) -> Fleet:
     fleet = assign(config, config.experiment.seed)
-    require_costs(fleet, sum(layer.prunable for layer in model.layers))
+    fleet.compute.check(sum(layer.prunable for layer in model.layers))
     return fleet
 
 

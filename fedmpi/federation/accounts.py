@@ -190,7 +190,7 @@ class NormalizedAccountant:
 
 def make_accountant(config: Config, fleet: Fleet, dimension: int, *, positions_sent: bool) -> Accountant:
     """The accountant of a run whose model has ``dimension`` parameters; ``positions_sent``: with every entry."""
-    if config.emulation.compute.model == "normalized":
+    if fleet.compute.model.prices_rounds:
         return NormalizedAccountant(fleet, config, dimension, positions_sent)
     return DeviceAccountant(fleet, config.experiment.seed)
 

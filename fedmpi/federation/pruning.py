@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from math import nan
 from typing import Any
 
 import numpy as np
 import torch
 
-from fedmpi.emulation.compute import linear_coefficients
+from fedmpi.emulation.compute import LocalTraining
 from fedmpi.emulation.devices import Fleet
 from fedmpi.federation.client import ClientHost
 from fedmpi.federation.exchange import Exchange, Roster
@@ -137,12 +138,13 @@ def round_time(
     any message, and those for every active prunable parameter; where that is only done every ``period`` rounds, a
     round has its share of it. The links of the server are shared evenly. What a client downloads of rounds that it
     missed is not in it.
-    Under the time model ``linear`` steps depend on ``active_prunable`` (L,); under the others they do not, and
+    Under a compute model with coefficients steps depend on ``active_prunable`` (L,); under the others they do not, and
     take the ``compute_s`` (n,) of the round.
     """
     count = len(participants)
-    if fleet.compute_model == "linear":
-        step_s, step_s_per_parameter = linear_coefficients(fleet, participants, active_prunable.size)
+    if fleet.compute.model.coefficients is not None:
+        work = LocalTraining.of(participants, steps, active_prunable, density=nan)
+        step_s, step_s_per_parameter = fleet.compute.step_coefficients(work)
     else:
         step_s, step_s_per_parameter = compute_s / steps, np.zeros((count, active_prunable.size))
     up = np.minimum(fleet.uplink_bytes_per_s[participants], fleet.server_ingress_bytes_per_s / count)

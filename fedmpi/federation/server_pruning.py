@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.emulation.compute import compute_seconds
+from fedmpi.emulation.compute import LocalTraining
 from fedmpi.emulation.devices import Fleet
 from fedmpi.federation.accounts import NormalizedAccountant
 from fedmpi.federation.downlink import Downlink
@@ -107,8 +107,8 @@ class ServerPruning:
 
     def compute_seconds(self, clients: np.ndarray, steps: np.ndarray, host_s: np.ndarray) -> np.ndarray:
         """Emulated seconds (n,) in which ``clients`` (n,) make their local ``steps`` under the present mask."""
-        return compute_seconds(
-            self._fleet, clients, steps, self.active_prunable, host_s, density=self.density
+        return self._fleet.compute.seconds(
+            LocalTraining.of(clients, steps, self.active_prunable, density=self.density, host_s=host_s)
         )
 
     def round_time(

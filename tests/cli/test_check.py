@@ -7,6 +7,7 @@ from fedmpi.cli import estimate
 from fedmpi.cli import main as cli
 from fedmpi.config import load, loads
 from fedmpi.emulation.devices import assign
+from fedmpi.experiment.parts import resolve
 from fedmpi.learning.datasets import Dataset
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.models import build
@@ -98,7 +99,7 @@ def test_a_first_round_by_hand():
     )
     model = a_model()
     tail = 4 * model.buffer_count
-    first = estimate.first_round(config, model, assign(config, 0), np.array([10, 10]))
+    first = estimate.first_round(resolve(config), model, assign(config, 0), np.array([10, 10]))
     assert first.bytes_down == 16 + 4 * model.parameter_count + tail
     assert first.bytes_up == 16 + 5 * 8 + tail
     assert first.timeline.download_s == pytest.approx([0.5 + first.bytes_down / 500] * 2)
@@ -115,7 +116,7 @@ def test_memory_grows_with_what_a_rank_holds():
     sparse = loads("", ["sparsification.method=fab", "sparsification.k=1"])
 
     def memory(config, block, rank):
-        return estimate.memory_bytes(config, model, dataset, samples, block, rank)
+        return estimate.memory_bytes(resolve(config), model, dataset, samples, block, rank)
 
     one_client = 100 * (4096 + 8)
     accumulated = 4 * model.parameter_count
@@ -132,7 +133,7 @@ def test_an_unpruned_round_of_conv2_on_raspberry_pis():
         "[emulation.network]\nuplink_mbit_per_s = 'device'\ndownlink_mbit_per_s = 'device'",
     )
     model = FlatModel(build(config.model, (1, 28, 28), 62, 0))
-    first = estimate.first_round(config, model, assign(config, 0), np.full(10, 100))
+    first = estimate.first_round(resolve(config), model, assign(config, 0), np.full(10, 100))
     compute_s, message = 5 * 2.2486449218005875, 16 + 4 * 6_603_710
     assert first.bytes_down == first.bytes_up == message
     np.testing.assert_array_equal(first.timeline.compute_s, compute_s)

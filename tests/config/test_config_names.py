@@ -1,7 +1,6 @@
 """The names in the configuration are those of the parts."""
 
 from fedmpi.config.names import ABSENT, AVAILABLE
-from fedmpi.emulation.devices import COMPUTE_MODELS
 from fedmpi.learning.datasets import DATASETS
 from fedmpi.learning.losses import LOSSES
 from fedmpi.learning.models import MODELS
@@ -16,7 +15,6 @@ def test_available_names_are_those_of_the_tables():
     assert set(AVAILABLE["training.loss"]) == set(LOSSES)
     assert set(AVAILABLE["sparsification.wire"]) == set(FORMS)
     assert set(AVAILABLE["sparsification.value_type"]) == set(VALUE_BYTES)
-    assert set(AVAILABLE["emulation.compute.model"]) == set(COMPUTE_MODELS)
 
 
 def test_no_name_is_both_available_and_absent():

@@ -11,9 +11,10 @@ from fedmpi.config.schema import (
     ModelConfig,
     TrainingConfig,
 )
-from fedmpi.emulation.compute import DENSE_FROM_DENSITY, compute_seconds, linear_coefficients
+from fedmpi.emulation.compute import LocalTraining
 from fedmpi.emulation.devices import assign
 from fedmpi.emulation.errors import EmulationError
+from fedmpi.emulation.linear import DENSE_FROM_DENSITY
 
 CONV2 = np.array([800, 51_200, 6_422_528, 126_976])  # prunable parameters of PruneFL's Conv2
 EVERYBODY = np.arange(4)
@@ -30,6 +31,14 @@ def fleet(model, profile="raspberry-pi-4", network="conv2", batch_size=20, **com
         ),
         0,
     )
+
+
+def compute_seconds(fleet, clients, steps, active, host_s=np.nan, *, density):
+    return fleet.compute.seconds(LocalTraining.of(clients, steps, active, density=density, host_s=host_s))
+
+
+def linear_coefficients(fleet, clients, layers):
+    return fleet.compute.step_coefficients(LocalTraining.of(clients, 1, np.zeros(layers), density=1.0))
 
 
 def test_unit_is_the_same_whatever_is_computed():

@@ -236,9 +236,9 @@ def test_a_csv_fleet(tmp_path):
     np.testing.assert_array_equal(fleet.uplink_bytes_per_s, [1e5, 1e6])
     np.testing.assert_array_equal(fleet.downlink_bytes_per_s, [2e5, inf])
     np.testing.assert_array_equal(fleet.latency_s, [0.2, 0.05])
-    np.testing.assert_array_equal(fleet.constant_s, [3.0, 0.5])
-    np.testing.assert_array_equal(fleet.seconds_per_parameter, [1e-6, 2e-7])
-    assert fleet.layer_seconds_per_parameter.shape == (2, 0)
+    np.testing.assert_array_equal(fleet.compute.costs.constant_s, [3.0, 0.5])
+    np.testing.assert_array_equal(fleet.compute.costs.seconds_per_parameter, [1e-6, 2e-7])
+    assert fleet.compute.costs.layer_seconds_per_parameter.shape == (2, 0)
     with pytest.raises(EmulationError, match="needed: one for each of 3 clients"):
         assign(config(3, str(path)), 0)
     with pytest.raises(EmulationError, match=r"emulation\.network\.uplink_mbit_per_s: .* leave the key out"):

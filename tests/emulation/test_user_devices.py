@@ -5,7 +5,7 @@ import pytest
 
 from fedmpi.config import loads
 from fedmpi.emulation.catalogue import device, device_names
-from fedmpi.emulation.compute import compute_seconds
+from fedmpi.emulation.compute import LocalTraining
 from fedmpi.emulation.devices import assign
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.emulation.profiles import Device, StepCost
@@ -78,9 +78,11 @@ def test_steps_take_what_was_measured(path):
     fleet = assign(linear("conv2", 40), 0)
     clients, active = np.arange(2), [10, 20, 30, 40]
     step_s = 2 * (0.25 + 10e-6 + 40e-6 + 90e-8)
-    sparse = compute_seconds(fleet, clients, 3, active, density=0.1)
+    sparse = fleet.compute.seconds(LocalTraining.of(clients, 3, active, density=0.1))
     np.testing.assert_allclose(sparse, 3 * step_s, rtol=1e-12)
-    np.testing.assert_allclose(compute_seconds(fleet, clients, 3, active, density=1.0), 3 * 2 * 0.5)
+    np.testing.assert_allclose(
+        fleet.compute.seconds(LocalTraining.of(clients, 3, active, density=1.0)), 3 * 2 * 0.5
+    )
 
 
 def test_models_that_were_not_measured_are_refused(path):
@@ -91,7 +93,7 @@ def test_models_that_were_not_measured_are_refused(path):
         assign(linear("vgg11"), 0)
     fleet = assign(linear("conv2"), 0)
     with pytest.raises(EmulationError, match="measured with a model of 4 prunable layers, not 3"):
-        compute_seconds(fleet, np.arange(2), 1, [1, 2, 3], density=0.1)
+        fleet.compute.seconds(LocalTraining.of(np.arange(2), 1, [1, 2, 3], density=0.1))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pytest
 
 from fedmpi.config import loads
 from fedmpi.emulation.devices import assign
+from fedmpi.experiment.parts import resolve
 from fedmpi.federation.accounts import Feedback, Work, loss_report_bytes, make_accountant
 from fedmpi.federation.plan import Action, RoundPlan
 
@@ -44,7 +45,9 @@ def test_the_published_cost_model(
             f"emulation.compute.beta={beta}",
         ],
     )
-    accountant = make_accountant(config, assign(config, 0), DIMENSION)
+    accountant = make_accountant(
+        config, assign(config, 0), DIMENSION, positions_sent=not resolve(config).sends_all
+    )
     plan = plan_of(entries, k_probe, start_s=3.0)
     sent = accountant.round(plan, work_of(entries))
     closed = accountant.close(plan, sent, k_down, None)
@@ -61,7 +64,9 @@ def test_the_published_cost_model(
 
 def test_a_probe_adds_bytes_but_no_messages_to_the_published_cost_model() -> None:
     config = loads("", ["sparsification.method=fab", "emulation.compute.model=normalized"])
-    accountant = make_accountant(config, assign(config, 0), DIMENSION)
+    accountant = make_accountant(
+        config, assign(config, 0), DIMENSION, positions_sent=not resolve(config).sends_all
+    )
     plan = plan_of(10, 9)
     sent = accountant.round(plan, work_of(10))
     feedback = Feedback(bytes_down=500, compute_s=np.ones(CLIENTS), bytes_up=loss_report_bytes(3))
@@ -82,7 +87,9 @@ def test_feedback_on_devices_by_hand() -> None:
             "emulation.network.latency_s=0.5",
         ],
     )
-    accountant = make_accountant(config, assign(config, 0), DIMENSION)
+    accountant = make_accountant(
+        config, assign(config, 0), DIMENSION, positions_sent=not resolve(config).sends_all
+    )
     plan = plan_of(10, 9, start_s=7.0)
     sent = accountant.round(plan, work_of(10, bytes_up=100))
     assert sent.duration_s == pytest.approx(0.52 + 1.0 + 0.6)
@@ -111,7 +118,9 @@ def test_the_time_of_a_masked_round_by_the_published_cost_model(
 ) -> None:
     """beta = 10, of 1000 parameters 200 are never pruned; 40 pairs go up and 60 come down, where k do."""
     config = loads("", [f"sparsification.method={method}", "emulation.compute.model=normalized"])
-    accountant = make_accountant(config, assign(config, 0), DIMENSION)
+    accountant = make_accountant(
+        config, assign(config, 0), DIMENSION, positions_sent=not resolve(config).sends_all
+    )
     time = accountant.round_time(40, 60, never_pruned=200, prunable_layers=2, period=period)
     assert time.constant_s == pytest.approx(constant, rel=1e-12)
     assert time.seconds_per_parameter == pytest.approx([each, each], rel=1e-12)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fedmpi.config import loads
-from fedmpi.emulation.compute import compute_seconds
+from fedmpi.emulation.compute import LocalTraining
 from fedmpi.emulation.devices import assign
 from fedmpi.federation.pruning import round_time
 
@@ -26,7 +26,7 @@ def test_round_time_is_that_of_the_slowest_client(model: str) -> None:
     """Three clients share 6 Mbit/s of the server, 250,000 bytes/s for each; the first has half of that itself."""
     fleet = assign(loads(TEXT.format(model=model)), seed=3)
     steps = np.array([4.0, 4.0, 2.0])
-    compute_s = compute_seconds(fleet, CLIENTS, steps, ACTIVE, density=0.5)
+    compute_s = fleet.compute.seconds(LocalTraining.of(CLIENTS, steps, ACTIVE, density=0.5))
     time = round_time(fleet, CLIENTS, steps, compute_s, (1000, 4.0), (300, 0.125), ACTIVE)
     sent, received = 1000 + 4 * ACTIVE.sum(), 300 + ACTIVE.sum() / 8
     up, down = np.array([125e3, 250e3, 250e3]), 1e6
@@ -46,7 +46,7 @@ def test_masks_are_chosen_by_the_time_of_sparse_kernels() -> None:
     """Whatever the model is trained with now: T(M) is the time of the model that a mask will make."""
     fleet = assign(loads(TEXT.format(model="linear"), ["model.name=conv2", "training.batch_size=20"]), seed=3)
     active = np.array([800, 51_200, 6_422_528, 126_976])
-    dense = compute_seconds(fleet, CLIENTS, 5.0, active, density=1.0)
+    dense = fleet.compute.seconds(LocalTraining.of(CLIENTS, 5.0, active, density=1.0))
     time = round_time(fleet, CLIENTS, np.full(3, 5.0), dense, (0.0, 0.0), (0.0, 0.0), active)
     pi3 = fleet.relative_speed[CLIENTS].min()
     coefficients = 5 * np.array([0.0, 7.098850e-6, 1.927325e-7, 1.782308e-7]) / pi3
