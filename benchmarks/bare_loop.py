@@ -51,10 +51,11 @@ def main() -> None:
     buffer = np.zeros(sum(p.numel() for p in parameters), dtype=np.float32)
     seconds = []
     accuracy = float("nan")
+    everybody = np.arange(config.clients.count)
     for round_index in range(config.experiment.rounds):
         comm.Barrier()
         begin = time.perf_counter()
-        participants = draw_participants(0, round_index, config.clients.count, config.clients.per_round)
+        participants = draw_participants(0, round_index, everybody, config.clients.per_round)
         total = sum(len(clients[c][1]) for c in participants)
         update = [torch.zeros_like(p) for p in weights]
         for client in participants[rank::size]:

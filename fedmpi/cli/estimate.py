@@ -78,7 +78,7 @@ def first_round(
     if parts.sends_all:
         dimension = ActiveValues(present, model.layers).count
     participants = draw_participants(
-        config.experiment.seed, 0, config.clients.count, config.clients.per_round
+        config.experiment.seed, 0, fleet.availability.clients(0, 0.0), config.clients.per_round
     )
     k = min(first_k(parts, model.parameter_count), dimension)
     sent = dimension if parts.sends_all else k

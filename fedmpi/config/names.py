@@ -28,11 +28,4 @@ AVAILABLE: Mapping[str, tuple[str, ...]] = {
     "sparsification.value_type": ("float32", "float16"),
     "pruning.initial.where": ("none", "client", "server"),
     "emulation.clock": ("virtual", "realtime"),
-    "emulation.availability.model": ("always",),
-}
-
-ABSENT: Mapping[str, Mapping[str, str]] = {
-    "emulation.availability.model": dict.fromkeys(
-        ("probability", "trace"), "in this version every client answers"
-    ),
 }

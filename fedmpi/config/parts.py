@@ -52,6 +52,7 @@ FAMILIES: Mapping[str, Family] = {
         Family("k_control.method", "fedmpi.k_control"),
         Family("pruning.method", "fedmpi.pruning"),
         Family("emulation.compute.model", "fedmpi.emulation.compute"),
+        Family("emulation.availability.model", "fedmpi.emulation.availability"),
     )
 }
 

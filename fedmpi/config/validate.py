@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedmpi.config.errors import ConfigError, refusal, shown_value
-from fedmpi.config.names import ABSENT, AVAILABLE
+from fedmpi.config.names import AVAILABLE
 from fedmpi.config.parts import FAMILIES, check_name
 from fedmpi.config.ranges import check_ranges
 from fedmpi.config.schema import Config, value_of
@@ -83,10 +83,7 @@ def _check_name(key: str, found: str, names: tuple[str, ...]) -> None:
     if found in names or (key == "model.name" and _is_factory(found)):
         return
     allowed = ", ".join(names) + (", or module:factory" if key == "model.name" else "")
-    absent = ABSENT.get(key, {})
-    if found in absent:
-        raise ConfigError(key, f'"{found}" is known but not available: {absent[found]}', allowed)
-    raise ConfigError(key, f"found {shown_value(found)}{did_you_mean(found, (*names, *absent))}", allowed)
+    raise ConfigError(key, f"found {shown_value(found)}{did_you_mean(found, names)}", allowed)
 
 
 def _is_factory(name: str) -> bool:

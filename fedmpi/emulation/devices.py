@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from fedmpi.config import parts
 from fedmpi.config.schema import Config, Rate
+from fedmpi.emulation.availability import Availability, AvailabilityModel
+from fedmpi.emulation.availability import Setup as AvailabilitySetup
 from fedmpi.emulation.bandwidth import client_rates, server_rate
 from fedmpi.emulation.catalogue import device
 from fedmpi.emulation.compute import Compute, ComputeModel, Setup
 from fedmpi.emulation.device_csv import read_devices
-from fedmpi.emulation.errors import EmulationError, unknown_name
+from fedmpi.emulation.errors import EmulationError
 from fedmpi.emulation.profiles import Device
 from fedmpi.numerics.apportionment import largest_remainder
 from fedmpi.numerics.streams import Purpose, generator
@@ -36,7 +38,7 @@ class Fleet:
     ``jitter_s``: the most that is added to a latency; ``server_ingress_bytes_per_s`` and
     ``server_egress_bytes_per_s``: what all uploads, and all downloads, share. Rates may be inf.
 
-    ``compute``: what local training takes. ``relative_speed`` (N,): see ``Device``.
+    ``compute``: what local training takes; ``availability``: who can be asked. ``relative_speed`` (N,): see ``Device``.
     """
 
     device_names: tuple[str, ...]
@@ -47,6 +49,7 @@ class Fleet:
     server_ingress_bytes_per_s: float
     server_egress_bytes_per_s: float
     compute: Compute
+    availability: Availability
     relative_speed: FloatArray
 
     def __post_init__(self) -> None:
@@ -59,9 +62,10 @@ class Fleet:
         """A short text that is another one for any other fleet."""
         digest = hashlib.blake2b(digest_size=16)
         for field in fields(self):
-            if field.name != "compute":
+            if field.name not in ("compute", "availability"):
                 _add_to(digest, getattr(self, field.name))
         _add_to(digest, self.compute.costs)
+        _add_to(digest, self.availability.setup)
         return digest.hexdigest()
 
 
@@ -92,6 +96,10 @@ def assign(config: Config, seed: int) -> Fleet:
     clients = config.clients.count
     _refuse_unsupported(config)
     model = parts.build("emulation.compute.model", compute.model, compute.options, ComputeModel)
+    availability = config.emulation.availability
+    available = parts.build(
+        "emulation.availability.model", availability.model, availability.options, AvailabilityModel
+    )
     latency = np.full(clients, network.latency_s, dtype=np.float64)
     uplink: Rate = network.uplink_mbit_per_s
     downlink: Rate = network.downlink_mbit_per_s
@@ -139,6 +147,7 @@ def assign(config: Config, seed: int) -> Fleet:
         compute=Compute(
             model, model.costs(Setup(compute, devices, config.model.name, config.training.batch_size))
         ),
+        availability=Availability(available, AvailabilitySetup(availability, clients, seed)),
         relative_speed=np.array([d.relative_speed for d in devices]),
     )
 
@@ -149,8 +158,6 @@ def _refuse_unsupported(config: Config) -> None:
         raise EmulationError(
             f'emulation.network.trace: found {network.trace!r}; allowed: "", rates that never vary'
         )
-    if config.emulation.availability.model != "always":
-        raise unknown_name("emulation.availability.model", config.emulation.availability.model, ("always",))
     for key, value in (("latency_s", network.latency_s), ("jitter_s", network.jitter_s)):
         if not 0.0 <= value < inf:
             raise EmulationError(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import IntFlag
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedmpi.config.schema import Config
 from fedmpi.numerics.streams import Purpose, generator
@@ -87,12 +88,17 @@ def decode(header: np.ndarray) -> RoundPlan:
     )
 
 
-def draw_participants(seed: int, round_index: int, clients: int, per_round: int) -> np.ndarray:
-    """The clients of one round, int64, rising: all, or ``per_round`` drawn uniformly without replacement."""
-    if per_round in (0, clients):
-        return np.arange(clients)
+def draw_participants(
+    seed: int, round_index: int, available: NDArray[np.int64], per_round: int
+) -> NDArray[np.int64]:
+    """The clients of one round, rising: all that are ``available``, or ``per_round`` of them (0: all).
+
+    They are drawn uniformly without replacement; where fewer are available, all of them take part.
+    """
+    if per_round == 0 or per_round >= len(available):
+        return available
     draw = generator(seed, Purpose.PARTICIPANTS, round_index)
-    return np.sort(draw.choice(clients, size=per_round, replace=False, shuffle=False))
+    return np.sort(draw.choice(available, size=per_round, replace=False, shuffle=False))
 
 
 def learning_rate_at(round_index: int, initial: float, half_life_rounds: float) -> float:

@@ -7,6 +7,7 @@ from math import nan
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedmpi import k_control
 from fedmpi.config.schema import Config
@@ -92,6 +93,7 @@ class Server:
         experiment = self.config.experiment
         if not self.stop_reason and self.round_index >= experiment.rounds:
             self.stop_reason = f"all {experiment.rounds} rounds done"
+        participants = np.empty(0, np.int64) if self.stop_reason else self._participants()
         action = Action.NONE
         every = experiment.checkpoint_every
         if self._abandoned:
@@ -117,12 +119,23 @@ class Server:
                 index, training.learning_rate, training.learning_rate_half_life_rounds
             ),
             start_s=self.now_s,
-            participants=draw_participants(
-                experiment.seed,
-                index - index % self.exchange.period,
-                self.config.clients.count,
-                self.config.clients.per_round,
-            ),
+            participants=participants,
+        )
+
+    def _participants(self) -> NDArray[np.int64]:
+        """Draw among those available; where nobody is, emulated time moves on until somebody is, or the run stops."""
+        availability, index = self.accountant.fleet.availability, self.round_index
+        available = availability.clients(index, self.now_s)
+        while not len(available):
+            moment = availability.next_s(index, self.now_s)
+            if moment is None:
+                self.stop_reason = self.stop_reason or "no client is available any more"
+                break
+            self.now_s = moment
+            available = availability.clients(index, self.now_s)
+        first_of_period = index - index % self.exchange.period
+        return draw_participants(
+            self.config.experiment.seed, first_of_period, available, self.config.clients.per_round
         )
 
     def abandon(self) -> None:

@@ -1,6 +1,6 @@
 """The names in the configuration are those of the parts."""
 
-from fedmpi.config.names import ABSENT, AVAILABLE
+from fedmpi.config.names import AVAILABLE
 from fedmpi.learning.datasets import DATASETS
 from fedmpi.learning.losses import LOSSES
 from fedmpi.learning.models import MODELS
@@ -15,9 +15,3 @@ def test_available_names_are_those_of_the_tables():
     assert set(AVAILABLE["training.loss"]) == set(LOSSES)
     assert set(AVAILABLE["sparsification.wire"]) == set(FORMS)
     assert set(AVAILABLE["sparsification.value_type"]) == set(VALUE_BYTES)
-
-
-def test_no_name_is_both_available_and_absent():
-    for key, absent in ABSENT.items():
-        assert not set(absent) & set(AVAILABLE[key])
-        assert all(absent.values())

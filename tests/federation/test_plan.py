@@ -35,14 +35,14 @@ def test_header_round_trip(clients: int, data: st.DataObject) -> None:
 
 
 def test_participants_are_a_reproducible_uniform_draw() -> None:
-    assert np.array_equal(draw_participants(1, 0, 7, 0), np.arange(7))
+    assert np.array_equal(draw_participants(1, 0, np.arange(7), 0), np.arange(7))
     counts = np.zeros(20)
     for round_index in range(2000):
-        chosen = draw_participants(3, round_index, 20, 5)
+        chosen = draw_participants(3, round_index, np.arange(20), 5)
         assert np.array_equal(chosen, np.unique(chosen))
         assert len(chosen) == 5
         counts[chosen] += 1
-    assert np.array_equal(draw_participants(3, 9, 20, 5), draw_participants(3, 9, 20, 5))
+    assert np.array_equal(draw_participants(3, 9, np.arange(20), 5), draw_participants(3, 9, np.arange(20), 5))
     assert abs(counts - 500).max() < 5 * np.sqrt(2000 * 0.25 * 0.75)
 
 
@@ -50,3 +50,12 @@ def test_learning_rate_halves() -> None:
     assert learning_rate_at(0, 0.4, 10.0) == 0.4
     assert learning_rate_at(20, 0.4, 10.0) == pytest.approx(0.1)
     assert learning_rate_at(10**6, 0.4, float("inf")) == 0.4
+
+
+def test_participants_are_drawn_among_the_available() -> None:
+    available = np.array([2, 3, 5, 11, 17])
+    drawn = [draw_participants(3, round_index, available, 3) for round_index in range(60)]
+    assert all(len(chosen) == 3 and (np.diff(chosen) > 0).all() for chosen in drawn)
+    assert set(np.concatenate(drawn).tolist()) == {2, 3, 5, 11, 17}
+    for per_round in (0, 5, 9):
+        np.testing.assert_array_equal(draw_participants(3, 0, available, per_round), available)

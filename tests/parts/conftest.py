@@ -1,0 +1,1 @@
+"""The folder ``mine`` holds parts as users write them: one file each, outside of the package."""
