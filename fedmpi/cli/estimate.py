@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fedmpi.aggregation import aggregator_of
 from fedmpi.config import Config
 from fedmpi.emulation.compute import compute_seconds
 from fedmpi.emulation.devices import Fleet
@@ -47,7 +48,8 @@ def memory_bytes(
 ) -> int:
     """Memory of a rank whose home clients are ``block``, without the activations of the model.
 
-    Rank 0 reads the whole data set before it hands out the samples.
+    Rank 0 reads the whole data set before it hands out the samples, and has the state of the aggregator, and all
+    updates of a round where that needs them.
     """
     sample = dataset.train_x.nbytes // len(dataset.train_x) + dataset.train_y.itemsize
     mine = sum(len(samples[client]) for client in block)
@@ -59,6 +61,10 @@ def memory_bytes(
         kept = len(block) * 4 * model.parameter_count
     else:  # updates of a round, and what clients carry between exchanges
         kept = len(block) * vector * (1 + (method == "fedavg")) + 2 * vector
+    if rank == 0:
+        aggregator, participants = aggregator_of(config), config.clients.per_round or config.clients.count
+        each = aggregator.bytes_per_parameter + 4 * participants * aggregator.needs_updates
+        kept += each * model.parameter_count
     return _LIBRARIES_BYTES + whole + mine * sample + test + _VECTORS * vector + kept
 
 

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
+from fedmpi.config.frozen import FrozenTable
+from fedmpi.config.parts import Option
+
 Rate = float | str | tuple[float, ...] | Mapping[str, float | str]
 """A bandwidth in Mbit/s: one number for all, one for each client, "device" (the profile's own),
 or a distribution such as ``{distribution = "lognormal", median = 8.0, sigma = 0.6}``."""
@@ -92,6 +95,14 @@ class TrainingConfig:
     weight_decay: float = 0.0
     loss: str = "cross_entropy"
     evaluation_batch_size: int = 256
+
+
+@dataclass(frozen=True)
+class FederationConfig:
+    """``[federation]``: what the server makes of the updates of a round. ``options`` are the aggregator's own."""
+
+    aggregator: str = "mean"
+    options: Mapping[str, Option] = field(default_factory=lambda: FrozenTable({}))
 
 
 @dataclass(frozen=True)
@@ -213,6 +224,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    federation: FederationConfig = field(default_factory=FederationConfig)
     sparsification: SparsificationConfig = field(default_factory=SparsificationConfig)
     k_control: KControlConfig = field(default_factory=KControlConfig)
     pruning: PruningConfig = field(default_factory=PruningConfig)

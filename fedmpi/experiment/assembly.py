@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from fedmpi.aggregation import Aggregator, aggregator_of
 from fedmpi.config import Config, ConfigError, validate_with_model
 from fedmpi.emulation.compute import require_costs
 from fedmpi.emulation.devices import Fleet, assign
@@ -80,6 +81,7 @@ class Run:
 def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
     """Read the data, build the model, and give every rank its part. Refused on all ranks if any of them cannot."""
     torch.set_num_threads(config.placement.threads_per_rank)
+    aggregator = on_every_rank(ranks, lambda: aggregator_of(config), expected)
     data = on_server(ranks, lambda: read_data(config), expected)
     facts = _share_facts(ranks, data)
 
@@ -104,7 +106,7 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
     test_x, test_y = distribute_test(ranks, memory, placement, facts, data)
     keep_freed_memory()
     evaluator = Evaluator(ranks, test_x, test_y, config.training.evaluation_batch_size)
-    exchange = _exchange(config, ranks, placement, memory, host)
+    exchange = _exchange(config, ranks, placement, memory, host, aggregator)
     method = METHODS.get(config.pruning.method)
     if method is not None and method.importance:
         host.importance = ClientImportance(
@@ -194,13 +196,18 @@ def _share_facts(ranks: Ranks, data: ServerData | None) -> DataFacts:
 
 
 def _exchange(
-    config: Config, ranks: Ranks, placement: Placement, memory: GroupMemory, host: ClientHost
+    config: Config,
+    ranks: Ranks,
+    placement: Placement,
+    memory: GroupMemory,
+    host: ClientHost,
+    aggregator: Aggregator,
 ) -> Exchange:
     section, dimension = config.sparsification, host.model.parameter_count
     clients = placement.clients_of_group(placement.group_of(ranks.rank))
     if section.method in DENSE_METHODS:
         period = exchange_period(section, dimension)
-        return DenseExchange(ranks, memory, host, clients, placement.clients, period)
+        return DenseExchange(ranks, memory, host, aggregator, clients, placement.clients, period)
     method = SparseMethod(
         select=SELECTORS[section.method],
         wire=wire_form(section),

@@ -5,8 +5,17 @@ from pathlib import Path
 import pytest
 from experiments import BASE, VARIANTS, assert_same_trace
 
-SEPARATE = ["dense", "ogd_float16", "fedavg", "fub_tree", "prunefl"]
-"""Each with another way between groups: exact averages, probes, weights that clients carry, flags, importance."""
+SEPARATE = [
+    "dense",
+    "ogd_float16",
+    "fedavg",
+    "fub_tree",
+    "prunefl",
+    "fedyogi_prunefl_buffers",
+    "trimmed_mean_prunefl_buffers",
+]
+"""Each with another way between groups: exact averages, probes, weights that clients carry, flags, importance, what the
+server makes of the mean, and all updates to the server."""
 
 
 @pytest.mark.parametrize("variant", SEPARATE)
