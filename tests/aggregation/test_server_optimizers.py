@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmpi.aggregation.interface import Aggregator, State
@@ -90,6 +90,7 @@ def assert_same_state(one: State, other: State) -> None:
 
 
 @pytest.mark.parametrize("optimizer", EVERY)
+@settings(max_examples=25)
 @given(steps=means)
 def test_a_step_is_odd_in_the_updates(optimizer: Aggregator, steps: np.ndarray) -> None:
     one, other = optimizer.init(4), optimizer.init(4)
@@ -100,6 +101,7 @@ def test_a_step_is_odd_in_the_updates(optimizer: Aggregator, steps: np.ndarray) 
 
 
 @pytest.mark.parametrize("optimizer", EVERY)
+@settings(max_examples=25)
 @given(steps=means)
 def test_all_coordinates_by_their_indices_are_all(optimizer: Aggregator, steps: np.ndarray) -> None:
     one, other = optimizer.init(4), optimizer.init(4)
@@ -111,6 +113,7 @@ def test_all_coordinates_by_their_indices_are_all(optimizer: Aggregator, steps: 
 
 
 @pytest.mark.parametrize("optimizer", EVERY)
+@settings(max_examples=25)
 @given(steps=means, where=st.sets(st.integers(0, 3)).map(sorted))
 def test_only_the_coordinates_that_arrived_move(
     optimizer: Aggregator, steps: np.ndarray, where: list[int]
