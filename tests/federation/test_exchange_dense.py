@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 import torch
 from mpi4py import MPI
 
+from fedmpi import trace
 from fedmpi.aggregation import Aggregator
 from fedmpi.aggregation.means import MEAN, trimmed_mean
 from fedmpi.aggregation.server_optimizers import fedavgm
+from fedmpi.cli import main as cli
 from fedmpi.federation.exchange import Exchanged, Roster
 from fedmpi.federation.exchange_dense import DenseExchange
 from fedmpi.federation.plan import Action, RoundPlan
@@ -205,3 +208,15 @@ def test_a_run_goes_on_with_the_state_of_its_checkpoint() -> None:
     second.restore_server(first.server_state())
     one_round(second)
     np.testing.assert_array_equal(weights_of(second), weights_of(whole))
+
+
+def test_fedadam_learns_digits_sooner_than_the_mean(tmp_path: Path) -> None:
+    """With small local steps, whose mean moves the model slowly."""
+    accuracy = {}
+    for name, options in {"mean": [], "fedadam": ["federation.options.learning_rate=0.03"]}.items():
+        command = ["run", "quickstart", "k_control.method=fixed", "sparsification.method=dense"]
+        command += ["experiment.rounds=15", f"federation.aggregator={name}", *options]
+        assert cli.main([*command, "--output", str(tmp_path / name), "--quiet"]) == 0
+        accuracy[name] = trace.read(tmp_path / name).rounds["test_accuracy"].iloc[-1]
+    assert accuracy["fedadam"] > 0.85
+    assert accuracy["fedadam"] > accuracy["mean"] + 0.1
