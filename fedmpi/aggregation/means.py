@@ -54,9 +54,7 @@ def mean_without_extremes(updates: NDArray[np.float32], cut: int) -> NDArray[np.
     width = -(-_BLOCK_VALUES // clients)
     for start in range(0, dimension, width):
         part = slice(start, start + width)
-        # -0 becomes 0: which of two equal values is cut must not show.
-        values = updates[:, part] + np.float32(0)
-        values.sort(axis=0)
-        kept = values[cut : clients - cut]
-        mean[part] = kept.sum(axis=0, dtype=np.float64) / len(kept)
+        kept = np.sort(updates[:, part], axis=0)[cut : clients - cut]
+        # From 0 on, so that a sum of zeros is 0 whichever of 0 and -0, which are equal, were kept.
+        mean[part] = kept.sum(axis=0, dtype=np.float64, initial=0.0) / len(kept)
     return mean

@@ -139,7 +139,7 @@ class DenseExchange:
         sizes = roster.sizes[np.searchsorted(roster.clients, self._mine)]
         weights = np.where(mine, sizes, 0)
         total = int(roster.sizes[roster.accepted].sum())
-        revise = self._revision(roster, mine) if total else None
+        revise = self._revision(roster, mine)
         self._subtract(self._average.finish(weights, mine, total, roster.max_abs, revise))
         dimension = self.dimension
         return Exchanged(

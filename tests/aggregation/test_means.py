@@ -51,6 +51,11 @@ def test_it_is_odd_and_within_what_is_kept(updates: np.ndarray, trim: float) -> 
     assert (mean <= ordered[len(updates) - 1 - cut] + 1e-6).all()
 
 
+def test_the_sign_of_zeros_does_not_show() -> None:
+    for zeros in ([-0.0, 0.0, 0.0], [0.0, -0.0, 0.0], [-0.0, -0.0, -0.0]):
+        assert not np.signbit(combined(np.array(zeros, np.float32).reshape(3, 1), 0.4))[0]
+
+
 def test_a_minority_cannot_move_it_far() -> None:
     draw = np.random.default_rng(0)
     honest = draw.standard_normal((8, 50)).astype(np.float32)
