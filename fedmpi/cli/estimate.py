@@ -48,7 +48,8 @@ def memory_bytes(
 ) -> int:
     """Memory of a rank whose home clients are ``block``, without the activations of the model.
 
-    Rank 0 reads the whole data set before it hands out the samples.
+    Rank 0 reads the whole data set before it hands out the samples, and has the state of the aggregator, and all
+    updates of a round where that needs them.
     """
     sample = dataset.train_x.nbytes // len(dataset.train_x) + dataset.train_y.itemsize
     mine = sum(len(samples[client]) for client in block)
@@ -59,6 +60,10 @@ def memory_bytes(
         kept = len(block) * 4 * model.parameter_count
     else:  # updates of a round, and what clients carry between exchanges
         kept = len(block) * vector * (1 + (parts.period(model.parameter_count) > 1)) + 2 * vector
+    if rank == 0:
+        participants = parts.config.clients.per_round or parts.config.clients.count
+        each = parts.aggregator.bytes_per_parameter + 4 * participants * parts.aggregator.needs_updates
+        kept += each * model.parameter_count
     return _LIBRARIES_BYTES + whole + mine * sample + test + _VECTORS * vector + kept
 
 

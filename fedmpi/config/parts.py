@@ -48,6 +48,7 @@ class Family:
 FAMILIES: Mapping[str, Family] = {
     family.key: family
     for family in (
+        Family("federation.aggregator", "fedmpi.aggregation"),
         Family("sparsification.method", "fedmpi.sparsification"),
         Family("k_control.method", "fedmpi.k_control"),
         Family("pruning.method", "fedmpi.pruning"),

@@ -105,6 +105,14 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
+class FederationConfig:
+    """``[federation]``: what the server makes of the updates of a round. ``options`` are the aggregator's own."""
+
+    aggregator: str = "mean"
+    options: Options = NO_OPTIONS
+
+
+@dataclass(frozen=True)
 class SparsificationConfig:
     """``[sparsification]``: what a client sends. ``k`` entries, or ``k_fraction`` of the parameters.
 
@@ -228,6 +236,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    federation: FederationConfig = field(default_factory=FederationConfig)
     sparsification: SparsificationConfig = field(default_factory=SparsificationConfig)
     k_control: KControlConfig = field(default_factory=KControlConfig)
     pruning: PruningConfig = field(default_factory=PruningConfig)

@@ -181,6 +181,8 @@ def _exchange(
     method = parts.sparsification
     clients = placement.clients_of_group(placement.group_of(ranks.rank))
     if isinstance(method, SparseMethod):
-        return SparseExchange(ranks, memory, host, method, parts.codec, clients, placement.clients)
+        return SparseExchange(
+            ranks, memory, host, method, parts.codec, parts.aggregator, clients, placement.clients
+        )
     period = parts.period(host.model.parameter_count)
-    return DenseExchange(ranks, memory, host, clients, placement.clients, period)
+    return DenseExchange(ranks, memory, host, parts.aggregator, clients, placement.clients, period)

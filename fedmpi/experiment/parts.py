@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fedmpi.aggregation import Aggregator
 from fedmpi.config import Config, ConfigError, parts
 from fedmpi.config.errors import refusal, shown_value
 from fedmpi.k_control import Controller
@@ -25,6 +26,7 @@ class Parts:
     sparsification: Method
     k_control: Controller
     pruning: PruningMethod
+    aggregator: Aggregator
 
     @property
     def sends_all(self) -> bool:
@@ -54,6 +56,9 @@ def resolve(config: Config) -> Parts:
             "k_control.method", config.k_control.method, config.k_control.options, Controller
         ),
         pruning=parts.build("pruning.method", config.pruning.method, config.pruning.options, PruningMethod),
+        aggregator=parts.build(
+            "federation.aggregator", config.federation.aggregator, config.federation.options, Aggregator
+        ),
     )
     _check_k(found)
     _check_messages(found)
@@ -61,6 +66,7 @@ def resolve(config: Config) -> Parts:
     _check_pruning(found)
     _check_initial_pruning(found)
     _check_availability(found)
+    _check_aggregator(found)
     return found
 
 
@@ -196,3 +202,18 @@ def _check_availability(found: Parts) -> None:
             f"exchange to the next"
         )
         raise ConfigError("emulation.availability.model", problem, "always, or another sparsification.method")
+
+
+def _check_aggregator(found: Parts) -> None:
+    name, aggregator = found.config.federation.aggregator, found.aggregator
+    if aggregator.sparse_refused and not found.sends_all:
+        method = found.config.sparsification.method
+        problem = f'found "{name}" with [sparsification] method "{method}", {aggregator.sparse_refused}'
+        allowed = "mean, or [sparsification] method dense or fedavg"
+        raise ConfigError("federation.aggregator", problem, allowed)
+    if found.pruning.by_gradient and aggregator.step is not None:
+        problem = (
+            f'found "{name}" with [pruning] method "{found.config.pruning.method}", which takes the change of the '
+            f"model for the mean of the updates"
+        )
+        raise ConfigError("federation.aggregator", problem, "mean, or another pruning.method")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -50,12 +52,18 @@ class ExactAverage:
             self.rows = torch.empty(count, padded)[:, : self.length]
 
     def finish(
-        self, weights: np.ndarray, taken: np.ndarray, total_weight: int, max_abs: float
+        self,
+        weights: np.ndarray,
+        taken: np.ndarray,
+        total_weight: int,
+        max_abs: float,
+        revise: Callable[[np.ndarray], None] | None = None,
     ) -> torch.Tensor:
         """The mean, float32 (length,), on every rank; zeros when nothing was taken. Valid until the next round.
 
         ``weights`` int64 and ``taken`` bool are those of this rank's rows; ``total_weight`` and ``max_abs``
-        those of all ranks.
+        those of all ranks. ``revise``, given on every rank, changes the mean in place on the server before anybody
+        has it.
         """
         self._ranks.carried_bytes += self._mean.nbytes + self._sums[0].nbytes
         if total_weight == 0:
@@ -70,16 +78,24 @@ class ExactAverage:
             self._sums[0, part] += row[part]
         if self._one_group:
             decode(self._sums[0, part], exponent, total_weight, self._mean[part])
+            if revise is not None:
+                self._group.barrier()
+                if self._ranks.is_server:
+                    revise(self._mean)
         else:
             self._group.barrier()
-            self._between_groups(exponent, total_weight)
+            self._between_groups(exponent, total_weight, revise)
         self._group.barrier()
         return torch.from_numpy(self._mean)
 
-    def _between_groups(self, exponent: int, total_weight: int) -> None:
+    def _between_groups(
+        self, exponent: int, total_weight: int, revise: Callable[[np.ndarray], None] | None
+    ) -> None:
         if not self._leads:
             return
         self._leaders.reduce_sum(self._sums[0])
         if self._leaders.is_server:
             decode(self._sums[0], exponent, total_weight, self._mean)
+            if revise is not None:
+                revise(self._mean)
         self._leaders.broadcast(self._mean)

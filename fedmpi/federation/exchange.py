@@ -90,8 +90,11 @@ class Exchange(Protocol):
     def drop(self, mask: Mask, clients: list[int]) -> None:
         """Set to zero what ``clients`` carry for pruned parameters (collective in a group of ranks)."""
 
-    def bytes_by_size(self, entries: int) -> tuple[float, float]:
-        """Bytes of a message of so many values whatever is pruned, and those for every active prunable parameter."""
+    def bytes_by_size(self, entries: int, down: bool = False) -> tuple[float, float]:
+        """Bytes of a message of so many values whatever is pruned, and those for every active prunable parameter.
+
+        Up, or ``down``.
+        """
 
     def begin(self, plan: RoundPlan, mine: np.ndarray) -> None:
         """A round starts in which this rank trains the clients ``mine``."""

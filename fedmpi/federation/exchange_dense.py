@@ -4,6 +4,9 @@ McMahan et al., "Communication-efficient learning of deep networks from decentra
 sum over clients is exact (``numerics.exact_sum``), so it depends neither on their order nor on how they lie on
 ranks.
 
+What becomes of that mean, the server alone decides (``aggregation``): w follows it, or a server optimizer, which steps
+where something is exchanged and was accepted. Float buffers are plain means whatever the aggregator.
+
 With a period of several rounds only the last of each period exchanges anything. Until then the participants,
 who stay the same, go on from their own weights, and w does not change: a round without an exchange is a row of
 the trace like any other, so that runs compare with those of other methods by round as by time. All
@@ -12,16 +15,19 @@ participants end such a round together, the slowest sets the pace.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
 
+from fedmpi.aggregation import Aggregator
 from fedmpi.federation.client import ClientHost, largest_magnitude
 from fedmpi.federation.client_rows import ClientRows
 from fedmpi.federation.exact_average import ExactAverage
 from fedmpi.federation.exchange import Exchanged, Roster, Trained
 from fedmpi.federation.plan import RoundPlan
+from fedmpi.federation.server_aggregation import ServerAggregation
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.shared_memory import GroupMemory
 from fedmpi.pruning.exchange import ActiveValues
@@ -43,6 +49,7 @@ class DenseExchange:
         ranks: Ranks,
         memory: GroupMemory,
         host: ClientHost,
+        aggregator: Aggregator,
         clients: np.ndarray,
         total_clients: int,
         period: int = 1,
@@ -54,6 +61,8 @@ class DenseExchange:
         self._group = Ranks(memory.comm)
         self._own = ClientRows(memory, clients if period > 1 else clients[:0], total_clients, length)
         self._average = ExactAverage(ranks, memory, length)
+        self._aggregation = ServerAggregation(aggregator, host.model.parameter_count, ranks.is_server)
+        self._support: np.ndarray | None = None
         self.dimension = host.model.parameter_count
         self._active: ActiveValues | None = None
         self._whole = torch.empty(0)
@@ -73,11 +82,14 @@ class DenseExchange:
         elif self._active is not None:
             self._whole = torch.empty(model.parameter_count + model.buffer_count)
         self._average.resize(self.dimension + model.buffer_count)
+        if self.ranks.is_server:
+            self._aggregation.drop(mask)
+            self._support = mask.support()
 
     def drop(self, mask: Mask, clients: list[int]) -> None:
         pass  # a mask changes where a period ends, and from one to the next clients carry nothing
 
-    def bytes_by_size(self, entries: int) -> tuple[float, float]:
+    def bytes_by_size(self, entries: int, down: bool = False) -> tuple[float, float]:
         model = self.host.model
         fixed, each = bytes_by_dimension("dense", entries, self.dimension)
         return fixed + each * never_pruned(model.layers) + 4 * model.buffer_count, each
@@ -127,7 +139,8 @@ class DenseExchange:
         sizes = roster.sizes[np.searchsorted(roster.clients, self._mine)]
         weights = np.where(mine, sizes, 0)
         total = int(roster.sizes[roster.accepted].sum())
-        self._subtract(self._average.finish(weights, mine, total, roster.max_abs))
+        revise = self._revision(roster, mine)
+        self._subtract(self._average.finish(weights, mine, total, roster.max_abs, revise))
         dimension = self.dimension
         return Exchanged(
             changed=None,
@@ -137,6 +150,40 @@ class DenseExchange:
             bytes_down=self.message_bytes_down(dimension) if total else 0,
             probe_bytes=0,
         )
+
+    def _revision(self, roster: Roster, taken: np.ndarray) -> Callable[[np.ndarray], None] | None:
+        """What the server makes of the exact mean, in place; None where it is taken as it is (collective).
+
+        ``taken`` bool are those of this rank's rows that are accepted.
+        """
+        if self._aggregation.aggregator.is_mean:
+            return None
+        updates = self._gather_updates(roster, taken) if self._aggregation.aggregator.needs_updates else None
+        return partial(self._revise, updates, roster.sizes[roster.accepted])
+
+    def _revise(self, updates: np.ndarray | None, samples: np.ndarray, mean: np.ndarray) -> None:
+        """On the server: put in place of the ``mean`` what w changes by; its tail, of float buffers, stays."""
+        values = mean[: self.dimension]
+        if updates is not None:
+            values[:] = self._aggregation.combined(updates, samples)
+        if self._support is not None and self._active is None:  # under a mask, but zeros travel
+            values[self._support] = self._aggregation.change(values[self._support], self._support)
+            return
+        change = self._aggregation.change(values, self._support)
+        if change is not values:
+            values[:] = change
+
+    def _gather_updates(self, roster: Roster, taken: np.ndarray) -> np.ndarray | None:
+        """On the server: what all accepted clients sent for parameters, (n, dimension) in rising order of clients."""
+        rows = self._average.rows[: len(taken), : self.dimension].numpy()[taken]
+        accepted = [roster.accepted_of(rank) for rank in range(self.ranks.size)]
+        counts = [len(clients) * self.dimension for clients in accepted]
+        gathered = self.ranks.gather_rows(rows.reshape(-1), counts)
+        if gathered is None:
+            return None
+        updates, clients = gathered.reshape(-1, self.dimension), np.concatenate(accepted)
+        rising = np.argsort(clients)
+        return updates if np.array_equal(rising, np.arange(len(clients))) else updates[rising]
 
     def _subtract(self, mean: torch.Tensor) -> None:
         """Take the mean off w, where it travelled."""
@@ -173,8 +220,7 @@ class DenseExchange:
         self._carrying.add(client)
 
     def server_state(self) -> dict[str, np.ndarray]:
-        return {}
+        return self._aggregation.to_arrays()
 
     def restore_server(self, state: dict[str, np.ndarray]) -> None:
-        if state:
-            raise ValueError(f"the checkpoint has {sorted(state)}, which dense averaging does not keep")
+        self._aggregation.restore(state)

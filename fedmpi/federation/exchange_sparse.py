@@ -14,6 +14,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from fedmpi.aggregation import Aggregator
 from fedmpi.federation.client import ClientHost, largest_magnitude
 from fedmpi.federation.client_rows import ClientRows
 from fedmpi.federation.exchange import Exchanged, Roster, Trained
@@ -30,6 +31,7 @@ from fedmpi.sparsification.probe_message import decode_probe
 from fedmpi.sparsification.uploads import Uploads
 from fedmpi.sparsification.wire import NO_TAIL, Entries, Message
 
+_LOST = "lost_in_rounding"
 _NOTHING = Entries(np.empty(0, np.int32), np.empty(0, np.float32), NO_TAIL)
 
 
@@ -58,6 +60,7 @@ class SparseExchange:
         host: ClientHost,
         method: SparseMethod,
         codec: Codec,
+        aggregator: Aggregator,
         clients: np.ndarray,
         total_clients: int,
     ) -> None:
@@ -72,7 +75,7 @@ class SparseExchange:
         self._group = Ranks(memory.comm)
         self._accumulated = ClientRows(memory, clients, total_clients, self.parameters)
         self._direction = torch.zeros(self.parameters, device=host.model.vector.device)
-        self._answering = Answering(method.select, codec, self.parameters if ranks.is_server else 0)
+        self._answering = Answering(method.select, codec, aggregator, self.parameters, ranks.is_server)
         self._shared: np.ndarray | None = None
         self._sent: dict[int, _Sent] = {}
         self._before = (np.empty(0, np.int32), np.empty(0, np.float32))
@@ -81,7 +84,7 @@ class SparseExchange:
         self._layers = _layer_slices(Mask(self.parameters), host.model.layers)
 
     def set_mask(self, mask: Mask) -> None:
-        self._answering.set_mask(self.support, mask)
+        self._answering.set_mask(mask)
         self.support = mask.support()
         self.dimension = mask.count
         self._layers = _layer_slices(mask, self.host.model.layers)
@@ -91,8 +94,9 @@ class SparseExchange:
         for client in clients:
             mask.apply(self._accumulated.of(client))
 
-    def bytes_by_size(self, entries: int) -> tuple[float, float]:
-        fixed, each = self.codec.bytes_by_dimension(entries, self.dimension)
+    def bytes_by_size(self, entries: int, down: bool = False) -> tuple[float, float]:
+        codec = self._answering.codec_down if down else self.codec
+        fixed, each = codec.bytes_by_dimension(entries, self.dimension)
         return fixed + each * never_pruned(self.host.model.layers) + 4 * self.tail_length, each
 
     def begin(self, plan: RoundPlan, mine: np.ndarray) -> None:
@@ -140,11 +144,15 @@ class SparseExchange:
         received = self._receive(roster)
         answer = None if received is None else self._answering.answer(plan, *received)
         data = broadcast_bytes(self.ranks, None if answer is None else answer.message)
-        told = self._read(data) if len(data) else _NOTHING
+        told = self._read(self._answering.codec_down, data) if len(data) else _NOTHING
         self._settle(roster, told.indices, answer)
         if plan.k_probe:
             data = broadcast_bytes(self.ranks, None if answer is None else answer.probe_message)
-            probed = decode_probe(self.codec, data, told, self.dimension) if len(data) else _NOTHING
+            probed = (
+                decode_probe(self._answering.codec_down, data, told, self.dimension)
+                if len(data)
+                else _NOTHING
+            )
             self._probed = self._step(probed, plan.learning_rate)
         indices, step = self._step(told, plan.learning_rate)
         weights = self.host.weights.numpy()
@@ -158,7 +166,7 @@ class SparseExchange:
             return Exchanged(indices, 0, 0, used, bytes_down=0, probe_bytes=0)
         used[roster.accepted] = answer.selection.contributions(answer.uploads)
         return Exchanged(
-            changed=indices,
+            changed=None if self._answering.aggregation.aggregator.dense else indices,
             k_down=len(indices),
             k_down_probe=answer.k_down_probe,
             entries_used=used,
@@ -175,7 +183,7 @@ class SparseExchange:
         gathered = gather_messages(self.ranks, roster, [self._sent[client].message.data for client in mine])
         if not gathered:
             return None
-        sent = [self._read(data) for data in gathered]
+        sent = [self._read(self.codec, data) for data in gathered]
         sizes = roster.sizes[roster.accepted].astype(np.float64)
         weights = sizes / sizes.sum()
         tail = np.zeros(self.tail_length)
@@ -184,13 +192,13 @@ class SparseExchange:
         indices, values, _ = zip(*sent, strict=True)
         return Uploads(indices, values, weights, self.dimension), tail.astype(np.float32)
 
-    def _read(self, data: np.ndarray) -> Entries:
-        return self.codec.decode(data, self.dimension, self.tail_length, self._shared)
+    def _read(self, codec: Codec, data: np.ndarray) -> Entries:
+        return codec.decode(data, self.dimension, self.tail_length, self._shared)
 
     def _settle(self, roster: Roster, told: np.ndarray, answer: Answer | None) -> None:
         """Take out of this rank's accumulated gradients what the server used of them."""
         mine = roster.accepted_of(self.ranks.rank).tolist()
-        if self.method.confirm_used:
+        if self.method.confirm_used or self._answering.aggregation.aggregator.dense:
             used = self._scattered(roster, answer)
         else:
             in_step = np.zeros(self.dimension, np.bool_)
@@ -227,7 +235,7 @@ class SparseExchange:
         return self.codec.message_bytes(entries, self.dimension) + 4 * self.tail_length
 
     def message_bytes_down(self, k_down: int) -> int:
-        return self.message_bytes_up(k_down)
+        return self._answering.codec_down.message_bytes(k_down, self.dimension) + 4 * self.tail_length
 
     def weights_tried(self) -> Iterator[tuple[str, torch.Tensor]]:
         indices, before = self._before
@@ -248,10 +256,12 @@ class SparseExchange:
         self._accumulated.of(client)[:] = state["accumulated"]
 
     def server_state(self) -> dict[str, np.ndarray]:
-        return {"lost_in_rounding": self._answering.lost}
+        return {_LOST: self._answering.lost, **self._answering.aggregation.to_arrays()}
 
     def restore_server(self, state: dict[str, np.ndarray]) -> None:
-        self._answering.lost[:] = state["lost_in_rounding"]
+        kept = dict(state)
+        self._answering.lost[:] = kept.pop(_LOST)
+        self._answering.aggregation.restore(kept)
 
 
 def _layer_slices(mask: Mask, layers: Sequence[LayerSlice]) -> tuple[slice, ...]:

@@ -123,7 +123,7 @@ class ServerPruning:
             return self._normalized.round_time(
                 k, k_down, never_pruned(layers), len(self.active_prunable), period
             )
-        up, down = self._exchange.bytes_by_size(k), self._exchange.bytes_by_size(k_down)
+        up, down = self._exchange.bytes_by_size(k), self._exchange.bytes_by_size(k_down, down=True)
         return round_time(
             self._fleet,
             participants,

@@ -143,8 +143,8 @@ class Method:
 
     What it needs of the configuration: ``needs_target_density``; ``takes_ticket``, the folder of a finished run.
     ``changes``: when the mask changes, "every" (``reconfigure_every`` rounds), "never", or other moments in words.
-    ``time_by_parameter``: it weighs parameters by the time that they take. ``starts_pruned``: it can go on with the
-    mask of initial pruning.
+    ``by_gradient``: it asks for the gradient. ``time_by_parameter``: it weighs parameters by the time that they take.
+    ``starts_pruned``: it can go on with the mask of initial pruning.
     """
 
     summary: str
@@ -157,6 +157,7 @@ class Method:
     needs_target_density: bool = False
     takes_ticket: bool = False
     changes: str = EVERY
+    by_gradient: bool = False
     time_by_parameter: bool = False
     starts_pruned: bool = False
     probe: Callable[[Setup, Any, NDArray[np.float32]], Mask | None] | None = None

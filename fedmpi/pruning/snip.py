@@ -93,5 +93,6 @@ METHOD = Method(
     needs=needs,
     step=step,
     needs_target_density=True,
+    by_gradient=True,
     changes="after the first round",
 )

@@ -125,6 +125,24 @@ def test_memory_grows_with_what_a_rank_holds():
     assert 145 * 10**6 < memory(dense, range(0), 1) < 146 * 10**6
 
 
+def test_memory_of_the_server_has_the_state_of_the_aggregator_and_the_updates_that_it_needs():
+    model = a_model()
+    x, y = np.zeros((1000, 1, 32, 32), np.float32), np.zeros(1000, np.int64)
+    dataset = Dataset(x, y, None, x[:10], y[:10], classes=2)
+    samples = np.split(np.arange(1000), 10)
+
+    def memory(rank, *overrides):
+        config = loads("", [f"federation.aggregator={name}" for name in overrides[:1]] + list(overrides[1:]))
+        return estimate.memory_bytes(config, model, dataset, samples, range(0), rank)
+
+    parameters = model.parameter_count
+    assert memory(1, "fedadam") == memory(1, "mean")
+    assert memory(0, "fedadam") - memory(0, "mean") == 16 * parameters
+    assert memory(0, "fedavgm") - memory(0, "mean") == 8 * parameters
+    assert memory(0, "trimmed_mean") - memory(0, "mean") == 10 * 4 * parameters
+    assert memory(0, "trimmed_mean", "clients.per_round=3") - memory(0, "mean") == 3 * 4 * parameters
+
+
 def test_an_unpruned_round_of_conv2_on_raspberry_pis():
     """The published dense step, five times, and all parameters down and up."""
     config = loads(

@@ -44,6 +44,26 @@ def test_values_take_the_types_of_their_keys():
     assert config.emulation.compute.profile == {"raspberry-pi-4": 1.0}
 
 
+def test_options_of_a_part_keep_their_types():
+    text = """
+        [federation]
+        aggregator = "mine:make"
+        [federation.options]
+        dense = true
+        count = 3
+        rate = 3.0
+        name = "none"
+        levels = [1, 2.5]
+        """
+    section = loads(text, ["federation.options.count=4", "federation.options.new=x"]).federation
+    assert section.aggregator == "mine:make"
+    expected = {"dense": True, "count": 4, "rate": 3.0, "name": "none", "levels": (1.0, 2.5), "new": "x"}
+    assert section.options == expected
+    assert {name: type(value) for name, value in section.options.items()} == {
+        name: type(value) for name, value in expected.items()
+    }
+
+
 def test_a_configuration_with_tables_can_be_hashed_copied_and_pickled_but_not_changed():
     config = loads("", ["emulation.compute.profile={a=0.5, b=0.5}"])
     assert pickle.loads(pickle.dumps(config)) == copy.deepcopy(config) == config
@@ -82,6 +102,10 @@ def test_a_configuration_with_tables_can_be_hashed_copied_and_pickled_but_not_ch
         ("=1", "override =1: not of the form"),
         ("a b.c=1", "override a b.c=1: not of the form"),
         ("training.learning_rate=[1", "override training.learning_rate=[1: not a TOML value"),
+        (
+            "federation.options.x={y = 1}",
+            "[federation] options: found {'x': {'y': 1}} (a table); allowed: a table, each value true or false or",
+        ),
         ("emulation.network=1", "override emulation.network=1: [emulation.network] is a table"),
     ],
 )

@@ -3,7 +3,7 @@ from dataclasses import is_dataclass
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedmpi.config import Config, dumps, loads, tables
@@ -32,11 +32,13 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
     return simple[kind]
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault of the configuration
 @given(values(Config))
 def test_what_is_written_is_read_as_the_same_configuration(config):
     assert loads(dumps(config)) == config
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault of the configuration
 @given(values(Config))
 def test_reading_gives_the_types_that_the_schema_names(config):
     assert repr(tables(loads(dumps(config)))) == repr(tables(config))

@@ -42,7 +42,9 @@ def test_participants_are_a_reproducible_uniform_draw() -> None:
         assert np.array_equal(chosen, np.unique(chosen))
         assert len(chosen) == 5
         counts[chosen] += 1
-    assert np.array_equal(draw_participants(3, 9, np.arange(20), 5), draw_participants(3, 9, np.arange(20), 5))
+    assert np.array_equal(
+        draw_participants(3, 9, np.arange(20), 5), draw_participants(3, 9, np.arange(20), 5)
+    )
     assert abs(counts - 500).max() < 5 * np.sqrt(2000 * 0.25 * 0.75)
 
 

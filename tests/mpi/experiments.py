@@ -174,6 +174,25 @@ VARIANTS: dict[str, list[str]] = {
     ],  # exchanges every other round
     "normalized_prunefl": [*NORMALIZED, *PRUNEFL],
     "normalized_online_fab": [*NORMALIZED, *ONLINE_FAB],
+    "fedadam": ["federation.aggregator=fedadam", "federation.options={learning_rate = 0.03}"],
+    "fedyogi_prunefl_buffers": [
+        *PRUNEFL,
+        "model.name=buffered_model:make",
+        "federation.aggregator=fedyogi",
+        "federation.options.bias_correction=true",
+    ],
+    "fedavgm_fedavg": [
+        "federation.aggregator=fedavgm",
+        "sparsification.method=fedavg",
+        "sparsification.k_fraction=0.26",
+    ],
+    "trimmed_mean": ["federation.aggregator=trimmed_mean", "federation.options.trim=0.25"],
+    "trimmed_mean_prunefl_buffers": [
+        *PRUNEFL,
+        "model.name=buffered_model:make",
+        "federation.aggregator=trimmed_mean",
+        "federation.options.trim=0.4",
+    ],
     "normalized_fedavg": [*NORMALIZED, "sparsification.method=fedavg", "sparsification.k_fraction=0.17"],
 }
 """Every method and controller, and what changes their messages or times, as overrides of BASE."""

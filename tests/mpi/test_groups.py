@@ -5,8 +5,17 @@ from pathlib import Path
 import pytest
 from experiments import BASE, VARIANTS, assert_same_trace
 
-SEPARATE = ["dense", "ogd_float16", "fedavg", "fub_tree", "prunefl"]
-"""Each with another way between groups: exact averages, probes, weights that clients carry, flags, importance."""
+SEPARATE = [
+    "dense",
+    "ogd_float16",
+    "fedavg",
+    "fub_tree",
+    "prunefl",
+    "fedyogi_prunefl_buffers",
+    "trimmed_mean_prunefl_buffers",
+]
+"""Each with another way between groups: exact averages, probes, weights that clients carry, flags, importance, what the
+server makes of the mean, and all updates to the server."""
 
 
 @pytest.mark.parametrize("variant", SEPARATE)
@@ -16,15 +25,16 @@ def test_trace_does_not_depend_on_who_shares_memory(
     config = tmp_path / "base.toml"
     config.write_text(BASE, encoding="utf-8")
     command = ["-m", "fedmpi", "run", config, *VARIANTS[variant], "--quiet", "--output"]
-    launch(1, *command, tmp_path / "one")
+    models = Path(__file__).parent
+    launch(1, *command, tmp_path / "one", python_path=models)
     monkeypatch.setenv("FEDMPI_SHARED_MEMORY", "0")
-    launch(3, *command, tmp_path / "alone")
+    launch(3, *command, tmp_path / "alone", python_path=models)
     assert_same_trace(tmp_path / "one", tmp_path / "alone")
     # As on three nodes, the last with one rank; then as on one again.
     monkeypatch.setenv("FEDMPI_SHARED_MEMORY", "2")
-    launch(5, *command, tmp_path / "pairs", "experiment.rounds=4")
+    launch(5, *command, tmp_path / "pairs", "experiment.rounds=4", python_path=models)
     monkeypatch.delenv("FEDMPI_SHARED_MEMORY")
-    launch(3, *command, tmp_path / "pairs", "--resume")
+    launch(3, *command, tmp_path / "pairs", "--resume", python_path=models)
     assert_same_trace(tmp_path / "one", tmp_path / "pairs", ("rounds", "clients", "layers"))
 
 

@@ -1,0 +1,222 @@
+"""Dense exchanges on one rank: how w follows the updates under each aggregator and mask."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mpi4py import MPI
+
+from fedmpi import trace
+from fedmpi.aggregation import Aggregator
+from fedmpi.aggregation.means import MEAN, trimmed_mean
+from fedmpi.aggregation.server_optimizers import fedavgm
+from fedmpi.cli import main as cli
+from fedmpi.federation.exchange import Exchanged, Roster
+from fedmpi.federation.exchange_dense import DenseExchange
+from fedmpi.federation.plan import Action, RoundPlan
+from fedmpi.learning.training import LocalResult
+from fedmpi.mpi.collectives import Ranks
+from fedmpi.mpi.shared_memory import GroupMemory
+from fedmpi.pruning.mask import Mask
+
+PARAMETERS, BUFFERS, CLIENTS = 20, 2, 4
+SIZES = np.array([1, 2, 3, 4])
+DRAW = np.random.default_rng(0)
+UPDATES = DRAW.integers(-64, 64, (CLIENTS, PARAMETERS + BUFFERS)).astype(np.float32) / 16
+HALF = np.arange(PARAMETERS) % 2 == 0
+NEARLY_ALL = np.arange(PARAMETERS) != 3
+"""With one of twenty parameters pruned, a model travels with its zeros."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    start: int
+    stop: int
+    prunable: bool
+
+
+class Model:
+    parameter_count, buffer_count = PARAMETERS, BUFFERS
+    layers = (Layer(0, PARAMETERS, True),)
+    vector = torch.zeros(PARAMETERS + BUFFERS)
+
+
+class Host:
+    """Clients whose updates are given: ``updates`` (N, D + B), masked as training would."""
+
+    importance = None
+
+    def __init__(self, updates: np.ndarray) -> None:
+        self.model = Model()
+        self.weights = torch.zeros(PARAMETERS + BUFFERS)
+        self.updates = updates
+        self._client = -1
+
+    def train(self, client: int, plan: RoundPlan, *unused: Any) -> tuple[LocalResult, float]:
+        self._client = client
+        return LocalResult(samples=1, loss=0.0, steps=1, probe_sample=0), 0.0
+
+    def update_into(self, row: torch.Tensor) -> None:
+        row.copy_(torch.from_numpy(self.updates[self._client]))
+
+
+def exchange_of(aggregator: Aggregator, updates: np.ndarray = UPDATES) -> DenseExchange:
+    ranks = Ranks(MPI.COMM_SELF)
+    host: Any = Host(updates.copy())
+    return DenseExchange(ranks, GroupMemory(MPI.COMM_SELF), host, aggregator, np.arange(CLIENTS), CLIENTS)
+
+
+def one_round(exchange: DenseExchange, accepted: Sequence[int] = (0, 1, 2, 3)) -> Exchanged:
+    clients = np.arange(CLIENTS)
+    plan = RoundPlan(0, Action.NONE, 0, 0, 1.0, 0.0, clients)
+    exchange.begin(plan, clients)
+    trained = [exchange.train(client, plan) for client in clients.tolist()]
+    roster = Roster(
+        clients=clients,
+        accepted=np.isin(clients, accepted),
+        sizes=SIZES,
+        message_bytes=np.array([each.message_bytes for each in trained]),
+        max_abs=float(max((trained[client].max_abs for client in accepted), default=0.0)),
+        dealt=[clients],
+    )
+    return exchange.finish(plan, roster)
+
+
+def weights_of(exchange: DenseExchange) -> np.ndarray:
+    return exchange.host.weights.numpy()
+
+
+def weighted_mean(accepted: Sequence[int] = (0, 1, 2, 3)) -> np.ndarray:
+    return np.average(UPDATES[list(accepted)], axis=0, weights=SIZES[list(accepted)])
+
+
+class Seen:
+    """An aggregator that keeps what it is given, and moves the model by twice the sum of what arrived."""
+
+    def __init__(self) -> None:
+        self.updates: list[np.ndarray] = []
+        self.samples: list[np.ndarray] = []
+        self.indices: list[np.ndarray | None] = []
+        self.means: list[np.ndarray] = []
+
+    def combine(self, updates: np.ndarray, samples: np.ndarray) -> np.ndarray:
+        self.updates.append(updates.copy())
+        self.samples.append(samples.copy())
+        return updates.sum(axis=0)
+
+    def step(self, state, mean: np.ndarray, indices: np.ndarray | None):
+        self.indices.append(indices)
+        self.means.append(mean.copy())
+        return state, 2 * mean
+
+    def aggregator(self, combine: bool) -> Aggregator:
+        return Aggregator(summary="Seen.", combine=self.combine if combine else None, step=self.step)
+
+
+def test_w_follows_the_mean_weighted_by_samples() -> None:
+    exchange = exchange_of(MEAN)
+    one_round(exchange)
+    np.testing.assert_allclose(weights_of(exchange), -weighted_mean(), rtol=1e-6)
+    assert exchange.server_state() == {}
+
+
+def test_a_server_optimizer_steps_parameters_and_leaves_buffers_plain_means() -> None:
+    exchange = exchange_of(fedavgm(learning_rate=0.5, momentum=0.5))
+    exchanged = [one_round(exchange), one_round(exchange)]
+    mean = weighted_mean()
+    steps = np.where(np.arange(PARAMETERS + BUFFERS) < PARAMETERS, 0.5 + 0.5 * 1.5, 2.0)
+    np.testing.assert_allclose(weights_of(exchange), -steps * mean, rtol=1e-6)
+    assert [each.k_down for each in exchanged] == [PARAMETERS] * 2
+    assert all(each.changed is None for each in exchanged)
+
+
+@pytest.mark.parametrize("accepted", [(0, 1, 2, 3), (1, 3)])
+def test_updates_of_the_accepted_are_gathered_with_their_samples(accepted: tuple[int, ...]) -> None:
+    seen = Seen()
+    exchange = exchange_of(seen.aggregator(combine=True))
+    one_round(exchange, accepted)
+    np.testing.assert_array_equal(seen.updates[0], UPDATES[list(accepted), :PARAMETERS])
+    np.testing.assert_array_equal(seen.samples[0], SIZES[list(accepted)])
+    expected = -2 * UPDATES[list(accepted)].sum(axis=0)
+    np.testing.assert_array_equal(weights_of(exchange)[:PARAMETERS], expected[:PARAMETERS])
+    np.testing.assert_allclose(
+        weights_of(exchange)[PARAMETERS:], -weighted_mean(accepted)[PARAMETERS:], rtol=1e-6
+    )
+
+
+def test_a_trimmed_mean_takes_clients_alike() -> None:
+    exchange = exchange_of(trimmed_mean(0.25))
+    one_round(exchange)
+    expected = np.sort(UPDATES, axis=0)[1:3].mean(axis=0)
+    np.testing.assert_allclose(weights_of(exchange)[:PARAMETERS], -expected[:PARAMETERS], rtol=1e-6)
+
+
+@pytest.mark.parametrize("combine", [False, True])
+def test_without_accepted_updates_there_is_no_step(combine: bool) -> None:
+    seen = Seen()
+    exchange = exchange_of(seen.aggregator(combine))
+    exchanged = one_round(exchange, accepted=())
+    assert exchanged.k_down == 0
+    assert not seen.indices
+    assert not weights_of(exchange).any()
+
+
+@pytest.mark.parametrize("combine", [False, True])
+@pytest.mark.parametrize(("active", "travelling"), [(HALF, PARAMETERS // 2), (NEARLY_ALL, PARAMETERS)])
+def test_under_a_mask_active_parameters_alone_are_stepped(
+    active: np.ndarray, travelling: int, combine: bool
+) -> None:
+    """Whether values travel alone, or with the zeros of a model that is nearly dense."""
+    masked = UPDATES * np.append(active, [True] * BUFFERS)
+    seen = Seen()
+    exchange = exchange_of(seen.aggregator(combine), masked)
+    exchange.set_mask(Mask.of(active))
+    assert exchange.dimension == travelling
+    one_round(exchange)
+    parameters = masked.sum(axis=0) if combine else weighted_mean()
+    assert seen.indices[0] is not None
+    np.testing.assert_array_equal(seen.indices[0], np.flatnonzero(active))
+    np.testing.assert_allclose(seen.means[0], parameters[:PARAMETERS][active], rtol=1e-6)
+    expected = np.where(active, -2 * parameters[:PARAMETERS], 0)
+    np.testing.assert_allclose(weights_of(exchange)[:PARAMETERS], expected, rtol=1e-6)
+    np.testing.assert_allclose(weights_of(exchange)[PARAMETERS:], -weighted_mean()[PARAMETERS:], rtol=1e-6)
+
+
+def test_what_is_pruned_loses_its_momentum_for_good() -> None:
+    exchange = exchange_of(fedavgm(momentum=0.5))
+    one_round(exchange)
+    exchange.set_mask(Mask.of(HALF))
+    exchange.set_mask(Mask(PARAMETERS))
+    momentum = exchange.server_state()["aggregator.m"]
+    np.testing.assert_allclose(momentum, np.where(HALF, weighted_mean()[:PARAMETERS], 0), rtol=1e-6)
+    before = weights_of(exchange).copy()
+    one_round(exchange)
+    change = (before - weights_of(exchange))[:PARAMETERS]
+    np.testing.assert_allclose(change, np.where(HALF, 1.5, 1.0) * weighted_mean()[:PARAMETERS], rtol=1e-5)
+
+
+def test_a_run_goes_on_with_the_state_of_its_checkpoint() -> None:
+    whole, first, second = (exchange_of(fedavgm()) for _ in range(3))
+    one_round(whole)
+    one_round(whole)
+    one_round(first)
+    second.host.weights.copy_(first.host.weights)
+    second.restore_server(first.server_state())
+    one_round(second)
+    np.testing.assert_array_equal(weights_of(second), weights_of(whole))
+
+
+def test_fedadam_learns_digits_sooner_than_the_mean(tmp_path: Path) -> None:
+    """With small local steps, whose mean moves the model slowly."""
+    accuracy = {}
+    for name, options in {"mean": [], "fedadam": ["federation.options.learning_rate=0.03"]}.items():
+        command = ["run", "quickstart", "k_control.method=fixed", "sparsification.method=dense"]
+        command += ["experiment.rounds=15", f"federation.aggregator={name}", *options]
+        assert cli.main([*command, "--output", str(tmp_path / name), "--quiet"]) == 0
+        accuracy[name] = trace.read(tmp_path / name).rounds["test_accuracy"].iloc[-1]
+    assert accuracy["fedadam"] > 0.85
+    assert accuracy["fedadam"] > accuracy["mean"] + 0.1
