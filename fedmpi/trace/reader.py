@@ -25,7 +25,9 @@ _PAUSE_S = 0.02
 _ROWS_AT_ONCE = 65_536
 
 
-_DAMAGE = (OSError, LookupError, RuntimeError, ValueError, TypeError, ArithmeticError, MemoryError)
+_DAMAGE = (
+    *(OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError),
+)
 """What reading a file whose every byte may be wrong can raise, in HDF5, in TOML and in tables."""
 
 
