@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from fedmpi.config import ConfigError
+from fedmpi.experiment.progress import TERMINAL_VARIABLE
 
 _RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK", "PMIX_RANK")
 _OPEN_MPI_MARKS = ("Open MPI", "OpenRTE", "PRRTE", "prterun")
@@ -50,9 +51,17 @@ def become_mpiexec(ranks: int, arguments: Sequence[str]) -> NoReturn:
             "--ranks", f"{problem}; install an MPI (pip install 'fedmpi[mpi]') or start with srun"
         )
     command = mpiexec_command(mpiexec, ranks, ["-m", "fedmpi", *arguments])
+    os.environ.update(terminal_environment())
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(command[0], command)
+
+
+def terminal_environment() -> dict[str, str]:
+    """What tells ranks, whose output goes through a pipe of ``mpiexec``, that it ends at a terminal, and how wide."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return {}
+    return {TERMINAL_VARIABLE: str(shutil.get_terminal_size().columns)}
 
 
 def checkpoint_signal(ranks: int) -> signal.Signals:
