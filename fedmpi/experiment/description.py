@@ -63,8 +63,8 @@ def header(run: Run, output: Path, mpi: str) -> list[str]:
         f"model {config.model.name}, D = {run.model.parameter_count:,}; {work} of {training.batch_size} samples, "
         f"learning rate {training.learning_rate:g}",
         f"data {config.data.dataset}, partition {config.data.partition}: {_count(clients.count, 'client')}, "
-        f"{clients.per_round or 'all'} in each round, with {sizes.min():,} to {sizes.max():,} samples, {sizes.sum():,} in "
-        f"all; {facts.test_samples:,} to test",
+        f"{clients.per_round or 'all'} in each round, with {sizes.min():,} to {sizes.max():,} samples, "
+        f"{sizes.sum():,} in all; {facts.test_samples:,} to test",
         f"{_count(run.ranks.size, 'rank')}{', server trains' if placement.server_trains else ''}, "
         f"{_count(placement.threads_per_rank, 'thread')} each, on {platform.node()} with {os.cpu_count()} cores",
         f"Python {platform.python_version()}, torch {torch.__version__}, {mpi}",

@@ -173,7 +173,8 @@ class Progress:
             line = fitted(self._parts, columns)
             bar = min(columns - len(line) - len(_GAP), _WIDEST_BAR)
             if bar >= _NARROWEST_BAR:
-                self._console.print(ProgressBar(1.0, self._share, width=bar), end=_GAP)
+                self._console.print(ProgressBar(1.0, self._share, width=bar))
+                line = _GAP + line
             self._console.out(line, end="", highlight=False)
             self._stream.flush()
 
