@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import numpy as np
 from fedmpi import __version__
 from fedmpi.config import Config
 from fedmpi.emulation.devices import Fleet
+from fedmpi.learning.flat import Layer
 from fedmpi.pruning.lottery import METHODS as LOTTERY
 from fedmpi.sparsification import DENSE_METHODS
 
@@ -76,12 +78,13 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
-def borrowed_constant(config: Config, fleet: Fleet, prunable: np.ndarray) -> str:
+def borrowed_constant(config: Config, fleet: Fleet, layers: Sequence[Layer]) -> str:
     """A note on emulated times that rest on the constant of another model; nothing where they do not.
 
-    ``prunable`` (L,) are the sizes of the model's prunable layers. Devices of a CSV file have constants of their own.
+    ``layers`` are the model's. Devices of a CSV file have constants of their own.
     """
     profile = config.emulation.compute.profile
+    prunable = [layer.stop - layer.start for layer in layers if layer.prunable]
     if fleet.compute_model != "linear" or (isinstance(profile, str) and profile.lower().endswith(".csv")):
         return ""
     unknown = np.ones(len(fleet.device_names), dtype=bool)
@@ -89,7 +92,7 @@ def borrowed_constant(config: Config, fleet: Fleet, prunable: np.ndarray) -> str
         unknown = np.isnan(fleet.layer_constant_s)
     if not unknown.any():
         return ""
-    step_s = fleet.constant_s + fleet.seconds_per_parameter * prunable.sum()
+    step_s = fleet.constant_s + fleet.seconds_per_parameter * sum(prunable)
     client = int(np.where(unknown, step_s, -1.0).argmax())
     constant_s, name = fleet.constant_s[client], fleet.device_names[client]
     return (

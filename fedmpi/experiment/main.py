@@ -87,7 +87,7 @@ def _run(ranks: Ranks, prepare: Prepare, resume: bool, quiet: bool) -> int:
     progress = Progress(config.experiment.rounds, varying(config), quiet, silent=not ranks.is_server)
     if run.server is not None:
         progress.header(header(run, output, mpi_library()))
-        note = borrowed_constant(config, run.server.accountant.fleet, run.server.pruning.setup.sizes)
+        note = borrowed_constant(config, run.server.accountant.fleet, run.model.layers)
         if note:
             progress.message(note)
     keep_rounds: int | None = None
