@@ -75,7 +75,7 @@ def brief(config: Config, checked: Checked, ranks: int) -> list[str]:
 def _differing(config: Config) -> list[str]:
     """The keys whose values are not the defaults, table by table, as many as fit."""
     defaults = _by_table(tables(Config()))
-    lines = []
+    differing = []
     for table, values in _by_table(tables(config)).items():
         known = defaults.get(table, {})
         pairs = [
@@ -84,9 +84,10 @@ def _differing(config: Config) -> list[str]:
             if key not in known or known[key] != value
         ]
         if pairs:
-            lines += _wrapped(f"  [{table}] {', '.join(pairs)}", "    ")
-    if not lines:
+            differing.append(f"[{table}] {', '.join(pairs)}")
+    if not differing:
         return ["all keys have their defaults"]
+    lines = _wrapped(f"  {'; '.join(differing)}", "  ")
     if len(lines) > _MOST_LINES:
         lines = [*lines[: _MOST_LINES - 1], "  ... and more, which fedmpi check prints"]
     return ["differs from the defaults:", *lines]
