@@ -48,5 +48,5 @@ setup(
             "mypy>=1.11",
         ],
     },
-    entry_points={"console_scripts": ["fedmpi = fedmpi.cli.main:main"]},
+    entry_points={"console_scripts": ["fedmpi = fedmpi.__main__:main"]},
 )

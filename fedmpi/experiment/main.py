@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from mpi4py import MPI
@@ -26,9 +26,11 @@ from fedmpi.federation.initial_pruning import InitialPhase
 from fedmpi.federation.initial_server import InitialServer
 from fedmpi.federation.rounds import RoundReport
 from fedmpi.learning.datasets import DataError
-from fedmpi.mpi.agreement import Refused, on_server
+from fedmpi.mpi import heartbeat, stop_signals
+from fedmpi.mpi.agreement import Refused, any_rank, on_server
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.guards import LaunchError, check_launch
+from fedmpi.mpi.stop_signals import SignalFlag
 from fedmpi.trace import FILE_NAME, TraceError, mark_failed
 
 PREEMPTED = 75
@@ -50,6 +52,7 @@ def main(prepare: Prepare, *, resume: bool, quiet: bool) -> int:
 
     ``prepare`` is called on rank 0 alone with the number of ranks; it returns the validated configuration and the run
     folder. Errors are printed once, by rank 0; an unexpected exception shows its traceback and ends all ranks.
+    A run that is asked to stop before ``prepare`` was called leaves everything as it was.
     """
     with unfailing_streams():
         return _main(prepare, resume, quiet)
@@ -59,7 +62,8 @@ def _main(prepare: Prepare, resume: bool, quiet: bool) -> int:
     ranks = Ranks(MPI.COMM_WORLD)
     try:
         check_launch(ranks.size, os.environ)
-        return _run(ranks, prepare, resume, quiet)
+        with stop_signals.installed() as signal:
+            return _run(ranks, prepare, signal, resume, quiet)
     except LaunchError as error:
         if error.reporter:
             print(f"fedmpi: {error}", file=sys.stderr, flush=True)
@@ -79,11 +83,21 @@ def _main(prepare: Prepare, resume: bool, quiet: bool) -> int:
         return 1
 
 
-def _run(ranks: Ranks, prepare: Prepare, resume: bool, quiet: bool) -> int:
+def _run(ranks: Ranks, prepare: Prepare, signal: SignalFlag, resume: bool, quiet: bool) -> int:
+    if any_rank(ranks, signal.set):
+        return PREEMPTED
     prepared = on_server(ranks, lambda: prepare(ranks.size), EXPECTED)
     text = ranks.broadcast_json(None if prepared is None else [dumps(prepared[0]), str(prepared[1])])
     config, output = loads(text[0]), Path(text[1])
-    run = assemble(ranks, config, EXPECTED)
+    timeout_s = heartbeat.timeout_s(ranks, config.experiment.stall_timeout_s)
+    with heartbeat.Heartbeat(ranks, timeout_s) if timeout_s else nullcontext():
+        return _run_prepared(ranks, config, output, signal, resume, quiet)
+
+
+def _run_prepared(
+    ranks: Ranks, config: Config, output: Path, signal: SignalFlag, resume: bool, quiet: bool
+) -> int:
+    run = assemble(ranks, config, EXPECTED, signal)
     progress = Progress(config.experiment.rounds, varying(config), quiet, silent=not ranks.is_server)
     if run.server is not None:
         progress.header(header(run, output, mpi_library()))

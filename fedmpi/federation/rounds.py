@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
-from types import FrameType
 
 import numpy as np
 import torch
@@ -22,28 +20,12 @@ from fedmpi.federation.records import RECORD, VERDICT
 from fedmpi.federation.release import Releases
 from fedmpi.federation.sample_losses import Measured, sample_losses
 from fedmpi.federation.server import Closed, Judged, Server
+from fedmpi.mpi.agreement import any_rank
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.placement import Placement
+from fedmpi.mpi.stop_signals import SignalFlag
 from fedmpi.pruning.interface import Change
 from fedmpi.pruning.mask import Mask
-
-
-class SignalFlag:
-    """Set by SIGTERM and SIGUSR2 and by nothing else; ranks agree on it at the next round boundary.
-
-    A second SIGTERM ends the process at once, so that a rank whose peers are gone can be got rid of.
-    """
-
-    def __init__(self) -> None:
-        self.set = False
-        for number in (signal.SIGTERM, signal.SIGUSR2):
-            signal.signal(number, self._on_signal)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.set and number == signal.SIGTERM:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        self.set = True
 
 
 @dataclass(frozen=True)
@@ -85,6 +67,7 @@ class RoundLoop:
         pruning: Pruning,
         evaluator: Evaluator,
         time_scale: float,
+        signal: SignalFlag,
         server: Server | None,
     ) -> None:
         self.ranks = ranks
@@ -97,7 +80,7 @@ class RoundLoop:
         self.clock: Clock = VirtualClock()
         self.time_scale = time_scale
         self.server = server
-        self.signal = SignalFlag()
+        self.signal = signal
         self._began_s = time.perf_counter()
         self._start_overrun_s = float("nan")
         self.seen = np.zeros(placement.clients, dtype=bool)
@@ -109,6 +92,9 @@ class RoundLoop:
         """Loop until the server stops. ``on_round`` is called on the server, ``on_checkpoint`` on every rank."""
         self.clock = clock
         header = np.zeros(1, dtype=header_dtype(self.placement.clients))
+        stop_before_round = any_rank(self.ranks, self.signal.set)
+        if self.server is not None:
+            self.server.preempted = self.server.preempted or stop_before_round
         while True:
             begin = time.perf_counter()
             if self.server is not None:
