@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from math import isnan
 from pathlib import Path
 
-from fedmpi.cli import launch
+from fedmpi.cli import launch, stopped
 from fedmpi.cli.configured import configured
 from fedmpi.cli.output import check_output, prepare_output
 from fedmpi.cli.process_pool import Pool, Program
+from fedmpi.cli.supervisor import announce_start
 from fedmpi.config import Config, ConfigError, dumps
 from fedmpi.config.errors import shown_key
+from fedmpi.mpi import stop_signals
 from fedmpi.mpi.guards import inside_mpi_launch
 from fedmpi.sweep import (
     PlannedRun,
@@ -113,10 +116,12 @@ def _run_one(sweep: Sweep, study: Path, arguments: argparse.Namespace) -> int:
         return _DONE
     if (arguments.ranks or 1) > 1 and not inside_mpi_launch(os.environ):
         _checked(run, output, arguments.ranks)
-        launch.become_mpiexec(arguments.ranks, arguments.arguments)
+        with stop_signals.installed() as flag:
+            return launch.run_under_mpiexec(arguments.ranks, arguments.arguments, flag)
 
     def prepare(ranks: int) -> tuple[Config, Path]:
         """On rank 0 of ``ranks``: the configuration, and the run folder made ready. Raises ConfigError."""
+        announce_start(os.environ)
         if arguments.ranks not in (None, ranks):
             problem = f"found {arguments.ranks}, but {ranks} were started"
             raise ConfigError("--ranks", problem, "the number of ranks started, or no --ranks")
@@ -127,7 +132,11 @@ def _run_one(sweep: Sweep, study: Path, arguments: argparse.Namespace) -> int:
 
     from fedmpi.experiment.main import main  # MPI and torch come with it, and take seconds
 
-    return main(prepare, resume=True, quiet=arguments.quiet)
+    with stop_signals.installed():
+        code = main(prepare, resume=True, quiet=arguments.quiet)
+    if code == _PREEMPTED:
+        stopped.say_with_checkpoint(shlex.join(["fedmpi", *arguments.arguments]))
+    return code
 
 
 def _run_all(sweep: Sweep, study: Path, arguments: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from mpi4py import MPI
@@ -17,17 +17,21 @@ from fedmpi.emulation.clock import Clock, VirtualClock, make_clock
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.experiment import checkpointing
 from fedmpi.experiment.assembly import Run, assemble
+from fedmpi.experiment.description import borrowed_constant, header, varying
 from fedmpi.experiment.lottery import start_ticket
 from fedmpi.experiment.progress import Progress, duration
-from fedmpi.experiment.recording import Recorder
+from fedmpi.experiment.recording import Recorder, mpi_library
+from fedmpi.experiment.streams import unfailing_streams
 from fedmpi.federation.initial_pruning import InitialPhase
 from fedmpi.federation.initial_server import InitialServer
 from fedmpi.federation.rounds import RoundReport
 from fedmpi.learning.datasets import DataError
-from fedmpi.mpi.agreement import Refused, on_server
+from fedmpi.mpi import heartbeat, stop_signals
+from fedmpi.mpi.agreement import Refused, any_rank, on_server
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.guards import LaunchError, check_launch
-from fedmpi.trace import TraceError
+from fedmpi.mpi.stop_signals import SignalFlag
+from fedmpi.trace import FILE_NAME, TraceError, mark_failed
 
 PREEMPTED = 75
 EXPECTED: dict[type[Exception], int] = {
@@ -48,11 +52,18 @@ def main(prepare: Prepare, *, resume: bool, quiet: bool) -> int:
 
     ``prepare`` is called on rank 0 alone with the number of ranks; it returns the validated configuration and the run
     folder. Errors are printed once, by rank 0; an unexpected exception shows its traceback and ends all ranks.
+    A run that is asked to stop before ``prepare`` was called leaves everything as it was.
     """
+    with unfailing_streams():
+        return _main(prepare, resume, quiet)
+
+
+def _main(prepare: Prepare, resume: bool, quiet: bool) -> int:
     ranks = Ranks(MPI.COMM_WORLD)
     try:
         check_launch(ranks.size, os.environ)
-        return _run(ranks, prepare, resume, quiet)
+        with stop_signals.installed() as signal:
+            return _run(ranks, prepare, signal, resume, quiet)
     except LaunchError as error:
         if error.reporter:
             print(f"fedmpi: {error}", file=sys.stderr, flush=True)
@@ -61,28 +72,44 @@ def main(prepare: Prepare, *, resume: bool, quiet: bool) -> int:
         if ranks.is_server:
             print(f"fedmpi: {error}", file=sys.stderr, flush=True)
         return error.code
-    except BaseException:
-        if ranks.size == 1:
+    except BaseException as error:
+        if ranks.size == 1 and not isinstance(error, SystemExit):
             raise
         print(f"fedmpi: rank {ranks.rank} failed:", file=sys.stderr)
         traceback.print_exc()
         sys.stderr.flush()
-        ranks.comm.Abort(1)
-        raise
+        if ranks.size > 1:
+            ranks.comm.Abort(1)
+        return 1
 
 
-def _run(ranks: Ranks, prepare: Prepare, resume: bool, quiet: bool) -> int:
+def _run(ranks: Ranks, prepare: Prepare, signal: SignalFlag, resume: bool, quiet: bool) -> int:
+    if any_rank(ranks, signal.set):
+        return PREEMPTED
     prepared = on_server(ranks, lambda: prepare(ranks.size), EXPECTED)
     text = ranks.broadcast_json(None if prepared is None else [dumps(prepared[0]), str(prepared[1])])
     config, output = loads(text[0]), Path(text[1])
-    run = assemble(ranks, config, EXPECTED)
-    progress = Progress(config.experiment.rounds, quiet or not ranks.is_server)
+    timeout_s = heartbeat.timeout_s(ranks, config.experiment.stall_timeout_s)
+    with heartbeat.Heartbeat(ranks, timeout_s) if timeout_s else nullcontext():
+        return _run_prepared(ranks, config, output, signal, resume, quiet)
+
+
+def _run_prepared(
+    ranks: Ranks, config: Config, output: Path, signal: SignalFlag, resume: bool, quiet: bool
+) -> int:
+    run = assemble(ranks, config, EXPECTED, signal)
+    progress = Progress(config.experiment.rounds, varying(config), quiet, silent=not ranks.is_server)
+    if run.server is not None:
+        progress.header(header(run, output, mpi_library()))
+        note = borrowed_constant(config, run.server.accountant.fleet, run.model.layers)
+        if note:
+            progress.message(note)
     keep_rounds: int | None = None
     problems: list[str] = []
     if resume:
         keep_rounds, problems = checkpointing.restore(run, output, EXPECTED)
     for problem in problems:
-        progress.message(f"warning: {problem}")
+        progress.warn(problem)
     if run.initial is not None and run.initial.pending:
         if keep_rounds is not None:
             progress.message("resuming initial pruning")
@@ -130,20 +157,32 @@ def _rounds(run: Run, recorder: Recorder | None, output: Path, progress: Progres
         if server.stop_reason:
             recorder.event(server.round_index - 1, server.now_s, "stop", server.stop_reason)
         recorder.close(status)
-        progress.close(_summary(run, output, status))
+        progress.close(*recorder.watch.summary(), _summary(run, output, status))
         return status == "preempted"
 
     try:
         if run.initial is not None and run.initial.pending:
             _prune_initially(run, run.initial, recorder, on_checkpoint)
         run.loop.run(_clock(run), on_round, on_checkpoint)
-    except BaseException:
-        if recorder is not None:
-            with suppress(TraceError, OSError):  # what went wrong first is what is told
-                recorder.close("failed")
+        preempted = ranks.broadcast_json(on_server(ranks, finish, EXPECTED))
+    except BaseException as error:
+        progress.close()
+        _mark_failed(recorder, output, agreed=isinstance(error, Refused))
         raise
-    preempted = ranks.broadcast_json(on_server(ranks, finish, EXPECTED))
     return PREEMPTED if preempted else 0
+
+
+def _mark_failed(recorder: Recorder | None, output: Path, agreed: bool) -> None:
+    """Let the trace say that the run has failed.
+
+    Where the ranks have not ``agreed`` on it, the one that fails may be another than the server, which it then ends.
+    """
+    with suppress(Exception):  # what went wrong first is what is told
+        if recorder is not None:
+            recorder.close("failed")
+    with suppress(Exception):
+        if recorder is not None or not agreed:
+            mark_failed(output / FILE_NAME)
 
 
 def _prune_initially(

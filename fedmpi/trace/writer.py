@@ -15,6 +15,7 @@ shows it; only file systems that keep the order of writes (Lustre, GPFS) give it
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import shutil
@@ -258,6 +259,26 @@ class TraceWriter:
         except OSError:
             room = "the room on its disk is unknown"
         return TraceError(f"cannot write the trace {self._path}: {error.strerror or error}; {room}")
+
+
+def mark_failed(path: os.PathLike[str] | str) -> None:
+    """Set the status of a trace that says "running" to "failed" where its writer cannot: another process failed.
+
+    What was committed is kept, in a new file that replaces the old one. Nothing where another process is at it.
+    Raises TraceError and OSError.
+    """
+    with open(path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        with open_trace(path) as trace:
+            running = trace.attrs["status"] == "running"
+            rounds = trace["rounds"]["round"][: int(trace.attrs["committed_rounds"])]
+        if running:
+            TraceWriter.open_for_append(path, max(int(rounds[-1]) + 1, 0) if len(rounds) else 0).close(
+                "failed"
+            )
 
 
 def _status(status: str) -> bytes:
