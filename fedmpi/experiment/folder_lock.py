@@ -1,8 +1,8 @@
 """A run owns its folder: a lock that names host and process, and that ends with the process, however it ends.
 
-The lock is that of the operating system (``flock``) on the file ``run.lock`` in the folder, which is removed when the
-run ends; one that a killed run left behind locks nothing. On a file system without locks the file itself stands for
-the lock: whether its process still runs can then be seen on its own host alone.
+The lock is that of the operating system (``flock``) on the file ``fedmpi.lock`` in the folder, which is removed
+when the run ends; one that a killed run left behind locks nothing. On a file system without locks the file itself
+stands for the lock: whether its process still runs can then be seen on its own host alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-LOCK_NAME = "run.lock"
+LOCK_NAME = "fedmpi.lock"
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 _PATIENCE_S = 1.0
@@ -115,9 +115,7 @@ class FolderLock:
                 file.write(Owner.this_process().text())
         except FileExistsError:
             raise _in_use(folder, None, f"remove {path} if no run has begun there just now") from None
-        warning = (
-            f"the file system of {folder} has no locks ({error.strerror}); only {path} keeps a second run away"
-        )
+        warning = f"the file system of {folder} has no locks ({error.strerror}); only {path} keeps a second run away"
         return cls(path, None, warning)
 
 

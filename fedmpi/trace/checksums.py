@@ -39,7 +39,7 @@ class RowDigests:
     def __init__(self) -> None:
         self._digests = {name: hashlib.blake2b() for name in TABLES}
 
-    def update(self, table: str, rows: np.ndarray | memoryview) -> None:
+    def update(self, table: str, rows: bytes | memoryview) -> None:
         """Take the next rows of ``table``, as they lie in the file."""
         self._digests[table].update(rows)
 

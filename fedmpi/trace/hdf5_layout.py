@@ -3,8 +3,8 @@
 HDF5 itself writes a new trace (superblock 0, object headers 1, chunk B-trees 1: the oldest and simplest form
 of the format, without flags of an open file). From then on only five kinds of words change: the extent of a
 data set, the address of its B-tree, the value of a numeric attribute, the announced end of the file, and, once
-for each chunk, whether it has a checksum. Reference: HDF5 File Format Specification, version 3.0, sections II.A (superblock),
-III.A.1 (version 1 B-trees), IV.A.1.a (object headers), IV.A.2 (messages).
+for each chunk, whether it has a checksum. Reference: HDF5 File Format Specification, version 3.0, sections II.A
+(superblock), III.A.1 (version 1 B-trees), IV.A.1.a (object headers), IV.A.2 (messages).
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ _DATASPACE, _LAYOUT, _ATTRIBUTE, _CONTINUATION = 0x01, 0x08, 0x0C, 0x10
 _UNDEFINED = 2**64 - 1
 _NODE_ENTRIES = 64
 _CHECKSUM = struct.Struct("<I")
-_ENTRY = struct.Struct("<IIQQQ")  # key (bytes of the chunk, filters left out, first row, 0) and address of a child
+_ENTRY = struct.Struct(
+    "<IIQQQ"
+)  # key (bytes of the chunk, filters left out, first row, 0) and address of a child
 _STORED = struct.Struct("<II")  # the first two of a key, one aligned word
 _NONE_LEFT_OUT, _CHECKSUM_LEFT_OUT = 0, 1  # bit 0: the data set's first and only filter, fletcher32
 _BOUND = struct.Struct("<IIQQ")  # the key behind the last child

@@ -26,7 +26,16 @@ _ROWS_AT_ONCE = 65_536
 
 
 _DAMAGE = (
-    *(OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError),
+    *(
+        OSError,
+        LookupError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        MemoryError,
+    ),
 )
 """What reading a file whose every byte may be wrong can raise, in HDF5, in TOML and in tables."""
 
@@ -115,13 +124,16 @@ def _check_content(file: h5py.File, path: os.PathLike[str] | str) -> None:
     for name in TABLES:
         dataset = file[name]
         if len(dataset) > dataset.id.get_num_chunks() * dataset.chunks[0]:
-            raise TraceError(f"{path}: damaged: the table {name} has {len(dataset)} rows, not all of them are there")
+            raise TraceError(
+                f"{path}: damaged: the table {name} has {len(dataset)} rows, not all of them are there"
+            )
     if status == "running" or not ("checksum" in file.attrs or file["rounds"].fletcher32):
         return
     digests = RowDigests()
     for name in TABLES:
         for start in range(0, len(file[name]), _ROWS_AT_ONCE):
-            digests.update(name, file[name][start : start + _ROWS_AT_ONCE].view(np.uint8))
+            rows = file[name][start : start + _ROWS_AT_ONCE]
+            digests.update(name, memoryview(rows.view(np.uint8)))
     if digests.checksum(read_attributes(file)) != file.attrs["checksum"]:
         raise TraceError(f"{path}: damaged: the checksum is wrong")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.trace.growing_file import GrowingFile
 from fedmpi.trace.checksums import RowDigests
+from fedmpi.trace.growing_file import GrowingFile
 from fedmpi.trace.hdf5_layout import Chunk, ChunkIndex
 from fedmpi.trace.schema import ROW_COLUMN, ROWS_PER_CHUNK, TABLES, TraceError
 

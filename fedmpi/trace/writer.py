@@ -261,10 +261,11 @@ class TraceWriter:
         return TraceError(f"cannot write the trace {self._path}: {error.strerror or error}; {room}")
 
 
-def mark_failed(path: os.PathLike[str] | str) -> None:
+def mark_failed(path: os.PathLike[str] | str, run_id: str) -> None:
     """Set the status of a trace that says "running" to "failed" where its writer cannot: another process failed.
 
-    What was committed is kept, in a new file that replaces the old one. Nothing where another process is at it.
+    What was committed is kept, in a new file that replaces the old one. Nothing where another process is at it, or
+    where it is the trace of another run than ``run_id``.
     Raises TraceError and OSError.
     """
     with open(path, "rb") as file:
@@ -273,7 +274,7 @@ def mark_failed(path: os.PathLike[str] | str) -> None:
         except BlockingIOError:
             return
         with open_trace(path) as trace:
-            running = trace.attrs["status"] == "running"
+            running = trace.attrs["status"] == "running" and trace.attrs.get("run_id", "") == run_id
             rounds = trace["rounds"]["round"][: int(trace.attrs["committed_rounds"])]
         if running:
             TraceWriter.open_for_append(path, max(int(rounds[-1]) + 1, 0) if len(rounds) else 0).close(

@@ -117,7 +117,9 @@ def test_committed_rounds_that_are_not_there(unfinished):
 def test_rows_whose_chunks_are_not_there(unfinished):
     with h5py.File(unfinished / "trace.h5", "r+") as file:
         file["clients"].resize((10**12,))
-    with pytest.raises(TraceError, match="damaged: the table clients has 1000000000000 rows, not all of them"):
+    with pytest.raises(
+        TraceError, match="damaged: the table clients has 1000000000000 rows, not all of them"
+    ):
         read(unfinished)
 
 
@@ -194,7 +196,9 @@ def test_other_handles_of_the_same_process_do_not_matter(unfinished, append_roun
         assert len(read(path).rounds) == 13
 
 
-def test_what_was_written_since_another_handle_was_opened_is_read(tmp_path, attributes, append_round, flush_always):
+def test_what_was_written_since_another_handle_was_opened_is_read(
+    tmp_path, attributes, append_round, flush_always
+):
     writer = TraceWriter.create(tmp_path / "trace.h5", attributes)
     with h5py.File(tmp_path / "trace.h5", "r", locking=False) as other:
         assert len(other["rounds"]) == 0
@@ -208,7 +212,7 @@ DAMAGES = 300
 
 
 def damaged(image: bytes, random: np.random.Generator) -> bytes:
-    """One bit that flipped, anywhere or in the first 8 KiB; a sector of zeros among the rows; or an end that is cut off."""
+    """A bit that flipped, anywhere or in the first 8 KiB; a sector of zeros among the rows; or a file cut short."""
     content = bytearray(image)
     kind = random.integers(4)
     place = int(random.integers(8192 if kind == 0 else len(content)))

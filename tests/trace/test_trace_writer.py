@@ -112,7 +112,9 @@ def test_a_trace_that_is_gone_ends_its_run(path, attributes, append_round, flush
     if replaced:
         path.touch()
     append_round(writer, 1)
-    with pytest.raises(TraceError, match=r"trace\.h5: was removed, moved or replaced while the run was writing"):
+    with pytest.raises(
+        TraceError, match=r"trace\.h5: was removed, moved or replaced while the run was writing"
+    ):
         writer.commit()
     with pytest.raises(TraceError, match="the trace is closed"):
         writer.append()
