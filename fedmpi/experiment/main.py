@@ -54,7 +54,8 @@ def main(prepare: Prepare, *, resume: bool, quiet: bool) -> int:
 
     ``prepare`` is called on rank 0 alone with the number of ranks; it returns the validated configuration, the run
     folder and its lock, which is released at the end. Errors are printed once, by rank 0; an unexpected exception
-    shows its traceback and ends all ranks. A run that is asked to stop before ``prepare`` was called leaves everything as it was.
+    shows its traceback and ends all ranks. A run that is asked to stop before ``prepare`` was called leaves everything
+    as it was.
     """
     with unfailing_streams():
         return _main(prepare, resume, quiet)
