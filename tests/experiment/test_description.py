@@ -32,9 +32,15 @@ def test_what_varies(overrides, expected):
     [
         ([], "sparsification dense; pruning none; compute model unit; clock virtual"),
         (["sparsification.method=fab", "sparsification.k=5"], "sparsification fab, k 5; "),
-        (["sparsification.method=fedavg", "sparsification.k_fraction=0.25"], "sparsification fedavg, k 0.25 D; "),
+        (
+            ["sparsification.method=fedavg", "sparsification.k_fraction=0.25"],
+            "sparsification fedavg, k 0.25 D; ",
+        ),
         (ADAPTIVE, "sparsification fab, k by ogd_sign; "),
-        (["pruning.method=prunefl", "pruning.initial.where=server"], "; pruning prunefl, initial pruning at server; "),
+        (
+            ["pruning.method=prunefl", "pruning.initial.where=server"],
+            "; pruning prunefl, initial pruning at server; ",
+        ),
         (["emulation.clock=realtime", "emulation.time_scale=0.1"], "clock realtime, time scale 0.1"),
     ],
 )

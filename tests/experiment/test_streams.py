@@ -76,7 +76,9 @@ sys.exit(7 if file > 2 else 8)
 """
 
 
-@pytest.mark.parametrize("redirection", ["| true", ">/dev/full", ">&-", ">&- 2>&- <&-", ">/dev/full 2>/dev/full", ""])
+@pytest.mark.parametrize(
+    "redirection", ["| true", ">/dev/full", ">&-", ">&- 2>&- <&-", ">/dev/full 2>/dev/full", ""]
+)
 def test_a_process_ends_as_it_would_with_a_reader(tmp_path, redirection):
     """Its exit code is its own, nothing is said of the stream, and no file gets the number of a closed one."""
     program = tmp_path / "program.py"

@@ -65,9 +65,7 @@ def test_moments_may_be_missed_by_a_millisecond_or_a_percent(watch: Watch, said)
     assert said[0].startswith(f"emulation was not honoured in round 2: {detail}")
     assert watch.timed("round 3", "messages were", 0.01, np.array([0.0011, np.nan]))
     assert len(said) == 1
-    assert watch.summary() == [
-        "emulation was not honoured 3 of 8 times, the worst by 0.5 s of host time"
-    ]
+    assert watch.summary() == ["emulation was not honoured 3 of 8 times, the worst by 0.5 s of host time"]
 
 
 def test_training_that_took_too_long_is_named(watch: Watch) -> None:
