@@ -25,8 +25,10 @@ from fedmpi.learning.datasets.dataset import as_float32
 from fedmpi.learning.evaluation import evaluate_blocks
 
 _COLUMNS = 79
-_MOST_LINES = 9
+_MOST_LINES = 8
 """Lines of keys that differ from the defaults; with the others they fit 24 lines."""
+
+_TOGETHER = "\N{NO-BREAK SPACE}"
 
 _INNER = ("pruning.initial", "emulation.compute", "emulation.network", "emulation.availability")
 """The tables within tables; other values that are tables, such as mixes and distributions, are those of keys."""
@@ -79,7 +81,7 @@ def _differing(config: Config) -> list[str]:
     for table, values in _by_table(tables(config)).items():
         known = defaults.get(table, {})
         pairs = [
-            f"{key} = {shown_value(value)}"
+            f"{key} = {shown_value(value)}".replace(" ", _TOGETHER)
             for key, value in values.items()
             if key not in known or known[key] != value
         ]
@@ -87,7 +89,7 @@ def _differing(config: Config) -> list[str]:
             differing.append(f"[{table}] {', '.join(pairs)}")
     if not differing:
         return ["all keys have their defaults"]
-    lines = _wrapped(f"  {'; '.join(differing)}", "  ")
+    lines = [line.replace(_TOGETHER, " ") for line in _wrapped(f"  {'; '.join(differing)}", "  ")]
     if len(lines) > _MOST_LINES:
         lines = [*lines[: _MOST_LINES - 1], "  ... and more, which fedmpi check prints"]
     return ["differs from the defaults:", *lines]

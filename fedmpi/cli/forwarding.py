@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,9 @@ def forwarded_output() -> Iterator[tuple[int, int]]:
     for target in (1, 2):
         source, entrance = os.pipe()
         writing.append(entrance)
-        thread = threading.Thread(target=_forward, args=(source, target), name=f"output {target}", daemon=True)
+        thread = threading.Thread(
+            target=_forward, args=(source, target), name=f"output {target}", daemon=True
+        )
         thread.start()
         threads.append(thread)
     try:
@@ -41,6 +44,8 @@ def _forward(source: int, target: int) -> None:
         while piece and not failed:
             try:
                 piece = piece[os.write(target, piece) :]
+            except BlockingIOError:  # a reader that is slow, where another process made the stream so
+                select.select([], [target], [])
             except OSError:
                 failed = True
     os.close(source)

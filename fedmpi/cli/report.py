@@ -62,6 +62,7 @@ def report(config: Config, ranks: int) -> Checked:
         f"{dataset.classes} classes; {sizes.min()} to {sizes.max()} samples for each client",
         f"model: D = {model.parameter_count} parameters ({prunable} prunable) and {model.buffer_count} "
         f"values of buffers",
+        *([note] if (note := borrowed_constant(config, fleet, model.layers)) else []),
         "",
         f"placement on {ranks} {'rank' if ranks == 1 else 'ranks'}, with an estimate of memory (without "
         f"activations):",
@@ -87,8 +88,6 @@ def report(config: Config, ranks: int) -> Checked:
     ]
     if first.left_out:
         lines.append(f"  without {'; without '.join(first.left_out)}")
-    if note := borrowed_constant(config, fleet, model.layers):
-        lines += ["", note]
     return Checked(lines, dataset, model, fleet, sizes, mask)
 
 

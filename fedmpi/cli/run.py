@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="go on from the last checkpoint in the run folder, if there is one",
     )
     existing.add_argument("--overwrite", action="store_true", help="discard the run in the run folder")
-    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but warnings and errors")
 
 
 def execute(arguments: argparse.Namespace) -> int:

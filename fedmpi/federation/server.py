@@ -10,7 +10,14 @@ import numpy as np
 
 from fedmpi import k_control
 from fedmpi.config.schema import Config
-from fedmpi.federation.accounts import Accountant, Charges, Feedback, Work, loss_report_bytes
+from fedmpi.federation.accounts import (
+    Accountant,
+    Charges,
+    Feedback,
+    Work,
+    feedback_arrival_s,
+    loss_report_bytes,
+)
 from fedmpi.federation.downlink import Downlink
 from fedmpi.federation.exchange import Exchange, Exchanged, Roster
 from fedmpi.federation.plan import Action, RoundPlan, draw_participants, learning_rate_at
@@ -214,8 +221,9 @@ class Server:
         """The emulated moments (participants,) at which the losses of each participant have arrived."""
         update_bytes = exchanged.bytes_down + exchanged.probe_bytes
         feedback = self._feedback(plan, judged, update_bytes, tried)
-        whole = self.accountant.close(plan, judged.charges, exchanged.k_down, feedback)
-        return whole.end_s - (whole.wait_s - judged.charges.wait_s)
+        return feedback_arrival_s(
+            judged.charges, self.accountant.close(plan, judged.charges, exchanged.k_down, feedback)
+        )
 
     def stop_if_reached(self, test_accuracy: float, host_s: float) -> None:
         """Stop at the next boundary if a limit of ``[experiment]`` is reached. ``host_s``: since the run began here."""

@@ -264,15 +264,11 @@ class TraceWriter:
 def mark_failed(path: os.PathLike[str] | str, run_id: str) -> None:
     """Set the status of a trace that says "running" to "failed" where its writer cannot: another process failed.
 
-    What was committed is kept, in a new file that replaces the old one. Nothing where another process is at it, or
-    where it is the trace of another run than ``run_id``.
-    Raises TraceError and OSError.
+    What was committed is kept, in a new file that replaces the old one. Nothing where it is the trace of another run
+    than ``run_id``. Raises TraceError and OSError.
     """
     with open(path, "rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
+        fcntl.flock(file, fcntl.LOCK_EX)  # processes that fail together end each other when they are done
         with open_trace(path) as trace:
             running = trace.attrs["status"] == "running" and trace.attrs.get("run_id", "") == run_id
             rounds = trace["rounds"]["round"][: int(trace.attrs["committed_rounds"])]

@@ -140,10 +140,14 @@ def test_an_unpruned_round_of_conv2_on_raspberry_pis():
     assert first.timeline.duration_s == pytest.approx(compute_s + exchange_s, rel=1e-12)
 
 
-DEVICES = ["emulation.compute.profile=raspberry-pi-4", "k_control.method=fixed"]
+DEVICES = [
+    "emulation.compute.model=linear",
+    "emulation.compute.profile=raspberry-pi-4",
+    "k_control.method=fixed",
+]
 NORMALIZED = [
     "emulation.compute.model=normalized",
-    "emulation.compute.profile=reference",
+    "emulation.compute.unit_s=1.0",
     "emulation.network.uplink_mbit_per_s=inf",
     "emulation.network.downlink_mbit_per_s=inf",
     "emulation.network.latency_s=0",
@@ -209,6 +213,14 @@ def test_check_says_what_it_leaves_out(capsys):
         "  without jitter; without the time of training, which is measured when it runs; "
         "without the losses by which k is chosen"
     )
+
+
+def test_a_time_model_that_rests_on_another_model_is_told(capsys):
+    linear = [*COSTS["linear"], "sparsification.k=9"]
+    notes = [line for line in check(capsys, "quickstart", *linear)[1] if line.startswith("note: ")]
+    assert len(notes) == 1
+    assert "raspberry-pi-4 was not measured with mlp" in notes[0]
+    assert not any("note" in line for line in check(capsys, "quickstart")[1])
 
 
 def test_initial_pruning_is_told(capsys):

@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
-from fedmpi.trace import Phase, Status, TraceError, TraceWriter, read
-from fedmpi.trace.schema import DETAIL_BYTES, KIND_BYTES, ROWS_PER_CHUNK, TABLES, names
+from fedmpi.trace import Phase, Status, TraceError, TraceWriter, mark_failed, read
+from fedmpi.trace.schema import DETAIL_BYTES, FINAL_STATUSES, KIND_BYTES, ROWS_PER_CHUNK, TABLES, names
 
 COLUMNS = {
     "rounds": "round phase start_s end_s host_s participants dropped learning_rate train_loss test_loss "
@@ -164,6 +164,26 @@ def test_status_says_how_the_run_ended(path, attributes):
     with pytest.raises(RuntimeError, match="stop"), TraceWriter.create(path, attributes):
         raise RuntimeError("stop")
     assert read(path).attributes["status"] == "failed"
+
+
+@pytest.mark.parametrize("rounds", [range(0), range(-2, 0), range(-2, 3)])
+def test_a_trace_whose_writer_has_gone_is_marked(path, attributes, append_round, rounds):
+    writer = TraceWriter.create(path, attributes)
+    for round_index in rounds:
+        append_round(writer, round_index)
+    writer.commit(force=True)
+    mark_failed(path)
+    trace = read(path)
+    assert trace.attributes["status"] == "failed"
+    assert trace.rounds["round"].tolist() == list(rounds)
+
+
+@pytest.mark.parametrize("status", FINAL_STATUSES)
+def test_a_trace_that_has_ended_is_not_marked_again(path, attributes, append_round, status):
+    write(path, attributes, append_round, range(3), status=status)
+    before = path.read_bytes()
+    mark_failed(path)
+    assert path.read_bytes() == before
 
 
 def test_finished_file_has_no_room_ahead(path, attributes, append_round):
