@@ -9,8 +9,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from mpi4py import MPI
-
 from fedmpi.checkpoint import CheckpointError
 from fedmpi.config import Config, ConfigError, dumps, loads
 from fedmpi.emulation.clock import Clock, VirtualClock, make_clock
@@ -27,6 +25,7 @@ from fedmpi.learning.datasets import DataError
 from fedmpi.mpi.agreement import Refused, on_server
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.guards import LaunchError, check_launch
+from fedmpi.mpi.library import MPI
 from fedmpi.trace import TraceError
 
 PREEMPTED = 75

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mpi4py import MPI
 
 from fedmpi.config import dumps
 from fedmpi.experiment.assembly import Run
 from fedmpi.experiment.progress import Progress
 from fedmpi.federation.initial_server import InitialServer
 from fedmpi.federation.rounds import RoundReport
+from fedmpi.mpi.library import library_name
 from fedmpi.trace import FILE_NAME, Phase, Status, TraceWriter
 
 
@@ -189,6 +189,6 @@ def _attributes(run: Run) -> Mapping[str, Any]:
         "parameters": run.model.parameter_count,
         "layer_names": [layer.name for layer in run.model.layers],
         "host": platform.node(),
-        "mpi_library": " ".join(MPI.Get_library_version().split("\n")[0].split()),
+        "mpi_library": library_name(),
         "slurm_job_id": os.environ.get("SLURM_JOB_ID", ""),
     }

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from mpi4py import MPI
+
+from fedmpi.mpi.library import MPI
 
 MAX_MESSAGE_BYTES = 2**30
 """Buffers are cut into pieces below the 2**31 - 1 elements that MPI counts reach."""

@@ -11,7 +11,8 @@ import mmap
 import os
 
 import numpy as np
-from mpi4py import MPI
+
+from fedmpi.mpi.library import MPI
 
 _ALIGNMENT_BYTES = 64
 

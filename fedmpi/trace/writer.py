@@ -40,7 +40,7 @@ from fedmpi.trace.schema import (
     TABLES,
     TraceError,
 )
-from fedmpi.trace.table import Columns, Table
+from fedmpi.trace.table import Columns, Table, storable
 
 _STATUS_PLACE = b"<status-place-->"
 """Stands for the status while HDF5 makes the file: found by its text, then overwritten in place."""
@@ -253,7 +253,9 @@ def _empty_trace(attributes: Mapping[str, Any]) -> bytes:
         file.attrs["committed_rounds"] = np.int64(0)
         for name, value in attributes.items():
             if name == "layer_names":
-                value = np.array(list(value), dtype=h5py.string_dtype())
+                value = np.array([storable(layer) for layer in value], dtype=h5py.string_dtype())
+            elif isinstance(value, str):
+                value = storable(value)
             if name not in file.attrs:
                 file.attrs[name] = value
         for name, dtype in TABLES.items():
