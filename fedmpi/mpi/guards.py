@@ -98,7 +98,9 @@ def check_library(version_text: str, environment: Mapping[str, str]) -> None:
     else:
         speaks_pmix = "pmix" in version_text.lower() or "MPIR_CVAR_PMI_VERSION" in environment
         unfit = by_pmix and not speaks_pmix and (new or launch.processes > 1)
-        problem = f"PMIX_NAMESPACE is set by a launcher that speaks PMIx, such as Open MPI's, but {name} does not"
+        problem = (
+            f"PMIX_NAMESPACE is set by a launcher that speaks PMIx, such as Open MPI's, but {name} does not"
+        )
         more = ", or unset PMIX_NAMESPACE where that launcher started the shell around this command"
     if unfit:
         advice = _ADVICE_IN_STEP if launch.variable == _STEP_SIZE else _ADVICE
