@@ -35,7 +35,7 @@ make_venv() {
     fi
     python="$(find_python)"
     say "new virtual environment in $venv ($("$python" --version))"
-    "$python" -m venv "$venv" || fail "$python cannot make virtual environments (on Debian: apt install python3-venv)"
+    "$python" -P -m venv "$venv" || fail "$python cannot make virtual environments (on Debian: apt install python3-venv)"
 }
 
 # On Linux the torch of PyPI is a CUDA build of several gigabytes. Where pip is not already set up to find the
@@ -48,7 +48,7 @@ torch_index() {
     fi
     version="$(sed -n 's/^torch==//p' "$project/constraints.txt")"
     if [ "$(uname -s)" = Linux ] &&
-        ! "$venv/bin/python" -m pip install --quiet --dry-run --no-deps "torch==$version+cpu" >/dev/null 2>&1; then
+        ! "$venv/bin/python" -P -m pip install --quiet --dry-run --no-deps "torch==$version+cpu" >/dev/null 2>&1; then
         printf '%s\n' --extra-index-url "$cpu_torch_index"
     fi
 }
@@ -64,7 +64,7 @@ install() {
     if [ ${#wanted[@]} -gt 0 ]; then
         say "installing fedmpi[$(IFS=,; echo "$*")] into $venv"
         mapfile -t options < <(torch_index)
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${options[@]}" \
+        "$venv/bin/python" -P -m pip install --quiet --disable-pip-version-check "${options[@]}" \
             --constraint "$project/constraints.txt" --editable "$project[$(IFS=,; echo "$*")]"
         for extra in "$@"; do
             printf '%s\n' "$checksum" >"$venv/fedmpi-$extra.stamp"

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from fedmpi.cli import launch, stopped
 from fedmpi.cli.configured import configured
+from fedmpi.cli.failure_reason import failure_reason
 from fedmpi.cli.output import check_output, lock_folder, prepare_output
 from fedmpi.cli.process_pool import Pool, Program
 from fedmpi.cli.supervisor import announce_start
@@ -40,9 +41,6 @@ from fedmpi.sweep import (
 _DONE, _FAILED, _PREEMPTED = 0, 1, 75
 
 _Say = Callable[[str], None]
-
-_UNBOUND = {"OMPI_MCA_hwloc_base_binding_policy": "none", "PRTE_MCA_hwloc_default_binding_policy": "none"}
-"""Open MPI lays the ranks of every launch on the first cores, and those of several launches on the same."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -163,17 +161,16 @@ def _run_pending(
         f"{sweep.name}: {len(sweep.runs)} runs, {len(sweep.runs) - len(pending)} of them complete; {jobs} at a time"
     )
     programs = [_program(run, study, ranks) for run in pending]
+    log_starts = {one.name: one.log.stat().st_size if one.log.exists() else 0 for one in programs}
     ended: dict[str, int] = {}
 
     def on_end(program: Program, code: int) -> None:
         ended[program.name] = code
         now = progress(study / program.name)
-        say(
-            f"{len(ended):>{len(str(len(pending)))}}/{len(pending)}  {program.name}: {_described(now, code, program)}"
-        )
+        how = _described(now, code, program, log_starts[program.name])
+        say(f"{len(ended):>{len(str(len(pending)))}}/{len(pending)}  {program.name}: {how}")
 
-    environment = {**os.environ, **_UNBOUND} if jobs > 1 else os.environ
-    with Pool(jobs, launch.checkpoint_signal(ranks), environment) as pool:
+    with Pool(jobs, launch.checkpoint_signal(ranks), os.environ) as pool:
         pool.run(programs, lambda program: None, on_end)
     return _conclude(sweep, study, ended, pool.interrupted, say)
 
@@ -210,11 +207,11 @@ def _table(states: dict[str, Progress]) -> list[str]:
     return lines
 
 
-def _described(state: Progress, code: int, program: Program) -> str:
+def _described(state: Progress, code: int, program: Program, log_start: int) -> str:
+    """How a run ended; ``log_start``: the bytes in its log that are of earlier starts."""
     if code not in (_DONE, _PREEMPTED):
-        lines = program.log.read_text(encoding="utf-8", errors="replace").split("\n")
-        last = next((line for line in reversed(lines) if line.strip()), "")
-        return f"failed with exit code {code}: {last}"
+        said = program.log.read_bytes()[log_start:].decode(errors="replace")
+        return f"failed with exit code {code}: {failure_reason(said)}"
     accuracy = "" if isnan(state.accuracy) else f", accuracy {state.accuracy:.4f}"
     return f"{state.status}, {state.rounds} rounds in {state.host_s:.0f} s{accuracy}"
 
@@ -226,9 +223,8 @@ def _program(run: PlannedRun, study: Path, ranks: int) -> Program:
     config.write_text(dumps(run.config), encoding="utf-8")
     output = ["--output", str(study / run.name), "--resume"]
     more = ["--ranks", str(ranks)] if ranks > 1 else []
-    return Program(
-        run.name, [sys.executable, "-m", "fedmpi", "run", str(config), *output, *more], _log(study, run.name)
-    )
+    command = launch.python_command("-m", "fedmpi", "run", str(config), *output, *more)
+    return Program(run.name, command, _log(study, run.name))
 
 
 def _log(study: Path, name: str) -> Path:

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from mpi4py import MPI
-
 from fedmpi.checkpoint import Checkpoint, CheckpointError
 from fedmpi.config import Config, ConfigError, dumps, loads
 from fedmpi.emulation.clock import Clock, VirtualClock, make_clock
@@ -21,7 +19,7 @@ from fedmpi.experiment.description import borrowed_constant, header, varying
 from fedmpi.experiment.folder_lock import FolderLock
 from fedmpi.experiment.lottery import start_ticket
 from fedmpi.experiment.progress import Progress, duration
-from fedmpi.experiment.recording import Recorder, mpi_library
+from fedmpi.experiment.recording import Recorder
 from fedmpi.experiment.resuming import Identity
 from fedmpi.experiment.streams import unfailing_streams
 from fedmpi.federation.initial_pruning import InitialPhase
@@ -32,6 +30,7 @@ from fedmpi.mpi import heartbeat, stop_signals
 from fedmpi.mpi.agreement import Refused, any_rank, on_server
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.guards import LaunchError, check_launch
+from fedmpi.mpi.library import MPI, library_name
 from fedmpi.mpi.stop_signals import SignalFlag
 from fedmpi.trace import FILE_NAME, TraceError, mark_failed
 
@@ -110,7 +109,7 @@ def _run_prepared(
     run = assemble(ranks, config, EXPECTED, signal)
     progress = Progress(config.experiment.rounds, varying(config), quiet, silent=not ranks.is_server)
     if run.server is not None:
-        progress.header(header(run, output, mpi_library()))
+        progress.header(header(run, output, library_name()))
         note = borrowed_constant(config, run.server.accountant.fleet, run.model.layers)
         if note:
             progress.message(note)

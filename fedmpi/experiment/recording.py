@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mpi4py import MPI
 
 from fedmpi.config import dumps
 from fedmpi.experiment.assembly import Run
@@ -18,6 +17,7 @@ from fedmpi.experiment.resuming import Identity
 from fedmpi.experiment.watch import Watch
 from fedmpi.federation.initial_server import InitialServer
 from fedmpi.federation.rounds import RoundReport
+from fedmpi.mpi.library import library_name
 from fedmpi.trace import FILE_NAME, Phase, Status, TraceWriter, read
 
 
@@ -186,11 +186,6 @@ class Recorder:
         )
 
 
-def mpi_library() -> str:
-    """The MPI library and its version, in one line."""
-    return " ".join(MPI.Get_library_version().split("\n")[0].split())
-
-
 def _attributes(run: Run) -> Mapping[str, Any]:
     return {
         "config_toml": dumps(run.config),
@@ -200,6 +195,6 @@ def _attributes(run: Run) -> Mapping[str, Any]:
         "parameters": run.model.parameter_count,
         "layer_names": [layer.name for layer in run.model.layers],
         "host": platform.node(),
-        "mpi_library": mpi_library(),
+        "mpi_library": library_name(),
         "slurm_job_id": os.environ.get("SLURM_JOB_ID", ""),
     }

@@ -135,6 +135,12 @@ class Table:
         return {**columns, **dict.fromkeys(missing, np.nan)}
 
 
+def storable(text: str) -> str:
+    """Text as HDF5 can hold it: without NULs, and without halves of surrogate pairs (undecodable bytes of an
+    environment variable)."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "backslashreplace").decode()
+
+
 def fitted(text: str | Sequence[str], size: int) -> bytes | list[bytes]:
     """Text as at most ``size`` bytes of UTF-8, longer text cut between characters, with an ellipsis."""
     if not isinstance(text, str):
@@ -143,7 +149,7 @@ def fitted(text: str | Sequence[str], size: int) -> bytes | list[bytes]:
 
 
 def _fitted(text: str, size: int) -> bytes:
-    encoded = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "backslashreplace")
+    encoded = storable(text).encode()
     if len(encoded) <= size:
         return encoded
     room = size - len(ELLIPSIS.encode())

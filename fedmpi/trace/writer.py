@@ -45,7 +45,7 @@ from fedmpi.trace.schema import (
     TABLES,
     TraceError,
 )
-from fedmpi.trace.table import Columns, Table
+from fedmpi.trace.table import Columns, Table, storable
 
 _STATUS_PLACE = b"<status-place-->"
 _CHECKSUM_PLACE = b"<checksum>".ljust(CHECKSUM_CHARACTERS, b"-")
@@ -296,7 +296,9 @@ def _empty_trace(attributes: Mapping[str, Any]) -> bytes:
         file.attrs["committed_rounds"] = np.int64(0)
         for name, value in attributes.items():
             if name == "layer_names":
-                value = np.array(list(value), dtype=h5py.string_dtype())
+                value = np.array([storable(layer) for layer in value], dtype=h5py.string_dtype())
+            elif isinstance(value, str):
+                value = storable(value)
             if name not in file.attrs:
                 file.attrs[name] = value
         for name, dtype in TABLES.items():

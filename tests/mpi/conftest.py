@@ -1,4 +1,8 @@
-"""Running small programs under mpiexec, always with a time limit."""
+"""Running small programs under mpiexec, always with a time limit.
+
+``mpi``, ``launch`` and ``start`` use the MPI library of this interpreter. A test that is parametrized over ``mpi``
+(``@both_mpis``) runs under Open MPI too, from a virtual environment of its own.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +10,83 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 Launch = Callable[..., subprocess.CompletedProcess[str]]
 
+PROJECT = Path(__file__).resolve().parents[2]
+OPEN_MPI_VARIABLE = "FEDMPI_OPENMPI_PYTHON"
+OPEN_MPI_OPTIONS = ("--oversubscribe", "--bind-to", "none")
+ROOT_VARIABLES = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
-def find_mpiexec() -> str | None:
-    beside = Path(sys.executable).with_name("mpiexec")
-    return str(beside) if beside.exists() else shutil.which("mpiexec")
+
+@dataclass(frozen=True)
+class Mpi:
+    """A Python with an MPI library, and the mpiexec of that library."""
+
+    python: Path
+    mpiexec: Path
+    options: tuple[str, ...] = ()
+
+    def command(self, ranks: int, *arguments: str | Path) -> list[str]:
+        """The command line of ``python ARGUMENTS`` on so many ranks."""
+        return [
+            str(self.mpiexec),
+            "-n",
+            str(ranks),
+            *self.options,
+            str(self.python),
+            *map(str, arguments),
+        ]
+
+    def environment(self, *python_path: Path) -> dict[str, str]:
+        """One thread per rank, this project's fedmpi, and leave to run as root."""
+        paths = [*map(str, python_path), str(PROJECT), os.environ.get("PYTHONPATH", "")]
+        found = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        return {**os.environ, **found, **ROOT_VARIABLES}
+
+
+def this_mpi() -> Mpi:
+    python = Path(sys.executable)
+    beside = python.with_name("mpiexec")
+    found = str(beside) if beside.exists() else shutil.which("mpiexec")
+    if found is None:
+        pytest.fail("mpiexec is not there: install the extra 'mpi' or an MPI of your own")
+    return Mpi(python, Path(found))
+
+
+def open_mpi() -> Mpi:
+    python = Path(os.environ.get(OPEN_MPI_VARIABLE) or PROJECT / ".venv-openmpi" / "bin" / "python")
+    mpiexec = python.with_name("mpiexec")
+    if not (python.exists() and mpiexec.exists()):
+        pytest.skip(
+            f"no Open MPI: {python} or {mpiexec} is missing; jobs/test.sh makes a virtual environment with it, "
+            f"{OPEN_MPI_VARIABLE} names the Python of another one"
+        )
+    return Mpi(python, mpiexec, OPEN_MPI_OPTIONS)
+
+
+both_mpis = pytest.mark.parametrize("mpi", ["mpich", "openmpi"], indirect=True)
 
 
 @pytest.fixture(scope="session")
-def launch() -> Launch:
+def mpi(request: pytest.FixtureRequest) -> Mpi:
+    """This interpreter's MPI library ("mpich", the tested one), or "openmpi"."""
+    return open_mpi() if getattr(request, "param", "mpich") == "openmpi" else this_mpi()
+
+
+@pytest.fixture(scope="session")
+def launch(mpi: Mpi) -> Launch:
     """``launch(ranks, *arguments)`` runs ``python ARGUMENTS`` on so many ranks and returns the completed process."""
-    mpiexec = find_mpiexec()
-    if mpiexec is None:
-        pytest.fail("mpiexec is not there: install the extra 'mpi' or an MPI of your own")
+    return launcher(mpi)
+
+
+def launcher(mpi: Mpi) -> Launch:
+    """What ``launch`` is, for a given MPI library."""
 
     def run(
         ranks: int,
@@ -33,10 +95,8 @@ def launch() -> Launch:
         check: bool = True,
         python_path: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        if python_path is not None:
-            environment["PYTHONPATH"] = os.pathsep.join([str(python_path), environment.get("PYTHONPATH", "")])
-        command = [mpiexec, "-n", str(ranks), sys.executable, *map(str, arguments)]
+        command = mpi.command(ranks, *arguments)
+        environment = mpi.environment(*([] if python_path is None else [python_path]))
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=timeout_s, env=environment, check=False
         )
@@ -45,3 +105,25 @@ def launch() -> Launch:
         return done
 
     return run
+
+
+@pytest.fixture
+def start(mpi: Mpi) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """``start(ranks, *arguments)`` starts a run that is killed at the end of the test if it is still there."""
+    running: list[subprocess.Popen[str]] = []
+
+    def begin(ranks: int, *arguments: str | Path) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            mpi.command(ranks, "-m", "fedmpi", "run", *arguments),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=mpi.environment(),
+        )
+        running.append(process)
+        return process
+
+    yield begin
+    for process in running:
+        with process:
+            process.kill()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import launcher, this_mpi
 from experiments import METHODS, assert_same_trace, write_config
 
 from fedmpi import trace
@@ -15,11 +16,15 @@ from fedmpi import trace
 SLOW_LINKS = ["experiment.rounds=4", "emulation.network.jitter_s=0.05"]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("mpi", "method"),
+    [*(("mpich", method) for method in METHODS), ("openmpi", "fab_adaptive")],
+    indirect=["mpi"],
+)
 def test_both_clocks_give_the_same_trace(launch, tmp_path: Path, method: str) -> None:
     config = write_config(tmp_path, method)
     run = ("-m", "fedmpi", "run", config, *SLOW_LINKS)
-    launch(3, *run, "--output", tmp_path / "virtual", "--quiet")
+    launcher(this_mpi())(3, *run, "--output", tmp_path / "virtual", "--quiet")
     done = launch(
         3, *run, "emulation.clock=realtime", "emulation.time_scale=0.1", "--output", tmp_path / "real"
     )
