@@ -6,15 +6,13 @@ import numpy as np
 
 from fedmpi.checkpoint.ticket import read_ticket
 from fedmpi.cli import estimate
-from fedmpi.config import Config, validate_with_model
+from fedmpi.config import Config
 from fedmpi.emulation.devices import Fleet, assign
+from fedmpi.federation.distribution import read_data
 from fedmpi.federation.initial_training import SAMPLES
-from fedmpi.learning.datasets import load
+from fedmpi.federation.model import make_model
 from fedmpi.learning.flat import FlatModel
-from fedmpi.learning.models import build
-from fedmpi.learning.partition import partition
 from fedmpi.mpi.placement import home_blocks
-from fedmpi.numerics.streams import Purpose, generator
 from fedmpi.pruning import lottery
 
 
@@ -24,17 +22,10 @@ def report(config: Config, ranks: int) -> list[str]:
     Raises ConfigError, DataError or EmulationError for what could not run on ``ranks`` ranks.
     """
     seed = config.experiment.seed
-    dataset = load(config.data)
-    samples = partition(
-        config.data,
-        dataset.train_y,
-        dataset.train_writer,
-        config.clients.count,
-        generator(seed, Purpose.PARTITION),
-    )
-    sizes = np.array([len(indices) for indices in samples])
-    model = FlatModel(build(config.model, dataset.input_shape, dataset.classes, seed))
-    validate_with_model(config, model.parameter_count, ranks)
+    data = read_data(config)
+    dataset, samples, facts = data.dataset, data.samples, data.facts()
+    sizes = np.array(facts.sizes)
+    model = make_model(config, facts, ranks)
     fleet = assign(config, seed)
     prunable = sum(layer.stop - layer.start for layer in model.layers if layer.prunable)
     shape = " x ".join(map(str, dataset.input_shape))

@@ -12,7 +12,7 @@ from fedmpi.checkpoint.contents import MODEL, WEIGHTS
 from fedmpi.checkpoint.store import FOLDER
 from fedmpi.config import Config, ConfigError, load
 from fedmpi.learning.flat import FlatModel
-from fedmpi.learning.models import build
+from fedmpi.learning.models import build_flat
 from fedmpi.pruning.interface import MASK
 from fedmpi.pruning.mask import Mask
 
@@ -55,7 +55,7 @@ def read_run(folder: Path) -> TrainedModel:
         raise CheckpointError(f"{checkpoint.path}: does not tell the shape of the data")
     input_shape, classes = tuple(checkpoint.values[MODEL]["input_shape"]), checkpoint.values[MODEL]["classes"]
     arrays = checkpoint.server()
-    model = FlatModel(build(config.model, input_shape, classes, config.experiment.seed))
+    model = build_flat(config.model, input_shape, classes, config.experiment.seed)
     weights = arrays[WEIGHTS]
     if len(weights) != model.vector.numel():
         raise CheckpointError(
