@@ -111,7 +111,7 @@ def _measured(
             active = torch.rand(matrix.shape, generator=draw) < density
             weights[layer.name] = (Pattern.of(active), matrix[active])
             counts[layer.name, index] = int(active.sum())
-        module = sparsify(copy.deepcopy(flat.module), weights, "sparse")
+        module = sparsify(copy.deepcopy(flat.module), weights, "sparse", x)
         for name in names:
             sparse_layers[name, index] = module.get_submodule(name.rpartition(".")[0])
     body = copy.deepcopy(flat.module)

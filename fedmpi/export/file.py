@@ -91,7 +91,9 @@ def load(path: str | Path, kernels: str = "auto") -> nn.Module:
         wrong = sorted({*unexpected, *missing} - sparse.keys())
         if wrong:
             raise ValueError(f"{', '.join(wrong)} missing or of no use")
-        return sparsify(module, sparse, kernels).eval()
+        draw = torch.Generator().manual_seed(0)
+        sample = torch.rand((2, *metadata["input_shape"]), generator=draw)
+        return sparsify(module, sparse, kernels, sample).eval()
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         raise ExportError(f"{path}: holds no model of fedmpi {__version__}: {error}") from error
 

@@ -142,7 +142,7 @@ def _check_parameters(model: FlatModel, trial: Trial, before: list[bytes]) -> No
 def _digest(tensor: Tensor) -> bytes:
     """The same for the same bits, of numbers or not."""
     values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-    return hashlib.blake2b(memoryview(values.numpy()), digest_size=16).digest()
+    return hashlib.blake2b(values.numpy().data, digest_size=16).digest()
 
 
 def _failure(trial: Trial, what: str, n: int, error: BaseException) -> ConfigError:
