@@ -8,9 +8,10 @@ from fedmpi.checkpoint.ticket import read_ticket
 from fedmpi.cli import estimate
 from fedmpi.config import Config
 from fedmpi.emulation.devices import Fleet, assign
-from fedmpi.federation.distribution import read_data
+from fedmpi.federation.distribution import ServerData, read_data
 from fedmpi.federation.initial_training import SAMPLES
-from fedmpi.federation.model import make_model
+from fedmpi.federation.model import evaluation_batches, make_model
+from fedmpi.learning.activations import activations
 from fedmpi.learning.flat import FlatModel
 from fedmpi.mpi.placement import home_blocks
 from fedmpi.pruning import lottery
@@ -23,7 +24,7 @@ def report(config: Config, ranks: int) -> list[str]:
     """
     seed = config.experiment.seed
     data = read_data(config)
-    dataset, samples, facts = data.dataset, data.samples, data.facts()
+    dataset, facts = data.dataset, data.facts()
     sizes = np.array(facts.sizes)
     model = make_model(config, facts, ranks)
     fleet = assign(config, seed)
@@ -35,12 +36,9 @@ def report(config: Config, ranks: int) -> list[str]:
         f"model: D = {model.parameter_count} parameters ({prunable} prunable) and {model.buffer_count} "
         f"values of buffers",
         "",
-        f"placement on {ranks} {'rank' if ranks == 1 else 'ranks'}, with an estimate of memory (without "
-        f"activations):",
+        f"placement on {ranks} {'rank' if ranks == 1 else 'ranks'}, with an estimate of the memory of each:",
     ]
-    for rank, block in enumerate(home_blocks(config.clients.count, ranks, config.placement.server_trains)):
-        memory = estimate.memory_bytes(config, model, dataset, samples, block, rank)
-        lines.append(f"  rank {rank}: {_role(rank, block)}, {memory / 2**20:.0f} MiB")
+    lines += _placement(config, model, data, ranks)
     lines += _initial_pruning(config, model, fleet, sizes)
     mask = None
     if config.pruning.method in lottery.METHODS:
@@ -78,6 +76,31 @@ def _initial_pruning(config: Config, model: FlatModel, fleet: Fleet, sizes: np.n
         return ["", f"{line}, charged as measured when they run", below]
     round_s = estimate.initial_round_s(config, model, fleet, samples)
     return ["", line, f"  each of them {round_s:.6g} s of emulated time while nothing is pruned", below]
+
+
+def _placement(config: Config, model: FlatModel, data: ServerData, ranks: int) -> list[str]:
+    """A line for each rank, or for several in turn that have equally many clients and, rounded, memory."""
+    blocks = home_blocks(config.clients.count, ranks, config.placement.server_trains)
+    smallest = min(evaluation_batches(config, len(data.dataset.test_y)))
+    layers = activations(model, data.dataset.input_shape, smallest)
+    groups: list[tuple[int, int, int, int]] = []  # first and last rank, clients of each, MiB
+    for rank, block in enumerate(blocks):
+        mib = round(estimate.memory_bytes(config, model, data, layers, blocks, rank) / 2**20)
+        first, _, clients, of_first = groups[-1] if groups else (0, 0, -1, 0)
+        if rank > 1 and clients == len(block) and mib == of_first:
+            groups[-1] = (first, rank, clients, mib)
+        else:
+            groups.append((rank, rank, len(block), mib))
+    lines = []
+    for first, last, clients, mib in groups:
+        if first == last:
+            lines.append(f"  rank {first}: {_role(first, blocks[first])}, {mib} MiB")
+        else:
+            span = f"clients {blocks[first][0]} to {blocks[last][-1]}"
+            each = f"{clients} {'client' if clients == 1 else 'clients'} each"
+            lines.append(f"  rank {first} to {last}: {span}, {each}, {mib} MiB each")
+    shared = estimate.SHARED_LIBRARIES_BYTES // 2**20
+    return [*lines, f"  and {shared} MiB of libraries on every node, which its ranks share"]
 
 
 def _role(rank: int, block: range) -> str:
