@@ -57,10 +57,9 @@ def memory_bytes(
     """Memory of a rank whose home clients are ``blocks[rank]``; of what ranks share, its part.
 
     As if all ranks were on one node, where they share the samples. It counts the libraries but for the code that ranks
-    share, the samples (rank 0 holds the whole data set besides, and for a while a copy of what it hands out), vectors of
-    the model, what clients keep from round to round or until their updates are averaged, a group of converted batches,
-    and activations in training and evaluation. Measured with 1, 3 and 9 ranks, models of 5 thousand to 7 million
-    parameters and 1 to 47 MB of samples, the peaks were within 10 % of it but for one rank, 13 % above.
+    share, the samples (rank 0 holds the whole data set besides, and for a while a copy of what it hands out), vectors
+    of the model, what clients keep from round to round or until their updates are averaged, a group of converted
+    batches, and activations in training and evaluation.
     """
     dataset, block = data.dataset, blocks[rank]
     sample = dataset.train_x.nbytes // len(dataset.train_x) + dataset.train_y.itemsize

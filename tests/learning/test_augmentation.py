@@ -74,6 +74,14 @@ def test_a_name_and_the_place_of_a_client_give_the_draws() -> None:
     assert augmenter("none", 3, 5, 7) is None
 
 
+@given(count=st.integers(1, 12), cut=st.integers(1, 12), seed=st.integers(0, 99))
+def test_samples_may_be_changed_in_pieces(count: int, cut: int, seed: int) -> None:
+    x = torch.rand(count, 1, 7, 6, generator=torch.Generator().manual_seed(seed))
+    augment = FlipCrop.draw(count, np.random.default_rng(seed))
+    pieces = [augment(x[first : first + cut], first) for first in range(0, count, cut)]
+    assert torch.equal(torch.cat(pieces), augment(x, 0))
+
+
 def test_the_configuration_knows_the_same_names() -> None:
     assert set(AVAILABLE["data.augmentation"]) == {"none", *AUGMENTATIONS}
 
