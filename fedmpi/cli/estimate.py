@@ -10,21 +10,30 @@ from fedmpi.config import Config
 from fedmpi.emulation.compute import compute_seconds
 from fedmpi.emulation.devices import Fleet
 from fedmpi.federation.accounts import Charges, Work, make_accountant
+from fedmpi.federation.distribution import ServerData
 from fedmpi.federation.plan import Action, RoundPlan, draw_participants, local_steps
 from fedmpi.k_control.start import start_k_control
-from fedmpi.learning.datasets import Dataset
+from fedmpi.learning.activations import Activations
 from fedmpi.learning.flat import FlatModel
+from fedmpi.learning.training import CONVERTED_BYTES
 from fedmpi.pruning import lottery
 from fedmpi.pruning.exchange import ActiveValues, new_mask_bytes
 from fedmpi.pruning.mask import Mask
 from fedmpi.sparsification import DENSE_METHODS, exchange_period, wire_form
 from fedmpi.sparsification.wire import message_bytes
 
-_LIBRARIES_BYTES = 145 * 10**6
-"""Resident memory of Python with torch, MPI and HDF5 (measured: torch 2.13 for the CPU)."""
+LIBRARIES_BYTES = 178 * 2**20
+"""Memory of its own that a rank takes for Python with torch, MPI and pandas (measured: torch 2.13 for the CPU)."""
 
-_VECTORS = 5
-"""Flat vectors of the model that a rank holds at once: global, model, gradient, sum of directions, step."""
+SHARED_LIBRARIES_BYTES = 125 * 2**20
+"""Code of the same libraries, which the ranks of a node share."""
+
+_SERVER_BYTES = 25 * 2**20
+_DIGITS_BYTES = 35 * 2**20
+"""What the trace takes on rank 0, and scikit-learn, from which the data set digits is read."""
+
+_WORKSPACE = 2
+"""Where a rank trains, memory of activations in units of themselves: with kernels, and what the allocator keeps."""
 
 
 @dataclass(frozen=True)
@@ -44,23 +53,54 @@ class FirstRound:
 
 
 def memory_bytes(
-    config: Config, model: FlatModel, dataset: Dataset, samples: list[np.ndarray], block: range, rank: int
+    config: Config, model: FlatModel, data: ServerData, layers: Activations, blocks: list[range], rank: int
 ) -> int:
-    """Memory of a rank whose home clients are ``block``, without the activations of the model.
+    """Memory of a rank whose home clients are ``blocks[rank]``; of what ranks share, its part.
 
-    Rank 0 reads the whole data set before it hands out the samples.
+    As if all ranks were on one node, where they share the samples. It counts the libraries but for the code that ranks
+    share, the samples (rank 0 holds the whole data set besides, and for a while a copy of what it hands out), vectors
+    of the model, what clients keep from round to round or until their updates are averaged, a group of converted
+    batches, and activations in training and evaluation.
     """
+    dataset, block = data.dataset, blocks[rank]
     sample = dataset.train_x.nbytes // len(dataset.train_x) + dataset.train_y.itemsize
-    mine = sum(len(samples[client]) for client in block)
-    test = dataset.test_x.nbytes + dataset.test_y.nbytes
-    whole = dataset.train_x.nbytes + dataset.train_y.nbytes if rank == 0 else 0
-    vector = 4 * model.vector.numel()
+    total = LIBRARIES_BYTES + sum(len(data.samples[client]) for client in block) * sample
+    total += (dataset.test_x.nbytes + dataset.test_y.nbytes) // len(blocks)
+    if rank == 0:
+        total += _SERVER_BYTES + dataset.train_x.nbytes + dataset.train_y.nbytes
+        total += dataset.test_x.nbytes + dataset.test_y.nbytes
+        total += 0 if data.facts().common else sum(map(len, data.samples)) * sample
+        total += _DIGITS_BYTES if config.data.dataset == "digits" else 0
+    total += _vectors_bytes(config, model, blocks, rank)
+    training, samples = config.training, len(dataset.test_y)
+    passed = layers.largest * min(training.evaluation_batch_size, samples)
+    if len(block):
+        batch = min(training.batch_size, max(len(data.samples[client]) for client in block))
+        passed = _WORKSPACE * max(passed, layers.kept * batch)
+        total += _converted_bytes(config, batch, 4 * dataset.train_x[0].size)
+    return total + int(passed)
+
+
+def _vectors_bytes(config: Config, model: FlatModel, blocks: list[range], rank: int) -> int:
+    """Global weights and model; in training two steps' gradients and their sum; updates and what clients keep."""
+    vector, parameters = 4 * model.vector.numel(), 4 * model.parameter_count
+    total, own = 2 * vector, len(blocks[rank])
     method = config.sparsification.method
     if method not in DENSE_METHODS:
-        kept = len(block) * 4 * model.parameter_count
-    else:  # updates of a round, and what clients carry between exchanges
-        kept = len(block) * vector * (1 + (method == "fedavg")) + 2 * vector
-    return _LIBRARIES_BYTES + whole + mine * sample + test + _VECTORS * vector + kept
+        return total + (own * parameters + 3 * parameters if own else 0)
+    total += 2 * vector + vector // len(blocks)  # sums in fixed point, and the mean that ranks share
+    if own:
+        rows = -(
+            -(config.clients.per_round or config.clients.count) // sum(len(block) > 0 for block in blocks)
+        )
+        total += 2 * parameters + rows * vector + (own * vector if method == "fedavg" else 0)
+    return total
+
+
+def _converted_bytes(config: Config, batch: int, sample_bytes: int) -> int:
+    """The samples of all steps as float32, as far as they are converted at once."""
+    steps = config.training.local_epochs or config.training.local_steps
+    return max(batch * sample_bytes, min(CONVERTED_BYTES, steps * batch * sample_bytes))
 
 
 @dataclass(frozen=True)

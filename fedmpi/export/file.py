@@ -94,7 +94,9 @@ def load(path: str | Path, kernels: str = "auto", factory: Factory | None = None
         wrong = sorted({*unexpected, *missing} - sparse.keys())
         if wrong:
             raise ValueError(f"{', '.join(wrong)} missing or of no use")
-        return sparsify(module, sparse, kernels).eval()
+        draw = torch.Generator().manual_seed(0)
+        sample = torch.rand((2, *metadata["input_shape"]), generator=draw)
+        return sparsify(module, sparse, kernels, sample).eval()
     except ForeignModel as error:
         raise ExportError(
             f"{path}: {error}; load it with factory=, a function of input shape and classes"
