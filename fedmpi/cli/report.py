@@ -6,7 +6,7 @@ import numpy as np
 
 from fedmpi.checkpoint.ticket import read_ticket
 from fedmpi.cli import estimate
-from fedmpi.config import Config, validate_with_model
+from fedmpi.config import Config, validate_with_data, validate_with_model
 from fedmpi.emulation.devices import Fleet, assign
 from fedmpi.federation.initial_training import SAMPLES
 from fedmpi.learning.datasets import load
@@ -33,6 +33,7 @@ def report(config: Config, ranks: int) -> list[str]:
         generator(seed, Purpose.PARTITION),
     )
     sizes = np.array([len(indices) for indices in samples])
+    validate_with_data(config, int(sizes.max()))
     model = FlatModel(build(config.model, dataset.input_shape, dataset.classes, seed))
     validate_with_model(config, model.parameter_count, ranks)
     fleet = assign(config, seed)

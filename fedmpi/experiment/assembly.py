@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from fedmpi.config import Config, ConfigError, validate_with_model
+from fedmpi.config import Config, ConfigError, validate_with_data, validate_with_model
 from fedmpi.emulation.compute import require_costs
 from fedmpi.emulation.devices import Fleet, assign
 from fedmpi.federation.accounts import NormalizedAccountant, make_accountant
@@ -84,6 +84,7 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
     facts = _share_facts(ranks, data)
 
     def make_model() -> FlatModel:
+        validate_with_data(config, max(facts.sizes))
         module = build(config.model, facts.input_shape, facts.classes, config.experiment.seed)
         try:
             model = FlatModel(module)

@@ -29,6 +29,9 @@ def partition(
     if config.partition not in PARTITIONS:
         problem = f"there is no partition {config.partition!r}"
         raise ConfigError("data.partition", problem, ", ".join(PARTITIONS))
+    if clients > labels.size and config.partition != "case3":
+        problem = f"found {clients}, and {config.partition} cannot divide {labels.size} samples among them"
+        raise ConfigError("clients.count", problem, f"1 to {labels.size}")
     parts = PARTITIONS[config.partition](config, labels, writers, clients, rng)
     for client, part in enumerate(parts):
         if part.size == 0:
