@@ -1,8 +1,8 @@
 """Refusal of configurations that cannot be run; every check is pure and raises ConfigError.
 
 ``validate`` needs the configuration alone, ``validate_ranks`` the number of MPI ranks,
-``validate_with_data`` the samples of the largest client, ``validate_with_model`` the number of parameters, and ``validate_resume`` the configuration of the run
-that is continued.
+``validate_with_data`` the samples of the largest client, ``validate_with_model`` the number of parameters, and
+``validate_resume`` the configuration of the run that is continued.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def _check_experiment(config: Config) -> None:
     name = config.experiment.name
     bad = not name.strip() or name.startswith(".") or re.search(r"[/\\\x00-\x1f\x7f]", name)
     if bad or len(name.encode()) > _MOST_BYTES_OF_NAME:
-        allowed = f"a name that can name a folder: not empty, no slash, no leading dot, at most {_MOST_BYTES_OF_NAME} bytes"
+        allowed = "a name that can name a folder: not empty, no slash, no leading dot, at most 200 bytes"
         raise refusal("experiment.name", name, allowed)
 
 

@@ -19,8 +19,9 @@ def load_imagenet(folder: Path, classes: int, size: int) -> Dataset:
     """The images in ``train/CLASS/`` and ``val/CLASS/``, uint8 (n, 3, size, size).
 
     Labels are the positions of the classes in the sorted names of the folders in ``train``; only the first
-    ``classes`` are taken (0: all). Hidden folders and files, and those of operating systems, are no data. The largest square at the centre of each image is resized. At the usual
-    168 x 168 the about 127,000 images of 100 classes take 10.7 GB. DataError for what is missing or damaged.
+    ``classes`` are taken (0: all). Hidden folders and files, and those of operating systems, are no data. The
+    largest square at the centre of each image is resized. At the usual 168 x 168 the about 127,000 images of
+    100 classes take 10.7 GB. DataError for what is missing or damaged.
     """
     names = _class_names(folder / "train")
     if classes > len(names):

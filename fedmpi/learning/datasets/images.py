@@ -23,8 +23,6 @@ _COLOUR_MODES = frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"}
 """Pillow's modes of 8 bits or less, of which it makes RGB."""
 
 _ALPHA_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
-_FORMATS_OF_16_BITS = frozenset({"PNG", "PPM"})
-"""Of those, Pillow reads 16 bits of grey into 32 (mode I), as it does always (PPM) or in some versions (PNG)."""
 
 _ORIENTATION = 0x0112
 """EXIF's tag: 1 is upright, 2 to 8 are the other ways in which a camera may have been held."""
@@ -33,13 +31,13 @@ _ORIENTATION = 0x0112
 def decode_images(paths: Sequence[Path], size: int, *, stretch: bool) -> np.ndarray:
     """The images of ``paths`` as uint8 (n, 3, size, size), in colour and upright.
 
-    Grey values of 16 bits are scaled to 8. ``stretch`` squeezes the whole image into the square; otherwise the
-    largest square at its centre is taken. Both are resized bicubically. The result takes 3 size^2 bytes an image
-    and is written in place; besides it, one decoded image is held for each core.
+    ``stretch`` squeezes the whole image into the square; otherwise the largest square at its centre is
+    taken. Both are resized bicubically. The result takes 3 size^2 bytes an image and is written in place;
+    besides it, one decoded image is held for each core.
 
     DataError when Pillow is not installed, for a file that is missing or damaged, that has transparent pixels,
-    values of an unknown range or more pixels than Pillow holds to be safe, and when the result does not fit in
-    memory.
+    values of more than 8 bits (which scanners, cameras and scientists scale in many ways) or more pixels than
+    Pillow holds to be safe, and when the result does not fit in memory.
     """
     _require_pillow()
     shape = (len(paths), 3, size, size)
@@ -76,7 +74,8 @@ def _decode(path: Path, size: int, stretch: bool) -> np.ndarray:
 
     try:
         with Image.open(path) as opened:
-            image = _upright(_rgb(opened, path), opened.getexif().get(_ORIENTATION, 1))
+            image = _rgb(opened, path)
+            image = _upright(image, opened.getexif().get(_ORIENTATION, 1))
             width, height = image.size
             side = min(width, height)
             left, top = (width - side) / 2, (height - side) / 2
@@ -92,34 +91,20 @@ def _decode(path: Path, size: int, stretch: bool) -> np.ndarray:
 
 def _rgb(image: Image, path: Path) -> Image:
     """The image in mode RGB. DataError where it is not certain what its colours are."""
-    from PIL import Image as pillow
-
     mode = image.mode
-    if mode.startswith("I;16") or (mode == "I" and image.format in _FORMATS_OF_16_BITS):
-        values = np.asarray(image).astype(np.float64)
-        if not 0 <= values.min() <= values.max() <= 0xFFFF:
-            raise DataError(
-                f"{path}: grey values are {values.min():g} to {values.max():g}, 0 to 65535 expected"
-            )
-        if (values == image.info.get("transparency", -1)).any():
-            raise _transparent(path)
-        return pillow.fromarray(np.rint(values / 257).astype(np.uint8)).convert("RGB")  # 65535 / 257 is 255
     if mode in _ALPHA_MODES or (mode in _COLOUR_MODES and "transparency" in image.info):
         image = image.convert("RGBA")
-        if image.getextrema()[3] != (255, 255):
-            raise _transparent(path)
+        if image.getchannel("A").getextrema() != (255, 255):
+            raise DataError(f"{path}: has transparent pixels, and what lies behind them is not known")
     elif mode not in _COLOUR_MODES:
-        raise DataError(
-            f"{path}: has values of Pillow's mode {mode}, of which neither black nor white is known"
+        problem = (
+            f"has values of more than 8 bits (Pillow's mode {mode}), and which of them is white is not known"
         )
+        raise DataError(f"{path}: {problem}; images of 8 bits are expected")
     return image.convert("RGB")
 
 
-def _transparent(path: Path) -> DataError:
-    return DataError(f"{path}: has transparent pixels, and what lies behind them is not known")
-
-
-def _upright(image: Image, orientation: object) -> Image:
+def _upright(image: Image, orientation: int) -> Image:
     """The image turned and mirrored as its EXIF orientation says; what is no orientation changes nothing."""
     from PIL.Image import Transpose
 
@@ -132,7 +117,7 @@ def _upright(image: Image, orientation: object) -> Image:
         7: Transpose.TRANSVERSE,
         8: Transpose.ROTATE_90,
     }
-    return image.transpose(steps[orientation]) if orientation in steps else image  # type: ignore[index]
+    return image.transpose(steps[orientation]) if orientation in steps else image
 
 
 def _require_pillow() -> None:

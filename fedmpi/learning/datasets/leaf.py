@@ -23,8 +23,9 @@ def load_leaf(folder: Path) -> Dataset:
 
     Writers are the positions of the training users in that order; the test set joins the samples of all test
     users, of whom some may have none. A training user without samples is refused: nobody could be its client.
-    Users are named by strings or integers, 0 and "0" being the same. Samples are float32 (n, 1, side, side). Files are read one after the other, each turned into
-    arrays before the next. DataError for what is missing, damaged or inconsistent.
+    Users are named by strings or integers, 0 and "0" being the same. Samples are float32 (n, 1, side, side).
+    Files are read one after the other, each turned into arrays before the next; hidden ones are no data.
+    DataError for what is missing, damaged or inconsistent.
     """
     train = _load_users(folder / "train", least=1)
     test = _load_users(folder / "test", least=0)
