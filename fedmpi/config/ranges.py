@@ -51,10 +51,11 @@ COUNT = Range(1, _MOST_INT32, whole=True)
 COUNT_OR_ZERO = Range(0, _MOST_INT32, whole=True)
 SEED = Range(0, 2**63 - 1, whole=True)
 """As large as integers of HDF5, and of other readers of TOML, can be."""
-CLIENTS = Range(1, 10**7, whole=True)
-"""Every client takes some hundred bytes on the server, whatever its model."""
+CLIENTS = Range(1, 10**6, whole=True)
+"""Devices are drawn and looked at one by one: with so many, that takes seconds."""
 STEPS = Range(1, 10**6, whole=True)
 EPOCHS = Range(0, 10**6, whole=True)
+ARMS = Range(0, 10**6, whole=True)
 THREADS = Range(1, 1024, whole=True)
 PIXELS = Range(0, 4096, whole=True)
 CLASSES = Range(0, 10**6, whole=True)
@@ -111,7 +112,7 @@ RANGES: Mapping[str, Range] = {
     "sparsification.k_fraction": FRACTION_OR_ZERO,
     "k_control.k_initial_fraction": FRACTION,
     "k_control.k_min_fraction": FRACTION,
-    "k_control.arms": COUNT_OR_ZERO,
+    "k_control.arms": ARMS,
     "k_control.horizon_rounds": COUNT_OR_ZERO,
     "pruning.reconfigure_every": COUNT,
     "pruning.max_decrease_fraction": FRACTION,

@@ -6,6 +6,7 @@ be inf. Values nested deeper than any key of fedmpi takes are refused too, so th
 
 from __future__ import annotations
 
+import re
 import tomllib
 from math import isinf
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import Any
 _MOST_DEPTH = 32
 _MOST_BITS = 1023
 """Integers below 2^1023 are floats too."""
+
+_MOST_PARTS = 1000
+_KEY_PART = re.compile(r"""\s*[\["']*[\w -]*["'\]]*\s*""")
 
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
@@ -31,6 +35,7 @@ class TomlError(ValueError):
 
 def parse(text: str) -> dict[str, Any]:
     """The content of TOML text. Raises TomlError."""
+    _check_keys(text)
     try:
         content = tomllib.loads(text, parse_float=_float)
     except tomllib.TOMLDecodeError as error:
@@ -72,6 +77,18 @@ def _float(text: str) -> float:
     if isinf(value) and "inf" not in text:
         raise _beyond(text)
     return value
+
+
+def _check_keys(text: str) -> None:
+    """Refuse keys of more than ``_MOST_PARTS`` parts, on which tomllib takes a time that grows with their square."""
+    for line in text.split("\n"):
+        if line.count(".") <= _MOST_PARTS:
+            continue
+        parts = 0
+        for part in line.split("."):
+            parts = parts + 1 if _KEY_PART.fullmatch(part) else 0
+            if parts > _MOST_PARTS:
+                raise _too_deep()
 
 
 def _check(content: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from math import nan
+from math import isinf, nan
 from pathlib import Path
 from typing import Any
 
@@ -89,12 +89,15 @@ def _device(cells: dict[str, str], where: str) -> Device:
 
 
 def _number(cells: dict[str, str], column: str, where: str, rate: bool) -> float:
+    text = cells[column]
     try:
-        value = float(cells[column])
+        value = float(text)
     except ValueError:
+        value = nan
+    if isinf(value) and "inf" not in text.lower():  # 1e400 is no way to say that there is no limit
         value = nan
     allowed = RATE_OR_INF if rate else SECONDS_OR_ZERO
     if not allowed.holds(value):
-        found = shortened(repr(cells[column]))
+        found = shortened(repr(text))
         raise EmulationError(f"{where}, column {column}: found {found}; allowed: {allowed.allowed}")
     return value

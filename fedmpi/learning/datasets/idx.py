@@ -109,7 +109,7 @@ def _load_writers(folder: Path, samples: int) -> np.ndarray | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             writers = arrays["train_writer"]
     except Exception as error:  # what numpy and zipfile raise for a damaged file is of any kind
         raise DataError(f"{path}: the array train_writer cannot be read ({error})") from error
