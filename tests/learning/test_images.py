@@ -1,6 +1,5 @@
 """Images of every kind that Pillow knows: their colours are right, or they are refused in one line."""
 
-import warnings
 import zlib
 from pathlib import Path
 
@@ -20,8 +19,7 @@ def _decode(path: Path, size: int = 16) -> np.ndarray:
 
 
 def _refusal(path: Path) -> str:
-    with warnings.catch_warnings(), pytest.raises(DataError) as caught:
-        warnings.simplefilter("error")
+    with pytest.raises(DataError) as caught:
         _decode(path)
     text = str(caught.value)
     assert text.startswith(f"{path}: ")
@@ -122,12 +120,14 @@ def test_damaged_files_are_read_or_refused(tmp_path: Path, name: str, seed: int)
     for place in draw.integers(len(content), size=1 + seed):
         content[place] = draw.integers(256)
     path.write_bytes(content[: len(content) - seed % 3 * len(content) // 4])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        try:
-            assert _decode(path).shape == (3, 16, 16)
-        except DataError as error:
-            assert str(error).startswith(f"{path}: ")
+    try:
+        found = _decode(path)
+    except DataError as error:
+        refusal = str(error)
+    else:
+        assert found.shape == (3, 16, 16)
+        return
+    assert refusal.startswith(f"{path}: ")
 
 
 def test_hidden_names(tmp_path: Path) -> None:
