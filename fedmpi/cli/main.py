@@ -16,6 +16,7 @@ from typing import NoReturn
 from fedmpi import __version__
 from fedmpi.cli import bench, calibrate, check, data, doctor, export, launch, presets, run, sweep
 from fedmpi.config import ConfigError
+from fedmpi.config.errors import one_line
 from fedmpi.config.spelling import did_you_mean
 from fedmpi.experiment.streams import drop_unwritten, open_closed_streams
 
@@ -41,6 +42,7 @@ _EXPECTED = {
     ("fedmpi.checkpoint", "CheckpointError"): FAILED,
     ("fedmpi.mpi.guards", "LaunchError"): FAILED,
     ("builtins", "OSError"): FAILED,
+    ("builtins", "MemoryError"): FAILED,
 }
 """Errors that are told in one line, by module and name: what was not imported cannot have been raised."""
 
@@ -127,7 +129,7 @@ def _find_modules_of_working_directory() -> None:
 def _tell(message: str, code: int) -> int:
     """One line on stderr, from one rank."""
     if launch.rank(os.environ) == 0:
-        line = " ".join(message.split())
+        line = one_line(message)
         with suppress(OSError):  # nobody reads it: the exit code says as much
             print(line if line.startswith("fedmpi") else f"fedmpi: {line}", file=sys.stderr, flush=True)
     return code

@@ -18,11 +18,11 @@ from pathlib import Path
 from fedmpi.cli import launch, stopped
 from fedmpi.cli.configured import configured
 from fedmpi.cli.failure_reason import failure_reason
+from fedmpi.cli.number_arguments import integer
 from fedmpi.cli.output import check_output, lock_folder, prepare_output
 from fedmpi.cli.process_pool import Pool, Program
 from fedmpi.cli.supervisor import announce_start
 from fedmpi.config import Config, ConfigError, dumps
-from fedmpi.config.errors import shown_key
 from fedmpi.experiment.folder_lock import FolderLock
 from fedmpi.mpi import stop_signals
 from fedmpi.mpi.guards import inside_mpi_launch
@@ -56,11 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--list", action="store_true", help="print index, status, name and changes of every run"
     )
-    what.add_argument("--index", type=_at_least(0), metavar="I", help="run the one with this index alone")
+    what.add_argument("--index", type=integer(0), metavar="I", help="run the one with this index alone")
     what.add_argument("--print", action="store_true", help="print the TOML text of a sweep of fedmpi's own")
-    parser.add_argument("--ranks", type=_at_least(1), metavar="P", help="number of MPI ranks of a run")
+    parser.add_argument("--ranks", type=integer(1), metavar="P", help="number of MPI ranks of a run")
     parser.add_argument(
-        "--jobs", type=_at_least(1), metavar="N", help="runs at the same time (default: cores / ranks)"
+        "--jobs", type=integer(1), metavar="N", help="runs at the same time (default: cores / ranks)"
     )
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="folder of the run folders (default: runs/SWEEP)"
@@ -238,7 +238,7 @@ def _finished(run: PlannedRun, output: Path) -> bool:
             check_output(output, run.config, resume=True, overwrite=False)
             return True
     except ConfigError as error:
-        raise _of_run(run, error) from None
+        raise error.inside(f"run {run.name}") from None
     return False
 
 
@@ -248,12 +248,8 @@ def _checked(run: PlannedRun, output: Path, ranks: int) -> Config:
         config = configured(argparse.Namespace(config=dumps(run.config), overrides=[]), ranks)
         check_output(output, config, resume=True, overwrite=False)
     except ConfigError as error:
-        raise _of_run(run, error) from None
+        raise error.inside(f"run {run.name}") from None
     return config
-
-
-def _of_run(run: PlannedRun, error: ConfigError) -> ConfigError:
-    return ConfigError(f"run {run.name}: {shown_key(error.key)}", error.problem, error.allowed)
 
 
 def _say(line: str) -> None:
@@ -262,12 +258,3 @@ def _say(line: str) -> None:
 
 def _silent(line: str) -> None:
     """What ``--quiet`` leaves of a line."""
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"found {text}; allowed: an integer of at least {least}")
-        return int(text)
-
-    return number

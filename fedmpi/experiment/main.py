@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fedmpi.checkpoint import Checkpoint, CheckpointError
 from fedmpi.config import Config, ConfigError, dumps, loads
+from fedmpi.config.errors import one_line
 from fedmpi.emulation.clock import Clock, VirtualClock, make_clock
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.experiment import checkpointing
@@ -42,6 +43,7 @@ EXPECTED: dict[type[Exception], int] = {
     TraceError: 1,
     CheckpointError: 1,
     OSError: 1,
+    MemoryError: 1,
 }
 """What users' input and machines can bring about, with exit codes; anything else is a bug and shows its traceback."""
 
@@ -72,7 +74,7 @@ def _main(prepare: Prepare, resume: bool, quiet: bool) -> int:
         return 1
     except Refused as error:
         if ranks.is_server:
-            print(f"fedmpi: {error}", file=sys.stderr, flush=True)
+            print(f"fedmpi: {one_line(str(error))}", file=sys.stderr, flush=True)
         return error.code
     except BaseException as error:
         if ranks.size == 1 and not isinstance(error, SystemExit):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 
-from fedmpi.config import Config, ConfigError, validate_with_model
+from fedmpi.config import Config, ConfigError, validate_with_data, validate_with_model
 from fedmpi.config.errors import shown_value
 from fedmpi.federation.distribution import DataFacts
 from fedmpi.federation.initial_training import SAMPLES
@@ -24,6 +24,7 @@ def make_model(config: Config, facts: DataFacts, ranks: int) -> FlatModel:
     smallest and the largest; a user's factory is called twice, and must give the same weights.
     """
     name, seed = config.model.name, config.experiment.seed
+    validate_with_data(config, max(facts.sizes))
     model = build_flat(config.model, facts.input_shape, facts.classes, seed)
     validate_with_model(config, model.parameter_count, ranks)
     training, evaluation = (

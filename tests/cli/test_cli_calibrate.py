@@ -53,9 +53,9 @@ def test_another_file(tmp_path, path, monkeypatch, capsys):
         (["mlp", "--device", "d", "--densities", "0.1"], "--densities: found [0.1]; allowed: at least two"),
         (
             ["mlp", "--device", "d", "--densities", "0.1", "2"],
-            "found 2; allowed: a number above 0, at most 1",
+            "found 2; allowed: a number above 0 and at most 1",
         ),
-        (["mlp", "--device", "d", "--steps", "0"], "found 0; allowed: an integer of at least 1"),
+        (["mlp", "--device", "d", "--steps", "0"], "found 0; allowed: an integer from 1 to"),
         (["mlp", "--device", "d", "--input-shape", "3", "8"], "--input-shape: found (3, 8)"),
         (["mlp", "--device", "d", "--output", "."], "--output: . is a folder"),
         (["conv2", "--device", "d", "--input-shape", "1", "2", "2"], "at least 4 x 4 pixels"),

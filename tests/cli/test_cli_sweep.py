@@ -58,7 +58,7 @@ def test_the_list_has_a_line_for_each_run(study, capsys):
         (["fab-stduy", "--print"], "sweep fab-stduy: unknown; did you mean fab-study?"),
         (["small.toml", "--index", "2"], "--index: found 2; allowed: 0 to 1"),
         (["small.toml", "--index", "0", "--jobs", "2"], "--jobs: found beside --index"),
-        (["small.toml", "--jobs", "0"], "argument --jobs: found 0; allowed: an integer of at least 1"),
+        (["small.toml", "--jobs", "0"], "argument --jobs: found 0; allowed: an integer from 1 to"),
         (["small.toml", "--list", "--index", "0"], "not allowed with argument --list"),
         (["small.toml", "experiment.rounds=0"], "run fab: [experiment] rounds: found 0"),
         (["small.toml", "experiment.rounds=0", "--index", "1"], "run dense: [experiment] rounds: found 0"),

@@ -16,6 +16,7 @@ from fedmpi.learning.models.conv2 import conv2
 from fedmpi.learning.models.conv4 import conv4
 from fedmpi.learning.models.mlp import mlp
 from fedmpi.learning.models.resnet18 import resnet18
+from fedmpi.learning.models.size import refuse_oversized
 from fedmpi.learning.models.vgg11 import vgg11
 from fedmpi.learning.seeding import seeded
 from fedmpi.numerics.streams import Purpose, torch_seed
@@ -47,6 +48,8 @@ def build(config: ModelConfig, input_shape: Shape, classes: int, seed: int) -> n
     ``factory(input_shape, classes)``. Initial weights depend on ``seed`` alone; the global generators of torch, NumPy
     and Python are put back afterwards. ConfigError for a name that cannot be built, whatever the factory raises.
     """
+    if config.name in MODELS:
+        refuse_oversized(config.name, lambda: MODELS[config.name](config, input_shape, classes))
     with seeded(torch_seed(seed, Purpose.INITIAL_WEIGHTS)):
         if is_users(config.name):
             return _built_by_user(config.name, input_shape, classes)
