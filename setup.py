@@ -31,6 +31,7 @@ setup(
         "scipy>=1.11",
         "safetensors>=0.4",
         "tomli-w>=1.0",
+        "rich>=13.0",
     ],
     extras_require={
         "mpi": ["mpich>=4.2; sys_platform != 'win32'"],
@@ -47,5 +48,5 @@ setup(
             "mypy>=1.11",
         ],
     },
-    entry_points={"console_scripts": ["fedmpi = fedmpi.cli.main:main"]},
+    entry_points={"console_scripts": ["fedmpi = fedmpi.__main__:main"]},
 )

@@ -9,9 +9,11 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from fedmpi.cli.supervisor import supervise
 from fedmpi.config import ConfigError
+from fedmpi.experiment.progress import TERMINAL_VARIABLE
+from fedmpi.mpi.stop_signals import SignalFlag
 
 _RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK", "PMIX_RANK")
 _OPEN_MPI_MARKS = ("Open MPI", "OpenRTE", "PRRTE", "prterun")
@@ -41,8 +43,8 @@ def mpiexec_command(mpiexec: Path, ranks: int, program: Sequence[str]) -> list[s
     return [str(mpiexec), "-n", str(ranks), *oversubscribe, sys.executable, *program]
 
 
-def become_mpiexec(ranks: int, arguments: Sequence[str]) -> NoReturn:
-    """Replace this process by ``mpiexec -n RANKS python -m fedmpi ARGUMENTS``, which gets its signals."""
+def run_under_mpiexec(ranks: int, arguments: Sequence[str], flag: SignalFlag) -> int:
+    """Run ``mpiexec -n RANKS python -m fedmpi ARGUMENTS`` and return its exit code; ``flag`` asks it to stop."""
     mpiexec = find_mpiexec()
     if mpiexec is None:
         problem = f"no mpiexec to start {ranks} ranks with, neither beside {sys.executable} nor in PATH"
@@ -50,13 +52,21 @@ def become_mpiexec(ranks: int, arguments: Sequence[str]) -> NoReturn:
             "--ranks", f"{problem}; install an MPI (pip install 'fedmpi[mpi]') or start with srun"
         )
     command = mpiexec_command(mpiexec, ranks, ["-m", "fedmpi", *arguments])
+    os.environ.update(terminal_environment())
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(command[0], command)
+    return supervise(command, checkpoint_signal(ranks), flag)
+
+
+def terminal_environment() -> dict[str, str]:
+    """What tells ranks, whose output goes through a pipe of ``mpiexec``, that it ends at a terminal, and how wide."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return {}
+    return {TERMINAL_VARIABLE: str(shutil.get_terminal_size().columns)}
 
 
 def checkpoint_signal(ranks: int) -> signal.Signals:
-    """What to send to ``fedmpi run --ranks RANKS`` so that it ends with a checkpoint.
+    """What ``mpiexec`` is sent so that its ranks end with a checkpoint.
 
     Open MPI's ``mpiexec`` passes SIGUSR2 on to the ranks, and on SIGTERM kills them; with MPICH's it is the other
     way round.

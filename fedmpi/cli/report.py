@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from fedmpi.checkpoint.ticket import read_ticket
 from fedmpi.cli import estimate
 from fedmpi.config import Config, validate_with_model
 from fedmpi.emulation.devices import Fleet, assign
+from fedmpi.experiment.description import borrowed_constant
 from fedmpi.federation.initial_training import SAMPLES
-from fedmpi.learning.datasets import load
+from fedmpi.learning.datasets import Dataset, load
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.models import build
 from fedmpi.learning.partition import partition
 from fedmpi.mpi.placement import home_blocks
 from fedmpi.numerics.streams import Purpose, generator
 from fedmpi.pruning import lottery
+from fedmpi.pruning.mask import Mask
 
 
-def report(config: Config, ranks: int) -> list[str]:
-    """Lines on data, model, placement, memory and the first round, in that order.
+@dataclass(frozen=True)
+class Checked:
+    """A configuration that was found fit to run: what it would be run with, and lines that say so.
+
+    ``sizes`` (N,): samples of each client; ``mask``: that of a lottery ticket, None without one.
+    """
+
+    lines: list[str]
+    dataset: Dataset
+    model: FlatModel
+    fleet: Fleet
+    sizes: np.ndarray
+    mask: Mask | None
+
+
+def report(config: Config, ranks: int) -> Checked:
+    """With lines on data, model, placement, memory and the first round, in that order.
 
     Raises ConfigError, DataError or EmulationError for what could not run on ``ranks`` ranks.
     """
@@ -68,7 +87,9 @@ def report(config: Config, ranks: int) -> list[str]:
     ]
     if first.left_out:
         lines.append(f"  without {'; without '.join(first.left_out)}")
-    return lines
+    if note := borrowed_constant(config, fleet, model.layers):
+        lines += ["", note]
+    return Checked(lines, dataset, model, fleet, sizes, mask)
 
 
 def _initial_pruning(config: Config, model: FlatModel, fleet: Fleet, sizes: np.ndarray) -> list[str]:

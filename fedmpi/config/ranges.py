@@ -27,6 +27,7 @@ POSITIVE_OR_INF = Range("a number above 0, or inf", lambda value: value > 0)
 NOT_NEGATIVE = Range("a finite number of at least 0", lambda value: 0 <= value < inf)
 BELOW_ONE = Range("a number from 0 to below 1", lambda value: 0 <= value < 1)
 FRACTION = Range("a number above 0 and at most 1", lambda value: 0 < value <= 1)
+TIMEOUT = Range("0 for none, or a number from 1 to 1000000", lambda value: value == 0 or 1 <= value <= 1e6)
 FRACTION_OR_ZERO = Range("a number above 0 and at most 1, or 0 for none", lambda value: 0 <= value <= 1)
 
 RANGES: Mapping[str, Range] = {
@@ -37,6 +38,7 @@ RANGES: Mapping[str, Range] = {
     "experiment.stop_at_accuracy": FRACTION,
     "experiment.stop_at_emulated_s": POSITIVE,
     "experiment.stop_at_host_s": POSITIVE,
+    "experiment.stall_timeout_s": TIMEOUT,
     "clients.count": CLIENTS,
     "clients.per_round": COUNT_OR_ZERO,
     "placement.threads_per_rank": COUNT,

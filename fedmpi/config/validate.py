@@ -28,6 +28,7 @@ _MAY_CHANGE_ON_RESUME = frozenset(
         "experiment.stop_at_accuracy",
         "experiment.stop_at_emulated_s",
         "experiment.stop_at_host_s",
+        "experiment.stall_timeout_s",
         "placement.server_trains",
         "placement.threads_per_rank",
         "data.path",

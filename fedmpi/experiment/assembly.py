@@ -44,6 +44,7 @@ from fedmpi.mpi.agreement import on_every_rank, on_server
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.placement import Placement, home_blocks, most_sharing
 from fedmpi.mpi.shared_memory import GroupMemory
+from fedmpi.mpi.stop_signals import SignalFlag
 from fedmpi.pruning import METHODS, Method
 from fedmpi.pruning.interface import Setup
 from fedmpi.sparsification import (
@@ -77,8 +78,12 @@ class Run:
     initial: InitialPhase | None
 
 
-def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
-    """Read the data, build the model, and give every rank its part. Refused on all ranks if any of them cannot."""
+def assemble(ranks: Ranks, config: Config, expected: Expected, signal: SignalFlag | None = None) -> Run:
+    """Read the data, build the model, and give every rank its part. Refused on all ranks if any of them cannot.
+
+    ``signal``: what asks the run to stop; None: nothing does.
+    """
+    signal = SignalFlag() if signal is None else signal
     torch.set_num_threads(config.placement.threads_per_rank)
     data = on_server(ranks, lambda: read_data(config), expected)
     facts = _share_facts(ranks, data)
@@ -128,6 +133,7 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
         pruning=pruning,
         evaluator=evaluator,
         time_scale=config.emulation.time_scale,
+        signal=signal,
         server=server,
     )
     initial = None
@@ -136,7 +142,7 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
         if server is not None and data is not None:
             training = InitialTraining(config, model, *draw_samples(config, data))
             initial_server = InitialServer(server, pruning, training, facts.classes)
-        initial = InitialPhase(ranks, host, pruning, loop.signal, initial_server)
+        initial = InitialPhase(ranks, host, pruning, signal, initial_server)
     return Run(config, ranks, placement, facts, model, host, exchange, pruning, server, loop, initial)
 
 

@@ -12,6 +12,7 @@ from fedmpi.checkpoint import Checkpoint, CheckpointError, FileEntry
 from fedmpi.checkpoint.contents import DEVICES, MODEL, WEIGHTS
 from fedmpi.checkpoint.store import FOLDER
 from fedmpi.experiment.assembly import Expected, Run
+from fedmpi.experiment.resuming import Identity, find_checkpoint
 from fedmpi.mpi.agreement import on_every_rank, on_server
 from fedmpi.pruning.interface import MASK
 from fedmpi.pruning.mask import Mask
@@ -20,7 +21,7 @@ _MASK_SINCE = "mask_since"
 _IMPORTANCE = "importance"
 
 
-def save(run: Run, output: Path, expected: Expected) -> None:
+def save(run: Run, output: Path, expected: Expected, identity: Identity) -> None:
     """Write a checkpoint of the present round boundary. Refused on all ranks when it cannot be written."""
     ranks = run.ranks
     ranks.barrier()  # nobody may still be changing what lies in shared memory
@@ -43,21 +44,19 @@ def save(run: Run, output: Path, expected: Expected) -> None:
         entries = [FileEntry.from_bytes(r.tobytes()) for r in rows]
         entries.append(_attempt_server(partial, {**arrays, WEIGHTS: run.host.weights.numpy()}))
         model = {"input_shape": run.facts.input_shape, "classes": run.facts.classes}
-        store.publish(
-            partial, entries, {**numbers, MODEL: model, DEVICES: run.server.accountant.fleet.digest()}
-        )
+        described = {MODEL: model, DEVICES: run.server.accountant.fleet.digest(), **identity.values()}
+        store.publish(partial, entries, {**numbers, **described})
 
     on_server(ranks, publish, expected)
 
 
-def restore(run: Run, output: Path, expected: Expected) -> tuple[int | None, list[str]]:
-    """Continue from the latest good checkpoint in a run folder, if there is one.
+def restore(run: Run, output: Path, expected: Expected) -> tuple[Checkpoint | None, list[str]]:
+    """Continue from the latest good checkpoint in a run folder, if there is one (see ``find_checkpoint``).
 
-    Returns the round to continue with (None on a fresh start) and what was wrong with newer checkpoints, the
-    same on every rank.
+    Returns it (None on a fresh start) and what was wrong with newer checkpoints, the same on every rank.
     """
     ranks = run.ranks
-    found = on_server(ranks, lambda: store.latest_good(output / FOLDER), expected)
+    found = on_server(ranks, lambda: find_checkpoint(run.config, output), expected)
     told: dict[str, Any] = {"path": None, "problems": []}
     if found is not None:
         checkpoint, problems = found
@@ -65,8 +64,7 @@ def restore(run: Run, output: Path, expected: Expected) -> tuple[int | None, lis
     told = ranks.broadcast_json(told)
     if told["path"] is None:
         return None, told["problems"]
-    checkpoint = on_every_rank(ranks, lambda: _restore_rank(run, Path(told["path"])), expected)
-    return checkpoint.round_index, told["problems"]
+    return on_every_rank(ranks, lambda: _restore_rank(run, Path(told["path"])), expected), told["problems"]
 
 
 def _restore_rank(run: Run, path: Path) -> Checkpoint:

@@ -208,6 +208,15 @@ class Server:
             losses=losses,
         )
 
+    def losses_due_s(
+        self, plan: RoundPlan, judged: Judged, exchanged: Exchanged, tried: Mask | None
+    ) -> np.ndarray:
+        """The emulated moments (participants,) at which the losses of each participant have arrived."""
+        update_bytes = exchanged.bytes_down + exchanged.probe_bytes
+        feedback = self._feedback(plan, judged, update_bytes, tried)
+        whole = self.accountant.close(plan, judged.charges, exchanged.k_down, feedback)
+        return whole.end_s - (whole.wait_s - judged.charges.wait_s)
+
     def stop_if_reached(self, test_accuracy: float, host_s: float) -> None:
         """Stop at the next boundary if a limit of ``[experiment]`` is reached. ``host_s``: since the run began here."""
         experiment = self.config.experiment

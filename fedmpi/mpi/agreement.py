@@ -42,6 +42,14 @@ def on_every_rank(
     return _agree(ranks, step, expected)
 
 
+def any_rank(ranks: Ranks, value: bool) -> bool:
+    """Whether ``value`` is true on any rank; the same answer on all of them."""
+    gathered = ranks.gather_rows(np.array([value], dtype=np.int8), [1] * ranks.size)
+    answer = np.array([gathered is not None and gathered.any()], dtype=np.int8)
+    ranks.broadcast(answer)
+    return bool(answer[0])
+
+
 def _agree(ranks: Ranks, step: Callable[[], Result], expected: Mapping[type[Exception], int]) -> Result:
     mine = np.zeros(1, dtype=_FAILURE)
     try:
