@@ -18,7 +18,14 @@ from fedmpi.trace import Trace
 
 SEED = "experiment.seed"
 
-CHANGE_NO_RESULT = frozenset({"experiment.name", "experiment.checkpoint_every", "placement.server_trains"})
+CHANGE_NO_RESULT = frozenset(
+    {
+        "experiment.name",
+        "experiment.checkpoint_every",
+        "experiment.stall_timeout_s",
+        "placement.server_trains",
+    }
+)
 
 OF_NO_METHOD = "sparsification.value_type"
 

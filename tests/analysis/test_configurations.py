@@ -39,7 +39,12 @@ def labels(*traces, **more):
 
 @pytest.mark.parametrize(
     "change",
-    ["experiment.name=other", "experiment.checkpoint_every=7", "placement.server_trains=true"],
+    [
+        "experiment.name=other",
+        "experiment.checkpoint_every=7",
+        "experiment.stall_timeout_s=7.0",
+        "placement.server_trains=true",
+    ],
 )
 def test_what_changes_no_result_is_not_compared(change):
     assert settings(change) == settings()
