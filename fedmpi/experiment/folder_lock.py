@@ -119,6 +119,24 @@ class FolderLock:
         return cls(path, None, warning)
 
 
+def owner_of(folder: Path) -> Owner | None:
+    """The living process that has the lock of ``folder``; None where there is none. Changes nothing."""
+    try:
+        descriptor = os.open(folder / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        owner = Owner.parse(_text(descriptor))
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return owner or Owner("an unknown host", 0, "")
+    except OSError:
+        return None if owner is None or owner.has_ended() else owner
+    finally:
+        os.close(descriptor)
+    return None
+
+
 def _in_use(folder: Path, owner: Owner | None, advice: str) -> FolderInUse:
     who = f"process {owner.pid} on {owner.host}" if owner is not None else "another process"
     return FolderInUse(f"{folder} is in use by {who}; {advice}")

@@ -66,7 +66,8 @@ class GrowingFile:
 
     def to_disk(self) -> None:
         """Wait until everything written is on the disk."""
-        os.fdatasync(self._descriptor)
+        sync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
+        sync(self._descriptor)
 
     def finish(self) -> None:
         """Cut the room ahead and close: first the announced end, then the size."""
