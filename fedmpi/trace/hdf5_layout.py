@@ -52,6 +52,24 @@ def _messages(image: bytes, header: int) -> Iterator[tuple[int, int]]:
             position += 8 + length
 
 
+def heap_ends(image: bytes) -> bool:
+    """Whether the first heap of texts in the beginning of a file comes to an end.
+
+    HDF5 2.0 reads for ever in a heap (III.E of the specification) with an object of no size, as zeros are.
+    """
+    start = image.find(b"GCOL")
+    if start < 0 or start + 16 > len(image):
+        return True
+    (size,) = struct.unpack_from("<Q", image, start + 8)
+    position = start + 16
+    while position + 16 <= min(start + size, len(image)):
+        index, length = struct.unpack_from("<H6xQ", image, position)
+        if index == 0:
+            return bool(length)
+        position += 16 + _padded(length)
+    return True
+
+
 def _padded(length: int) -> int:
     return (length + 7) // 8 * 8
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
 import tomllib
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from fedmpi.trace.checksums import RowDigests
+from fedmpi.trace.hdf5_layout import heap_ends
 from fedmpi.trace.schema import FINAL_STATUSES, SCHEMA_VERSION, TABLES, Phase, Status, TraceError, names
 
 FILE_NAME = "trace.h5"
@@ -23,6 +25,7 @@ FILE_NAME = "trace.h5"
 _ATTEMPTS = 5
 _PAUSE_S = 0.02
 _ROWS_AT_ONCE = 65_536
+_HEAD_BYTES = 65_536
 
 
 _DAMAGE = (
@@ -89,7 +92,7 @@ def open_trace(path: os.PathLike[str] | str) -> Iterator[h5py.File]:
     if not Path(path).is_file():
         raise TraceError(f"{path}: there is no trace")
     try:
-        with open(path, "rb", buffering=0) as stream, h5py.File(stream, "r") as file:
+        with open(path, "rb", buffering=0) as stream, _opened(stream) as file:
             if "schema_version" not in file.attrs or "committed_rounds" not in file.attrs:
                 raise TraceError(f"{path}: an HDF5 file, but not a trace of fedmpi")
             if (version := int(file.attrs["schema_version"])) != SCHEMA_VERSION:
@@ -103,6 +106,12 @@ def open_trace(path: os.PathLike[str] | str) -> Iterator[h5py.File]:
         if isinstance(error, TraceError):
             raise
         raise TraceError(f"{path}: no readable HDF5 file, or damaged ({error})") from error
+
+
+def _opened(stream: io.FileIO) -> h5py.File:
+    if not heap_ends(stream.read(_HEAD_BYTES)):
+        raise OSError("its texts have no end")
+    return h5py.File(stream, "r")
 
 
 def read_attributes(file: h5py.File) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from fedmpi.trace import TraceError, TraceWriter, read
+from fedmpi.trace.hdf5_layout import heap_ends
 from fedmpi.trace.schema import ROWS_PER_CHUNK, TABLES
 
 
@@ -208,18 +209,33 @@ def test_what_was_written_since_another_handle_was_opened_is_read(
     writer.close("completed")
 
 
+def test_texts_without_an_end_are_refused(run):
+    """HDF5 would read for ever where a sector of its heap of texts is zero."""
+    content = bytearray((run / "trace.h5").read_bytes())
+    heap = content.index(b"GCOL")
+    assert heap_ends(content)
+    for start in (heap + 16, heap + 200):
+        damaged = content[:start] + bytes(1000) + content[start + 1000 :]
+        (run / "trace.h5").write_bytes(damaged)
+        with pytest.raises(TraceError, match="damaged"):
+            read(run)
+    (run / "trace.h5").write_bytes(content[: heap + 16] + bytes(16) + content[heap + 32 :])
+    with pytest.raises(TraceError, match="its texts have no end"):
+        read(run)
+
+
 DAMAGES = 300
 
 
 def damaged(image: bytes, random: np.random.Generator) -> bytes:
-    """A bit that flipped, anywhere or in the first 8 KiB; a sector of zeros among the rows; or a file cut short."""
+    """A bit that flipped, anywhere or in the first 8 KiB; a sector of zeros; or a file cut short."""
     content = bytearray(image)
     kind = random.integers(4)
     place = int(random.integers(8192 if kind == 0 else len(content)))
     if kind < 2:
         content[place] ^= 1 << int(random.integers(8))
     elif kind == 2:
-        sector = max(place, 8192) // 512 * 512
+        sector = place // 512 * 512
         content[sector : sector + 512] = bytes(len(content[sector : sector + 512]))
     else:
         del content[place:]
