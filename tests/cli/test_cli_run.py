@@ -1,13 +1,16 @@
 """What ``fedmpi run`` hands over: to ``mpiexec``, or to the experiment."""
 
+import signal
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from fedmpi.cli import launch
+from fedmpi.cli import launch, stopped
 from fedmpi.cli import main as cli
 from fedmpi.config import ConfigError, load
+from fedmpi.mpi import stop_signals
 
 LAUNCH_VARIABLES = (
     "PMI_SIZE",
@@ -29,10 +32,12 @@ def outside_mpi(monkeypatch, tmp_path):
 @pytest.fixture
 def experiment(monkeypatch):
     """Stands for ``fedmpi.experiment.main``; remembers what it was given."""
-    given = SimpleNamespace(code=0)
+    given = SimpleNamespace(code=0, prepares=None)
 
     def main(prepare, *, resume, quiet):
         given.prepare, given.flags = prepare, (resume, quiet)
+        if given.prepares is not None:
+            prepare(given.prepares)
         return given.code
 
     module = SimpleNamespace(main=main)
@@ -41,19 +46,16 @@ def experiment(monkeypatch):
 
 
 @pytest.fixture
-def executed(monkeypatch):
-    """The command that would have replaced this process."""
-    commands = []
+def supervised(monkeypatch):
+    """The commands that would have been run, and what their launcher is sent; they end with exit code 75."""
+    calls = []
 
-    class Replaced(Exception):
-        pass
+    def supervise(command, ask, flag):
+        calls.append((command, ask))
+        return 75
 
-    def execv(program, command):
-        commands.append(command)
-        raise Replaced
-
-    monkeypatch.setattr(launch.os, "execv", execv)
-    return commands
+    monkeypatch.setattr(launch, "supervise", supervise)
+    return calls
 
 
 @pytest.mark.usefixtures("outside_mpi")
@@ -68,14 +70,51 @@ def test_one_rank_runs_here(experiment, tmp_path):
 
 
 @pytest.mark.usefixtures("outside_mpi")
-def test_several_ranks_become_mpiexec_with_the_same_arguments(executed, monkeypatch, tmp_path):
+@pytest.mark.parametrize(("open_mpi", "ask"), [(False, signal.SIGTERM), (True, signal.SIGUSR2)])
+def test_several_ranks_run_under_mpiexec_with_the_same_arguments(
+    supervised, monkeypatch, tmp_path, open_mpi, ask
+):
     monkeypatch.setattr(launch, "find_mpiexec", lambda: tmp_path / "mpiexec")
-    monkeypatch.setattr(launch, "_is_open_mpi", lambda mpiexec: False)
+    monkeypatch.setattr(launch, "_is_open_mpi", lambda mpiexec: open_mpi)
     arguments = ["run", "quickstart", "--ranks", "3", "experiment.seed=4", "--output", "o"]
-    cli.main(arguments)
-    (command,) = executed
-    assert command == [str(tmp_path / "mpiexec"), "-n", "3", sys.executable, "-m", "fedmpi", *arguments]
+    assert cli.main(arguments) == 75
+    command = launch.mpiexec_command(tmp_path / "mpiexec", 3, ["-m", "fedmpi", *arguments])
+    assert supervised == [(command, ask)]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("outside_mpi")
+def test_a_stop_before_the_launch_launches_nothing(supervised, capsys, tmp_path):
+    with stop_signals.installed() as flag:
+        flag.receive(signal.SIGTERM, 0.0)
+        assert cli.main(["run", "quickstart", "--ranks", "3", "--output", "o"]) == 75
+    assert not supervised
+    assert capsys.readouterr().err == (
+        "fedmpi: stopped before the run began: nothing was written, the same command starts it\n"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("outside_mpi")
+def test_a_stopped_run_says_how_to_go_on(experiment, capsys):
+    experiment.code = 75
+    experiment.prepares = 3
+    assert cli.main(["run", "quickstart", "experiment.name=a b", "--overwrite", "--output", "x"]) == 75
+    told = "to go on: mpiexec -n 3 fedmpi run quickstart 'experiment.name=a b' --output x --resume\n"
+    assert capsys.readouterr().err == f"fedmpi: stopped with a checkpoint; {told}"
+    experiment.prepares = None
+    assert cli.main(["run", "quickstart", "--output", "x", "--resume"]) == 75
+    assert "stopped before the run began" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [["--output", "old"], ["--output=old"], []])
+@pytest.mark.parametrize("existing", ["--resume", "--overwrite"])
+def test_the_command_that_goes_on(given, existing):
+    arguments = ["run", *given, "mine.toml", existing, "--quiet", "--ranks", "3"]
+    command = stopped.command_to_go_on(arguments, 3, Path("runs/a b"))
+    assert command == "fedmpi run mine.toml --quiet --ranks 3 --output 'runs/a b' --resume"
+    assert stopped.command_to_go_on(["run", "x", "--ranks=2"], 2, Path("o")).startswith("fedmpi run x --ranks=2 ")
+    assert stopped.command_to_go_on(["run", "x"], 1, Path("o")) == "fedmpi run x --output o --resume"
 
 
 @pytest.mark.usefixtures("outside_mpi")
@@ -108,7 +147,6 @@ def test_mpiexec_beside_python_comes_before_the_path(monkeypatch, tmp_path):
     assert launch.find_mpiexec() is None
 
 
-@pytest.mark.usefixtures("executed")
 def test_inside_of_a_launch_nothing_is_launched_again(experiment, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PMI_SIZE", "3")
