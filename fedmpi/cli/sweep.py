@@ -17,11 +17,12 @@ from pathlib import Path
 
 from fedmpi.cli import launch, stopped
 from fedmpi.cli.configured import configured
-from fedmpi.cli.output import check_output, prepare_output
+from fedmpi.cli.output import check_output, lock_folder, prepare_output
 from fedmpi.cli.process_pool import Pool, Program
 from fedmpi.cli.supervisor import announce_start
 from fedmpi.config import Config, ConfigError, dumps
 from fedmpi.config.errors import shown_key
+from fedmpi.experiment.folder_lock import FolderLock
 from fedmpi.mpi import stop_signals
 from fedmpi.mpi.guards import inside_mpi_launch
 from fedmpi.sweep import (
@@ -119,16 +120,15 @@ def _run_one(sweep: Sweep, study: Path, arguments: argparse.Namespace) -> int:
         with stop_signals.installed() as flag:
             return launch.run_under_mpiexec(arguments.ranks, arguments.arguments, flag)
 
-    def prepare(ranks: int) -> tuple[Config, Path]:
-        """On rank 0 of ``ranks``: the configuration, and the run folder made ready. Raises ConfigError."""
+    def prepare(ranks: int) -> tuple[Config, Path, FolderLock]:
+        """On rank 0 of ``ranks``: the configuration, and the run folder made ready and locked. Raises ConfigError."""
         announce_start(os.environ)
         if arguments.ranks not in (None, ranks):
             problem = f"found {arguments.ranks}, but {ranks} were started"
             raise ConfigError("--ranks", problem, "the number of ranks started, or no --ranks")
         config = _checked(run, output, ranks)
         write_list(sweep, study)
-        prepare_output(output, config, resume=True, overwrite=False)
-        return config, output
+        return config, output, prepare_output(output, config, resume=True, overwrite=False)
 
     from fedmpi.experiment.main import main  # MPI and torch come with it, and take seconds
 
@@ -148,8 +148,17 @@ def _run_all(sweep: Sweep, study: Path, arguments: argparse.Namespace) -> int:
     pending = [run for run in sweep.runs if not _finished(run, study / run.name)]
     for run in pending:
         _checked(run, study / run.name, ranks)
+    lock = lock_folder(study)
+    try:
+        return _run_pending(sweep, study, pending, ranks, jobs, _silent if arguments.quiet else _say)
+    finally:
+        lock.release()
+
+
+def _run_pending(
+    sweep: Sweep, study: Path, pending: list[PlannedRun], ranks: int, jobs: int, say: _Say
+) -> int:
     write_list(sweep, study)
-    say = _silent if arguments.quiet else _say
     say(
         f"{sweep.name}: {len(sweep.runs)} runs, {len(sweep.runs) - len(pending)} of them complete; {jobs} at a time"
     )

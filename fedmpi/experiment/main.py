@@ -6,21 +6,23 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from mpi4py import MPI
 
-from fedmpi.checkpoint import CheckpointError
+from fedmpi.checkpoint import Checkpoint, CheckpointError
 from fedmpi.config import Config, ConfigError, dumps, loads
 from fedmpi.emulation.clock import Clock, VirtualClock, make_clock
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.experiment import checkpointing
 from fedmpi.experiment.assembly import Run, assemble
 from fedmpi.experiment.description import borrowed_constant, header, varying
+from fedmpi.experiment.folder_lock import FolderLock
 from fedmpi.experiment.lottery import start_ticket
 from fedmpi.experiment.progress import Progress, duration
 from fedmpi.experiment.recording import Recorder, mpi_library
+from fedmpi.experiment.resuming import Identity
 from fedmpi.experiment.streams import unfailing_streams
 from fedmpi.federation.initial_pruning import InitialPhase
 from fedmpi.federation.initial_server import InitialServer
@@ -44,15 +46,16 @@ EXPECTED: dict[type[Exception], int] = {
 }
 """What users' input and machines can bring about, with exit codes; anything else is a bug and shows its traceback."""
 
-Prepare = Callable[[int], tuple[Config, Path]]
+Prepare = Callable[[int], tuple[Config, Path, FolderLock]]
 
 
 def main(prepare: Prepare, *, resume: bool, quiet: bool) -> int:
     """Run an experiment on the ranks of COMM_WORLD and return the exit code (0, 1, 2, or 75 when preempted).
 
-    ``prepare`` is called on rank 0 alone with the number of ranks; it returns the validated configuration and the run
-    folder. Errors are printed once, by rank 0; an unexpected exception shows its traceback and ends all ranks.
-    A run that is asked to stop before ``prepare`` was called leaves everything as it was.
+    ``prepare`` is called on rank 0 alone with the number of ranks; it returns the validated configuration, the run
+    folder and its lock, which is released at the end. Errors are printed once, by rank 0; an unexpected exception
+    shows its traceback and ends all ranks. A run that is asked to stop before ``prepare`` was called leaves everything
+    as it was.
     """
     with unfailing_streams():
         return _main(prepare, resume, quiet)
@@ -90,7 +93,14 @@ def _run(ranks: Ranks, prepare: Prepare, signal: SignalFlag, resume: bool, quiet
     text = ranks.broadcast_json(None if prepared is None else [dumps(prepared[0]), str(prepared[1])])
     config, output = loads(text[0]), Path(text[1])
     timeout_s = heartbeat.timeout_s(ranks, config.experiment.stall_timeout_s)
-    with heartbeat.Heartbeat(ranks, timeout_s) if timeout_s else nullcontext():
+    with ExitStack() as at_end:
+        if prepared is not None:
+            lock = prepared[2]
+            at_end.callback(lock.release)
+            if lock.warning:
+                print(f"fedmpi: warning: {lock.warning}", file=sys.stderr, flush=True)
+        if timeout_s:
+            at_end.enter_context(heartbeat.Heartbeat(ranks, timeout_s))
         return _run_prepared(ranks, config, output, signal, resume, quiet)
 
 
@@ -104,32 +114,40 @@ def _run_prepared(
         note = borrowed_constant(config, run.server.accountant.fleet, run.model.layers)
         if note:
             progress.message(note)
+    checkpoint: Checkpoint | None = None
     keep_rounds: int | None = None
-    problems: list[str] = []
     if resume:
-        keep_rounds, problems = checkpointing.restore(run, output, EXPECTED)
-    for problem in problems:
-        progress.warn(problem)
+        checkpoint, problems = checkpointing.restore(run, output, EXPECTED)
+        for problem in problems:
+            progress.warn(problem)
+        if checkpoint is None:
+            progress.message(f"there is no checkpoint in {output}: starting anew")
     if run.initial is not None and run.initial.pending:
-        if keep_rounds is not None:
-            progress.message("resuming initial pruning")
-        keep_rounds = None  # the trace tells of it when it has finished
-    elif keep_rounds is None:
+        if checkpoint is not None:
+            progress.message("resuming initial pruning")  # the trace has nothing of it before it has finished
+    elif checkpoint is None:
         start_ticket(run, EXPECTED)
     else:
+        keep_rounds = checkpoint.round_index
         progress.message(f"resuming before round {keep_rounds}")
-    recorder = on_server(ranks, lambda: _open_recorder(run, output, progress, keep_rounds), EXPECTED)
-    return _rounds(run, recorder, output, progress)
+    identity = Identity.of_new_run(config) if checkpoint is None else Identity.stored_in(checkpoint.values)
+    identity = Identity.stored_in(ranks.broadcast_json(identity.values()))
+    recorder = on_server(
+        ranks, lambda: _open_recorder(run, output, progress, keep_rounds, identity), EXPECTED
+    )
+    return _rounds(run, recorder, output, progress, identity)
 
 
-def _open_recorder(run: Run, output: Path, progress: Progress, keep_rounds: int | None) -> Recorder:
+def _open_recorder(
+    run: Run, output: Path, progress: Progress, keep_rounds: int | None, identity: Identity
+) -> Recorder:
     beside = output / "config.toml.partial"
     beside.write_text(dumps(run.config), encoding="utf-8")
     beside.replace(output / "config.toml")
-    return Recorder(run, output, progress, keep_rounds)
+    return Recorder(run, output, progress, keep_rounds, identity)
 
 
-def _rounds(run: Run, recorder: Recorder | None, output: Path, progress: Progress) -> int:
+def _rounds(run: Run, recorder: Recorder | None, output: Path, progress: Progress, identity: Identity) -> int:
     """Run the rounds; a trace or checkpoint that cannot be written ends them on all ranks."""
     ranks, server = run.ranks, run.server
     failure: Exception | None = None
@@ -146,7 +164,7 @@ def _rounds(run: Run, recorder: Recorder | None, output: Path, progress: Progres
 
     def on_checkpoint() -> None:
         on_server(ranks, recorder.commit if recorder is not None else _nothing, EXPECTED)
-        checkpointing.save(run, output, EXPECTED)
+        checkpointing.save(run, output, EXPECTED, identity)
 
     def finish() -> bool:
         if failure is not None:
@@ -167,12 +185,12 @@ def _rounds(run: Run, recorder: Recorder | None, output: Path, progress: Progres
         preempted = ranks.broadcast_json(on_server(ranks, finish, EXPECTED))
     except BaseException as error:
         progress.close()
-        _mark_failed(recorder, output, agreed=isinstance(error, Refused))
+        _mark_failed(recorder, output, identity, agreed=isinstance(error, Refused))
         raise
     return PREEMPTED if preempted else 0
 
 
-def _mark_failed(recorder: Recorder | None, output: Path, agreed: bool) -> None:
+def _mark_failed(recorder: Recorder | None, output: Path, identity: Identity, agreed: bool) -> None:
     """Let the trace say that the run has failed.
 
     Where the ranks have not ``agreed`` on it, the one that fails may be another than the server, which it then ends.
@@ -182,7 +200,7 @@ def _mark_failed(recorder: Recorder | None, output: Path, agreed: bool) -> None:
             recorder.close("failed")
     with suppress(Exception):
         if recorder is not None or not agreed:
-            mark_failed(output / FILE_NAME)
+            mark_failed(output / FILE_NAME, identity.run_id)
 
 
 def _prune_initially(

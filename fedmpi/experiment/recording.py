@@ -14,6 +14,7 @@ from mpi4py import MPI
 from fedmpi.config import dumps
 from fedmpi.experiment.assembly import Run
 from fedmpi.experiment.progress import Progress
+from fedmpi.experiment.resuming import Identity
 from fedmpi.experiment.watch import Watch
 from fedmpi.federation.initial_server import InitialServer
 from fedmpi.federation.rounds import RoundReport
@@ -23,12 +24,14 @@ from fedmpi.trace import FILE_NAME, Phase, Status, TraceWriter, read
 class Recorder:
     """Writes what happens in a run, and tells of it. Raises TraceError when the trace cannot be written."""
 
-    def __init__(self, run: Run, output: Path, progress: Progress, keep_rounds: int | None) -> None:
+    def __init__(
+        self, run: Run, output: Path, progress: Progress, keep_rounds: int | None, identity: Identity
+    ) -> None:
         """``keep_rounds``: how many rounds of an existing trace are kept (resume); None: a new trace."""
         self.run = run
         self.progress = progress
         path = output / FILE_NAME
-        attributes = _attributes(run)
+        attributes = {**_attributes(run), **identity.values()}
         self.watch = Watch(progress.warn)
         if keep_rounds is None:
             self.writer = TraceWriter.create(path, attributes)

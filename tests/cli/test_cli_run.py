@@ -1,5 +1,6 @@
 """What ``fedmpi run`` hands over: to ``mpiexec``, or to the experiment."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from fedmpi.cli import launch, stopped
 from fedmpi.cli import main as cli
 from fedmpi.config import ConfigError, load
+from fedmpi.experiment.folder_lock import LOCK_NAME
 from fedmpi.mpi import stop_signals
 
 LAUNCH_VARIABLES = (
@@ -63,10 +65,16 @@ def test_one_rank_runs_here(experiment, tmp_path):
     experiment.code = 75
     assert cli.main(["run", "quickstart", "experiment.seed=4", "--quiet", "--resume"]) == 75
     assert experiment.flags == (True, True)
-    config, output = experiment.prepare(1)
+    config, output, lock = experiment.prepare(1)
     assert config == load("quickstart", ["experiment.seed=4"])
     assert str(output) == "runs/quickstart-4"
-    assert (tmp_path / output).is_dir()
+    assert [path.name for path in (tmp_path / output).iterdir()] == [LOCK_NAME]
+    with pytest.raises(
+        ConfigError, match=f"--output: runs/quickstart-4 is in use by process {os.getpid()} on "
+    ):
+        experiment.prepare(1)
+    lock.release()
+    assert not list((tmp_path / output).iterdir())
 
 
 @pytest.mark.usefixtures("outside_mpi")
@@ -153,7 +161,9 @@ def test_inside_of_a_launch_nothing_is_launched_again(experiment, monkeypatch, t
     monkeypatch.setenv("PMI_RANK", "1")
     assert cli.main(["run", "quickstart", "--ranks", "3"]) == 0
     assert not list(tmp_path.iterdir())  # preparing is for the rank that the experiment chooses
-    assert experiment.prepare(3)[0] == load("quickstart")
+    config, _, lock = experiment.prepare(3)
+    lock.release()
+    assert config == load("quickstart")
 
 
 @pytest.mark.usefixtures("outside_mpi")

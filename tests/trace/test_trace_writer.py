@@ -24,6 +24,7 @@ COLUMNS = {
 ATTRIBUTE_NAMES = {
     *("committed_rounds", "schema_version", "fedmpi_version", "status", "config_toml", "seed", "clients"),
     *("ranks", "parameters", "layer_names", "host", "mpi_library", "slurm_job_id", "created"),
+    *("checksum", "run_id", "config_digest"),
 }
 
 
@@ -46,6 +47,7 @@ def test_columns_and_attributes_are_those_of_the_contract(path, attributes, appe
         for table, columns in COLUMNS.items():
             assert list(file[table].dtype.names) == columns.split()
             assert file[table].maxshape == (None,)
+            assert file[table].fletcher32
         assert set(file.attrs) == ATTRIBUTE_NAMES
         assert file.attrs["status"] == "completed"
         assert file.attrs["committed_rounds"] == 3
@@ -66,6 +68,65 @@ def test_extents_cover_real_rows_only(path, attributes, append_round, expected_r
             for table in TABLES:
                 np.testing.assert_array_equal(file[table][:], expected_rows(table, 0, count))
     writer.close("completed")
+
+
+def chunks_left_out(path, table):
+    """For each chunk of a table, whether its checksum is left out."""
+    with h5py.File(path) as file:
+        dataset = file[table].id
+        return [dataset.get_chunk_info(i).filter_mask == 1 for i in range(dataset.get_num_chunks())]
+
+
+def test_full_chunks_have_a_checksum_from_a_forced_commit_on_and_all_at_the_end(
+    path, attributes, append_round, monkeypatch, flush_always
+):
+    monkeypatch.setitem(ROWS_PER_CHUNK, "rounds", 4)
+    writer = TraceWriter.create(path, attributes)
+    expected = {5: [True, True], 8: [False, False], 10: [False, False, True], 11: [False, False, True]}
+    for count in range(1, 12):
+        append_round(writer, count - 1)
+        writer.commit(force=count in (8, 10))
+        if count in expected:
+            assert chunks_left_out(path, "rounds") == expected[count]
+    writer.close("completed")
+    for table in TABLES:
+        assert not any(chunks_left_out(path, table))
+
+
+@pytest.mark.parametrize("place", [b"detail of 2", b"detail of 9"])
+def test_any_reader_is_kept_from_a_damaged_chunk(path, attributes, append_round, monkeypatch, place):
+    monkeypatch.setitem(ROWS_PER_CHUNK, "events", 4)
+    write(path, attributes, append_round, range(10))
+    content = path.read_bytes()
+    path.write_bytes(content.replace(place, b"D" + place[1:]))
+    with h5py.File(path) as file, pytest.raises(OSError, match="filter returned failure"):
+        file["events"][:]
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_trace_that_is_gone_ends_its_run(path, attributes, append_round, flush_always, replaced):
+    writer = TraceWriter.create(path, attributes)
+    append_round(writer, 0)
+    writer.commit()
+    path.rename(path.with_name("moved.h5"))
+    if replaced:
+        path.touch()
+    append_round(writer, 1)
+    with pytest.raises(
+        TraceError, match=r"trace\.h5: was removed, moved or replaced while the run was writing"
+    ):
+        writer.commit()
+    with pytest.raises(TraceError, match="the trace is closed"):
+        writer.append()
+    assert len(read(path.with_name("moved.h5")).rounds) == 1
+
+
+def test_a_damaged_trace_is_not_continued(path, attributes, append_round):
+    write(path, attributes, append_round, range(5))
+    with h5py.File(path, "r+") as file:
+        file["clients"][3, "samples"] = 99
+    with pytest.raises(TraceError, match="damaged: the checksum is wrong"):
+        TraceWriter.open_for_append(path, 3)
 
 
 def test_index_of_many_chunks(path, attributes, append_round, expected_rows, monkeypatch):
@@ -219,7 +280,7 @@ def test_appending_gives_the_file_of_an_uninterrupted_run(tmp_path, path, attrib
         for table in TABLES:
             np.testing.assert_array_equal(resumed[table][:], whole[table][:])
         assert resumed.attrs["ranks"] == 5
-        for name in ATTRIBUTE_NAMES - {"ranks", "created"}:
+        for name in ATTRIBUTE_NAMES - {"ranks", "created", "checksum"}:
             np.testing.assert_array_equal(resumed.attrs[name], whole.attrs[name])
     assert not path.with_name("trace.h5.partial").exists()
 
