@@ -172,7 +172,7 @@ def test_a_trace_whose_writer_has_gone_is_marked(path, attributes, append_round,
     for round_index in rounds:
         append_round(writer, round_index)
     writer.commit(force=True)
-    mark_failed(path)
+    mark_failed(path, "")
     trace = read(path)
     assert trace.attributes["status"] == "failed"
     assert trace.rounds["round"].tolist() == list(rounds)
@@ -182,8 +182,16 @@ def test_a_trace_whose_writer_has_gone_is_marked(path, attributes, append_round,
 def test_a_trace_that_has_ended_is_not_marked_again(path, attributes, append_round, status):
     write(path, attributes, append_round, range(3), status=status)
     before = path.read_bytes()
-    mark_failed(path)
+    mark_failed(path, "")
     assert path.read_bytes() == before
+
+
+def test_the_trace_of_another_run_is_not_marked(path, attributes):
+    TraceWriter.create(path, {**attributes, "run_id": "mine"})
+    mark_failed(path, "other")
+    assert read(path).attributes["status"] == "running"
+    mark_failed(path, "mine")
+    assert read(path).attributes["status"] == "failed"
 
 
 def test_finished_file_has_no_room_ahead(path, attributes, append_round):
