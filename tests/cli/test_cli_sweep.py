@@ -192,6 +192,20 @@ def test_job_scripts_record_the_end_of_ranks_that_are_gone(study, monkeypatch, c
     assert end(-9) == "failed [exit code -9 (SIGKILL)]"
 
 
+def test_the_reason_of_a_failure_is_that_of_this_start(study, capsys):
+    """The log of an earlier start stays, and MPI's last words are a ruler or advice."""
+    log = study / "o" / "logs" / "fab.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("Traceback (most recent call last):\nValueError: of an earlier start\n")
+    (study / "broken.py").write_text("import os\ndef make(shape, classes):\n    os.kill(os.getpid(), 9)\n")
+    (study / "small.toml").write_text(SWEEP.replace("fab = {}", 'fab = { model.name = "broken:make" }'))
+    arguments = ["small.toml", "--output", "o", "--ranks", "2", "experiment.rounds=2", "--jobs", "1"]
+    assert cli.main(["sweep", *arguments]) == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if " fab: failed" in line]
+    assert "earlier" not in line
+    assert "Killed" in line
+
+
 def test_one_run_of_a_job_array_under_a_launcher(study):
     arguments = ["sweep", "small.toml", "--index", "1", "experiment.rounds=2", "--output", "o", "--quiet"]
     mpiexec = command.launch.find_mpiexec()

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import launcher, this_mpi
 from experiments import INITIAL, assert_same_trace, write_config
+from libraries import launcher, this_mpi
 
 from fedmpi import trace
 

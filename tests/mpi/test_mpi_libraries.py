@@ -7,8 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import ROOT_VARIABLES, Mpi, both_mpis, launcher, open_mpi, this_mpi
 from experiments import assert_same_trace
+from libraries import ROOT_VARIABLES, Mpi, both_mpis, launcher, open_mpi, this_mpi
 
 from fedmpi import trace
 from fedmpi.cli.launch import mpiexec_command

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import launcher, this_mpi
 from experiments import METHODS, assert_same_trace, write_config
+from libraries import launcher, this_mpi
 
 from fedmpi import trace
 

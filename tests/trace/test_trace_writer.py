@@ -246,6 +246,20 @@ def test_wrong_columns_are_refused(path, attributes, columns, message):
         writer.append(layers={"round": 0, "layer": [0, 1], "active": [1, 2], "total": 9})
 
 
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [("Open MPI v5\0", "Open MPI v5\ufffd"), ("a\0b", "a\ufffdb"), ("caf\udce9", "caf\\udce9"), ("é…", "é…")],
+)
+def test_any_text_can_be_an_attribute(path, attributes, text, stored):
+    """HDF5 knows neither NULs nor halves of surrogate pairs (undecodable bytes of environment variables)."""
+    texts = ("host", "mpi_library", "slurm_job_id")
+    given = attributes | dict.fromkeys(texts, text) | {"layer_names": [text, "second"]}
+    TraceWriter.create(path, given).close("completed")
+    found = read(path).attributes
+    assert [found[name] for name in texts] == [stored] * 3
+    assert list(found["layer_names"]) == [stored, "second"]
+
+
 def test_missing_attribute_is_refused(path, attributes):
     del attributes["seed"]
     with pytest.raises(TraceError, match="attribute seed is missing"):
