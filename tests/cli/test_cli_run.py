@@ -113,7 +113,9 @@ def test_the_command_that_goes_on(given, existing):
     arguments = ["run", *given, "mine.toml", existing, "--quiet", "--ranks", "3"]
     command = stopped.command_to_go_on(arguments, 3, Path("runs/a b"))
     assert command == "fedmpi run mine.toml --quiet --ranks 3 --output 'runs/a b' --resume"
-    assert stopped.command_to_go_on(["run", "x", "--ranks=2"], 2, Path("o")).startswith("fedmpi run x --ranks=2 ")
+    assert stopped.command_to_go_on(["run", "x", "--ranks=2"], 2, Path("o")).startswith(
+        "fedmpi run x --ranks=2 "
+    )
     assert stopped.command_to_go_on(["run", "x"], 1, Path("o")) == "fedmpi run x --output o --resume"
 
 

@@ -89,7 +89,8 @@ sys.exit(75 if flag.set else 0)
 def end_of(wait: str, *signals: tuple[float, int], before: str = "") -> int:
     """The exit code of a process that gets each signal so many seconds after the one before it."""
     program = WAITING.format(before=before, wait=wait)
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+    words = [sys.executable, "-c", "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n" + program]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         for after_s, number in signals:
