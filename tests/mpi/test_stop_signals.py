@@ -128,3 +128,16 @@ def test_what_is_ignored_at_the_start_stays_ignored(number: int) -> None:
 def test_sigterm_counts_even_where_it_was_ignored() -> None:
     ignoring = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
     assert end_of(UNTIL_SET, (0.0, TERM), before=ignoring) == 75
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_mpi_does_not_keep_the_signals_that_it_takes(ignored: bool) -> None:
+    """UCX, under MPICH, handles SIGHUP from MPI's start on, ignored or not."""
+    handler = "SIG_IGN" if ignored else "SIG_DFL"
+    started = (
+        f"signal.signal(signal.SIGHUP, signal.{handler}); from fedmpi.mpi import stop_signals as early\n"
+    )
+    started += "outer = early.installed(); outer.__enter__(); from mpi4py import MPI"
+    assert end_of("time.sleep(1)" if ignored else UNTIL_SET, (0.0, HUP), before=started) == (
+        0 if ignored else 75
+    )

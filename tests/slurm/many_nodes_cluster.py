@@ -21,8 +21,8 @@ NODE_CPUS = 4
 _CONTROLLER = "10.77.0.254"
 
 _NETWORK = f"""
-ip link set lo up && ip link add bridge type bridge && ip addr add {_CONTROLLER}/24 dev bridge && ip link set bridge up &&
-    echo ready && exec sleep infinity
+ip link set lo up && ip link add bridge type bridge && ip addr add {_CONTROLLER}/24 dev bridge &&
+    ip link set bridge up && echo ready && exec sleep infinity
 """
 _NODE = """
 mount -t tmpfs tmpfs /dev/shm && mount --bind "$1/hosts" /etc/hosts && hostname "n$2" && ip link set lo up && echo ready
@@ -95,15 +95,8 @@ def many_nodes_cluster(nodes: int) -> Iterator[ManyNodes]:
         daemons.configure(controller, _CONTROLLER, _configuration(nodes))
         started = []
         for n in range(1, nodes + 1):
-            subprocess.run(
-                [
-                    *inside,
-                    "sh",
-                    "-c",
-                    f"ip link add v{n} type veth peer name p{n} && ip link set v{n} master bridge up",
-                ],
-                check=True,
-            )
+            link = f"ip link add v{n} type veth peer name p{n} && ip link set v{n} master bridge up"
+            subprocess.run([*inside, "sh", "-c", link], check=True)
             node = daemons.start_and_wait(
                 f"n{n}", *inside, "unshare", *_NAMESPACES, "sh", "-c", _NODE, "node", str(folder), str(n)
             )

@@ -87,7 +87,7 @@ def test_ranks_on_three_nodes_give_the_trace_of_one_rank(
 def test_a_job_of_higher_priority_gets_the_nodes_after_a_checkpoint(
     many_nodes: ManyNodes, whole: tuple[Path, Path], tmp_path: Path, launcher: str, nodes: int
 ) -> None:
-    """PreemptMode=REQUEUE: SLURM sends SIGTERM to every process of the job, and what is left is killed after KillWait."""
+    """PreemptMode=REQUEUE: SLURM sends SIGTERM to every process of the job, and kills what is left after KillWait."""
     config, expected = whole
     folder = tmp_path / "run"
     job = submit(many_nodes, config, folder, launcher, f"--nodes={nodes}", "--ntasks=3")
