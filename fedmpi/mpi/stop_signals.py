@@ -9,10 +9,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from math import inf
 from types import FrameType
+from typing import Any
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 
@@ -24,6 +25,8 @@ INSISTS_AFTER_S: Mapping[int, float] = {
 }
 """Seconds after the first signal from which one of these means: now. Before, it is the same request: SLURM and the
 launchers of MPI send SIGTERM twice within a moment, and a key may bounce. SIGUSR2 only ever asks for a checkpoint."""
+
+Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 
 _STAY_IGNORED = (signal.SIGINT, signal.SIGHUP)
 """Where a process starts with one of these ignored, as under ``nohup`` or in the background, it stays so."""
@@ -57,6 +60,7 @@ class SignalFlag:
 
 
 _in_place: SignalFlag | None = None
+_handlers: dict[int, Handler] = {}
 
 
 @contextmanager
@@ -65,10 +69,11 @@ def installed() -> Iterator[SignalFlag]:
 
     A thread takes the signals in. Python's own handlers run only once the main thread returns from what it is
     doing in C, when two signals of one request may seem seconds apart, or never, when it waits for a rank that is gone.
-    Must be called on the main thread.
+    Must be called on the main thread, and again once MPI is there: UCX takes SIGHUP for a debugger's.
     """
     global _in_place
     if _in_place is not None:
+        _take_signals()
         yield _in_place
         return
     flag = _in_place = SignalFlag()
@@ -79,8 +84,9 @@ def installed() -> Iterator[SignalFlag]:
     reader = threading.Thread(target=_read, args=(reading, flag), name="stop signals", daemon=True)
     reader.start()
     for number, handler in before.items():
-        if handler is not signal.SIG_IGN or number not in _STAY_IGNORED:
-            signal.signal(number, _nothing)
+        ignored = handler is signal.SIG_IGN and number in _STAY_IGNORED
+        _handlers[number] = signal.SIG_IGN if ignored else _nothing
+    _take_signals()
     try:
         yield flag
     finally:
@@ -91,6 +97,11 @@ def installed() -> Iterator[SignalFlag]:
         reader.join()
         os.close(reading)
         _in_place = None
+
+
+def _take_signals() -> None:
+    for number, handler in _handlers.items():
+        signal.signal(number, handler)
 
 
 def _read(descriptor: int, flag: SignalFlag) -> None:

@@ -89,7 +89,8 @@ sys.exit(75 if flag.set else 0)
 def end_of(wait: str, *signals: tuple[float, int], before: str = "") -> int:
     """The exit code of a process that gets each signal so many seconds after the one before it."""
     program = WAITING.format(before=before, wait=wait)
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+    words = [sys.executable, "-c", "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n" + program]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         for after_s, number in signals:
@@ -127,3 +128,16 @@ def test_what_is_ignored_at_the_start_stays_ignored(number: int) -> None:
 def test_sigterm_counts_even_where_it_was_ignored() -> None:
     ignoring = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
     assert end_of(UNTIL_SET, (0.0, TERM), before=ignoring) == 75
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_mpi_does_not_keep_the_signals_that_it_takes(ignored: bool) -> None:
+    """UCX, under MPICH, handles SIGHUP from MPI's start on, ignored or not."""
+    handler = "SIG_IGN" if ignored else "SIG_DFL"
+    started = (
+        f"signal.signal(signal.SIGHUP, signal.{handler}); from fedmpi.mpi import stop_signals as early\n"
+    )
+    started += "outer = early.installed(); outer.__enter__(); from mpi4py import MPI"
+    assert end_of("time.sleep(1)" if ignored else UNTIL_SET, (0.0, HUP), before=started) == (
+        0 if ignored else 75
+    )

@@ -13,7 +13,6 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from one_node_cluster import Cluster, Daemons, cluster_folder
 
@@ -22,8 +21,8 @@ NODE_CPUS = 4
 _CONTROLLER = "10.77.0.254"
 
 _NETWORK = f"""
-ip link set lo up && ip link add bridge type bridge && ip addr add {_CONTROLLER}/24 dev bridge && ip link set bridge up &&
-    echo ready && exec sleep infinity
+ip link set lo up && ip link add bridge type bridge && ip addr add {_CONTROLLER}/24 dev bridge &&
+    ip link set bridge up && echo ready && exec sleep infinity
 """
 _NODE = """
 mount -t tmpfs tmpfs /dev/shm && mount --bind "$1/hosts" /etc/hosts && hostname "n$2" && ip link set lo up && echo ready
@@ -52,7 +51,13 @@ def why_not() -> str:
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing:
         return f"a cluster of several nodes needs the Debian packages util-linux and iproute2; not found: {missing}"
-    probe = ["unshare", *_NAMESPACES, "sh", "-c", "ip link add v0 type veth peer name v1 && ip link add b0 type bridge"]
+    probe = [
+        "unshare",
+        *_NAMESPACES,
+        "sh",
+        "-c",
+        "ip link add v0 type veth peer name v1 && ip link add b0 type bridge",
+    ]
     done = subprocess.run(probe, capture_output=True, text=True, timeout=60)
     if done.returncode:
         return f"a cluster of several nodes needs network namespaces, veth and bridge: {done.stderr.strip()}"
@@ -84,14 +89,14 @@ def many_nodes_cluster(nodes: int) -> Iterator[ManyNodes]:
         inside = ("nsenter", f"--net=/proc/{network.pid}/ns/net")
         hosts = [f"10.77.0.{n} n{n}" for n in range(1, nodes + 1)]
         controller = socket.gethostname().split(".")[0]
-        (folder / "hosts").write_text("\n".join(["127.0.0.1 localhost", f"{_CONTROLLER} {controller}", *hosts, ""]))
+        (folder / "hosts").write_text(
+            "\n".join(["127.0.0.1 localhost", f"{_CONTROLLER} {controller}", *hosts, ""])
+        )
         daemons.configure(controller, _CONTROLLER, _configuration(nodes))
         started = []
         for n in range(1, nodes + 1):
-            subprocess.run(
-                [*inside, "sh", "-c", f"ip link add v{n} type veth peer name p{n} && ip link set v{n} master bridge up"],
-                check=True,
-            )
+            link = f"ip link add v{n} type veth peer name p{n} && ip link set v{n} master bridge up"
+            subprocess.run([*inside, "sh", "-c", link], check=True)
             node = daemons.start_and_wait(
                 f"n{n}", *inside, "unshare", *_NAMESPACES, "sh", "-c", _NODE, "node", str(folder), str(n)
             )

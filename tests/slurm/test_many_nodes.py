@@ -24,7 +24,17 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A configuration, and the folder of its uninterrupted run on one rank."""
     folder = tmp_path_factory.mktemp("whole")
     config = write_config(folder, "fab_adaptive")
-    command = [sys.executable, "-m", "fedmpi", "run", str(config), *LONG, "--output", str(folder / "run"), "--quiet"]
+    command = [
+        sys.executable,
+        "-m",
+        "fedmpi",
+        "run",
+        str(config),
+        *LONG,
+        "--output",
+        str(folder / "run"),
+        "--quiet",
+    ]
     subprocess.run(command, check=True, timeout=240)
     return config, folder / "run"
 
@@ -41,7 +51,14 @@ def wait_for_rounds(cluster: ManyNodes, job: int, folder: Path, rounds: int) -> 
 
 def submit(cluster: ManyNodes, config: Path, folder: Path, launcher: str, *options: str) -> int:
     return cluster.submit(
-        "--requeue", *options, SCRIPT, config, *LONG, *SLOW, FEDMPI_LAUNCHER=launcher, FEDMPI_OUTPUT=str(folder)
+        "--requeue",
+        *options,
+        SCRIPT,
+        config,
+        *LONG,
+        *SLOW,
+        FEDMPI_LAUNCHER=launcher,
+        FEDMPI_OUTPUT=str(folder),
     )
 
 
@@ -51,7 +68,13 @@ def test_ranks_on_three_nodes_give_the_trace_of_one_rank(
 ) -> None:
     config, expected = whole
     job = many_nodes.submit(
-        "--nodes=3", "--ntasks=5", SCRIPT, config, *LONG, FEDMPI_LAUNCHER=launcher, FEDMPI_OUTPUT=str(tmp_path / "run")
+        "--nodes=3",
+        "--ntasks=5",
+        SCRIPT,
+        config,
+        *LONG,
+        FEDMPI_LAUNCHER=launcher,
+        FEDMPI_OUTPUT=str(tmp_path / "run"),
     )
     done = many_nodes.wait(job)
     assert (done.state, done.exit_code) == ("COMPLETED", 0), done.output
@@ -64,7 +87,7 @@ def test_ranks_on_three_nodes_give_the_trace_of_one_rank(
 def test_a_job_of_higher_priority_gets_the_nodes_after_a_checkpoint(
     many_nodes: ManyNodes, whole: tuple[Path, Path], tmp_path: Path, launcher: str, nodes: int
 ) -> None:
-    """PreemptMode=REQUEUE: SLURM sends SIGTERM to every process of the job, and what is left is killed after KillWait."""
+    """PreemptMode=REQUEUE: SLURM sends SIGTERM to every process of the job, and kills what is left after KillWait."""
     config, expected = whole
     folder = tmp_path / "run"
     job = submit(many_nodes, config, folder, launcher, f"--nodes={nodes}", "--ntasks=3")
