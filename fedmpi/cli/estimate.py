@@ -57,23 +57,24 @@ def memory_bytes(
 ) -> int:
     """Memory of a rank whose home clients are ``blocks[rank]``; of what ranks share, its part.
 
-    As if all ranks were on one node, where they share the samples. It counts the libraries but for the code that ranks
-    share, the samples (rank 0 holds the whole data set besides, and for a while a copy of what it hands out), vectors
-    of the model, what clients keep from round to round or until their updates are averaged, a group of converted
-    batches, and activations in training and evaluation.
+    As if all ranks were on one node, whose rank 0 fills the memory with the samples that they share and is charged all
+    of it, the others what they read. It counts the libraries but for the code that ranks share, the samples (rank 0
+    holds the whole data set besides), vectors of the model, what clients keep from round to round or until their
+    updates are averaged, a group of converted batches, and activations in training and evaluation.
     """
     dataset, block = data.dataset, blocks[rank]
     sample = dataset.train_x.nbytes // len(dataset.train_x) + dataset.train_y.itemsize
-    total = LIBRARIES_BYTES + sum(len(data.samples[client]) for client in block) * sample
-    total += (dataset.test_x.nbytes + dataset.test_y.nbytes) // len(blocks)
+    test = dataset.test_x.nbytes + dataset.test_y.nbytes
     if rank == 0:
-        total += _SERVER_BYTES + dataset.train_x.nbytes + dataset.train_y.nbytes
-        total += dataset.test_x.nbytes + dataset.test_y.nbytes
-        total += 0 if data.facts().common else sum(map(len, data.samples)) * sample
+        clients = range(1) if data.facts().common else range(len(data.samples))
+        total = LIBRARIES_BYTES + _SERVER_BYTES + dataset.train_x.nbytes + dataset.train_y.nbytes + 2 * test
         total += _DIGITS_BYTES if config.data.dataset == "digits" else 0
+    else:
+        clients, total = block, LIBRARIES_BYTES + test // len(blocks)
+    total += sum(len(data.samples[client]) for client in clients) * sample
     total += _vectors_bytes(config, model, blocks, rank)
-    training, samples = config.training, len(dataset.test_y)
-    passed = layers.largest * min(training.evaluation_batch_size, samples)
+    training = config.training
+    passed = layers.largest * min(training.evaluation_batch_size, len(dataset.test_y))
     if len(block):
         batch = min(training.batch_size, max(len(data.samples[client]) for client in block))
         passed = _WORKSPACE * max(passed, layers.kept * batch)

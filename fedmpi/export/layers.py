@@ -30,18 +30,23 @@ _CONVOLUTION_CROSSOVER = 0.03
 
 
 class SparseLinear(nn.Module):
-    """``nn.Linear`` with its (out, in) weight matrix in CSR form."""
+    """``nn.Linear`` with its (out, in) weight matrix in CSR form.
 
-    def __init__(self, layer: nn.Linear, pattern: Pattern, values: Tensor) -> None:
+    Its outputs lie transposed in memory, as they were computed, or with ``contiguous`` as those of ``nn.Linear``.
+    """
+
+    def __init__(self, layer: nn.Linear, pattern: Pattern, values: Tensor, contiguous: bool = False) -> None:
         super().__init__()
         self.pattern = pattern
         self.values = nn.Parameter(values)
         self.bias = layer.bias
+        self.contiguous = contiguous
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
         columns = x.reshape(-1, x.shape[-1]).t()
         y = multiply(self.pattern, self.values, columns).t()
+        y = y.contiguous() if self.contiguous else y
         return (y if self.bias is None else y + self.bias).view(*x.shape[:-1], -1)
 
 
@@ -49,10 +54,11 @@ class SparseConv2d(nn.Module):
     """``nn.Conv2d`` with its weight as an (out, in * kernel height * kernel width) matrix in CSR form.
 
     It multiplies the patches of the images, pixels in rows and images lying together (as convolutions were
-    first lowered to matrix products: Chellapilla, Puri, Simard, 2006).
+    first lowered to matrix products: Chellapilla, Puri, Simard, 2006). Outputs lie with channels last, or with
+    ``contiguous`` channels first.
     """
 
-    def __init__(self, layer: nn.Conv2d, pattern: Pattern, values: Tensor) -> None:
+    def __init__(self, layer: nn.Conv2d, pattern: Pattern, values: Tensor, contiguous: bool = False) -> None:
         super().__init__()
         self.pattern = pattern
         self.values = nn.Parameter(values)
@@ -61,9 +67,10 @@ class SparseConv2d(nn.Module):
         if isinstance(layer.padding, str):
             raise ValueError(f"padding is {layer.padding!r}, allowed are numbers")
         self.padding, self.dilation = layer.padding, layer.dilation
+        self.contiguous = contiguous
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, in, H, W) -> (n, out, H', W'), channels last in memory."""
+        """(n, in, H, W) -> (n, out, H', W')."""
         height, width = (
             (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
             for size, padding, dilation, kernel, stride in zip(
@@ -75,7 +82,8 @@ class SparseConv2d(nn.Module):
         y = multiply(self.pattern, self.values, patches).t()
         y = y if self.bias is None else y + self.bias
         images = y.view(height, width, len(x), -1).permute(2, 3, 0, 1)
-        return images.contiguous(memory_format=torch.channels_last)
+        order = torch.contiguous_format if self.contiguous else torch.channels_last
+        return images.contiguous(memory_format=order)
 
 
 class _Patches(torch.autograd.Function):
@@ -128,13 +136,15 @@ def sparsify(
     """
     if kernels not in KERNELS:
         raise ValueError(f"kernels is {kernels!r}, allowed are {', '.join(KERNELS)}")
+    # Random numbers are drawn in the order of memory: those of dropout after a layer shall be the same.
+    contiguous = not is_known(module)
     dense: dict[str, nn.Module] = {}
     sparse: dict[str, nn.Module] = {}
     for name, (pattern, values) in weights.items():
         owner = name.rpartition(".")[0]
         layer = _prune(module, name, pattern, values)
         if kernels == "sparse" or (kernels == "auto" and pattern.density <= _crossover(layer)):
-            replacement = _sparse_layer(layer, pattern, values)
+            replacement = _sparse_layer(layer, pattern, values, contiguous)
             if replacement is not None:
                 dense[owner], sparse[owner] = layer, replacement
     module, kept = _with_those_that_agree(module, dense, sparse, sample)
@@ -226,15 +236,15 @@ def _crossover(layer: nn.Module) -> float:
     return _LINEAR_CROSSOVER if isinstance(layer, nn.Linear) else _CONVOLUTION_CROSSOVER
 
 
-def _sparse_layer(layer: nn.Module, pattern: Pattern, values: Tensor) -> nn.Module | None:
+def _sparse_layer(layer: nn.Module, pattern: Pattern, values: Tensor, contiguous: bool) -> nn.Module | None:
     forward = type(layer).forward
     if not is_known(layer):
         return None
     if isinstance(layer, nn.Linear) and forward is nn.Linear.forward:
-        return SparseLinear(layer, pattern, values)
+        return SparseLinear(layer, pattern, values, contiguous)
     if isinstance(layer, nn.Conv2d) and forward is nn.Conv2d.forward:
         plain = layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-        return SparseConv2d(layer, pattern, values) if plain else None
+        return SparseConv2d(layer, pattern, values, contiguous) if plain else None
     return None
 
 

@@ -130,23 +130,11 @@ class Users(nn.Module):
         return self.last(torch.tanh(y).flatten(1))
 
 
-USES = [
-    "plain",
-    "normalized",
-    "twice",
-    "penalty",
-    "attention",
-    "slope",
-    "checkpoint",
-    "functional",
-    "vmap",
-    "autocast",
-    "parametrized",
-    "hook",
-]
+USES = ["plain", "normalized", "twice", "penalty", "attention", "slope", "checkpoint", "functional"]
+USES += ["vmap", "autocast", "parametrized", "hook", "gradient hook", "no gradient"]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=20)
 @given(widths=st.lists(st.integers(1, 7), max_size=4), steps=st.integers(1, 3), seed=st.integers(0, 99))
 def test_sums_of_any_sequence_are_those_of_plain_training(widths: list[int], steps: int, seed: int) -> None:
     found = []
@@ -168,9 +156,9 @@ def test_sums_of_any_sequence_are_those_of_plain_training(widths: list[int], ste
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(
-    use=st.sampled_from([*USES, "gradient hook", "no gradient"]),
+    use=st.sampled_from(USES),
     width=st.integers(1, 9),
     steps=st.integers(1, 3),
     seed=st.integers(0, 99),

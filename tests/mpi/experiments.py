@@ -106,6 +106,11 @@ VARIANTS: dict[str, list[str]] = {
         "sparsification.method=fedavg",
         "sparsification.k_fraction=0.25",
     ],
+    "stateful": [
+        "model.name=stateful_model:make",
+        "sparsification.method=fab",
+        "k_control.method=ogd_sign",
+    ],
     "ogd_sign": ["sparsification.method=unidirectional", "k_control.method=ogd_sign"],
     "ogd_value": ["sparsification.method=fub_tree", "k_control.method=ogd_value"],
     "ogd_float16": [
