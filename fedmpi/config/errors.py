@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _MOST_CHARACTERS = 60
+_MOST_OF_KEY = 200
 
 
 class ConfigError(ValueError):
@@ -19,7 +20,7 @@ class ConfigError(ValueError):
         self.problem = problem
         self.allowed = allowed
         self.within = within
-        place = ": ".join(part for part in (within, shown_key(key)) if part)
+        place = ": ".join(part for part in (within, shortened(shown_key(key), _MOST_OF_KEY)) if part)
         separator = " " if problem.endswith("?") else "; "
         super().__init__(
             one_line(f"{place}: {problem}" + (f"{separator}allowed: {allowed}" if allowed else ""))
@@ -64,9 +65,9 @@ def shown_value(value: object) -> str:
         return "a number of thousands of digits"
 
 
-def shortened(text: str) -> str:
-    """``text``, its end left out where it is too long for one line."""
-    return text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 3] + "..."
+def shortened(text: str, most: int = _MOST_CHARACTERS) -> str:
+    """``text``, its end left out where it has more than ``most`` characters."""
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def refusal(key: str, value: object, allowed: str) -> ConfigError:

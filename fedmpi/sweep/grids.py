@@ -15,7 +15,7 @@ from fedmpi.config.ranges import SEED
 from fedmpi.config.spelling import did_you_mean
 from fedmpi.sweep.toml_text import override_strings
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _MOST_RUNS = 10_000
 """More than anybody's machine has run in a study; beyond, what was meant is another grid."""
 
@@ -61,7 +61,7 @@ def read_axes(content: Any) -> Axes:
                 raise ConfigError(
                     key,
                     f"found a point named {shown_value(point)}",
-                    "letters, digits and . _ + -, as it becomes part of the name of a folder",
+                    "letters, digits and . _ + -, at most 100 of them, as it becomes part of the name of a folder",
                 )
         axes[axis] = {
             point: override_strings(_table(f"{key}.{point}", change)) for point, change in points.items()

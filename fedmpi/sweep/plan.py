@@ -11,7 +11,7 @@ from typing import Any
 import tomli_w
 
 from fedmpi.config import Config, ConfigError, loads, preset_names, preset_text
-from fedmpi.config.errors import shown_value
+from fedmpi.config.errors import shortened, shown_value
 from fedmpi.config.spelling import did_you_mean
 from fedmpi.config.toml import TomlError, parse, read_text
 from fedmpi.sweep.grids import Combination, combinations, read_axes
@@ -19,6 +19,9 @@ from fedmpi.sweep.toml_text import value_text
 
 _STUDIES = resources.files("fedmpi") / "presets" / "studies"
 _KEYS = ("base", "seeds", "axes", "grids")
+
+_MOST_CHARACTERS_OF_NAME = 200
+"""It becomes that of a folder, and of a file with some more letters; file systems hold 255."""
 
 RESERVED = ("configs", "logs")
 """Folders of a study that are not runs."""
@@ -90,6 +93,11 @@ def _run(index: int, combination: Combination, base: str, common: Sequence[str])
     name = combination.name
     if name in RESERVED:
         raise ConfigError(f"run {name}", "a folder of the study has this name", "another name of a point")
+    if len(name) > _MOST_CHARACTERS_OF_NAME:
+        problem = f"found a name of {len(name)} characters"
+        raise ConfigError(
+            f"run {shortened(name)}", problem, f"at most {_MOST_CHARACTERS_OF_NAME}: shorter points"
+        )
     own = list(combination.overrides)
     if combination.seed is not None:
         own.append(f"experiment.seed={combination.seed}")

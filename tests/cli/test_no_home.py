@@ -13,18 +13,26 @@ WITHOUT_HOME += [
 ]
 
 
-def _fedmpi(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [*WITHOUT_HOME, sys.executable, "-m", "fedmpi", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+Fedmpi = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture(autouse=True)
-def user_namespaces(clean_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    if (
-        shutil.which("unshare") is None
-        or subprocess.run([*WITHOUT_HOME, "true"], check=False).returncode != 0
-    ):
+@pytest.fixture
+def fedmpi(tmp_path: Path, clean_environment: dict[str, str]) -> Fedmpi:
+    if shutil.which("unshare") is None or subprocess.run([*WITHOUT_HOME, "true"], check=False).returncode:
         pytest.skip("this machine has no user namespaces")
+
+    def start(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*WITHOUT_HOME, sys.executable, "-m", "fedmpi", *arguments],
+            cwd=tmp_path,
+            env=clean_environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return start
 
 
 def test_a_run_needs_no_home(fedmpi: Fedmpi, tmp_path: Path) -> None:

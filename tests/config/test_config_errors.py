@@ -44,5 +44,6 @@ def test_long_values_are_cut():
     assert shortened("a" * 60) == "a" * 60
     assert shortened("a" * 61) == "a" * 57 + "..."
     assert shown_value("a" * 100) == '"' + "a" * 56 + "..."
+    assert len(str(ConfigError("a" * 5000, "unknown"))) < 220
     assert shown_value(True) == "true"
     assert shown_value(10**5000) == shown_value([10**5000]) == "a number of thousands of digits"

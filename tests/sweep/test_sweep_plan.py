@@ -195,6 +195,19 @@ def test_a_product_of_many_axes_is_counted_before_it_is_made(write):
         plan(write(axes))
 
 
+def test_names_are_short_enough_for_folders(write):
+    with pytest.raises(
+        ConfigError, match=r"\[axes\] a: found a point named .*allowed: letters, digits .* at most 100"
+    ):
+        plan(write(f"[axes.a]\n{'x' * 101} = {{}}"))
+    axes = "".join(f"[axes.a{axis}]\n{'x' * 100} = {{}}\n" for axis in range(2))
+    with pytest.raises(
+        ConfigError, match=r"run x*\.\.\.: found a name of 201 characters; allowed: at most 200"
+    ):
+        plan(write(axes))
+    assert len(plan(write(axes.replace("x" * 100, "x" * 99))).runs) == 1
+
+
 def test_many_grids_are_not_more_than_one(write):
     points = "".join(f"p{n} = {{}}\n" for n in range(100))
     grids = "".join(f"[[grids]]\nseeds = {list(range(100 * n, 100 * n + 90))}\n" for n in range(2))

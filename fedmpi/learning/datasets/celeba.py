@@ -103,7 +103,7 @@ def _read_identities(path: Path, names: list[str]) -> np.ndarray:
                 raise DataError(f"{path}: line {number} is no image name with the number of a celebrity")
     unknown = [name for name in names if name not in celebrities]
     if unknown:
-        raise DataError(f"{path}: {unknown[0]} is missing, and {len(unknown) - 1} other images")
+        raise DataError(f"{path}: {shortened(unknown[0])} is missing, and {len(unknown) - 1} other images")
     return np.array([celebrities[name] for name in names], dtype=np.int64)
 
 
