@@ -179,8 +179,7 @@ def _run_all(sweep: Sweep, study: Path, arguments: argparse.Namespace) -> int:
         problem = "started by an MPI launcher, but it starts the ranks of its runs itself"
         raise ConfigError("fedmpi sweep", problem, "--ranks P without a launcher, or --index I with one")
     ranks = arguments.ranks or 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = arguments.jobs or max(1, cores // ranks)
+    jobs = arguments.jobs or _default_jobs(ranks)
     pending = [run for run in sweep.runs if not _finished(run, study / run.name)]
     for run in pending:
         _checked(run, study / run.name, ranks)
@@ -277,6 +276,12 @@ def _checked(run: PlannedRun, output: Path, ranks: int) -> Config:
 
 def _of_run(run: PlannedRun, error: ConfigError) -> ConfigError:
     return ConfigError(f"run {run.name}: {shown_key(error.key)}", error.problem, error.allowed)
+
+
+def _default_jobs(ranks: int) -> int:
+    """How many runs of so many ranks the cores that this process may use have room for."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // ranks)
 
 
 def _say(line: str) -> None:
