@@ -208,8 +208,7 @@ def _run_pending(
     def on_end(program: Program, code: int) -> None:
         name = program.name
         ended[name] = code
-        said = "" if code in SUCCEEDED else said_since(program, log_starts[name])
-        reasons[name] = reason_in(said)
+        reasons[name] = "" if code in SUCCEEDED else reason_in(said_since(program, log_starts[name]))
         save(record_end, study, name, code, reasons[name])
         how = end_text(progress(study / name), code, reasons[name])
         say(f"{len(ended):>{len(str(len(pending)))}}/{len(pending)}  {name}: {how}")
