@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ SUCCEEDED = (0, 75)
 """Exit codes of runs that did not fail: done, and preempted with a checkpoint."""
 
 _FAILED = 1
+_OF_SLURM = re.compile(r"^(?:srun|slurmstepd\S*): .*\n?", re.MULTILINE)
 _KEPT_CHARACTERS = 65_536
 
 
@@ -45,8 +47,13 @@ def recorded(
 
 
 def reason_in(said: str) -> str:
-    """Why a run failed, from what it printed; "" where it said nothing."""
-    return failure_reason(said).removeprefix("fedmpi: ") if said.strip() else ""
+    """Why a run failed, from what it printed; "" where it said nothing.
+
+    What SLURM says stands between the lines of others, and counts where they say nothing.
+    """
+    of_others = _OF_SLURM.sub("", said)
+    heard = of_others if of_others.strip() else said
+    return failure_reason(heard).removeprefix("fedmpi: ") if heard.strip() else ""
 
 
 def save(record: Callable[..., None], study: Path, name: str, *more: Any) -> None:

@@ -176,8 +176,7 @@ def _run_all(sweep: Sweep, study: Path, arguments: argparse.Namespace) -> int:
         problem = "started by an MPI launcher, but it starts the ranks of its runs itself"
         raise ConfigError("fedmpi sweep", problem, "--ranks P without a launcher, or --index I with one")
     ranks = arguments.ranks or 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = arguments.jobs or max(1, cores // ranks)
+    jobs = arguments.jobs or _default_jobs(ranks)
     pending = [run for run in sweep.runs if not _finished(run, study / run.name)]
     for run in pending:
         _checked(run, study / run.name, ranks)
@@ -206,8 +205,7 @@ def _run_pending(
     def on_end(program: Program, code: int) -> None:
         name = program.name
         ended[name] = code
-        said = "" if code in SUCCEEDED else said_since(program, log_starts[name])
-        reasons[name] = reason_in(said)
+        reasons[name] = "" if code in SUCCEEDED else reason_in(said_since(program, log_starts[name]))
         save(record_end, study, name, code, reasons[name])
         how = end_text(progress(study / name), code, reasons[name])
         say(f"{len(ended):>{len(str(len(pending)))}}/{len(pending)}  {name}: {how}")
@@ -268,6 +266,12 @@ def _checked(run: PlannedRun, output: Path, ranks: int) -> Config:
     except ConfigError as error:
         raise error.inside(f"run {run.name}") from None
     return config
+
+
+def _default_jobs(ranks: int) -> int:
+    """How many runs of so many ranks the cores that this process may use have room for."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // ranks)
 
 
 def _say(line: str) -> None:

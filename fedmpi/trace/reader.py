@@ -43,7 +43,7 @@ _DAMAGE = (
 """What reading a file whose every byte may be wrong can raise, in HDF5, in TOML and in tables."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Trace:
     """A trace up to its last committed round. Columns as in ``schema.TABLES``."""
 
@@ -60,6 +60,22 @@ class Trace:
     """The resolved configuration."""
     attributes: dict[str, Any]
     """Root attributes as int, float, str or list."""
+
+    def __repr__(self) -> str:
+        """Three lines: file and status; how much there is; how far it came."""
+        federated = self.rounds[self.rounds.phase == "federated"]
+        initial = len(self.rounds) - len(federated)
+        size = f"{len(federated):,} rounds{f' after {initial:,} of initial pruning' if initial else ''}"
+        measured = self.rounds.test_accuracy.dropna()
+        accuracy = f"test accuracy {measured.iloc[-1]:.4f}" if len(measured) else "never evaluated"
+        end_s = float(self.rounds.end_s.iloc[-1]) if len(self.rounds) else 0.0
+        mbytes_up, mbytes_down = self.rounds.bytes_up.sum() / 1e6, self.rounds.bytes_down.sum() / 1e6
+        known = self.attributes
+        return (
+            f"Trace {self.path}: {known['status']}\n"
+            f"  {size}, {known['clients']:,} clients, {known['parameters']:,} parameters, seed {known['seed']}\n"
+            f"  {accuracy}, {end_s:,.1f} emulated s, {mbytes_up:,.2f} MB up, {mbytes_down:,.2f} MB down"
+        )
 
 
 def read(path: os.PathLike[str] | str) -> Trace:

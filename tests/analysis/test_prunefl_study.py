@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ prunefl_figures = importlib.import_module("prunefl_figures")
 prunefl_runs = importlib.import_module("prunefl_runs")
 prunefl_table = importlib.import_module("prunefl_table")
 prunefl_study = importlib.import_module("prunefl_study")
+femnist_study = importlib.import_module("femnist_study")
 
 D = 1000
 PRUNED = "pruning.method=prunefl"
@@ -412,6 +414,24 @@ def test_the_benchmark_takes_tickets_from_the_study_that_it_ran(tmp_path):
     path = prunefl_study.lottery_sweep("prunefl-lottery-small", tmp_path / "mine" / "prunefl", tmp_path)
     tickets = [run.config.pruning.ticket for run in plan(str(path)).runs]
     assert tickets == [str(tmp_path / "mine" / "prunefl")] * 2
+
+
+def test_benchmarks_unpack_their_data_once_beside_a_study_that_is_kept(tmp_path):
+    source = tmp_path / "archive"
+    for name in ("train/a.json", *(f"test/{number}.json" for number in range(4))):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text("{}")
+    with tarfile.open(tmp_path / femnist_study.ARCHIVE, "w:xz") as file:
+        file.add(source, "femnist")
+    place = femnist_study.unpacked_beside(tmp_path / "study", tmp_path / "temporary")
+    data = femnist_study.data_folder(tmp_path, place, every=3)
+    assert data == (tmp_path / "study-data" / "femnist").resolve()
+    assert sorted(path.name for path in data.glob("test/*")) == ["0.json", "3.json"]
+    (data / "test" / "0.json").unlink()
+    assert femnist_study.data_folder(tmp_path, place, every=3) == data
+    assert not (data / "test" / "0.json").exists()
+    assert femnist_study.unpacked_beside(None, tmp_path) == tmp_path / "femnist"
+    assert femnist_study.data_folder(source, place) == source.resolve()
 
 
 @pytest.mark.parametrize(

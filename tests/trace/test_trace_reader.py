@@ -63,6 +63,34 @@ def test_rows_of_a_round_that_is_not_committed_are_left_out_but_not_its_events(u
     assert trace.events["round"].max() == 9
 
 
+def test_a_trace_is_shown_in_three_lines(run, attributes):
+    trace = read(run)
+    first, second, third = repr(trace).splitlines()
+    assert first == f"Trace {run}/trace.h5: completed"
+    assert second == (
+        f"  10 rounds after 2 of initial pruning, {attributes['clients']} clients, "
+        f"{attributes['parameters']} parameters, seed {attributes['seed']}"
+    )
+    rounds = trace.rounds
+    rounds.loc[:, "bytes_up"], rounds.loc[:, "bytes_down"] = 2_000_000, 200_000_000
+    rounds.loc[:, "end_s"] = range(1000, 1012)
+    rounds.loc[:, "test_accuracy"] = [0.5] * 8 + [0.25] + [float("nan")] * 3
+    assert repr(trace).splitlines()[2] == (
+        "  test accuracy 0.2500, 1,011.0 emulated s, 24.00 MB up, 2,400.00 MB down"
+    )
+    rounds.loc[:, "test_accuracy"] = float("nan")
+    assert "  never evaluated, 1,011.0" in repr(trace)
+    assert third.startswith("  ")
+
+
+def test_a_trace_without_rounds_is_shown_too(tmp_path, attributes):
+    TraceWriter.create(tmp_path / "trace.h5", attributes).close("failed")
+    first, second, third = repr(read(tmp_path)).splitlines()
+    assert first.endswith("trace.h5: failed")
+    assert second.startswith("  0 rounds, ")
+    assert third == "  never evaluated, 0.0 emulated s, 0.00 MB up, 0.00 MB down"
+
+
 def test_trace_without_rounds(tmp_path, attributes):
     attributes["layer_names"] = []
     TraceWriter.create(tmp_path / "trace.h5", attributes).close("failed")

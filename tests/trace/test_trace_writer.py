@@ -396,3 +396,16 @@ def test_interrupt_while_writing_gives_up_the_rest(path, attributes, append_roun
 def test_names_are_lower_case_members_in_the_order_of_codes():
     assert names(Phase) == ["initial_pruning", "federated"]
     assert names(Status) == ["ok", "late", "dropped", "rejected", "lost"]
+
+
+def test_a_system_without_fdatasync_waits_for_the_disk_by_fsync(path, attributes, append_round, monkeypatch):
+    waited = []
+    fsync = os.fsync
+    monkeypatch.delattr(os, "fdatasync", raising=False)  # macOS has none
+    monkeypatch.setattr(os, "fsync", lambda descriptor: waited.append(descriptor) or fsync(descriptor))
+    with TraceWriter.create(path, attributes) as writer:
+        append_round(writer, 0)
+        before = len(waited)
+        writer.commit(force=True)
+        assert len(waited) > before
+    assert len(read(path).rounds) == 1
