@@ -1,8 +1,31 @@
-"""``python -m fedmpi``: the same as the command ``fedmpi``."""
+"""``python -m fedmpi``, and the command ``fedmpi``.
 
+``-m`` lets Python search the working directory first, where a file queue.py or random.py would be taken for the
+standard library's. The command ``fedmpi`` searches it last.
+"""
+
+import os
 import sys
 
-from fedmpi.cli.main import main
+if __name__ == "__main__" and not sys.flags.safe_path and sys.path[0] in ("", os.getcwd()):
+    del sys.path[0]
+
+from fedmpi.mpi import stop_signals
+
+
+def main() -> int:
+    """Run the command line. What asks a run to stop counts from here on, before the seconds that imports take."""
+    if sys.argv[1:2] != ["run"] and not ("sweep" in sys.argv[1:2] and "--index" in sys.argv):
+        return _command()
+    with stop_signals.installed():
+        return _command()
+
+
+def _command() -> int:
+    from fedmpi.cli.main import main as command
+
+    return command()
+
 
 if __name__ == "__main__":
     sys.exit(main())

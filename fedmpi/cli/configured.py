@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from fedmpi.cli.number_arguments import integer
 from fedmpi.config import Config, ConfigError, load, validate, validate_ranks
+from fedmpi.config.errors import shown_value
 from fedmpi.emulation.devices import assign
 from fedmpi.experiment.parts import resolve
 
@@ -20,7 +22,9 @@ def add_configuration(parser: argparse.ArgumentParser) -> None:
         metavar="section.key=value",
         help="replaces one key of the configuration",
     )
-    parser.add_argument("--ranks", type=_ranks, metavar="P", help="number of MPI ranks, the server included")
+    parser.add_argument(
+        "--ranks", type=integer(1), metavar="P", help="number of MPI ranks, the server included"
+    )
 
 
 def configured(arguments: argparse.Namespace, ranks: int) -> Config:
@@ -33,13 +37,16 @@ def configured(arguments: argparse.Namespace, ranks: int) -> Config:
     resolve(config)
     validate_ranks(config, ranks)
     path = config.data.path
-    if path and not Path(path).exists():
-        raise ConfigError("data.path", f'found "{path}", which does not exist', "an existing file or folder")
+    if path:
+        _check_exists(path)
     assign(config, config.experiment.seed)
     return config
 
 
-def _ranks(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"found {text}; allowed: an integer of at least 1")
-    return int(text)
+def _check_exists(path: str) -> None:
+    try:
+        problem = "" if Path(path).exists() else "which does not exist"
+    except OSError as error:  # such as a name that is too long
+        problem = f"which cannot be read: {error.strerror}"
+    if problem:
+        raise ConfigError("data.path", f"found {shown_value(path)}, {problem}", "an existing file or folder")

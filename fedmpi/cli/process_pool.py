@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any
+
+from fedmpi.mpi import stop_signals
+from fedmpi.mpi.stop_signals import SignalFlag
 
 _POLL_S = 0.1
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Program:
 class Pool(AbstractContextManager["Pool"]):
     """Runs programs, at most ``jobs`` at once, in the order given.
 
-    The first SIGINT, SIGTERM or SIGUSR2 to this process is passed on to the running programs as ``gentle``
-    and none is started any more; the second one kills them and all that they have started.
+    The first signal that asks this process to stop is passed on to the running programs as ``gentle`` and none is
+    started any more; one that insists kills them and all that they have started (see ``fedmpi.mpi.stop_signals``).
     """
 
     def __init__(self, jobs: int, gentle: signal.Signals, environment: Mapping[str, str]) -> None:
@@ -39,13 +39,12 @@ class Pool(AbstractContextManager["Pool"]):
         self._gentle = gentle
         self._environment = environment
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._signals = 0
+        self._stop = SignalFlag()
         self._handlers = ExitStack()
 
     def __enter__(self) -> Pool:
-        for number in _SIGNALS:
-            before = signal.signal(number, self._count_signal)
-            self._handlers.callback(signal.signal, number, before)
+        self._stop = self._handlers.enter_context(stop_signals.installed())
+        self._stop.ends_process = False
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -64,7 +63,6 @@ class Pool(AbstractContextManager["Pool"]):
         """Run all of them; ``on_end`` gets the exit code. OSError when one cannot be started."""
         waiting = list(reversed(programs))
         by_name = {program.name: program for program in programs}
-        told = 0
         while self._running or (waiting and not self.interrupted):
             while waiting and not self.interrupted and len(self._running) < self._jobs:
                 program = waiting.pop()
@@ -75,10 +73,12 @@ class Pool(AbstractContextManager["Pool"]):
                 if process.poll() is not None:
                     del self._running[name]
                     on_end(by_name[name], process.returncode)
-            if self._signals > told:
+            if self._stop.insisted:
+                self._signal_groups(signal.SIGKILL)
+            elif self._stop.set and not self.interrupted:
                 self.interrupted = True
-                self._tell(first=told == 0)
-                told = self._signals
+                for process in self._running.values():
+                    process.send_signal(self._gentle)
 
     def _start(self, program: Program) -> None:
         program.log.parent.mkdir(parents=True, exist_ok=True)
@@ -92,17 +92,7 @@ class Pool(AbstractContextManager["Pool"]):
                 start_new_session=True,  # a Ctrl-C of the terminal is for this process alone
             )
 
-    def _tell(self, first: bool) -> None:
-        if not first:
-            self._signal_groups(signal.SIGKILL)
-            return
-        for process in self._running.values():
-            process.send_signal(self._gentle)
-
     def _signal_groups(self, number: signal.Signals) -> None:
         for process in self._running.values():
             if process.poll() is None:
                 os.killpg(process.pid, number)
-
-    def _count_signal(self, number: int, frame: FrameType | None) -> Any:
-        self._signals += 1

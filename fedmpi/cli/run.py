@@ -1,7 +1,8 @@
 """Run an experiment.
 
 Without ``--ranks``, on the ranks it was started with (``mpiexec``, ``srun``) or on one. With ``--ranks P``
-outside of an MPI launch the process becomes ``mpiexec -n P``, after the configuration was found to be good.
+outside of an MPI launch the process starts ``mpiexec -n P``, after the configuration was found to be good.
+Ctrl-C and SIGTERM end a run with a checkpoint.
 """
 
 from __future__ import annotations
@@ -10,11 +11,16 @@ import argparse
 import os
 from pathlib import Path
 
-from fedmpi.cli import launch
+from fedmpi.cli import launch, stopped
 from fedmpi.cli.configured import add_configuration, configured
 from fedmpi.cli.output import check_output, default_output, prepare_output
+from fedmpi.cli.supervisor import announce_start
 from fedmpi.config import Config, ConfigError
+from fedmpi.experiment.folder_lock import FolderLock
+from fedmpi.mpi import stop_signals
 from fedmpi.mpi.guards import inside_mpi_launch
+
+PREEMPTED = 75
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,29 +35,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="go on from the last checkpoint in the run folder, if there is one",
     )
     existing.add_argument("--overwrite", action="store_true", help="discard the run in the run folder")
-    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but warnings and errors")
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Start ``mpiexec`` where it is needed, else run here; the exit code of the experiment."""
-    if (arguments.ranks or 1) > 1 and not inside_mpi_launch(os.environ):
-        config = configured(arguments, arguments.ranks)
-        check_output(_output(arguments, config), config, arguments.resume, arguments.overwrite)
-        launch.become_mpiexec(arguments.ranks, arguments.arguments)
+    with stop_signals.installed() as flag:
+        if (arguments.ranks or 1) > 1 and not inside_mpi_launch(os.environ):
+            config = configured(arguments, arguments.ranks)
+            check_output(_output(arguments, config), config, arguments.resume, arguments.overwrite)
+            if flag.set:
+                stopped.say_before_the_run()
+                return PREEMPTED
+            return launch.run_under_mpiexec(arguments.ranks, arguments.arguments, flag)
+        return _run_here(arguments)
 
-    def prepare(ranks: int) -> tuple[Config, Path]:
-        """On rank 0 of ``ranks``: the configuration, and the run folder made ready. Raises ConfigError."""
+
+def _run_here(arguments: argparse.Namespace) -> int:
+    prepared: tuple[int, Path] | None = None
+
+    def prepare(ranks: int) -> tuple[Config, Path, FolderLock]:
+        """On rank 0 of ``ranks``: the configuration, and the run folder made ready and locked. Raises ConfigError."""
+        nonlocal prepared
+        announce_start(os.environ)
         if arguments.ranks not in (None, ranks):
             problem = f"found {arguments.ranks}, but {ranks} were started"
             raise ConfigError("--ranks", problem, "the number of ranks started, or no --ranks")
         config = configured(arguments, ranks)
         output = _output(arguments, config)
-        prepare_output(output, config, arguments.resume, arguments.overwrite)
-        return config, output
+        lock = prepare_output(output, config, arguments.resume, arguments.overwrite)
+        prepared = ranks, output
+        return config, output, lock
 
     from fedmpi.experiment.main import main  # MPI and torch come with it, and take seconds
 
-    return main(prepare, resume=arguments.resume, quiet=arguments.quiet)
+    code = main(prepare, resume=arguments.resume, quiet=arguments.quiet)
+    if code == PREEMPTED and prepared is None:
+        stopped.say_before_the_run()
+    elif code == PREEMPTED and prepared is not None:
+        stopped.say_with_checkpoint(stopped.command_to_go_on(arguments.arguments, *prepared))
+    return code
 
 
 def _output(arguments: argparse.Namespace, config: Config) -> Path:

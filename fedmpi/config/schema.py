@@ -27,7 +27,11 @@ or a distribution such as ``{distribution = "lognormal", median = 8.0, sigma = 0
 
 @dataclass(frozen=True)
 class ExperimentConfig:
-    """``[experiment]``: what is run, and when it ends."""
+    """``[experiment]``: what is run, and when it ends.
+
+    ``stall_timeout_s``: a rank that is silent for so many host seconds ends the run (0: never; None: 600, or never
+    under a debugger).
+    """
 
     name: str = "experiment"
     seed: int = 0
@@ -37,6 +41,7 @@ class ExperimentConfig:
     stop_at_accuracy: float | None = None
     stop_at_emulated_s: float | None = None
     stop_at_host_s: float | None = None
+    stall_timeout_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmpi.config import parts
+from fedmpi.config.ranges import FACTOR, SECONDS, SECONDS_OR_ZERO
 from fedmpi.config.schema import Config, Rate
 from fedmpi.emulation.availability import Availability, AvailabilityModel
 from fedmpi.emulation.availability import Setup as AvailabilitySetup
@@ -158,14 +159,14 @@ def _refuse_unsupported(config: Config) -> None:
         raise EmulationError(
             f'emulation.network.trace: found {network.trace!r}; allowed: "", rates that never vary'
         )
-    for key, value in (("latency_s", network.latency_s), ("jitter_s", network.jitter_s)):
-        if not 0.0 <= value < inf:
-            raise EmulationError(
-                f"emulation.network.{key}: found {value}; allowed: a finite number, 0 or more"
-            )
-    for key, value in (("unit_s", compute.unit_s), ("slowdown", compute.slowdown)):
-        if not 0.0 < value < inf:
-            raise EmulationError(f"emulation.compute.{key}: found {value}; allowed: a finite number above 0")
+    for name, value, allowed in (
+        ("network.latency_s", network.latency_s, SECONDS_OR_ZERO),
+        ("network.jitter_s", network.jitter_s, SECONDS_OR_ZERO),
+        ("compute.unit_s", compute.unit_s, SECONDS),
+        ("compute.slowdown", compute.slowdown, FACTOR),
+    ):
+        if not allowed.holds(value):
+            raise EmulationError(f"emulation.{name}: found {value}; allowed: {allowed.allowed}")
 
 
 def _named_devices(profile: str | Mapping[str, float], clients: int, seed: int) -> tuple[Device, ...]:

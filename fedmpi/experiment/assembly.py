@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from fedmpi.config import Config, ConfigError, validate_ranks
+from fedmpi.config import Config
 from fedmpi.emulation.devices import Fleet, assign
-from fedmpi.experiment.parts import Parts, check_with_model, resolve
+from fedmpi.experiment.model import make_model
+from fedmpi.experiment.parts import Parts, resolve
 from fedmpi.federation.accounts import NormalizedAccountant, make_accountant
 from fedmpi.federation.client import ClientHost
 from fedmpi.federation.distribution import (
@@ -37,11 +38,11 @@ from fedmpi.federation.server_pruning import ServerPruning
 from fedmpi.k_control.start import start
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.host_memory import keep_freed_memory
-from fedmpi.learning.models import build
 from fedmpi.mpi.agreement import on_every_rank, on_server
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.placement import Placement, home_blocks, most_sharing
 from fedmpi.mpi.shared_memory import GroupMemory
+from fedmpi.mpi.stop_signals import SignalFlag
 from fedmpi.pruning import NONE
 from fedmpi.pruning.interface import Setup
 from fedmpi.sparsification import SparseMethod
@@ -70,24 +71,18 @@ class Run:
     initial: InitialPhase | None
 
 
-def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
-    """Read the data, build the model, and give every rank its part. Refused on all ranks if any of them cannot."""
+def assemble(ranks: Ranks, config: Config, expected: Expected, signal: SignalFlag | None = None) -> Run:
+    """Read the data, build the model, and give every rank its part. Refused on all ranks if any of them cannot.
+
+    ``signal``: what asks the run to stop; None: nothing does.
+    """
+    signal = SignalFlag() if signal is None else signal
     torch.set_num_threads(config.placement.threads_per_rank)
     parts = on_every_rank(ranks, lambda: resolve(config), expected)
     data = on_server(ranks, lambda: read_data(config), expected)
     facts = _share_facts(ranks, data)
 
-    def make_model() -> FlatModel:
-        module = build(config.model, facts.input_shape, facts.classes, config.experiment.seed)
-        try:
-            model = FlatModel(module)
-        except ValueError as error:
-            raise ConfigError("model.name", str(error)) from error
-        validate_ranks(config, ranks.size)
-        check_with_model(parts, model.parameter_count)
-        return model
-
-    model = on_every_rank(ranks, make_model, expected)
+    model = on_every_rank(ranks, lambda: make_model(parts, facts, ranks.size), expected)
     fleet = on_server(ranks, lambda: _fleet(config, model), expected)
     # Launchers need not hand the environment to other nodes: rank 0 reads it for all.
     memory = GroupMemory(
@@ -122,6 +117,7 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
         pruning=pruning,
         evaluator=evaluator,
         time_scale=config.emulation.time_scale,
+        signal=signal,
         server=server,
     )
     initial = None
@@ -130,7 +126,7 @@ def assemble(ranks: Ranks, config: Config, expected: Expected) -> Run:
         if server is not None and data is not None:
             training = InitialTraining(config, model, *draw_samples(config, data))
             initial_server = InitialServer(server, pruning, training, facts.classes)
-        initial = InitialPhase(ranks, host, pruning, loop.signal, initial_server)
+        initial = InitialPhase(ranks, host, pruning, signal, initial_server)
     return Run(config, parts, ranks, placement, facts, model, host, exchange, pruning, server, loop, initial)
 
 

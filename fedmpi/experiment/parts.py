@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fedmpi.aggregation import Aggregator
 from fedmpi.config import Config, ConfigError, parts
 from fedmpi.config.errors import refusal, shown_value
+from fedmpi.config.ranges import MOST_PARAMETERS
 from fedmpi.k_control import Controller
 from fedmpi.pruning import Method as PruningMethod
 from fedmpi.pruning.interface import EVERY
@@ -73,6 +74,9 @@ def resolve(config: Config) -> Parts:
 def check_with_model(found: Parts, parameters: int) -> None:
     """Refuse what does not fit a model of so many ``parameters``, D."""
     config, period = found.config, found.period(parameters)
+    if parameters > MOST_PARAMETERS:
+        problem = f"{config.model.name} has D = {parameters} parameters"
+        raise ConfigError("model", problem, f"at most {MOST_PARAMETERS}")
     section = config.sparsification
     if section.k > parameters:
         allowed = f"at most D = {parameters}, the parameters of model {config.model.name}"

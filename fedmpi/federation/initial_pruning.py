@@ -13,9 +13,9 @@ from fedmpi.emulation.clock import Clock
 from fedmpi.federation.client import ClientHost
 from fedmpi.federation.initial_server import InitialServer, is_unfinished
 from fedmpi.federation.pruning import Pruning
-from fedmpi.federation.rounds import SignalFlag
-from fedmpi.mpi.agreement import on_server
+from fedmpi.mpi.agreement import any_rank, on_server
 from fedmpi.mpi.collectives import Ranks
+from fedmpi.mpi.stop_signals import SignalFlag
 
 
 class _Next(IntEnum):
@@ -87,11 +87,11 @@ class InitialPhase:
 
     def _next(self) -> _Next:
         """Agree on what comes next; a signal to any rank counts."""
-        signalled = self.ranks.gather_rows(np.array([self.signal.set], np.int8), [1] * self.ranks.size)
+        signalled = any_rank(self.ranks, self.signal.set)
         told = np.zeros(1, np.int8)
-        if self.server is not None and signalled is not None:
+        if self.server is not None:
             run = self.server.base
-            run.preempted = run.preempted or bool(signalled.any())
+            run.preempted = run.preempted or signalled
             if self.server.machine.finished:
                 told[0] = _Next.FINISHED
             elif run.preempted or run.stop_reason:

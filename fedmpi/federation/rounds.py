@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
-from types import FrameType
 
 import numpy as np
 import torch
@@ -19,38 +17,25 @@ from fedmpi.federation.exchange import Exchange, Roster
 from fedmpi.federation.plan import Action, RoundPlan, decode, encode, header_dtype
 from fedmpi.federation.pruning import Pruning
 from fedmpi.federation.records import RECORD, VERDICT
+from fedmpi.federation.release import Releases
 from fedmpi.federation.sample_losses import Measured, sample_losses
 from fedmpi.federation.server import Closed, Judged, Server
+from fedmpi.mpi.agreement import any_rank
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.placement import Placement
+from fedmpi.mpi.stop_signals import SignalFlag
 from fedmpi.pruning.interface import Change
 from fedmpi.pruning.mask import Mask
-
-
-class SignalFlag:
-    """Set by SIGTERM and SIGUSR2 and by nothing else; ranks agree on it at the next round boundary.
-
-    A second SIGTERM ends the process at once, so that a rank whose peers are gone can be got rid of.
-    """
-
-    def __init__(self) -> None:
-        self.set = False
-        for number in (signal.SIGTERM, signal.SIGUSR2):
-            signal.signal(number, self._on_signal)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.set and number == signal.SIGTERM:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        self.set = True
 
 
 @dataclass(frozen=True)
 class RoundReport:
     """A finished round with what only the host knows of it.
 
-    ``rank_of`` and ``overrun_s`` are (participants,): who trained each client, and how many host seconds its
-    message was ready too late (NaN where the clock is virtual). ``mask`` is that of the round, in force since round
+    ``rank_of``, ``overrun_s`` and ``unready_s`` are (participants,): who trained each client; the most host seconds
+    by which one of its messages (the model at the round's start, its update, its losses) was released after its
+    moment; and by which its training ended after the moment of its update. ``start_overrun_s``: by how many the round
+    started late. All are NaN where the clock is virtual. ``mask`` is that of the round, in force since round
     ``mask_since``; ``change`` tells of the next one, ``importance_left_out`` of how many clients it was not finite.
     """
 
@@ -59,6 +44,8 @@ class RoundReport:
     test_accuracy: float
     rank_of: np.ndarray
     overrun_s: np.ndarray
+    unready_s: np.ndarray
+    start_overrun_s: float
     host_s: float
     carried_bytes: int
     mask: Mask
@@ -80,6 +67,7 @@ class RoundLoop:
         pruning: Pruning,
         evaluator: Evaluator,
         time_scale: float,
+        signal: SignalFlag,
         server: Server | None,
     ) -> None:
         self.ranks = ranks
@@ -92,8 +80,9 @@ class RoundLoop:
         self.clock: Clock = VirtualClock()
         self.time_scale = time_scale
         self.server = server
-        self.signal = SignalFlag()
+        self.signal = signal
         self._began_s = time.perf_counter()
+        self._start_overrun_s = float("nan")
         self.seen = np.zeros(placement.clients, dtype=bool)
         """Clients that have taken part, and so may carry state, as every rank knows from the plans."""
 
@@ -103,12 +92,15 @@ class RoundLoop:
         """Loop until the server stops. ``on_round`` is called on the server, ``on_checkpoint`` on every rank."""
         self.clock = clock
         header = np.zeros(1, dtype=header_dtype(self.placement.clients))
+        stop_before_round = any_rank(self.ranks, self.signal.set)
+        if self.server is not None:
+            self.server.preempted = self.server.preempted or stop_before_round
         while True:
             begin = time.perf_counter()
             if self.server is not None:
                 self.server.preempted = self.server.preempted or self.signal.set
                 plan = self.server.plan()
-                self.clock.hold_until(plan.start_s)
+                self._start_overrun_s = self.clock.hold_until(plan.start_s)
                 encode(plan, header)
             self.ranks.broadcast(header)
             plan = decode(header)
@@ -137,9 +129,18 @@ class RoundLoop:
         if self.server is not None and gathered is not None:
             judged = self.server.judge(plan, gathered)
         roster, deadline_s = self._verdict(plan, dealt, judged)
-        self._hold(roster, deadline_s)
+        releases = Releases(self.ranks, self.clock, roster)
+        releases.hold(deadline_s)
         exchanged = self.exchange.finish(plan, roster)
-        measured = self._measure(plan, roster, samples, before)
+        measured = None
+        if plan.action & (Action.MEASURE | Action.TRY_MASK) and roster.accepted.any():
+            losses, tried = self._try(plan, roster, samples, before)
+            due_s = None
+            if self.server is not None and judged is not None:
+                due_s = self.server.losses_due_s(plan, judged, exchanged, tried)
+            releases.hold_until_servers(due_s)
+            measured = self._gather_losses(roster, losses, tried)
+        late_s = releases.gather()
         importance = self.pruning.gather_importance(roster) if Action.IMPORTANCE in plan.action else None
         test_loss = test_accuracy = float("nan")
         if Action.EVALUATE in plan.action:
@@ -170,7 +171,9 @@ class RoundLoop:
             test_loss=test_loss,
             test_accuracy=test_accuracy,
             rank_of=rank_of,
-            overrun_s=np.maximum(judged.records["ready_s"] - judged.charges.arrival_s, 0.0) * self.time_scale,
+            overrun_s=np.fmax(late_s, self._start_overrun_s),
+            unready_s=np.maximum(judged.records["ready_s"] - judged.charges.arrival_s, 0.0) * self.time_scale,
+            start_overrun_s=self._start_overrun_s,
             host_s=time.perf_counter() - begin,
             carried_bytes=self.ranks.carried_bytes,
             mask=mask,
@@ -183,12 +186,10 @@ class RoundLoop:
         """The parameters (D,) of a vector (D + B,) on the CPU; a view."""
         return vector.numpy()[: self.pruning.mask.dimension]
 
-    def _measure(
+    def _try(
         self, plan: RoundPlan, roster: Roster, samples: dict[int, int], before: torch.Tensor | None
-    ) -> Measured | None:
-        """What the server learns of losses after an exchange; None on other ranks, or where nobody is asked."""
-        if not (plan.action & (Action.MEASURE | Action.TRY_MASK) and roster.accepted.any()):
-            return None
+    ) -> tuple[np.ndarray, Mask | None]:
+        """The LOSSES of this rank's accepted clients after an exchange, and the smaller mask if one was tried."""
         tried = [("current", self.host.weights)]
         smaller = None
         if Action.TRY_MASK in plan.action:
@@ -205,11 +206,13 @@ class RoundLoop:
                 tried.append(("previous", before))
         of_exchange = self.exchange.weights_tried() if Action.MEASURE in plan.action else ()
         mine = roster.accepted_of(self.ranks.rank).tolist()
-        records = self.ranks.gather_rows(
-            sample_losses(self.host, mine, samples, chain(tried, of_exchange)),
-            [len(roster.accepted_of(rank)) for rank in range(self.ranks.size)],
-        )
-        return None if records is None else Measured(records, smaller)
+        return sample_losses(self.host, mine, samples, chain(tried, of_exchange)), smaller
+
+    def _gather_losses(self, roster: Roster, losses: np.ndarray, tried: Mask | None) -> Measured | None:
+        """What the server learns of losses; None on other ranks."""
+        counts = [len(roster.accepted_of(rank)) for rank in range(self.ranks.size)]
+        records = self.ranks.gather_rows(losses, counts)
+        return None if records is None else Measured(records, tried)
 
     def _take_mask(self, plan: RoundPlan, mask: Mask | None) -> None:
         """Go on under the server's mask (None on other ranks)."""
@@ -261,9 +264,3 @@ class RoundLoop:
             dealt=dealt,
         )
         return roster, verdict["deadline_s"]
-
-    def _hold(self, roster: Roster, deadline_s: np.ndarray) -> None:
-        """Hold this rank's messages until the last of them is due by the emulated clock."""
-        mine = np.searchsorted(roster.clients, roster.dealt[self.ranks.rank])
-        if len(mine):
-            self.clock.hold_until(float(deadline_s[mine].max()))

@@ -42,6 +42,14 @@ def on_every_rank(
     return _agree(ranks, step, expected)
 
 
+def any_rank(ranks: Ranks, value: bool) -> bool:
+    """Whether ``value`` is true on any rank; the same answer on all of them."""
+    gathered = ranks.gather_rows(np.array([value], dtype=np.int8), [1] * ranks.size)
+    answer = np.array([gathered is not None and gathered.any()], dtype=np.int8)
+    ranks.broadcast(answer)
+    return bool(answer[0])
+
+
 def _agree(ranks: Ranks, step: Callable[[], Result], expected: Mapping[type[Exception], int]) -> Result:
     mine = np.zeros(1, dtype=_FAILURE)
     try:
@@ -49,7 +57,7 @@ def _agree(ranks: Ranks, step: Callable[[], Result], expected: Mapping[type[Exce
     except tuple(expected) as error:
         code = next(code for kind, code in expected.items() if isinstance(error, kind))
         message = " ".join((str(error) or type(error).__name__).split())
-        mine[0] = (code, message.encode()[:_MESSAGE_BYTES])
+        mine[0] = (code, message.encode(errors="backslashreplace")[:_MESSAGE_BYTES])
     gathered = ranks.gather_rows(mine, [1] * ranks.size)
     first = np.zeros(1, dtype=_FAILURE)
     if gathered is not None:

@@ -43,7 +43,7 @@ def fedmpi(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProce
         ),
         (
             ["run", "quickstart", "--ranks", "0"],
-            "fedmpi run: argument --ranks: found 0; allowed: an integer of at least 1",
+            "fedmpi run: argument --ranks: found 0; allowed: an integer from 1 to 2147483647",
         ),
         (["run", "quickstart", "--ranks", "two"], "fedmpi run: argument --ranks: found two; allowed"),
         (["run", "quickstart", "--resume", "--overwrite"], "not allowed with argument --resume"),

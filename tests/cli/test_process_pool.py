@@ -52,11 +52,11 @@ def test_the_first_signal_is_passed_on_and_nothing_more_is_started(tmp_path):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_the_second_signal_kills_them_with_all_that_they_started(tmp_path):
+def test_a_signal_that_insists_kills_them_with_all_that_they_started(tmp_path):
     stubborn = f"""
         trap : TERM
         sleep 600 & echo $! >{tmp_path}/child
-        kill -TERM {os.getpid()}; sleep 0.5; kill -INT {os.getpid()}
+        kill -TERM {os.getpid()}; sleep 1.5; kill -INT {os.getpid()}
         while :; do wait; done
     """
     ended, interrupted = run([program(tmp_path, "stubborn", stubborn)])

@@ -132,8 +132,8 @@ def test_what_is_no_ticket_is_refused_with_the_reason(folder: Path, copy: Path) 
     shutil.rmtree(copy / "checkpoint")
     refused(ticket_config(copy), f"{copy} has no checkpoint")
     with h5py.File(copy / "trace.h5", "r+", locking=False) as file:
-        file.attrs["status"] = "preempted"
-    refused(ticket_config(copy), f"the run in {copy} is preempted")
+        file.attrs["status"] = "running"
+    refused(ticket_config(copy), f"the run in {copy} is running")
 
 
 def test_a_run_that_pruned_nothing_is_no_ticket(folder: Path, tmp_path: Path, launch) -> None:

@@ -1,18 +1,20 @@
-"""The cluster that the tests of this folder share."""
+"""The clusters that the tests of this folder share."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 
 import pytest
-from one_node_cluster import PROGRAMS, Cluster, one_node_cluster
+from many_nodes_cluster import ManyNodes, many_nodes_cluster, why_not
+from one_node_cluster import PROGRAMS, PROJECT, Cluster, one_node_cluster
+
+sys.path.append(str(PROJECT / "tests" / "mpi"))  # experiments.py
 
 
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    """A one-node cluster; skips where SLURM or munge is not installed or where it may not be started."""
+def skip_without_slurm() -> None:
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing:
         pytest.skip(
@@ -20,5 +22,21 @@ def cluster() -> Iterator[Cluster]:
         )
     if os.geteuid() != 0:
         pytest.skip("SLURM tests start their own cluster, for which they need root")
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A one-node cluster; skips where SLURM or munge is not installed or where it may not be started."""
+    skip_without_slurm()
     with one_node_cluster() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def many_nodes() -> Iterator[ManyNodes]:
+    """A cluster of three nodes; skips where there is no SLURM, or where a machine cannot be divided into nodes."""
+    skip_without_slurm()
+    if reason := why_not():
+        pytest.skip(reason)
+    with many_nodes_cluster(3) as started:
         yield started

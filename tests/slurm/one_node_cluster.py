@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,15 +50,19 @@ class Job:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Commands on the cluster. ``folder`` is a working folder for the jobs."""
+    """Commands on the cluster. ``folder`` is a working folder for the jobs.
+
+    ``inside`` is what stands before a command so that it runs where the cluster's network is.
+    """
 
     environment: Mapping[str, str]
     folder: Path
+    inside: Sequence[str] = ()
 
     def run(self, *command: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a command that sees the cluster; the caller looks at its exit code."""
         return subprocess.run(
-            [str(word) for word in command],
+            [*self.inside, *(str(word) for word in command)],
             env={**self.environment, **variables},
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
@@ -90,13 +94,14 @@ class Cluster:
 
     def wait_for_output(self, job: int, text: str) -> None:
         """Until the job has printed ``text``; fails at once when it ends without."""
-        self._wait_for(job, lambda: text in self.output(job), f"never printed {text!r}")
+        self.wait_for(job, lambda: text in self.output(job), f"never printed {text!r}")
 
     def wait_for_file(self, job: int, path: Path) -> None:
         """Until the job has made a file; fails at once when it ends without."""
-        self._wait_for(job, path.exists, f"never made {path}")
+        self.wait_for(job, path.exists, f"never made {path}")
 
-    def _wait_for(self, job: int, reached: Callable[[], bool], otherwise: str) -> None:
+    def wait_for(self, job: int, reached: Callable[[], bool], otherwise: str) -> None:
+        """Until something is so; fails at once, saying what happened otherwise, when the job ends without."""
         while not reached():
             state = self.show(job)["JobState"]
             if state not in ("PENDING", "CONFIGURING", "RUNNING") and not reached():
@@ -132,12 +137,12 @@ def _free_port() -> int:
         return port
 
 
-def _configuration(folder: Path, host: str) -> str:
+def _configuration(folder: Path, host: str, address: str, nodes: str) -> str:
     """slurm.conf. Job ids begin where no earlier cluster had them: MPICH names shared memory after them."""
     return f"""
 ClusterName=fedmpi
 FirstJobId={int(time.time()) % 60_000_000 + 1}
-SlurmctldHost={host}(127.0.0.1)
+SlurmctldHost={host}({address})
 SlurmctldPort={_free_port()}
 SlurmdPort={_free_port()}
 SlurmUser=root
@@ -146,9 +151,9 @@ AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket
 CredType=cred/munge
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
@@ -158,10 +163,8 @@ AccountingStorageType=accounting_storage/none
 SlurmdParameters=config_overrides
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=0
 ReturnToService=2
-KillWait=5
 MailProg=/bin/true
-NodeName={host} NodeAddr=127.0.0.1 CPUs={NODE_CPUS}
-PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:64
+{nodes}
 """
 
 
@@ -200,74 +203,111 @@ def _remove_shared_memory(candidates: set[Path]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _wait_until_idle(cluster: Cluster, folder: Path, daemons: Mapping[str, subprocess.Popen[bytes]]) -> None:
-    deadline = time.monotonic() + 60
-    while cluster.run("sinfo", "--noheader", "--format=%T").stdout.strip() != "idle":
-        ended = [name for name, process in daemons.items() if process.poll() is not None]
-        if ended or time.monotonic() > deadline:
-            logs = "".join((folder / f"{name}.log").read_text()[-2000:] for name in daemons)
-            pytest.fail(f"the SLURM cluster did not come up (ended: {ended}):\n{logs}")
-        time.sleep(0.1)
+class Daemons:
+    """The processes of a cluster, each with a log of its own in ``folder``; they end with ``stack``."""
+
+    def __init__(self, stack: ExitStack, folder: Path, environment: Mapping[str, str]) -> None:
+        self._stack = stack
+        self._folder = folder
+        self._environment = environment
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def configure(self, host: str, address: str, nodes: str) -> None:
+        """Write slurm.conf for a controller on ``host`` and these lines about nodes and partitions."""
+        text = _configuration(self._folder, host, address, nodes)
+        (self._folder / "slurm.conf").write_text(text)
+
+    def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+        log = self._stack.enter_context((self._folder / f"{name}.log").open("wb"))
+        self._running[name] = subprocess.Popen(
+            command,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        self._stack.callback(_end, self._running[name])
+        return self._running[name]
+
+    def start_and_wait(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+        """The same for what prints a line when it is ready, and is killed at the end."""
+        process = self.start(name, *command)
+        self._stack.callback(process.kill)
+        self._wait(lambda: bool((self._folder / f"{name}.log").read_text()))
+        return process
+
+    def start_munged(self) -> None:
+        """The daemon that signs messages, with a key of its own."""
+        key = f"--keyfile={self._folder}/munge.key"
+        subprocess.run(["mungekey", "--create", key], check=True)
+        files = {"key-file": "key", "socket": "socket", "pid-file": "pid", "seed-file": "seed"}
+        options = [f"--{name}={self._folder}/munge.{end}" for name, end in files.items()]
+        self.start("munged", "munged", "--foreground", "--force", *options)
+
+    def wait_until_idle(self, cluster: Cluster) -> None:
+        """Until all nodes are up and have nothing to do."""
+        states = ("sinfo", "--noheader", "--format=%T")
+        self._wait(lambda: set(cluster.run(*states).stdout.split()) == {"idle"})
+
+    def _wait(self, reached: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not reached():
+            ended = [name for name, process in self._running.items() if process.poll() is not None]
+            if ended or time.monotonic() > deadline:
+                logs = "".join((self._folder / f"{name}.log").read_text()[-2000:] for name in self._running)
+                pytest.fail(f"the SLURM cluster did not come up (ended: {ended}):\n{logs}")
+            time.sleep(0.1)
+
+
+@contextmanager
+def cluster_folder() -> Iterator[tuple[Path, dict[str, str]]]:
+    """A folder for the files of a cluster, and the environment of its processes; ends what is left of them."""
+    with ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="fedmpi-slurm-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        for name in ("state", "work"):
+            (folder / name).mkdir()
+        own = {
+            name: text
+            for name, text in os.environ.items()
+            if not name.startswith(("SLURM_", "PMI", "FEDMPI_"))
+        }
+        configuration = folder / "slurm.conf"
+        before = _shared_memory()
+        stack.callback(lambda: _remove_shared_memory(_shared_memory() - before))
+        stack.callback(_end_whatever_is_left, configuration)
+        yield (
+            folder,
+            {
+                **own,
+                "SLURM_CONF": str(configuration),
+                "FEDMPI_VENV": sys.prefix,
+                "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), own.get("PYTHONPATH")])),
+            },
+        )
 
 
 @contextmanager
 def one_node_cluster() -> Iterator[Cluster]:
     """Start the cluster, and end it with the block. Needs root and all of ``PROGRAMS``."""
     with ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="fedmpi-slurm-"))
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        for name in ("state", "spool", "work"):
-            (folder / name).mkdir()
+        folder, environment = stack.enter_context(cluster_folder())
+        daemons = Daemons(stack, folder, environment)
         host = socket.gethostname().split(".")[0]
-        configuration = folder / "slurm.conf"
-        configuration.write_text(_configuration(folder, host))
-        own = {
-            name: text
-            for name, text in os.environ.items()
-            if not name.startswith(("SLURM_", "PMI", "FEDMPI_"))
-        }
-        cluster = Cluster(
-            environment={
-                **own,
-                "SLURM_CONF": str(configuration),
-                "FEDMPI_VENV": sys.prefix,
-                "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), own.get("PYTHONPATH")])),
-            },
-            folder=folder / "work",
+        partition = "Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:64"
+        daemons.configure(
+            host,
+            "127.0.0.1",
+            f"""KillWait=5
+NodeName={host} NodeAddr=127.0.0.1 CPUs={NODE_CPUS}
+PartitionName=main Nodes={host} {partition}""",
         )
-        before = _shared_memory()
-        stack.callback(lambda: _remove_shared_memory(_shared_memory() - before))
-        stack.callback(_end_whatever_is_left, configuration)
-
-        daemons: dict[str, subprocess.Popen[bytes]] = {}
-
-        def start(*command: str) -> None:
-            name = command[0]
-            log = stack.enter_context((folder / f"{name}.log").open("wb"))
-            daemons[name] = subprocess.Popen(
-                command,
-                env=cluster.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-            stack.callback(_end, daemons[name])
-
-        subprocess.run(["mungekey", "--create", f"--keyfile={folder}/munge.key"], check=True)
-        munge = [
-            f"--{name}={folder}/munge.{end}"
-            for name, end in [
-                ("key-file", "key"),
-                ("socket", "socket"),
-                ("pid-file", "pid"),
-                ("seed-file", "seed"),
-            ]
-        ]
-        start("munged", "--foreground", "--force", *munge)
-        start("slurmctld", "-D", "-i")
-        start("slurmd", "-D", "-N", host)
-        _wait_until_idle(cluster, folder, daemons)
+        daemons.start_munged()
+        daemons.start("slurmctld", "slurmctld", "-D", "-i")
+        daemons.start("slurmd", "slurmd", "-D", "-N", host)
+        cluster = Cluster(environment, folder / "work")
+        daemons.wait_until_idle(cluster)
         yield cluster
         cluster.run("scancel", "--user=root")
         cluster.wait_until_quiet(at_most_s=10)
