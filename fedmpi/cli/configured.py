@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from pathlib import Path
 
 from fedmpi.cli.number_arguments import integer
@@ -32,7 +34,11 @@ def configured(arguments: argparse.Namespace, ranks: int) -> Config:
 
     Raises ConfigError and EmulationError.
     """
-    config = load(arguments.config, arguments.overrides)
+    return checked(load(arguments.config, arguments.overrides), ranks)
+
+
+def checked(config: Config, ranks: int) -> Config:
+    """``config``, found fit to run on ``ranks`` ranks as ``configured`` does."""
     validate(config)
     resolve(config)
     validate_ranks(config, ranks)
@@ -41,6 +47,12 @@ def configured(arguments: argparse.Namespace, ranks: int) -> Config:
         _check_exists(path)
     assign(config, config.experiment.seed)
     return config
+
+
+def find_modules_of_working_directory() -> None:
+    """Let ``module:attribute`` name a file here, as under ``python -m``; last, so that it hides nothing."""
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 def _check_exists(path: str) -> None:

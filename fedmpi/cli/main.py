@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from fedmpi import __version__
 from fedmpi.cli import bench, calibrate, check, data, doctor, export, launch, presets, run, sweep
+from fedmpi.cli.configured import find_modules_of_working_directory
 from fedmpi.config import ConfigError
 from fedmpi.config.errors import one_line
 from fedmpi.config.spelling import did_you_mean
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run_command(given: list[str]) -> int:
     try:
-        _find_modules_of_working_directory()
+        find_modules_of_working_directory()
         parsed = _parse(given)
         parsed.arguments = given
         code: int = _COMMANDS[parsed.command].execute(parsed)
@@ -118,12 +119,6 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     if rest:
         parsed.overrides = [*parsed.overrides, *rest]
     return parsed
-
-
-def _find_modules_of_working_directory() -> None:
-    """Let ``module:factory`` name a file here, as under ``python -m``; last, so that it hides nothing."""
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
 
 
 def _tell(message: str, code: int) -> int:

@@ -9,19 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 AVAILABLE: Mapping[str, tuple[str, ...]] = {
-    "data.dataset": ("digits", "idx", "leaf", "cifar10", "celeba", "imagenet"),
-    "data.partition": (
-        "iid",
-        "by_writer",
-        "by_label",
-        "dirichlet",
-        "shards",
-        "case1",
-        "case2",
-        "case3",
-        "case4",
-    ),
-    "model.name": ("mlp", "logistic", "cnn", "conv2", "conv4", "vgg11", "resnet18"),
     "data.augmentation": ("none", "flip_crop"),
     "training.loss": ("cross_entropy", "bce_one_hot"),
     "sparsification.wire": ("auto", "coo", "bitmap", "values", "dense"),

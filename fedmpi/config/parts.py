@@ -1,8 +1,8 @@
 """Parts: what keys such as ``sparsification.method`` name, built in or a user's own, and how they are found.
 
 A part is named by a built-in name or by ``module:attribute``. Built-in names are short for the latter: each family of
-parts lies in a package whose ``BUILT_IN`` maps its names to ``module:attribute``, and nothing else lists them. So both
-kinds are found, checked and built alike. Packages are imported when a name is looked up, never before.
+parts has one table that maps its names to ``module:attribute``, and nothing else lists them. So both kinds are found,
+checked and built alike. Modules are imported when a name is looked up, never before.
 
 The attribute is the part itself, or a function that makes one from keyword options, those of ``[<table>.options]``.
 Data sets, partitions and models are functions that fedmpi calls with arguments of its own before the options.
@@ -13,12 +13,13 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from fedmpi.config.errors import ConfigError, shown_value
+from fedmpi.config.failures import ANY_FAILURE, described
 from fedmpi.config.spelling import did_you_mean
 
 Option = bool | int | float | str | tuple[float | str, ...]
@@ -29,14 +30,14 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Family:
-    """Parts of one kind: the key that names one, and the package whose ``BUILT_IN`` lists ours.
+    """Parts of one kind: the key that names one, and ``module:attribute`` of the table that lists ours.
 
     ``arguments``: how many positional arguments fedmpi gives the function; 0: the attribute is the part, or makes it
     from options alone.
     """
 
     key: str
-    package: str
+    table: str
     arguments: int = 0
 
     @property
@@ -48,19 +49,23 @@ class Family:
 FAMILIES: Mapping[str, Family] = {
     family.key: family
     for family in (
-        Family("federation.aggregator", "fedmpi.aggregation"),
-        Family("sparsification.method", "fedmpi.sparsification"),
-        Family("k_control.method", "fedmpi.k_control"),
-        Family("pruning.method", "fedmpi.pruning"),
-        Family("emulation.compute.model", "fedmpi.emulation.compute"),
-        Family("emulation.availability.model", "fedmpi.emulation.availability"),
+        Family("data.dataset", "fedmpi.learning.catalogue:DATASETS", arguments=1),
+        Family("data.partition", "fedmpi.learning.partition:BUILT_IN", arguments=4),
+        Family("model.name", "fedmpi.learning.catalogue:MODELS", arguments=2),
+        Family("federation.aggregator", "fedmpi.aggregation:BUILT_IN"),
+        Family("sparsification.method", "fedmpi.sparsification:BUILT_IN"),
+        Family("k_control.method", "fedmpi.k_control:BUILT_IN"),
+        Family("pruning.method", "fedmpi.pruning:BUILT_IN"),
+        Family("emulation.compute.model", "fedmpi.emulation.compute:BUILT_IN"),
+        Family("emulation.availability.model", "fedmpi.emulation.availability:BUILT_IN"),
     )
 }
 
 
 def built_in(key: str) -> Mapping[str, str]:
     """The built-in names of a family, each with its ``module:attribute``."""
-    names: Mapping[str, str] = importlib.import_module(FAMILIES[key].package).BUILT_IN
+    module, _, attribute = FAMILIES[key].table.partition(":")
+    names: Mapping[str, str] = getattr(importlib.import_module(module), attribute)
     return names
 
 
@@ -90,8 +95,8 @@ def find(key: str, name: str) -> Any:
     except ModuleNotFoundError as error:
         problem = f"{name!r} cannot be imported ({error})"
         raise ConfigError(key, problem, "a module in the working directory or on Python's path") from error
-    except (Exception, SystemExit) as error:
-        problem = f"{name!r} cannot be imported: {_described(error)}"
+    except ANY_FAILURE as error:
+        problem = f"{name!r} cannot be imported: {described(error)}"
         raise ConfigError(key, problem, "a module that can be imported") from error
     if not hasattr(module, attribute):
         problem = f"module {module_name} has no {attribute!r}{did_you_mean(attribute, tuple(vars(module)))}"
@@ -121,16 +126,39 @@ def build(key: str, name: str, options: Mapping[str, Any], kind: type[_T]) -> _T
     return part
 
 
-def function(key: str, name: str, options: Mapping[str, Any]) -> Callable[..., Any]:
-    """The function that ``name`` stands for, with ``options`` as keyword arguments. Raises ConfigError as ``build``."""
+def function(
+    key: str, name: str, options: Mapping[str, Any], settings: Mapping[str, Any]
+) -> Callable[..., Any]:
+    """The function that ``name`` stands for, with ``options`` as keyword arguments. Raises ConfigError as ``build``.
+
+    ``settings`` are the other keys of the table: a parameter of such a name gets that value, and is no option.
+    """
     attribute = find(key, name)
     if not callable(attribute):
         raise ConfigError(key, f"{name!r} is {_a(attribute)}", "a function")
-    return bound(key, name, attribute, options)
+    return bound(key, name, attribute, options, settings)
+
+
+def options_taken(key: str, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of ``options``, in a table that several parts share, that the function ``name`` stands for takes."""
+    attribute = find(key, name)
+    named = options_of(key, attribute) if callable(attribute) else {}
+    return {option: value for option, value in options.items() if named is None or option in named}
+
+
+def check_shared_options(keys: Mapping[str, str], options: Mapping[str, Any]) -> None:
+    """Raise ConfigError for one of ``options`` that none of several parts takes; ``keys``: key -> name of each."""
+    table = FAMILIES[next(iter(keys))].options_key
+    for option in options:
+        if not any(options_taken(key, name, {option: None}) for key, name in keys.items()):
+            parts = " and ".join(f'"{name}"' for name in keys.values())
+            raise ConfigError(
+                f"{table}.{option}", f"unknown option of {parts}", "options that one of them takes"
+            )
 
 
 def options_of(key: str, attribute: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
-    """The options that a part's function takes: its parameters behind fedmpi's own; None: any.
+    """The named parameters of a part's function behind fedmpi's own arguments; None: any.
 
     A function without a signature takes none.
     """
@@ -147,10 +175,19 @@ def options_of(key: str, attribute: Callable[..., Any]) -> Mapping[str, inspect.
 
 
 def bound(
-    key: str, name: str, attribute: Callable[..., Any], options: Mapping[str, Any]
+    key: str,
+    name: str,
+    attribute: Callable[..., Any],
+    options: Mapping[str, Any],
+    settings: Mapping[str, Any] | None = None,
 ) -> Callable[..., Any]:
-    """``attribute`` with ``options``, which were checked against its signature and the types written there."""
-    table, known = FAMILIES[key].options_key, options_of(key, attribute)
+    """``attribute`` with ``options``, which were checked against its signature and the types written there.
+
+    ``settings``: see ``function``.
+    """
+    table, named = FAMILIES[key].options_key, options_of(key, attribute)
+    taken = {n: value for n, value in (settings or {}).items() if named is not None and n in named}
+    known = None if named is None else {n: parameter for n, parameter in named.items() if n not in taken}
     if known is not None:
         allowed = ", ".join(map(_shown, known.values())) or "none: it takes no options"
         for option in options:
@@ -164,7 +201,7 @@ def bound(
     values = {
         option: _typed(f"{table}.{option}", value, hints.get(option)) for option, value in options.items()
     }
-    return partial(attribute, **values)
+    return partial(attribute, **taken, **values)
 
 
 def _called(key: str, name: str, make: Callable[[], Any]) -> Any:
@@ -175,8 +212,8 @@ def _called(key: str, name: str, make: Callable[[], Any]) -> Any:
         raise
     except ValueError as error:
         raise ConfigError(f"[{FAMILIES[key].options_key}]", f'refused by "{name}": {error}') from error
-    except (Exception, SystemExit) as error:
-        raise ConfigError(key, f"{name!r} failed: {_described(error)}", "a part that can be built") from error
+    except ANY_FAILURE as error:
+        raise ConfigError(key, f"{name!r} failed: {described(error)}", "a part that can be built") from error
 
 
 def _hints(attribute: Callable[..., Any]) -> Mapping[str, Any]:
@@ -210,13 +247,14 @@ def _shown(parameter: inspect.Parameter) -> str:
     return f"{parameter.name} = {shown_value(parameter.default)}"
 
 
-def _described(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
 def _a(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
 def _named(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def settings_of(section: Any) -> dict[str, Any]:
+    """The keys and values of a table of the configuration, but for its options."""
+    return {field.name: getattr(section, field.name) for field in fields(section) if field.name != "options"}

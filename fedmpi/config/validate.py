@@ -111,15 +111,8 @@ def _check_text(config: Config) -> None:
 
 
 def _check_name(key: str, found: str, names: tuple[str, ...]) -> None:
-    if found in names or (key == "model.name" and _is_factory(found)):
-        return
-    allowed = ", ".join(names) + (", or module:factory" if key == "model.name" else "")
-    raise ConfigError(key, f"found {shown_value(found)}{did_you_mean(found, names)}", allowed)
-
-
-def _is_factory(name: str) -> bool:
-    module, colon, factory = name.partition(":")
-    return bool(colon) and factory.isidentifier() and all(part.isidentifier() for part in module.split("."))
+    if found not in names:
+        raise ConfigError(key, f"found {shown_value(found)}{did_you_mean(found, names)}", ", ".join(names))
 
 
 def _check_experiment(config: Config) -> None:

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fedmpi.config.failures import ANY_FAILURE
 from fedmpi.export.csr import Pattern, multiply
-from fedmpi.learning.failures import ANY_FAILURE
 from fedmpi.learning.known_code import is_known
 from fedmpi.learning.own_state import OwnState
 from fedmpi.learning.seeding import seeded

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedmpi.config import parts
 from fedmpi.config.schema import Config
 from fedmpi.federation.client import ClientData
 from fedmpi.learning.datasets import Dataset, load
@@ -51,7 +52,11 @@ class ServerData:
 
 def read_data(config: Config) -> ServerData:
     """Load and partition the data set (server only). Raises DataError and ConfigError with the key or file."""
-    dataset = load(config.data)
+    section = config.data
+    parts.check_shared_options(
+        {"data.dataset": section.dataset, "data.partition": section.partition}, section.options
+    )
+    dataset = load(section)
     draw = generator(config.experiment.seed, Purpose.PARTITION)
     samples = partition(config.data, dataset.train_y, dataset.train_writer, config.clients.count, draw)
     return ServerData(dataset, samples)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
+from numpy.typing import NDArray
 
+from fedmpi.config import parts
 from fedmpi.config.errors import ConfigError
 from fedmpi.config.schema import DataConfig
 from fedmpi.numerics.apportionment import largest_remainder
 
-Parts = list[np.ndarray]
+BUILT_IN = {
+    name: f"fedmpi.learning.partition:{name}"
+    for name in ("iid", "by_writer", "by_label", "dirichlet", "shards", "case1", "case2", "case3", "case4")
+}
+"""Functions of labels, writers (None: not known), the number of clients and a generator; parameters that are keys of
+``[data]`` get their values."""
+
+Labels = NDArray[np.int64]
+Parts = list[NDArray[np.int64]]
+
+_KEY = "data.partition"
 
 
 def partition(
@@ -27,23 +37,38 @@ def partition(
     ``case1`` to ``case4`` are the divisions of the FAB-top-k experiments (Han, Wang and Leung, ICDCS 2020),
     which draw nothing; its one class per client is ``by_label`` or ``case2``.
     """
-    if config.partition not in PARTITIONS:
-        problem = f"there is no partition {config.partition!r}"
-        raise ConfigError("data.partition", problem, ", ".join(PARTITIONS))
-    if clients > labels.size and config.partition != "case3":  # found out before so many are made
-        raise _left_empty(config.partition, labels.size, clients, labels.size)
-    parts = PARTITIONS[config.partition](config, labels, writers, clients, rng)
-    for client, part in enumerate(parts):
+    name = config.partition
+    options = parts.options_taken(_KEY, name, config.options)
+    divide = parts.function(_KEY, name, options, parts.settings_of(config))
+    if clients > labels.size and name in BUILT_IN and name != "case3":  # found out before so many are made
+        raise _left_empty(name, labels.size, clients, labels.size)
+    divided = divide(labels, writers, clients, rng)
+    if name not in BUILT_IN:
+        _check_users(name, divided, labels.size, clients)
+    for client, part in enumerate(divided):
         if part.size == 0:
-            raise _left_empty(config.partition, client, clients, labels.size)
+            raise _left_empty(name, client, clients, labels.size)
     if config.samples_per_client > 0:
-        parts = [_at_most(part, config.samples_per_client, rng) for part in parts]
-    return [_rising(part) for part in parts]
+        divided = [_at_most(part, config.samples_per_client, rng) for part in divided]
+    return [_rising(part) for part in divided]
+
+
+def _check_users(name: str, divided: object, samples: int, clients: int) -> None:
+    """Refuse what a user's partition gives, unless it is a list of positions for each client."""
+    if not isinstance(divided, list) or len(divided) != clients:
+        found = f"a list of {len(divided)}" if isinstance(divided, list) else f"a {type(divided).__name__}"
+        raise ConfigError(_KEY, f"{name!r} gave {found}", f"a list of {clients} arrays, one for each client")
+    for client, part in enumerate(divided):
+        if not isinstance(part, np.ndarray) or part.ndim != 1 or part.dtype.kind != "i":
+            raise ConfigError(_KEY, f"{name!r} gave client {client} no array of integers", "int64 positions")
+        if part.size and (part.min() < 0 or part.max() >= samples or np.unique(part).size != part.size):
+            problem = f"{name!r} gave client {client} positions that are out of range or there twice"
+            raise ConfigError(_KEY, problem, f"distinct positions from 0 to {samples - 1}")
 
 
 def _left_empty(name: str, client: int, clients: int, samples: int) -> ConfigError:
     problem = f"{name} leaves client {client} of {clients} without any of {samples} samples"
-    return ConfigError("data.partition", problem, _REMEDIES[name])
+    return ConfigError("data.partition", problem, _REMEDIES.get(name, _REMEDY))
 
 
 def _rising(part: np.ndarray) -> np.ndarray:
@@ -55,24 +80,22 @@ def _at_most(part: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarra
     return part if part.size <= size else rng.choice(part, size, replace=False, shuffle=False)
 
 
-def _iid(
-    config: DataConfig, labels: np.ndarray, writers: np.ndarray | None, clients: int, rng: np.random.Generator
+def iid(
+    labels: Labels, writers: Labels | None, clients: int, rng: np.random.Generator, samples_per_client: int
 ) -> Parts:
     """A random order of the samples, cut into parts whose sizes differ by at most one."""
-    needed = clients * config.samples_per_client
+    needed = clients * samples_per_client
     if needed > labels.size:
-        problem = f"{clients} clients of {config.samples_per_client} samples need {needed}"
+        problem = f"{clients} clients of {samples_per_client} samples need {needed}"
         raise ConfigError("data.samples_per_client", problem, f"at most {labels.size // clients}")
     order = rng.permutation(labels.size)
     return np.array_split(order[:needed] if needed else order, clients)
 
 
-def _by_writer(
-    config: DataConfig, labels: np.ndarray, writers: np.ndarray | None, clients: int, rng: np.random.Generator
-) -> Parts:
+def by_writer(labels: Labels, writers: Labels | None, clients: int, rng: np.random.Generator) -> Parts:
     """Each client gets all samples of one writer, or of several neighbouring ones if clients are fewer."""
     if writers is None:
-        problem = f"the data set {config.dataset} does not know who wrote its samples"
+        problem = "the data set does not say who wrote its samples"
         raise ConfigError("data.partition", problem, "a partition other than by_writer")
     ids, positions = np.unique(writers, return_inverse=True)
     if ids.size < clients:
@@ -82,8 +105,8 @@ def _by_writer(
     return _grouped(client_of_writer[positions], clients)
 
 
-def _by_label(
-    config: DataConfig, labels: np.ndarray, writers: np.ndarray | None, clients: int, rng: np.random.Generator
+def by_label(
+    labels: Labels, writers: Labels | None, clients: int, rng: np.random.Generator, labels_per_client: int
 ) -> Parts:
     """Client i holds the labels i, i + 1, ... (``labels_per_client`` of them, modulo the classes).
 
@@ -91,7 +114,7 @@ def _by_label(
     a label is at no client.
     """
     present = np.unique(labels)
-    width = config.labels_per_client
+    width = labels_per_client
     if not 1 <= width <= present.size:
         problem = f"{width} labels for each client"
         raise ConfigError("data.labels_per_client", problem, f"1 to {present.size}")
@@ -112,25 +135,25 @@ def _by_label(
     return _grouped(owner, clients)
 
 
-def _dirichlet(
-    config: DataConfig, labels: np.ndarray, writers: np.ndarray | None, clients: int, rng: np.random.Generator
+def dirichlet(
+    labels: Labels, writers: Labels | None, clients: int, rng: np.random.Generator, alpha: float
 ) -> Parts:
     """Each class is divided in proportions drawn from Dirichlet(alpha) (Hsu, Qi and Brown 2019)."""
-    if not 0.0 < config.alpha < np.inf:
-        raise ConfigError("data.alpha", f"dirichlet got {config.alpha}", "a finite number above 0")
+    if not 0.0 < alpha < np.inf:
+        raise ConfigError("data.alpha", f"dirichlet got {alpha}", "a finite number above 0")
     owner = np.empty(labels.size, dtype=np.int64)
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))
-        counts = largest_remainder(rng.dirichlet(np.full(clients, config.alpha)), members.size)
+        counts = largest_remainder(rng.dirichlet(np.full(clients, alpha)), members.size)
         owner[members] = np.repeat(np.arange(clients), counts)
     return _grouped(owner, clients)
 
 
-def _shards(
-    config: DataConfig, labels: np.ndarray, writers: np.ndarray | None, clients: int, rng: np.random.Generator
+def shards(
+    labels: Labels, writers: Labels | None, clients: int, rng: np.random.Generator, shards_per_client: int
 ) -> Parts:
     """Samples sorted by label are cut into shards, dealt at random (McMahan et al. 2017, section 3)."""
-    per_client = config.shards_per_client
+    per_client = shards_per_client
     if per_client < 1 or per_client * clients > labels.size:
         problem = f"{clients} clients of {per_client} shards for {labels.size} samples"
         raise ConfigError("data.shards_per_client", problem, f"1 to {labels.size // clients}")
@@ -139,16 +162,12 @@ def _shards(
     return [np.concatenate([shards[shard] for shard in hand]) for hand in dealt]
 
 
-def _case1(
-    config: DataConfig, labels: np.ndarray, writers: np.ndarray | None, clients: int, rng: np.random.Generator
-) -> Parts:
+def case1(labels: Labels, writers: Labels | None, clients: int, rng: np.random.Generator) -> Parts:
     """Round robin: client i of N gets the samples i, i + N, i + 2 N, ..."""
     return _grouped(np.arange(labels.size) % clients, clients)
 
 
-def _case2(
-    config: DataConfig, labels: np.ndarray, writers: np.ndarray | None, clients: int, rng: np.random.Generator
-) -> Parts:
+def case2(labels: Labels, writers: Labels | None, clients: int, rng: np.random.Generator) -> Parts:
     """Client i gets label i modulo the classes, or of more labels than clients i, i + N, i + 2 N, ...
 
     The samples of a label are dealt in turn to the clients that have it.
@@ -156,18 +175,14 @@ def _case2(
     return _grouped(_dealt_by_label(labels, clients), clients)
 
 
-def _case3(
-    config: DataConfig, labels: np.ndarray, writers: np.ndarray | None, clients: int, rng: np.random.Generator
-) -> Parts:
+def case3(labels: Labels, writers: Labels | None, clients: int, rng: np.random.Generator) -> Parts:
     """Everyone has everything."""
     everything = np.arange(labels.size)
     everything.flags.writeable = False
     return [everything] * clients
 
 
-def _case4(
-    config: DataConfig, labels: np.ndarray, writers: np.ndarray | None, clients: int, rng: np.random.Generator
-) -> Parts:
+def case4(labels: Labels, writers: Labels | None, clients: int, rng: np.random.Generator) -> Parts:
     """The first half of the clients as in ``case1`` over the lower labels, the second as in ``case2`` over the upper.
 
     Of an odd number of labels the middle one is a lower one, of clients the middle one is in the first half.
@@ -185,7 +200,7 @@ def _case4(
 
 
 def _dealt_by_label(labels: np.ndarray, clients: int) -> np.ndarray:
-    """The int64 client of each sample, see ``_case2``."""
+    """The int64 client of each sample, see ``case2``."""
     present, positions = np.unique(labels, return_inverse=True)
     owner = positions % clients
     if clients > present.size:
@@ -202,20 +217,6 @@ def _grouped(owner: np.ndarray, clients: int) -> Parts:
     return np.split(order, np.cumsum(np.bincount(owner, minlength=clients))[:-1])
 
 
-PARTITIONS: dict[
-    str, Callable[[DataConfig, np.ndarray, np.ndarray | None, int, np.random.Generator], Parts]
-] = {
-    "iid": _iid,
-    "by_writer": _by_writer,
-    "by_label": _by_label,
-    "dirichlet": _dirichlet,
-    "shards": _shards,
-    "case1": _case1,
-    "case2": _case2,
-    "case3": _case3,
-    "case4": _case4,
-}
-
 _REMEDIES = {
     "iid": "clients.count up to the number of samples",
     "by_writer": "clients.count up to the number of writers",
@@ -227,3 +228,5 @@ _REMEDIES = {
     "case3": "a data set with training samples",
     "case4": "fewer clients.count",
 }
+
+_REMEDY = "fewer clients.count, or another data.partition"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fedmpi.config.errors import ConfigError, shown_value
-from fedmpi.learning.failures import ANY_FAILURE, described
+from fedmpi.config.failures import ANY_FAILURE, described
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.isolation import evaluated_alone, training_alone
 from fedmpi.learning.losses import LOSSES

@@ -8,6 +8,7 @@ from fedmpi.cli import brief, estimate
 from fedmpi.cli import main as cli
 from fedmpi.config import load
 from fedmpi.emulation.devices import assign
+from fedmpi.experiment.parts import resolve
 from fedmpi.federation.distribution import read_data
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.models import build
@@ -41,7 +42,9 @@ def whole_run(overrides: list[str]) -> estimate.WholeRun:
     config = load("quickstart", overrides)
     facts = read_data(config).facts()
     model = FlatModel(build(config.model, facts.input_shape, facts.classes, 0))
-    return estimate.whole_run(config, model, assign(config, config.experiment.seed), np.array(facts.sizes))
+    return estimate.whole_run(
+        resolve(config), model, assign(config, config.experiment.seed), np.array(facts.sizes)
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)

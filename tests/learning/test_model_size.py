@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedmpi.config import ConfigError
+from fedmpi.config import ConfigError, parts
 from fedmpi.config.schema import ModelConfig
 from fedmpi.learning.models import MODELS, build
 from fedmpi.learning.models import size as model_size
@@ -43,7 +43,9 @@ def test_counting_changes_no_weight_and_no_random_number(name: str) -> None:
     shape, config = (3, 32, 32), ModelConfig(name)
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    model_size.refuse_oversized(name, lambda: MODELS[name](config, shape, 10))
+    model_size.refuse_oversized(
+        name, lambda: parts.function("model.name", name, {}, parts.settings_of(config))(shape, 10)
+    )
     assert torch.equal(torch.get_rng_state(), before)
     assert all(parameter.device.type == "cpu" for parameter in build(config, shape, 10, seed=0).parameters())
 

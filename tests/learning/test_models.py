@@ -314,7 +314,7 @@ def test_factories_that_cannot_be_used_are_refused(user_module: str) -> None:
         ("users_broken_module:factory", "cannot be imported: ZeroDivisionError: "),
         ("no_such_module_here:factory", "cannot be imported"),
         (":factory", "names no module"),
-        ("resnet", "there is no model 'resnet'.*allowed: mlp, .*resnet18, or module:factory"),
+        ("resnet", 'found "resnet"; did you mean resnet18\\? allowed: mlp, .*resnet18, or module:attribute'),
     ):
         with pytest.raises(ConfigError, match=message):
             build(ModelConfig(name), (1, 2, 3), 5, seed=1)

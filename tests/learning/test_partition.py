@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fedmpi.config.errors import ConfigError
 from fedmpi.config.schema import DataConfig
-from fedmpi.learning.partition import PARTITIONS, partition
+from fedmpi.learning.partition import BUILT_IN, partition
 
 LABELS = np.random.default_rng(1).integers(0, 10, 600)
 WRITERS = np.random.default_rng(2).integers(0, 37, 600) * 3
@@ -26,7 +26,7 @@ def _divide(
 
 
 @given(
-    name=st.sampled_from(sorted(PARTITIONS)),
+    name=st.sampled_from(sorted(BUILT_IN)),
     clients=st.integers(1, 40),
     samples=st.integers(1, 300),
     classes=st.integers(1, 8),
@@ -281,11 +281,11 @@ def test_another_seed_divides_otherwise() -> None:
 
 
 def test_unknown_partition_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"there is no partition 'random'.*iid, by_writer"):
+    with pytest.raises(ConfigError, match=r"\[data\] partition: found \"random\".*iid, by_writer"):
         _divide(DataConfig(partition="random"), 2)
 
 
 def test_far_too_many_clients_are_refused_at_once() -> None:
-    for name in sorted(PARTITIONS.keys() - {"case3"}):
+    for name in sorted(set(BUILT_IN) - {"case3"}):
         with pytest.raises(ConfigError, match=f"{name} leaves client [0-9]+ of 1000000000000 without any of"):
             _divide(DataConfig(partition=name), 10**12)

@@ -2,49 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
+from fedmpi.config import parts
 from fedmpi.config.errors import ConfigError
+from fedmpi.config.failures import ANY_FAILURE, described
 from fedmpi.config.schema import DataConfig
-from fedmpi.learning.datasets import celeba, imagenet
-from fedmpi.learning.datasets.cifar10 import load_cifar10
+from fedmpi.learning.catalogue import DATASETS
 from fedmpi.learning.datasets.dataset import DataError, Dataset, as_float32, inverted
-from fedmpi.learning.datasets.digits import load_digits
-from fedmpi.learning.datasets.idx import load_idx
-from fedmpi.learning.datasets.leaf import load_leaf
 
 __all__ = ["DATASETS", "DataError", "Dataset", "as_float32", "load"]
 
-DATASETS: dict[str, Callable[[DataConfig, Path], Dataset]] = {
-    "digits": lambda config, folder: load_digits(),
-    "idx": lambda config, folder: load_idx(folder),
-    "leaf": lambda config, folder: load_leaf(folder),
-    "cifar10": lambda config, folder: load_cifar10(folder),
-    "celeba": lambda config, folder: celeba.load_celeba(
-        folder, config.attribute, config.image_size or celeba.USUAL_SIZE
-    ),
-    "imagenet": lambda config, folder: imagenet.load_imagenet(
-        folder, config.classes, config.image_size or imagenet.USUAL_SIZE
-    ),
-}
+_KEY = "data.dataset"
 
 
 def load(config: DataConfig) -> Dataset:
     """The data set of ``[data]``; the same for every experiment seed, test samples included.
 
-    ``data.invert`` replaces every value x by 1 - x. DataError when files are missing or damaged.
+    ``data.invert`` replaces every value x by 1 - x. DataError when files are missing or damaged, ConfigError for a data
+    set that cannot be found, does not take the options, or gives something else than a ``Dataset``.
     """
-    if config.dataset not in DATASETS:
-        raise ConfigError("data.dataset", f"there is no data set {config.dataset!r}", ", ".join(DATASETS))
-    folder = Path(config.path)
+    name, folder = config.dataset, Path(config.path)
+    options = parts.options_taken(_KEY, name, config.options)
+    read = parts.function(_KEY, name, options, parts.settings_of(config))
     try:
-        data = DATASETS[config.dataset](config, folder)
+        data = read(folder)
+    except (ConfigError, DataError):
+        raise
     except OSError as error:
         raise DataError(f"{error.filename or folder}: cannot be read ({error.strerror or error})") from error
     except MemoryError as error:
         raise DataError(f"{folder}: the data do not fit in memory ({error})") from error
+    except ANY_FAILURE as error:
+        if name in DATASETS:
+            raise
+        raise ConfigError(_KEY, f"{name!r} failed: {described(error)}", "a function of a folder") from error
+    if name not in DATASETS:
+        _check_users(name, data)
     if config.invert:
         return replace(data, train_x=inverted(data.train_x), test_x=inverted(data.test_x))
     return data
+
+
+def _check_users(name: str, data: object) -> None:
+    """Refuse what a user's data set gives, unless it is a Dataset as that says it is."""
+    if not isinstance(data, Dataset):
+        problem = f"{name!r} gave a {type(data).__name__}"
+        raise ConfigError(_KEY, problem, "a fedmpi.learning.datasets.Dataset")
+    for part, x, y in (("train", data.train_x, data.train_y), ("test", data.test_x, data.test_y)):
+        if x.ndim != 4 or x.dtype not in (np.uint8, np.float32) or not len(x):
+            problem = f"{name!r} gave {part}_x as {x.dtype} of shape {x.shape}"
+            raise ConfigError(_KEY, problem, "uint8 or float32 of shape (n, C, H, W), n at least 1")
+        if y.dtype != np.int64 or y.shape != (len(x),) or y.min() < 0 or y.max() >= data.classes:
+            problem = f"{name!r} gave {part}_y as {y.dtype} of shape {y.shape}, from {y.min()} to {y.max()}"
+            raise ConfigError(_KEY, problem, f"int64 of shape ({len(x)},), from 0 to {data.classes - 1}")
+    if data.train_x.shape[1:] != data.test_x.shape[1:] or data.train_x.dtype != data.test_x.dtype:
+        problem = f"{name!r} gave training and test samples of other shapes or types"
+        raise ConfigError(_KEY, problem, "the same for both")

@@ -24,8 +24,8 @@ _MOST_DIGITS = 18
 _ABSENT_OR_PRESENT = {"-1": 0, "1": 1}
 
 
-def load_celeba(folder: Path, attribute: str, size: int) -> Dataset:
-    """Faces with and without ``attribute`` (label 1 and 0), uint8 (n, 3, size, size).
+def load_celeba(folder: Path, attribute: str, image_size: int = 0) -> Dataset:
+    """Faces with and without ``attribute`` (label 1 and 0), uint8 (n, 3, size, size); ``image_size`` 0: the usual one.
 
     The folder holds ``list_attr_celeba.txt`` and the images, in ``img_align_celeba`` or beside it. With
     ``identity_CelebA.txt`` the writer of an image is its celebrity; as in LEAF (Caldas et al. 2018),
@@ -36,6 +36,7 @@ def load_celeba(folder: Path, attribute: str, size: int) -> Dataset:
     All 202,599 images take 4.3 GB at the usual 84 x 84. DataError for what is missing or damaged,
     ConfigError for an unknown attribute.
     """
+    size = image_size or USUAL_SIZE
     names, labels = _read_attributes(folder / _ATTRIBUTES_FILE, attribute)
     celebrities = None
     if (folder / _IDENTITIES_FILE).is_file():

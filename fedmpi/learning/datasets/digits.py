@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from fedmpi.learning.datasets.dataset import Dataset
@@ -12,8 +14,9 @@ _SPLIT_SEED = 0
 _LARGEST_VALUE = 16
 
 
-def load_digits() -> Dataset:
-    """Digits 0-9 as float32 (n, 1, 8, 8); a fixed fifth of every class is the test set."""
+def load_digits(folder: Path | None = None) -> Dataset:
+    """Digits 0-9 as float32 (n, 1, 8, 8); a fixed fifth of every class is the test set. No ``folder`` is read."""
+    del folder
     from sklearn.datasets import (
         load_digits as load_bundled,
     )  # slow to import, and only this data set needs it

@@ -15,14 +15,15 @@ USUAL_SIZE = 168
 _ENDINGS = frozenset({".jpeg", ".jpg", ".png"})
 
 
-def load_imagenet(folder: Path, classes: int, size: int) -> Dataset:
-    """The images in ``train/CLASS/`` and ``val/CLASS/``, uint8 (n, 3, size, size).
+def load_imagenet(folder: Path, classes: int, image_size: int = 0) -> Dataset:
+    """The images in ``train/CLASS/`` and ``val/CLASS/``, uint8 (n, 3, size, size); ``image_size`` 0: the usual one.
 
     Labels are the positions of the classes in the sorted names of the folders in ``train``; only the first
     ``classes`` are taken (0: all). Hidden folders and files, and those of operating systems, are no data. The
     largest square at the centre of each image is resized. At the usual 168 x 168 the about 127,000 images of
     100 classes take 10.7 GB. DataError for what is missing or damaged.
     """
+    size = image_size or USUAL_SIZE
     names = _class_names(folder / "train")
     if classes > len(names):
         raise DataError(f"{folder / 'train'}: {len(names)} classes are there, {classes} expected")

@@ -18,3 +18,8 @@ def mlp(input_shape: tuple[int, ...], classes: int, hidden: tuple[int, ...]) -> 
         if number < len(sizes) - 1:
             layers[f"relu{number}"] = nn.ReLU()
     return nn.Sequential(layers)
+
+
+def logistic(input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Multinomial logistic regression: one linear layer."""
+    return mlp(input_shape, classes, ())

@@ -5,10 +5,8 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 
-import torch
-
 _LONGEST = 240
-_NOT_THEIRS = (Path(torch.__file__).parent, Path(__file__).parent.parent)
+_FEDMPI = Path(__file__).parent.parent
 
 ANY_FAILURE = (Exception, SystemExit)
 """What code may raise without being interrupted."""
@@ -24,6 +22,6 @@ def described(error: BaseException) -> str:
         text = text[: _LONGEST - 3] + "..."
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)
-        if path.is_file() and not any(path.is_relative_to(folder) for folder in _NOT_THEIRS):
+        if path.is_file() and not path.is_relative_to(_FEDMPI) and "torch" not in path.parts:
             return f"{text} ({path.name}, line {frame.lineno})"
     return text
