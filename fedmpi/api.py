@@ -47,8 +47,8 @@ def run(
     ``"training.learning_rate=0.1"`` replace single keys. ``output`` is the run folder (``runs/NAME-SEED``); ``resume``
     goes on from its last checkpoint, ``overwrite`` discards what is there. Progress is printed unless ``quiet``.
 
-    Raises ConfigError for what cannot be run, before anything is started, and RunError for a run that does not complete.
-    Ctrl-C ends the run with a checkpoint, and is raised.
+    Raises ConfigError for what cannot be run, before anything is started, and RunError for a run that does not
+    complete. Ctrl-C ends the run with a checkpoint, and is raised.
     """
     find_modules_of_working_directory()
     resolved = checked(_resolved(config, overrides), ranks)
@@ -89,7 +89,7 @@ def _resolved(config: str | Path | Mapping[str, Any] | Config, overrides: Sequen
 
 
 def _execute(arguments: Sequence[str], quiet: bool) -> None:
-    """Run ``fedmpi ARGUMENTS``, print what it prints line by line, and raise RunError with its last line where it fails.
+    """Run ``fedmpi ARGUMENTS`` and print what it prints; RunError with its last line where it fails.
 
     Lines are printed here, not by the process itself, so that a notebook shows them.
     """

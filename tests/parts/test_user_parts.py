@@ -1,0 +1,129 @@
+"""A folder of parts outside of the package: each runs by name, on any ranks, resumes, and is known to ``check``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fedmpi.testing import check_k_control, check_pruning, check_runs, check_sparsification
+
+MINE = Path(__file__).parent / "mine"
+
+FAB = ["sparsification.method=fab", "sparsification.k=40", "k_control.method=fixed"]
+DENSE = ["sparsification.method=dense", "k_control.method=fixed"]
+
+PARTS: dict[str, list[str]] = {
+    "random_k": ["sparsification.method=random_k:METHOD", "sparsification.k=40", "k_control.method=fixed"],
+    "threshold": [
+        "sparsification.method=random_k:by_threshold",
+        "sparsification.options.least=0.02",
+        "sparsification.k_fraction=0.5",
+        "k_control.method=fixed",
+    ],
+    "controller": [
+        "sparsification.method=fab",
+        "sparsification.k=0",
+        "sparsification.k_fraction=0",
+        "k_control.method=halving:halving",
+        "k_control.options.factor=3",
+    ],
+    "pruning": [*FAB, "pruning.method=stripes:stripes", "pruning.options.every=4"],
+    "aggregator": [*DENSE, "federation.aggregator=own_momentum:fedavgm", "federation.options.beta=0.5"],
+    "aggregator_sparse": [*FAB, "federation.aggregator=own_momentum:fedavgm"],
+    "compute": [
+        *DENSE,
+        "emulation.compute.model=hot_devices:throttled",
+        "emulation.compute.options.step_s=0.5",
+        "pruning.method=prunefl",
+        "pruning.reconfigure_every=2",
+    ],
+    "availability": [
+        *DENSE,
+        "emulation.availability.model=night_shift:shifts",
+        "emulation.availability.options.period_s=3.0",
+        "emulation.compute.model=unit",
+        "emulation.compute.unit_s=0.7",
+    ],
+    "data": [
+        *DENSE,
+        "data.dataset=spirals:spirals",
+        "data.path=.",
+        "data.partition=strides:overlapping_strides",
+        "data.options={samples = 120, shared_fraction = 0.2}",
+        "model.name=two_layers:net",
+        "model.options.width=5",
+    ],
+}
+"""What stands in one line, or a few, of a configuration for each part."""
+
+
+@pytest.fixture(autouse=True)
+def in_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(MINE)
+    monkeypatch.syspath_prepend(MINE)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_runs_on_any_ranks_and_resumes(name: str) -> None:
+    trace = check_runs("quickstart", *PARTS[name], ranks=(1, 3))
+    assert len(trace.rounds) == 6
+    if name == "availability":
+        shifts = trace.clients.groupby("round").client.agg(lambda clients: set(clients % 2))
+        assert {len(shift) for shift in shifts} == {1}
+        assert {frozenset(shift) for shift in shifts} == {frozenset({0}), frozenset({1})}
+    if name == "controller":
+        assert trace.rounds.k.is_monotonic_decreasing
+        assert trace.rounds.k.nunique() > 1
+    if name == "pruning":
+        assert trace.rounds.density.iloc[-1] == pytest.approx(0.75, abs=0.01)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_is_known_to_check(name: str) -> None:
+    command = [sys.executable, "-P", "-m", "fedmpi", "check", "quickstart", *PARTS[name]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    part = next(value for _, _, value in (line.partition("=") for line in PARTS[name]) if ":" in value)
+    assert f'"{part}"' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["sparsification.method=random_k:by_threshold", "sparsification.options.last=1"],
+            "[sparsification.options] last: unknown option",
+        ),
+        (
+            ["k_control.method=halving:halving", "k_control.options.factor=many"],
+            'found "many"; allowed: an integer',
+        ),
+        (["emulation.compute.model=hot_devices:throttled"], "[emulation.compute.options] step_s: is not set"),
+        (["data.options.sample=3"], "[data.options] sample: unknown option"),
+        (["pruning.method=stripes:strips"], "has no 'strips'; did you mean stripes?"),
+        (
+            ["federation.aggregator=no_such_file:x"],
+            "[federation] aggregator: 'no_such_file:x' cannot be imported",
+        ),
+    ],
+)
+def test_a_wrong_option_is_one_line_with_those_allowed(overrides: list[str], message: str) -> None:
+    command = [sys.executable, "-P", "-m", "fedmpi", "check", "quickstart", *overrides]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_parts_keep_what_every_part_must() -> None:
+    import halving
+    import random_k
+    import stripes
+
+    check_sparsification(random_k.METHOD)
+    check_sparsification(random_k.by_threshold(least=2000.0))
+    check_k_control(halving.halving())
+    check_pruning(stripes.stripes())
