@@ -15,14 +15,16 @@ from fedmpi.config import ConfigError
 
 _RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK", "PMIX_RANK")
 _OPEN_MPI_MARKS = ("Open MPI", "OpenRTE", "PRRTE", "prterun")
+_MOST_DIGITS = 9
 _VERSION_TIMEOUT_S = 20.0
 
 
 def rank(environment: Mapping[str, str]) -> int:
     """This process's rank as its launcher says, before MPI is imported; 0 without a launcher."""
     for name in _RANK_VARIABLES:
-        if environment.get(name, "").isdecimal():
-            return int(environment[name])
+        text = environment.get(name, "")
+        if text.isdecimal() and len(text) <= _MOST_DIGITS:
+            return int(text)
     return 0
 
 

@@ -11,6 +11,9 @@ from fedmpi.emulation.errors import EmulationError
 ON_TIME_S = 0.0002
 """Host seconds within which a moment counts as met, and for which the last stretch of a wait may spin."""
 
+_LONGEST_SLEEP_S = 1e6
+"""The system's timers end at some hundred years."""
+
 
 class Clock(Protocol):
     """What every rank holds its messages by. Emulated moments come from timelines, never from a clock."""
@@ -70,7 +73,7 @@ class RealtimeClock:
         deadline = self.origin_s + emulated_s * self.time_scale
         while (left := deadline - time.perf_counter()) > 0.0:
             if left > ON_TIME_S:
-                time.sleep(left - ON_TIME_S)
+                time.sleep(min(left - ON_TIME_S, _LONGEST_SLEEP_S))
         return -left if -left > ON_TIME_S else 0.0
 
 

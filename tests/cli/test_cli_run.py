@@ -134,6 +134,7 @@ def test_the_rank_is_known_from_the_environment(name):
     assert launch.rank({}) == 0
     assert launch.rank({name: "3"}) == 3
     assert launch.rank({name: "none"}) == 0
+    assert launch.rank({name: "9" * 5000}) == 0
 
 
 def test_a_command_that_takes_too_long_is_ended_with_all_it_started():
