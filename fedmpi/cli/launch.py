@@ -19,6 +19,7 @@ from fedmpi.mpi.stop_signals import SignalFlag
 
 _ROOT_VARIABLES = ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM")
 _OPEN_MPI_MARKS = ("Open MPI", "OpenRTE", "PRRTE", "prterun")
+_MOST_DIGITS = 9
 _VERSION_TIMEOUT_S = 20.0
 
 
@@ -28,7 +29,7 @@ def rank(environment: Mapping[str, str]) -> int:
     if launch is not None:
         return launch.index
     pmix = environment.get("PMIX_RANK", "")
-    return int(pmix) if pmix.isdecimal() else 0
+    return int(pmix) if pmix.isdecimal() and len(pmix) <= _MOST_DIGITS else 0
 
 
 def find_mpiexec() -> Path | None:

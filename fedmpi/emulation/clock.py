@@ -27,6 +27,10 @@ def tolerated_overrun_s(round_host_s: ArrayLike) -> NDArray[np.float64]:
     return np.maximum(_TOLERATED_S, _TOLERATED_SHARE * np.asarray(round_host_s, dtype=np.float64))
 
 
+_LONGEST_SLEEP_S = 1e6
+"""The system's timers end at some hundred years."""
+
+
 class Clock(Protocol):
     """What every rank holds its messages by. Emulated moments come from timelines, never from a clock.
 
@@ -94,7 +98,7 @@ class RealtimeClock:
         deadline = self.origin_s + emulated_s * self.time_scale
         while (left := deadline - time.perf_counter()) > 0.0:
             if left > SPIN_S:
-                time.sleep(left - SPIN_S)
+                time.sleep(min(left - SPIN_S, _LONGEST_SLEEP_S))
         return -left
 
 

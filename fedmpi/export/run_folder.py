@@ -8,12 +8,11 @@ from pathlib import Path
 import torch
 
 from fedmpi.checkpoint import CheckpointError, latest_good
-from fedmpi.checkpoint.contents import MODEL, checked_weights
+from fedmpi.checkpoint.contents import MODEL, checked_weights, stored_mask
 from fedmpi.checkpoint.store import FOLDER
 from fedmpi.config import Config, ConfigError, load
 from fedmpi.export.stored_model import Factory, ForeignModel, build_stored, positive_integers
 from fedmpi.learning.flat import FlatModel
-from fedmpi.pruning.interface import MASK
 from fedmpi.pruning.mask import Mask
 
 
@@ -66,7 +65,7 @@ def read_run(folder: Path, factory: Factory | None = None) -> TrainedModel:
     model = FlatModel(module)
     weights = checked_weights(checkpoint.path, arrays, model.vector.numel())
     count = model.parameter_count
-    mask = Mask.from_bits(arrays[MASK], count) if MASK in arrays else Mask(count)
+    mask = stored_mask(checkpoint.path, arrays, count) or Mask(count)
     mask.apply(weights[:count])
     model.load(torch.from_numpy(weights))
     return TrainedModel(config, model, mask, input_shape, classes, checkpoint.round_index, tuple(problems))

@@ -49,9 +49,9 @@ class Launch:
 
 
 def _integer(environment: Mapping[str, str], name: str) -> int | None:
-    """The value of a variable, or None where it is missing or no number."""
+    """The value of a variable, or None where it is missing or no number of at most 20 digits."""
     text = environment.get(name, "").strip()
-    return int(text) if text.isdecimal() else None
+    return int(text) if text.isdecimal() and len(text) <= 20 else None
 
 
 def innermost_launch(environment: Mapping[str, str]) -> Launch | None:

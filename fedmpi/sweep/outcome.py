@@ -58,7 +58,7 @@ def record_end(study: Path, name: str, exit_code: int, reason: str = "") -> None
         before = read_outcome(study, name)
     if before is None:
         before = Outcome(_now(), Owner.this_process().text().strip())
-    if before.ended is None or before.exit_code != exit_code:
+    if before.exit_code != exit_code:
         _write(study, name, replace(before, ended=_now(), exit_code=exit_code, reason=reason))
 
 

@@ -258,6 +258,7 @@ def test_paths_are_shown_from_where_they_part():
     [
         ("training.learning_rate", "learning_rate"),
         ("pruning.method", "pruning.method"),
+        ("model.name", "model.name"),
         ("pruning.initial.where", "initial.where"),
         ("emulation.compute.model", "compute.model"),
         ("energy.on", "on"),

@@ -202,18 +202,18 @@ REFUSAL = 'echo "no root. Use --allow-run-as-root." >&2; exit 1'
 
 
 @pytest.mark.usefixtures("outside_mpi")
-def test_root_is_refused_in_the_launchers_words(open_mpi, monkeypatch, capsys, executed):
+def test_root_is_refused_in_the_launchers_words(open_mpi, monkeypatch, capsys, supervised):
     open_mpi(REFUSAL)
     assert cli.main(["run", "quickstart", "--ranks", "3"]) == 2
     error = capsys.readouterr().err
     assert "mpiexec: no root. Use --allow-run-as-root; allowed: an ordinary user, or root with " in error
     assert "OMPI_ALLOW_RUN_AS_ROOT=1 and OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1" in error
-    assert not executed
+    assert not supervised
 
 
 @pytest.mark.usefixtures("outside_mpi")
 @pytest.mark.parametrize("case", ["user", "allowed", "other failure", "works", "another library"])
-def test_otherwise_the_launcher_decides(open_mpi, monkeypatch, executed, case):
+def test_otherwise_the_launcher_decides(open_mpi, monkeypatch, supervised, case):
     open_mpi({"other failure": "exit 1", "works": "echo root"}.get(case, REFUSAL))
     if case == "user":
         monkeypatch.setattr(launch.os, "geteuid", lambda: 1000)
@@ -223,15 +223,15 @@ def test_otherwise_the_launcher_decides(open_mpi, monkeypatch, executed, case):
     if case == "another library":
         open_mpi(REFUSAL, "HYDRA build details")
     cli.main(["run", "quickstart", "--ranks", "3"])
-    assert len(executed) == 1
+    assert len(supervised) == 1
 
 
 @pytest.mark.usefixtures("outside_mpi")
-def test_half_of_the_leave_to_run_as_root_is_none(open_mpi, monkeypatch, executed):
+def test_half_of_the_leave_to_run_as_root_is_none(open_mpi, monkeypatch, supervised):
     open_mpi(REFUSAL)
     monkeypatch.setenv("OMPI_ALLOW_RUN_AS_ROOT", "1")
     assert cli.main(["run", "quickstart", "--ranks", "3"]) == 2
-    assert not executed
+    assert not supervised
 
 
 @pytest.mark.parametrize("name", ["PMI", "OMPI_COMM_WORLD", "MV2_COMM_WORLD"])
@@ -251,6 +251,7 @@ def test_the_rank_is_that_of_the_innermost_launch():
     assert launch.rank({"PMI_RANK": "0", "PMI_SIZE": "1", **inner}) == 2
     step = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3"}
     assert launch.rank(step) == 3
+    assert launch.rank({"PMIX_RANK": "9" * 5000}) == 0
 
 
 def test_a_command_that_takes_too_long_is_ended_with_all_it_started():

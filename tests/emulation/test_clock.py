@@ -90,6 +90,13 @@ def test_the_time_scale_is_the_host_seconds_of_an_emulated_second(host):
     assert clock.now_s() == pytest.approx(100.0, abs=0.05)
 
 
+def test_a_wait_beyond_all_timers_is_made_of_several(host):
+    """``time.sleep`` refuses some hundred years."""
+    assert RealtimeClock(origin_s=100.0).hold_until(2.5e6) == 0.0
+    assert host.slept[:2] == [1e6, 1e6]
+    assert host.slept[2] == pytest.approx(0.5e6, abs=1.0)
+
+
 def test_a_resumed_clock_goes_on_where_it_was(host):
     clock = RealtimeClock.starting_now(emulated_s=500.0, time_scale=0.1)
     assert clock.now_s() == pytest.approx(500.0, abs=1e-3)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from fedmpi.checkpoint import CheckpointError
-from fedmpi.checkpoint.contents import checked_weights
+from fedmpi.checkpoint.contents import checked_weights, stored_mask
 from fedmpi.experiment.checkpointing import _check_taken
+from fedmpi.pruning.mask import Mask
 
 ARRAYS = {"version": np.arange(3), "lost": np.zeros(2, np.float32)}
 NUMBERS = {"emulated_s": 1.5, "k": {"at": (1, 2), "best": float("nan"), "none": None}}
@@ -69,3 +70,14 @@ def test_weights_of_another_model_are_refused(tmp_path, arrays, found):
         checked_weights(tmp_path, arrays, 3)
     weights = np.arange(3, dtype=np.float32)
     assert checked_weights(tmp_path, {"weights": weights}, 3) is weights
+
+
+def test_masks_of_another_model_are_refused(tmp_path):
+    bits = Mask.of(np.arange(20) % 3 == 0).to_bits()
+    assert stored_mask(tmp_path, {}, 20) is None
+    mask = stored_mask(tmp_path, {"mask": bits}, 20)
+    assert mask is not None
+    assert mask.count == 7
+    for wrong in (bits[:-1], bits.astype(np.float64), np.zeros(0)):
+        with pytest.raises(CheckpointError, match="holds no mask of 20 parameters"):
+            stored_mask(tmp_path, {"mask": wrong}, 20)

@@ -109,7 +109,9 @@ def test_a_run_without_a_trace_is_what_its_last_start_came_to(tmp_path):
         "failed",
         True,
     )
-    start(tmp_path, 2, "no data")
+    assert read_outcome(tmp_path, "fab-s1").lost()
+    start(tmp_path, 2, "no data", owner=GONE)
+    assert not read_outcome(tmp_path, "fab-s1").lost()
     assert state(tmp_path, "fab-s1") == Progress("failed", reason="exit code 2: no data")
     start(tmp_path, 1)
     assert state(tmp_path, "fab-s1") == Progress("failed", reason="exit code 1")
