@@ -170,11 +170,28 @@ def test_errors_have_exit_codes_and_bugs_have_none(error, code):
         (["sweep", LONG, "--list"], "sweep .* cannot be read: File name too long"),
         (["check", "quickstart", f"emulation.compute.profile={LONG}.csv"], "File name too long"),
         (["check", "quickstart", "experiment.seed=1" + "0" * 5000], "a number of thousands of digits"),
+        (
+            ["check", "quickstart", "training.local_epochs=1000000"],
+            "[training] local_epochs: found 1000000, with",
+        ),
+        (
+            ["run", "quickstart", "training.local_epochs=1000000"],
+            "[training] local_epochs: found 1000000, with",
+        ),
+        (
+            ["check", "quickstart", "model.hidden=[1000000000]"],
+            "model: mlp has D = 75000000010 parameters; allowed:",
+        ),
+        (
+            ["run", "quickstart", "model.hidden=[1000000000]"],
+            "model: mlp has D = 75000000010 parameters; allowed:",
+        ),
         (["presets", "a\x1b[31m\nb"], r"preset a\x1b[31m b: unknown"),
         (["run", "quickstart", "--ranks", "9" * 5000], "argument --ranks: found 999"),
     ],
 )
-def test_arguments_of_any_length_are_refused_in_one_line(arguments, message, capsys):
+def test_arguments_of_any_length_are_refused_in_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert cli.main(arguments) == 2
     err = capsys.readouterr().err
     assert all(part in err for part in message.split(".*"))
