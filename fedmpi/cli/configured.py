@@ -42,9 +42,11 @@ def checked(config: Config, ranks: int) -> Config:
     validate(config)
     resolve(config)
     validate_ranks(config, ranks)
+    _exists("pruning.ticket", config.pruning.ticket)  # it may come to be while a sweep is running
     path = config.data.path
-    if path:
-        _check_exists(path)
+    if path and not _exists("data.path", path):
+        problem = f"found {shown_value(path)}, which does not exist"
+        raise ConfigError("data.path", problem, "an existing file or folder")
     assign(config, config.experiment.seed)
     return config
 
@@ -55,10 +57,10 @@ def find_modules_of_working_directory() -> None:
         sys.path.append(os.getcwd())
 
 
-def _check_exists(path: str) -> None:
+def _exists(key: str, path: str) -> bool:
+    """Whether there is a file or folder; ConfigError for a path of which that cannot be said."""
     try:
-        problem = "" if Path(path).exists() else "which does not exist"
+        return Path(path).exists()
     except OSError as error:  # such as a name that is too long
-        problem = f"which cannot be read: {error.strerror}"
-    if problem:
-        raise ConfigError("data.path", f"found {shown_value(path)}, {problem}", "an existing file or folder")
+        problem = f"found {shown_value(path)}, which cannot be read: {error.strerror}"
+        raise ConfigError(key, problem, "an existing file or folder") from None

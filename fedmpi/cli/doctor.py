@@ -19,7 +19,7 @@ from typing import Any
 
 from fedmpi import __version__
 from fedmpi.cli.failure_reason import failure_reason
-from fedmpi.cli.launch import find_mpiexec, mpiexec_command, output_of, python_command
+from fedmpi.cli.launch import ROOT_ALLOWED, find_mpiexec, mpiexec_command, output_of, python_command
 from fedmpi.config import ConfigError
 from fedmpi.mpi.guards import inside_mpi_launch
 from fedmpi.mpi.placement import SHARING_VARIABLE, most_sharing
@@ -109,9 +109,9 @@ def _launcher() -> list[Finding]:
         wrong = "mpiexec -n 2 gives 1 rank twice: it belongs to another MPI library than mpi4py uses"
         return [Finding("launcher", str(mpiexec), f"{wrong}; use the mpiexec of that library")]
     outcome = f"did not end in {_TIMEOUT_S:g} s" if exit_code is None else f"exit code {exit_code}"
-    return [
-        Finding("launcher", str(mpiexec), f"mpiexec -n 2 failed, {outcome}: {failure_reason(err or out)}")
-    ]
+    reason = failure_reason(err or out)
+    advice = f"; allowed: {ROOT_ALLOWED}" if "--allow-run-as-root" in reason else ""
+    return [Finding("launcher", str(mpiexec), f"mpiexec -n 2 failed, {outcome}: {reason}{advice}")]
 
 
 def _sharing() -> list[Finding]:

@@ -18,6 +18,8 @@ from fedmpi.mpi.guards import innermost_launch
 from fedmpi.mpi.stop_signals import SignalFlag
 
 _ROOT_VARIABLES = ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM")
+ROOT_ALLOWED = f"an ordinary user, or root with {' and '.join(f'{name}=1' for name in _ROOT_VARIABLES)} set"
+"""Whom Open MPI's mpiexec starts programs for."""
 _OPEN_MPI_MARKS = ("Open MPI", "OpenRTE", "PRRTE", "prterun")
 _MOST_DIGITS = 9
 _VERSION_TIMEOUT_S = 20.0
@@ -89,10 +91,7 @@ def _check_root(mpiexec: Path) -> None:
         return
     code, out, err = output_of([str(mpiexec), "-n", "1", "true"], _VERSION_TIMEOUT_S)
     if code != 0 and "root" in out + err:
-        allowed = (
-            f"an ordinary user, or root with {' and '.join(f'{name}=1' for name in _ROOT_VARIABLES)} set"
-        )
-        raise ConfigError(str(mpiexec), failure_reason(err or out).rstrip("."), allowed)
+        raise ConfigError(str(mpiexec), failure_reason(err or out).rstrip("."), ROOT_ALLOWED)
 
 
 def checkpoint_signal(ranks: int) -> signal.Signals:

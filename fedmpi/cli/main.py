@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 bad configuration or arguments, 75 preempted with a checkp
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 import traceback
@@ -47,6 +48,9 @@ _EXPECTED = {
 }
 """Errors that are told in one line, by module and name: what was not imported cannot have been raised."""
 
+_NO_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
+"""What the system says of a path that cannot be: nobody but the caller can have named it."""
+
 
 class _Parser(argparse.ArgumentParser):
     """Errors are raised, so that they take one line and only one rank prints them."""
@@ -85,7 +89,7 @@ def _run_command(given: list[str]) -> int:
 
 def exit_code(error: BaseException) -> int | None:
     """The exit code of an error that is told in one line; None for one that needs its traceback."""
-    if isinstance(error, ConfigError):
+    if isinstance(error, ConfigError) or (isinstance(error, OSError) and error.errno in _NO_NAMES):
         return BAD_CONFIGURATION
     for (module, name), code in _EXPECTED.items():
         kind = getattr(sys.modules.get(module), name, None)

@@ -25,7 +25,10 @@ def check_output(path: Path, config: Config, resume: bool, overwrite: bool) -> N
     A folder that does not exist or is empty is fine, also with ``resume``, so that a job script can always
     say ``--resume``. To resume, the stored configuration must be that of the same experiment.
     """
-    existing = next(place for place in (path, *path.absolute().parents) if place.exists())
+    try:
+        existing = next(place for place in (path, *path.absolute().parents) if place.exists())
+    except OSError as error:  # such as a name that is too long
+        raise ConfigError("--output", f"{path} cannot be used: {error.strerror}", "a folder") from None
     if not existing.is_dir():
         raise ConfigError("--output", f"{existing} is a file", "a folder")
     if not os.access(existing, os.W_OK | os.X_OK):

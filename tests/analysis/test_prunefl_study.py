@@ -58,8 +58,15 @@ STUDY = """
 [axes.method]
 none = {}
 prunefl = { pruning.method = "prunefl", pruning.initial.where = "client", pruning.initial.max_rounds = 60 }
-prunefl_fab = { pruning.method = "prunefl", sparsification.method = "fab", k_control.method = "ogd_sign" }
-fab = { sparsification.method = "fab", k_control.method = "ogd_sign" }
+[axes.method.prunefl_fab]
+pruning.method = "prunefl"
+pruning.initial.where = "client"
+pruning.initial.max_rounds = 60
+sparsification.method = "fab"
+k_control.method = "ogd_sign"
+[axes.method.fab]
+sparsification.method = "fab"
+k_control.method = "ogd_sign"
 """
 LOTTERY = """
 [axes.ticket]

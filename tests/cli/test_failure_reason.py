@@ -163,6 +163,7 @@ MPICH_ABORT = (
             "fedmpi: clients.count: found 0; allowed: 1 or more",
             id="own-line",
         ),
+        pytest.param("fedmpi: a warning\n" + TRACEBACK, TRACEBACK.splitlines()[-1], id="line-and-traceback"),
         pytest.param("fedmpi: rank 1 failed:\n" + TRACEBACK, TRACEBACK.splitlines()[-1], id="rank"),
         pytest.param("fedmpi: rank 1 failed:\n" + MPICH_ABORT, MPICH_ABORT.strip(), id="rank-aborts"),
         pytest.param(HYDRA, "unable to open host file: /nosuch", id="hydra"),

@@ -151,6 +151,7 @@ def test_without_locks_the_file_stands_for_the_lock_and_a_warning_says_so(tmp_pa
         (platform.node(), os.getpid(), Owner.this_process().start, False),
         ("elsewhere", 2**22 + 1, "before", False),
     ],
+    ids=["no process", "another process", "this process", "another host"],
 )
 def test_without_locks_the_file_of_a_process_that_has_ended_here_is_taken_over(
     tmp_path, host, pid, start, free

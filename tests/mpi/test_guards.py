@@ -122,6 +122,7 @@ PMIX_STEP = srun(4, 0, pmi2=False) | PMIX
         pytest.param(MPICH_5, PMIX | {"MPIR_CVAR_PMI_VERSION": "1"}, id="mpich-was-told-what-to-speak"),
         pytest.param(MPICH_5_PMIX, open_mpi(4, 0) | PMIX, id="mpich-with-pmix"),
         pytest.param(MPICH_4, SRUN_SHELL | PMIX, id="mpich-4-in-a-shell"),
+        pytest.param(MPICH_4, PMIX, id="mpich-4-without-a-launch"),
         pytest.param(OPEN_MPI_5, open_mpi(4, 0) | PMIX, id="open-mpi"),
         pytest.param(OPEN_MPI_5, {}, id="open-mpi-alone"),
         pytest.param(OPEN_MPI_5, PMIX_STEP, id="srun-pmix"),

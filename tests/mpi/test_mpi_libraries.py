@@ -61,6 +61,7 @@ def test_root_is_refused_in_open_mpis_own_words(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "prterun has detected an attempt to run as root" in done.stdout
     assert "--allow-run-as-root" in done.stdout
+    assert "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1" in done.stdout
     done = subprocess.run(doctor, capture_output=True, text=True, timeout=240, env=mpi.environment())
     assert "mpiexec -n 2 gives 2 ranks" in done.stdout
 
