@@ -109,6 +109,7 @@ RANGES: Mapping[str, Range] = {
     "training.learning_rate_half_life_rounds": HALF_LIFE,
     "training.momentum": BELOW_ONE,
     "training.weight_decay": FLOAT32_OR_ZERO,
+    "training.proximal_mu": FLOAT32_OR_ZERO,
     "training.evaluation_batch_size": COUNT,
     "sparsification.k": COUNT_OR_ZERO,
     "sparsification.k_fraction": FRACTION_OR_ZERO,

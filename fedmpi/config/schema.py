@@ -96,7 +96,10 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """``[training]``: local SGD. ``local_epochs`` > 0 replaces ``local_steps``."""
+    """``[training]``: local SGD. ``local_epochs`` > 0 replaces ``local_steps``.
+
+    ``proximal_mu`` adds mu / 2 |w - w_start|^2 to a client's loss, w_start being the global weights (FedProx).
+    """
 
     local_steps: int = 1
     local_epochs: int = 0
@@ -105,6 +108,7 @@ class TrainingConfig:
     learning_rate_half_life_rounds: float = inf
     momentum: float = 0.0
     weight_decay: float = 0.0
+    proximal_mu: float = 0.0
     loss: str = "cross_entropy"
     evaluation_batch_size: int = 256
 

@@ -68,6 +68,7 @@ def resolve(config: Config) -> Parts:
     _check_initial_pruning(found)
     _check_availability(found)
     _check_aggregator(found)
+    _check_proximal_term(found)
     return found
 
 
@@ -221,3 +222,16 @@ def _check_aggregator(found: Parts) -> None:
             f"model for the mean of the updates"
         )
         raise ConfigError("federation.aggregator", problem, "mean, or another pruning.method")
+
+
+def _check_proximal_term(found: Parts) -> None:
+    method, mu = found.config.sparsification.method, found.config.training.proximal_mu
+    if mu and isinstance(found.sparsification, DenseMethod) and found.sparsification.period:
+        problem = (
+            f'found {mu:g} with [sparsification] method "{method}", where clients go on from own weights'
+        )
+        raise ConfigError("training.proximal_mu", problem, "0, or another sparsification.method")
+    if mu and found.config.pruning.initial.where != "none":
+        where = found.config.pruning.initial.where
+        problem = f'found {mu:g} with [pruning.initial] where "{where}", which starts from no global weights'
+        raise ConfigError("training.proximal_mu", problem, '0, or [pruning.initial] where "none"')

@@ -93,7 +93,10 @@ def train(
     mask_views = None if mask is None else model.parameter_views(mask.to(torch.float32))
     model.load(start)
     sums = None if direction_sum is None else model.parameter_views(direction_sum)
-    plain = not training.momentum and not training.weight_decay and start is not model.vector
+    if training.proximal_mu and start is model.vector:
+        start = start.clone()
+    changed = training.momentum or training.weight_decay or training.proximal_mu
+    plain = not changed and start is not model.vector
     with training_alone(model, torch_seed), summed_linear(model, sums if plain else None) as totals:
         step = _SgdStep(model, training, learning_rate, sums, mask_views, start, totals)
         mean = _descend(
@@ -225,11 +228,13 @@ class _SgdStep:
         self._rate = learning_rate
         self._momentum = training.momentum
         self._decay = training.weight_decay
+        self._proximal_mu = training.proximal_mu
         self._others = [position for position in range(len(model.views)) if position not in totals]
         self._weights = self._of_others(model.views)
         self._sums = None if sums is None else self._of_others(sums)
         self._mask = None if mask_views is None else self._of_others(mask_views)
         starts = model.parameter_views(start)
+        self._starts = self._of_others(starts)
         self._summed = [
             (
                 total,
@@ -258,6 +263,9 @@ class _SgdStep:
         """Add ``directions`` (the gradients) to the sums and, if ``write``, move the weights along them."""
         if self._decay:
             directions = torch._foreach_add(directions, self._weights, alpha=self._decay)
+        if self._proximal_mu and not self._first:  # at the start there is no distance yet
+            distance = torch._foreach_sub(self._weights, self._starts)
+            directions = torch._foreach_add(directions, distance, alpha=self._proximal_mu)
         if self._momentum:
             directions = self._with_momentum(directions)
         if self._sums is not None:

@@ -37,12 +37,14 @@ def _reference(module: nn.Module, training: TrainingConfig) -> tuple[Tensor, flo
         module.parameters(), lr=RATE, momentum=training.momentum, weight_decay=training.weight_decay
     )
     order, bounds = batch_order(len(SAMPLES), training, _draws())
+    begin = [p.detach().clone() for p in module.parameters()]
     losses = []
     for first, stop in bounds:
         taken = torch.from_numpy(order[first:stop])
         optimizer.zero_grad()
         loss = LOSSES[training.loss].mean(module(SAMPLES[taken]), LABELS[taken])
-        loss.backward()
+        distance = sum(((p - b) ** 2).sum() for p, b in zip(module.parameters(), begin, strict=True))
+        (loss + training.proximal_mu / 2 * distance).backward()
         optimizer.step()
         losses.append(loss.item())
     return torch.cat([p.detach().flatten() for p in module.parameters()]), sum(losses) / len(losses)
@@ -125,6 +127,24 @@ def test_start_may_be_the_vector_of_the_model() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.float32])
+@pytest.mark.parametrize("from_own_vector", [False, True])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_the_proximal_term_pulls_towards_the_start(momentum: float, from_own_vector: bool) -> None:
+    training = TrainingConfig(local_steps=5, batch_size=6, momentum=momentum, proximal_mu=2.0)
+    expected, mean_loss = _reference(_module(), training)
+    model = FlatModel(_module())
+    start = model.vector.clone()
+    sums = torch.empty(model.parameter_count)
+    result = train(
+        model, model.vector if from_own_vector else start, SAMPLES, LABELS, training, RATE, _draws(), sums
+    )
+    torch.testing.assert_close(model.vector, expected)
+    torch.testing.assert_close(start - RATE * sums, expected)
+    assert result.loss == pytest.approx(mean_loss, rel=1e-6)
+    free, _ = _reference(_module(), replace(training, proximal_mu=0.0))
+    assert (expected - start).norm() < (free - start).norm()
+
+
 @pytest.mark.parametrize(("momentum", "weight_decay"), [(0.0, 0.0), (0.9, 0.05)])
 def test_masked_weights_stay_exactly_zero(dtype: torch.dtype, momentum: float, weight_decay: float) -> None:
     model = FlatModel(_module(nn.BatchNorm1d(8)))
