@@ -126,7 +126,6 @@ def test_start_may_be_the_vector_of_the_model() -> None:
     assert torch.equal(model.vector, twin.vector)
 
 
-@pytest.mark.parametrize("dtype", [torch.bool, torch.float32])
 @pytest.mark.parametrize("from_own_vector", [False, True])
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_the_proximal_term_pulls_towards_the_start(momentum: float, from_own_vector: bool) -> None:
@@ -145,6 +144,7 @@ def test_the_proximal_term_pulls_towards_the_start(momentum: float, from_own_vec
     assert (expected - start).norm() < (free - start).norm()
 
 
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32])
 @pytest.mark.parametrize(("momentum", "weight_decay"), [(0.0, 0.0), (0.9, 0.05)])
 def test_masked_weights_stay_exactly_zero(dtype: torch.dtype, momentum: float, weight_decay: float) -> None:
     model = FlatModel(_module(nn.BatchNorm1d(8)))
