@@ -179,6 +179,27 @@ VARIANTS: dict[str, list[str]] = {
     ],  # exchanges every other round
     "normalized_prunefl": [*NORMALIZED, *PRUNEFL],
     "normalized_online_fab": [*NORMALIZED, *ONLINE_FAB],
+    "fab_fedadam": [
+        "sparsification.method=fab",
+        "k_control.method=ogd_sign",
+        "federation.aggregator=fedadam",
+        "federation.options={learning_rate = 0.03}",
+    ],
+    "tree_fedyogi_dense": [
+        *PRUNEFL,
+        "model.name=buffered_model:make",
+        "sparsification.method=fub_tree",
+        "sparsification.k=60",
+        "sparsification.value_type=float16",
+        "federation.aggregator=fedyogi",
+        "federation.options={learning_rate = 0.03, dense = true}",
+    ],
+    "random_k_proximal": [
+        "sparsification.method=random_k",
+        "sparsification.k=60",
+        "training.proximal_mu=0.5",
+    ],
+    "layer_top_k": [*PRUNEFL, "sparsification.method=layer_top_k", "sparsification.k=60"],
     "fedadam": ["federation.aggregator=fedadam", "federation.options={learning_rate = 0.03}"],
     "fedyogi_prunefl_buffers": [
         *PRUNEFL,
