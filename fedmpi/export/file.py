@@ -13,7 +13,6 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +134,7 @@ def _metadata(trained: TrainedModel, form: str) -> dict[str, Any]:
         "format": f"fedmpi-{form}",
         "fedmpi_version": __version__,
         "name": trained.config.experiment.name,
-        "model": asdict(trained.config.model),
+        "model": {"name": trained.config.model.name, "hidden": trained.config.model.hidden},
         "input_shape": trained.input_shape,
         "classes": trained.classes,
         "seed": trained.config.experiment.seed,

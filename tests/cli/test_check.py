@@ -85,7 +85,7 @@ def test_what_only_the_data_and_the_model_can_tell_is_refused(override, message,
     ],
 )
 def test_the_first_k(overrides, k):
-    assert estimate.first_k(loads("", overrides), 1000) == k
+    assert estimate.first_k(resolve(loads("", overrides)), 1000) == k
 
 
 def test_steps_are_counted_in_full_batches():

@@ -238,7 +238,7 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
         (["emulation.time_scale=0"], "[emulation] time_scale: found 0.0"),
         (
             ["emulation.compute.model=flops"],
-            '[emulation.compute] model: "flops" is known but not available: ',
+            '[emulation.compute] model: found "flops"; allowed: unit, linear, measured, normalized, or module:attribute',
         ),
         (["emulation.compute.beta=0"], "[emulation.compute] beta: found 0.0"),
         (
@@ -292,7 +292,7 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
         ),
         (
             ["emulation.availability.model=trace"],
-            '[emulation.availability] model: "trace" is known but not available: ',
+            '[emulation.availability] model: found "trace"; allowed: always, or module:attribute',
         ),
     ],
 )

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmpi.config import Config, ConfigError, loads, validate
+from fedmpi.config.parts import FAMILIES
 from fedmpi.config.ranges import RANGES, Range
 from fedmpi.sweep.toml_text import value_text
 
@@ -45,7 +46,10 @@ def holds_numbers(kind: Any) -> bool:
 
 def test_every_number_has_a_range_and_every_range_is_of_a_number():
     assert set(RANGES) == NUMBERS
-    assert {key for key, kind in KEYS.items() if holds_numbers(kind)} == NUMBERS | OTHERS_WITH_NUMBERS
+    options = {family.options_key for family in FAMILIES.values()}  # whose numbers are for the parts to check
+    assert {
+        key for key, kind in KEYS.items() if holds_numbers(kind)
+    } == NUMBERS | OTHERS_WITH_NUMBERS | options
 
 
 def test_every_range_has_two_ends():

@@ -96,7 +96,7 @@ def test_by_writer_groups_neighbours_evenly() -> None:
 
 def test_by_writer_needs_writers_and_enough_of_them() -> None:
     config = DataConfig(partition="by_writer")
-    with pytest.raises(ConfigError, match="digits does not know who wrote"):
+    with pytest.raises(ConfigError, match="the data set does not say who wrote"):
         _divide(config, 2, writers=None)
     with pytest.raises(
         ConfigError, match=r"clients\] count: .* 37 writers among 38 clients; allowed: 1 to 37"
