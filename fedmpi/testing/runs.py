@@ -21,6 +21,7 @@ TABLES = ("rounds", "clients", "layers", "events")
 
 _SMALL = (
     "experiment.rounds=6",
+    "experiment.evaluate_every=1",
     "clients.count=6",
     "clients.per_round=4",
     "data.partition=iid",
