@@ -26,7 +26,9 @@ from fedmpi.config.schema import value_of
 from fedmpi.trace import schema
 
 HERE = Path(__file__).parent
-GENERATED = "<!-- Written by docs/generate_reference.py: change meanings.toml or the package, and run it again. -->"
+GENERATED = (
+    "<!-- Written by docs/generate_reference.py: change meanings.toml or the package, and run it again. -->"
+)
 
 TYPES = {
     "int": "integer",
