@@ -88,8 +88,8 @@ def trace_page(meanings: Mapping[str, Any]) -> str:
         GENERATED,
         "# Trace",
         f"A run writes everything that happened to `trace.h5` in its folder, an HDF5 file (schema version "
-        f"{schema.SCHEMA_VERSION}) of four tables. `fedmpi.read_trace(FOLDER)` gives them as pandas tables, also while the "
-        "run is going on or after it was killed; [reading a trace](guide.md#read-the-trace) shows how. "
+        f"{schema.SCHEMA_VERSION}) of four tables. `fedmpi.read_trace(FOLDER)` gives them as pandas tables, also "
+        "while the run is going on or after it was killed; [reading a trace](guide.md#read-the-trace) shows how. "
         "Times in `s` are emulated, those in `host s` are seconds here. NaN: not measured.",
     ]
     for name, dtype in schema.TABLES.items():

@@ -37,7 +37,6 @@ def main(overrides: list[str]) -> None:
             "sparsification.method=dense",
             "k_control.method=fixed",
             *overrides,
-            ranks=2,
             overwrite=True,
             quiet=True,
         )
