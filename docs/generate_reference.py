@@ -1,0 +1,235 @@
+"""Write ``configuration.md`` and ``trace.md``, the reference of keys and columns, from the package itself.
+
+    python docs/generate_reference.py
+
+Keys, types, defaults, ranges, choices and built-in parts are those of ``fedmpi.config``, columns those of
+``fedmpi.trace``; what each means is one phrase in ``meanings.toml``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from fedmpi.config import Config, parts
+from fedmpi.config.names import AVAILABLE
+from fedmpi.config.ranges import RANGES, RATE_OR_INF
+from fedmpi.config.schema import value_of
+from fedmpi.trace import schema
+
+HERE = Path(__file__).parent
+GENERATED = (
+    "<!-- Written by docs/generate_reference.py: change meanings.toml or the package, and run it again. -->"
+)
+
+TYPES = {
+    "int": "integer",
+    "float": "number",
+    "float | None": "number",
+    "bool": "true or false",
+    "str": "string",
+    "tuple[int, ...]": "list of integers",
+    "Rate": "rate",
+    "str | Mapping[str, float]": "string or table",
+    "Options": "table",
+}
+"""Annotations of fields -> what a TOML file holds."""
+
+RATES = f"""## Rates
+
+`emulation.network.uplink_mbit_per_s` and `downlink_mbit_per_s` take one of four forms; every rate is
+{RATE_OR_INF.allowed}.
+
+| form | example |
+|---|---|
+| one number for all clients | `20.0` |
+| a list with one for each client | `[20.0, 5.0, 1.0]` |
+| the device's own | `"device"` |
+| a distribution, drawn once for each client | `{{ distribution = "lognormal", median = 8.0, sigma = 0.5 }}` |
+"""
+
+
+def pages() -> dict[str, str]:
+    """The generated pages by file name. Raises ValueError where ``meanings.toml`` and the package do not agree."""
+    meanings = tomllib.loads((HERE / "meanings.toml").read_text(encoding="utf-8"))
+    return {"configuration.md": configuration_page(meanings), "trace.md": trace_page(meanings)}
+
+
+def configuration_page(meanings: Mapping[str, Any]) -> str:
+    """Every key of every table, and the built-in parts of the keys that name one."""
+    sections = list(_sections(Config(), ""))
+    _agree("tables of a configuration", meanings["configuration"], [name for name, _ in sections])
+    blocks = [
+        GENERATED,
+        "# Configuration",
+        "A configuration is a TOML file; every key can be left out, and any can be replaced on the command line "
+        "(`fedmpi run mine.toml training.learning_rate=0.1`). `fedmpi check` prints all of them with their values. "
+        "A wrong key or value is refused before anything starts, in one line with what is allowed. "
+        "Keys that name a part take a built-in name or `module:attribute`, see [your own parts](parts.md).",
+    ]
+    for name, section in sections:
+        blocks += [f"## [{name}]", _table_of_keys(name, section, meanings)]
+        blocks += [_table_of_parts(key) for key in parts.FAMILIES if key.rpartition(".")[0] == name]
+    return "\n\n".join([*blocks, RATES])
+
+
+def trace_page(meanings: Mapping[str, Any]) -> str:
+    """Every column of every table, and the attributes."""
+    _agree("tables of a trace", meanings["trace"], schema.TABLES)
+    blocks = [
+        GENERATED,
+        "# Trace",
+        f"A run writes everything that happened to `trace.h5` in its folder, an HDF5 file (schema version "
+        f"{schema.SCHEMA_VERSION}) of four tables. `fedmpi.read_trace(FOLDER)` gives them as pandas tables, also "
+        "while the run is going on or after it was killed; [reading a trace](guide.md#read-the-trace) shows how. "
+        "Times in `s` are emulated, those in `host s` are seconds here. NaN: not measured.",
+    ]
+    for name, dtype in schema.TABLES.items():
+        phrases = meanings["trace"][name]
+        _agree(f"columns of {name}", phrases, dtype.names or ())
+        rows = [
+            (f"`{column}`", _column_type(dtype[column]), _unit(column), phrases[column])
+            for column in dtype.names or ()
+        ]
+        blocks += [f"## {name}", _table(("column", "type", "unit", "meaning"), rows)]
+    attributes = [*schema.CHECKED_ATTRIBUTES, "checksum"]
+    _agree("attributes of a trace", meanings["attributes"], attributes)
+    rows = [(f"`{name}`", meanings["attributes"][name]) for name in attributes]
+    statuses = ", ".join(f"`{status}`" for status in schema.FINAL_STATUSES)
+    blocks += [
+        "## Attributes",
+        f"Of the file's root, in `Trace.attributes`. A run that has ended has the status {statuses}, "
+        "whatever ended it short of a kill; until then it is `running`.",
+        _table(("attribute", "meaning"), rows),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _sections(table: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """The tables of a configuration by name, each before those within it."""
+    for field in fields(table):
+        value = getattr(table, field.name)
+        if is_dataclass(value):
+            yield f"{prefix}{field.name}", value
+            yield from _sections(value, f"{prefix}{field.name}.")
+
+
+def _table_of_keys(name: str, section: Any, meanings: Mapping[str, Any]) -> str:
+    phrases = meanings["configuration"][name]
+    keys = [field for field in fields(section) if not is_dataclass(getattr(section, field.name))]
+    _agree(f"keys of [{name}]", phrases, [field.name for field in keys])
+    rows = [
+        (
+            f"`{field.name}`",
+            TYPES[str(field.type)],
+            _shown(value_of(Config(), f"{name}.{field.name}")),
+            _allowed(f"{name}.{field.name}", str(field.type), meanings["allowed"]),
+            phrases[field.name],
+        )
+        for field in keys
+    ]
+    return _table(("key", "type", "default", "allowed", "meaning"), rows)
+
+
+def _allowed(key: str, kind: str, others: Mapping[str, str]) -> str:
+    if key in RANGES:
+        return RANGES[key].allowed
+    if key in AVAILABLE:
+        return ", ".join(f"`{name}`" for name in AVAILABLE[key])
+    if key in parts.FAMILIES:
+        return "a name below, or `module:attribute`"
+    if kind == "bool":
+        return "`true`, `false`"
+    if kind == "Options":
+        return "what the part takes"
+    return others[key]
+
+
+def _table_of_parts(key: str) -> str:
+    """The built-in parts of a family: what each does, its options with their defaults, and its publication."""
+    section = key.rpartition(".")[0]
+    settings = {field.name for field in fields(value_of(Config(), section))}
+    rows = []
+    for name in parts.built_in(key):
+        attribute = parts.find(key, name)
+        if parts.FAMILIES[key].arguments:
+            summary, source = _first_sentence(inspect.getdoc(attribute)), ""
+        else:
+            part = parts.build(key, name, {}, object)
+            made = part() if inspect.isfunction(part) else part
+            summary, source = made.summary, made.source
+        named = parts.options_of(key, attribute) if inspect.isfunction(attribute) else {}
+        options = [
+            f"`{option} = {_plain(parameter.default)}`"
+            for option, parameter in (named or {}).items()
+            if option not in settings
+        ]
+        rows.append((f"`{name}`", summary.removesuffix("."), ", ".join(options) or "none", source))
+    return f"Built-in names of `{key}`:\n\n" + _table(
+        ("name", "what it is", f"`[{section}.options]`", "source"), rows
+    )
+
+
+def _first_sentence(text: str | None) -> str:
+    paragraph = " ".join((text or "").split("\n\n")[0].split())
+    return re.split(r"\. (?=[A-Z])", paragraph.replace("``", "`"))[0]
+
+
+def _column_type(dtype: Any) -> str:
+    if values := h5py.check_enum_dtype(dtype):
+        return "one of " + ", ".join(f"`{name}`" for name in values)
+    if h5py.check_string_dtype(dtype):
+        return f"string of at most {dtype.itemsize} bytes"
+    return str(dtype)
+
+
+def _unit(column: str) -> str:
+    if "bytes" in column:
+        return "byte"
+    if column in ("host_s", "overrun_s"):
+        return "host s"
+    return "s" if column.endswith("_s") else ""
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "not set"
+    if isinstance(value, Mapping):
+        return "empty"
+    return f"`{_plain(value)}`"
+
+
+def _plain(value: Any) -> str:
+    """A value as TOML has it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    if value == inf:
+        return "inf"
+    return str(list(value)) if isinstance(value, tuple) else str(value)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def _agree(what: str, phrases: Mapping[str, Any], names: Iterable[str]) -> None:
+    expected, found = set(names), set(phrases)
+    if expected != found:
+        problem = ", ".join(sorted(expected ^ found))
+        raise ValueError(f"meanings.toml and the package do not agree on the {what}: {problem}")
+
+
+if __name__ == "__main__":
+    for name, text in pages().items():
+        (HERE / name).write_text(text, encoding="utf-8")
