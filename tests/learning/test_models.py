@@ -328,5 +328,5 @@ def test_a_model_that_has_no_place_in_a_vector_is_refused(user_module: str) -> N
 
 
 def test_a_model_larger_than_memory_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"\[model\] hidden: cannot be built: .*; allowed: a smaller model"):
+    with pytest.raises(ConfigError, match=r"model: mlp has D = 1152929201194532869 parameters; allowed: at most"):
         build(ModelConfig("mlp", (2**40, 2**20)), (1, 2, 3), 5, seed=1)
