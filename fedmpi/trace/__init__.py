@@ -1,7 +1,7 @@
 """The trace of a run: one HDF5 file (``trace.h5``) with everything that happened."""
 
 from fedmpi.trace.reader import FILE_NAME, Trace, read
-from fedmpi.trace.schema import Phase, Status, TraceError
+from fedmpi.trace.schema import STOP, Phase, Status, TraceError
 from fedmpi.trace.writer import TraceWriter
 
-__all__ = ["FILE_NAME", "Phase", "Status", "Trace", "TraceError", "TraceWriter", "read"]
+__all__ = ["FILE_NAME", "STOP", "Phase", "Status", "Trace", "TraceError", "TraceWriter", "read"]
