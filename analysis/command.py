@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from arguments import OneLineParser
-from study import StudyRun, load_study
+from study import StudyRun, load_study, without_repeats
 
 
 class Parser(OneLineParser):
@@ -18,14 +18,22 @@ class Parser(OneLineParser):
             self.error(f"--target {value} is not between 0 and 1")
         return value
 
-    def runs(self, folder: Path) -> tuple[StudyRun, ...]:
-        """The runs of a study; those that are missing are told on stderr."""
-        try:
-            study = load_study(folder)
-        except OSError as error:
-            self.error(str(error))
-        for remark in study.remarks:
+    def runs(self, *folders: Path) -> tuple[StudyRun, ...]:
+        """The runs of studies; on stderr a line for each that is missing, not complete or there twice."""
+        runs: list[StudyRun] = []
+        remarks: list[str] = []
+        for folder in folders:
+            try:
+                study = load_study(folder)
+            except OSError as error:
+                self.error(str(error))
+            if not study.runs:
+                for remark in study.remarks:
+                    print(remark, file=sys.stderr)
+                self.error(f"{folder}: no run with an evaluated model is there")
+            runs += study.runs
+            remarks += study.remarks
+        study = without_repeats(runs)
+        for remark in (*remarks, *study.remarks):
             print(remark, file=sys.stderr)
-        if not study.runs:
-            self.error(f"{folder}: no run with an evaluated model is there")
         return study.runs

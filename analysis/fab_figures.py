@@ -1,47 +1,40 @@
 """The figures of the study of FAB-top-k (Han, Wang and Leung, ICDCS 2020); ``figures.py`` is the command.
 
-Every function takes the runs that there are, and gives None where a figure cannot be made of them. Lines are means
-over seeds, shades and bars reach from the lowest to the highest.
+Every function takes the runs that there are, and gives None where a figure cannot be made of them. Runs of one
+configuration, which differ in seeds alone, are drawn together: lines are means over seeds, shades and bars reach from
+the lowest to the highest. Whatever else differs makes another line, whose label says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-from drawing import Draw, band, common_legend, over, seeds_text, style
+from drawing import Draw, Styles, band, common_legend, over, seeds_text
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from plot import COLOURS
+from methods import CONTROLLERS, MEASURING, METHODS, choice_of_k, sparsification
 from study import (
+    Configuration,
     StudyRun,
     accuracy_at,
     betas,
     client_means,
     common_time,
+    configurations,
     contributions,
+    even_shares,
     grouped,
-    in_order,
+    labels,
     mean_accuracy_at,
     methods_compared,
     same,
 )
 
-METHODS = {
-    "fab": "FAB-top-k",
-    "fub_flat": "FUB-top-k",
-    "fub_tree": "FUB-top-k, tree (gTop-k)",
-    "unidirectional": "unidirectional top-k",
-    "periodic": "periodic k",
-    "fedavg": "FedAvg, same traffic",
-    "dense": "always send all",
-}
-CONTROLLERS = {
-    "ogd_sign": "sign-based descent",
-    "ogd_value": "value-based descent",
-    "exp3": "Exp3",
-    "continuous_bandit": "continuous bandit",
-}
+BY_METHOD = (*MEASURING, "sparsification.method", "sparsification.k", "pruning.method")
+BY_CHOICE_OF_K = (*BY_METHOD, "k_control.method")
+BY_BETA = (*MEASURING, "k_control.method", "emulation.compute.beta")
+"""Keys that names of methods, names of choices of k, and panels of controllers with their betas speak of."""
 
 _MEDIAN_ROUNDS = 21
 
@@ -54,19 +47,19 @@ def methods(runs: Sequence[StudyRun], time_s: float | None) -> Figure | None:
     figure = Figure(figsize=(9.0, 4.4), layout="constrained")
     panels = figure.subplots(1, 2)
     columns = (("test_loss", "test loss (cross-entropy)"), ("test_accuracy", "test accuracy"))
-    by_method = in_order(grouped(compared, lambda run: run.method), METHODS)
+    groups = configurations(compared, sparsification, BY_METHOD, METHODS.values())
+    style = Styles(METHODS.values())
     end_s = max(run.end_s for run in compared)
     for panel, (column, name) in zip(panels, columns, strict=True):
-        for method, seeds in by_method.items():
-            moments_s, values = over(seeds, "end_s", column)
-            band(panel, moments_s, values, METHODS.get(method, method), *style(method, METHODS))
+        for group, label in zip(groups, labels(groups), strict=True):
+            moments_s, values = over(group.runs, "end_s", column)
+            band(panel, moments_s, values, label, *style(group.label))
         panel.set(xlabel="emulated time (s)", ylabel=name, xlim=(0.0, end_s))
         panel.grid(alpha=0.3)
     panels[1].set_ylim(bottom=0.0)
     common_legend(figure, panels, columns=4)
-    figure.suptitle(
-        f"Sparsification methods, k = {k:,}{_beta_text(beta)}{seeds_text(compared)}", fontsize="medium"
-    )
+    title = f"Sparsification methods{_k_text(k)}{_beta_text(beta)}{seeds_text(groups)}"
+    figure.suptitle(title, fontsize="medium")
     return figure
 
 
@@ -75,21 +68,19 @@ def k_over_rounds(runs: Sequence[StudyRun], time_s: float | None) -> Figure | No
 
     Thin lines are seeds; the bold one is the median of all seeds over ``_MEDIAN_ROUNDS`` rounds around.
     """
-    by_controller = in_order(
-        grouped((run for run in runs if run.adaptive), lambda run: run.controller), CONTROLLERS
-    )
+    by_controller = grouped((run for run in runs if run.adaptive), lambda run: run.controller)
     if not by_controller:
         return None
     columns = min(2, len(by_controller))
     rows = -(-len(by_controller) // columns)
     figure = Figure(figsize=(max(6.4, 4.6 * columns), 1.0 + 2.6 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
-    all_betas = betas(run for group in by_controller.values() for run in group)
-    for panel, (controller, group) in zip(panels, by_controller.items(), strict=False):
-        for place, beta in enumerate(all_betas):
-            seeds = [run.trace.rounds.k.to_numpy() for run in group if same(run.beta, beta)]
-            if seeds:
-                _k_of_seeds(panel, seeds, f"beta = {beta:g}", COLOURS[place % len(COLOURS)])
+    style = Styles(
+        map(_curve, sorted((run for group in by_controller.values() for run in group), key=_by_beta))
+    )
+    for panel, controller in zip(panels, _in_order(by_controller), strict=False):
+        for curve in configurations(sorted(by_controller[controller], key=_by_beta), _curve, BY_BETA):
+            _k_of_seeds(panel, curve, style(curve.label)[0])
         panel.set_title(CONTROLLERS.get(controller, controller), fontsize="medium")
         panel.set_yscale("log")
         panel.set_xlim(left=0)
@@ -99,12 +90,8 @@ def k_over_rounds(runs: Sequence[StudyRun], time_s: float | None) -> Figure | No
         panel.remove()
     for row in range(rows):
         panels[row * columns].set_ylabel("k (entries sent)")
-    if len(all_betas) > 1:
-        common_legend(figure, panels[: len(by_controller)], columns=4)
-    only = _beta_text(all_betas[0]) if len(all_betas) == 1 else ""
-    figure.suptitle(
-        f"k chosen by controllers{only} (thin: each seed, bold: running median)", fontsize="medium"
-    )
+    common_legend(figure, panels[: len(by_controller)], columns=4)
+    figure.suptitle("k chosen by controllers (thin: each seed, bold: running median)", fontsize="medium")
     return figure
 
 
@@ -127,24 +114,18 @@ def fixed_and_adaptive_k(runs: Sequence[StudyRun], time_s: float | None) -> Figu
     rows = -(-len(shown) // columns)
     figure = Figure(figsize=(max(6.4, 4.6 * columns), 1.4 + 2.9 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
+    style = Styles(["fixed k", METHODS["dense"], *CONTROLLERS.values()])
+    drawn: list[Configuration] = []
     for panel, beta in zip(panels, shown, strict=False):
         here = [run for run in (*fixed, *adaptive) if same(run.beta, beta)]
         moment_s = common_time(here) if time_s is None else time_s
-        by_k = sorted(grouped((run for run in here if run.k and not run.adaptive), lambda run: run.k).items())
-        if by_k:
-            _fixed_k(panel, [k for k, _ in by_k], [group for _, group in by_k], moment_s)
-        dense = [run for run in here if run.method == "dense"]
-        if dense:
-            _fixed_k(panel, [dense[0].trace.attributes["parameters"]], [dense], moment_s, hollow=True)
-        controllers = in_order(
-            grouped((run for run in here if run.adaptive), lambda run: run.controller), CONTROLLERS
-        )
-        for controller, group in controllers.items():
-            level = mean_accuracy_at(group, moment_s)
-            if np.isnan(level):
-                continue
-            colour, line = style(controller, CONTROLLERS, first=1)
-            panel.axhline(level, color=colour, linestyle=line, label=CONTROLLERS.get(controller, controller))
+        groups = configurations(sorted(here, key=lambda run: (not run.k, run.k)), choice_of_k, BY_CHOICE_OF_K)
+        drawn += groups
+        for label, points in _series(groups).items():
+            _fixed_k(panel, label, points, moment_s, style(label)[0])
+        for group in groups:
+            if group.runs[0].adaptive:
+                _level(panel, group, moment_s, style(group.label))
         panel.set_xscale("log")
         panel.set_title(
             f"{_beta_text(beta).lstrip(', ') or 'accuracy'} at {moment_s:,.0f} s", fontsize="medium"
@@ -154,65 +135,79 @@ def fixed_and_adaptive_k(runs: Sequence[StudyRun], time_s: float | None) -> Figu
     for panel in panels[len(shown) :]:
         panel.remove()
     common_legend(figure, panels[: len(shown)], columns=3)
-    figure.suptitle(
-        f"Accuracy at a fixed emulated time, fixed and adaptive k{seeds_text(fixed)}", fontsize="medium"
-    )
+    title = f"Accuracy at a fixed emulated time, fixed and adaptive k{seeds_text(drawn)}"
+    figure.suptitle(title, fontsize="medium")
     return figure
 
 
 def contributions_cdf(runs: Sequence[StudyRun], time_s: float | None) -> Figure | None:
     """Entries used of each client: distribution over clients (means of a run), and over clients and rounds."""
     k, beta, compared = methods_compared(runs)
-    by_method = in_order(grouped(compared, lambda run: run.method), METHODS)
-    by_method = {
-        method: by_method[method] for method in ("fab", "fub_flat", "fub_tree") if method in by_method
-    }
-    if not {"fab", "fub_flat"} <= by_method.keys():
+    chosen = [run for run in compared if run.method in ("fab", "fub_flat", "fub_tree")]
+    if not {"fab", "fub_flat"} <= {run.method for run in chosen}:
         return None
-    clients = int(by_method["fab"][0].trace.rounds.participants.max())
+    groups = configurations(chosen, sparsification, BY_METHOD, METHODS.values())
+    style = Styles(METHODS.values())
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     over_clients, over_rounds = figure.subplots(1, 2, sharey=True)
-    for method, seeds in by_method.items():
-        colour, line = style(method, METHODS)
-        means = np.concatenate([client_means(run.trace) for run in seeds])
-        single = np.concatenate([contributions(run.trace).entries_used.to_numpy() for run in seeds])
+    for group, label in zip(groups, labels(groups), strict=True):
+        colour, line = style(group.label)
+        means = np.concatenate([client_means(run.trace) for run in group.runs])
+        single = np.concatenate([contributions(run.trace).entries_used.to_numpy() for run in group.runs])
         for panel, values in ((over_clients, means), (over_rounds, single)):
-            panel.ecdf(values, label=METHODS[method], color=colour, linestyle=line, linewidth=1.8)
+            panel.ecdf(values, label=label, color=colour, linestyle=line, linewidth=1.8)
+    shares = sorted({share for run in chosen for share in even_shares(run)})
     for panel, name in (
         (over_clients, "entries used of a client, mean of its rounds"),
         (over_rounds, "entries used of a client in a single round"),
     ):
-        panel.axvline(
-            k // clients, color="#777777", linewidth=1.0, linestyle=":", label=f"k / N = {k // clients:,}"
-        )
+        for share in shares:
+            label = f"k / participants = {share:,}"
+            panel.axvline(share, color="#777777", linewidth=1.0, linestyle=":", label=label)
         panel.set(xlabel=name, ylim=(0.0, 1.02))
         panel.set_xlim(left=0.0)
         panel.grid(alpha=0.3)
     over_clients.set_ylabel("share of clients")
     over_rounds.set_ylabel("share of clients and rounds")
     common_legend(figure, [over_clients], columns=4)
-    title = f"Contributions of {clients} clients, k = {k:,}{_beta_text(beta)}{seeds_text(by_method['fab'])}"
-    figure.suptitle(title, fontsize="medium")
+    seeds = {len(group.runs) for group in groups} - {1}
+    figure.suptitle(
+        f"Contributions of clients{_k_text(k)}{_beta_text(beta)}{' (all seeds)' if seeds else ''}",
+        fontsize="medium",
+    )
     return figure
 
 
-def _k_of_seeds(panel: Axes, seeds: Sequence[np.ndarray], label: str, colour: str) -> None:
+def _k_of_seeds(panel: Axes, curve: Configuration, colour: str) -> None:
+    traces = [run.trace.rounds for run in curve.runs]
+    seeds = [rounds.k[rounds["round"] >= 0].to_numpy() for rounds in traces]
     for ks in seeds:
         panel.step(np.arange(ks.size), ks, where="post", color=colour, linewidth=0.6, alpha=0.35)
     together = np.array([ks[: min(map(len, seeds))] for ks in seeds])
     half = _MEDIAN_ROUNDS // 2
     medians = [np.median(together[:, max(0, at - half) : at + half + 1]) for at in range(together.shape[1])]
-    panel.plot(medians, color=colour, linewidth=2.0, label=label)
+    panel.plot(medians, color=colour, linewidth=2.0, label=curve.label)
 
 
-def _fixed_k(
-    panel: Axes, ks: Sequence[int], groups: Sequence[Sequence[StudyRun]], time_s: float, hollow: bool = False
-) -> None:
+def _series(groups: Sequence[Configuration]) -> dict[str, dict[int, Configuration]]:
+    """Configurations without a controller by label: those that differ in their k alone make one line over k."""
+    series: dict[str, dict[int, Configuration]] = {}
+    for group in groups:
+        run = group.runs[0]
+        if run.adaptive:
+            continue
+        k = run.k or int(run.trace.attributes["parameters"])
+        series.setdefault(group.label.replace(f"fixed k = {run.k:,}", "fixed k"), {})[k] = group
+    return series
+
+
+def _fixed_k(panel: Axes, label: str, points: dict[int, Configuration], time_s: float, colour: str) -> None:
     known = {
-        k: values
-        for k, group in zip(ks, groups, strict=True)
-        if (values := [value for run in group if not np.isnan(value := accuracy_at(run, time_s))])
+        k: [accuracy_at(run, time_s) for run in group.runs]
+        for k, group in points.items()
+        if not np.isnan(mean_accuracy_at(group.runs, time_s))
     }
+    hollow = next(iter(points.values())).runs[0].method == "dense"
     means = np.array([np.mean(values) for values in known.values()])
     lowest = np.array([min(values) for values in known.values()])
     highest = np.array([max(values) for values in known.values()])
@@ -220,18 +215,45 @@ def _fixed_k(
         list(known),
         means,
         yerr=[means - lowest, highest - means],
-        color=COLOURS[0] if not hollow else COLOURS[-1],
+        color=colour,
         marker="s" if hollow else "o",
         markerfacecolor="white" if hollow else None,
         markersize=5,
         capsize=3,
         linestyle="none" if hollow else "-",
-        label="always send all" if hollow else "fixed k",
+        label=label if len(known) == len(points) else f"{label}: not all known at {time_s:,.0f} s",
     )
+
+
+def _level(panel: Axes, group: Configuration, time_s: float, style: tuple[str, object]) -> None:
+    colour, line = style
+    level = mean_accuracy_at(group.runs, time_s)
+    if np.isnan(level):
+        panel.plot([], [], color=colour, linestyle=line, label=f"{group.label}: not known at {time_s:,.0f} s")
+    else:
+        panel.axhline(level, color=colour, linestyle=line, label=group.label)
+
+
+def _in_order(controllers: Iterable[str]) -> list[str]:
+    places = {name: place for place, name in enumerate(CONTROLLERS)}
+    return sorted(controllers, key=lambda name: places.get(name, len(places)))
+
+
+def _by_beta(run: StudyRun) -> tuple[bool, float]:
+    """Ascending; last what has no beta."""
+    return (run.beta != run.beta, run.beta if run.beta == run.beta else 0.0)
+
+
+def _curve(run: StudyRun) -> str:
+    return _beta_text(run.beta).lstrip(", ") or "k"
 
 
 def _beta_text(beta: float) -> str:
     return f", beta = {beta:g}" if beta == beta else ""
+
+
+def _k_text(k: int) -> str:
+    return f", k = {k:,}" if k else ""
 
 
 FIGURES: dict[str, tuple[Draw, str]] = {

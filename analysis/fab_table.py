@@ -4,7 +4,8 @@
 2. accuracy at that time, and time to a target accuracy, of each controller of k and each fixed k, for each beta
 3. the worst-off client's contribution, of each method
 
-Markdown; means over seeds, with the lowest and the highest where there are several. Runs that are missing are told.
+Markdown; a row is one configuration: the mean over its seeds, with the lowest and the highest where there are several.
+Whatever else differs makes another row. Lines on stderr name runs that are missing or not complete.
 """
 
 from __future__ import annotations
@@ -15,15 +16,18 @@ from math import isnan
 from pathlib import Path
 
 from command import Parser
-from fab_figures import CONTROLLERS, METHODS
+from fab_figures import BY_CHOICE_OF_K, BY_METHOD
 from fairness import fairness
+from methods import CONTROLLERS, METHODS, choice_of_k, sparsification
 from study import (
     StudyRun,
     accuracy_at,
     betas,
     common_time,
-    grouped,
-    in_order,
+    configurations,
+    contributions,
+    even_shares,
+    labels,
     late_k,
     mean_accuracy_at,
     methods_compared,
@@ -42,47 +46,43 @@ def methods_table(runs: Sequence[StudyRun], time_s: float | None) -> list[str]:
     if not compared:
         return []
     moment_s = common_time(compared) if time_s is None else time_s
+    groups = configurations(compared, sparsification, BY_METHOD, METHODS.values())
     rows = []
-    for method, group in _named(grouped(compared, lambda run: run.method), METHODS):
-        rounds = [run.trace.rounds[run.trace.rounds.end_s <= moment_s] for run in group]
+    for label, group in zip(labels(groups), groups, strict=True):
+        rounds = [run.trace.rounds[run.trace.rounds.end_s <= moment_s] for run in group.runs]
+        federated = [(seen["round"] >= 0).sum() for seen in rounds]
         sent = [(seen.bytes_up + seen.bytes_down).sum() / 1e6 for seen in rounds]
-        accuracies = [accuracy_at(run, moment_s) for run in group]
-        rows.append(
-            [
-                method,
-                spread(accuracies, "{:.3f}"),
-                mean(map(len, rounds), "{:,.0f}"),
-                mean(sent, "{:,.1f}"),
-            ]
-        )
-    title = f"Accuracy at {moment_s:,.0f} s of emulated time, k = {k:,}{_beta_text(beta)}"
+        accuracies = [accuracy_at(run, moment_s) for run in group.runs]
+        rows.append([label, spread(accuracies, "{:.3f}"), mean(federated, "{:,.0f}"), mean(sent, "{:,.1f}")])
+    title = f"Accuracy at {moment_s:,.0f} s of emulated time{_k_text(k)}{_beta_text(beta)}"
     return table(title, ["method", "accuracy", "rounds", "MB up and down"], rows)
 
 
 def k_table(runs: Sequence[StudyRun], beta: float, time_s: float | None, target: float | None) -> list[str]:
     """FAB-top-k with each controller and each fixed k at one beta; no lines unless there are both."""
-    here = [run for run in runs if same(run.beta, beta) and run.method == "fab"]
-    fixed = dict(sorted(grouped((run for run in here if not run.adaptive), lambda run: run.k).items()))
-    adaptive = _named(grouped((run for run in here if run.adaptive), lambda run: run.controller), CONTROLLERS)
-    if not fixed or not adaptive:
+    here = sorted(
+        (run for run in runs if same(run.beta, beta) and run.method == "fab"), key=lambda run: run.k
+    )
+    if len({run.adaptive for run in here}) < 2:
         return []
     moment_s = common_time(here) if time_s is None else time_s
-    accuracy_of = {k: mean_accuracy_at(group, moment_s) for k, group in fixed.items()}
-    best = max(fixed, key=lambda k: -1.0 if isnan(accuracy_of[k]) else accuracy_of[k])
+    groups = configurations(here, choice_of_k, BY_CHOICE_OF_K, CONTROLLERS.values())
+    groups.sort(key=lambda group: not group.runs[0].adaptive)
+    accuracy_of = {
+        group: mean_accuracy_at(group.runs, moment_s) for group in groups if not group.runs[0].adaptive
+    }
+    best = max(accuracy_of, key=lambda group: -1.0 if isnan(accuracy_of[group]) else accuracy_of[group])
     if target is None:
         target = TARGET_SHARE * accuracy_of[best]
-    named = adaptive + [
-        (f"fixed k = {k:,}{' (best)' if k == best else ''}", group) for k, group in fixed.items()
-    ]
     rows = []
-    for name, group in named:
-        times = [time_to(run, target) for run in group]
+    for label, group in zip(labels(groups), groups, strict=True):
+        times = [time_to(run, target) for run in group.runs]
         rows.append(
             [
-                name,
-                spread([accuracy_at(run, moment_s) for run in group], "{:.3f}"),
+                f"{label} (best)" if group is best else label,
+                spread([accuracy_at(run, moment_s) for run in group.runs], "{:.3f}"),
                 reached(times),
-                spread(list(map(late_k, group)), "{:,.0f}"),
+                spread(list(map(late_k, group.runs)), "{:,.0f}"),
             ]
         )
     title = f"FAB-top-k with adaptive and fixed k{_beta_text(beta)}"
@@ -96,21 +96,26 @@ def k_table(runs: Sequence[StudyRun], beta: float, time_s: float | None, target:
 
 
 def contributions_table(runs: Sequence[StudyRun]) -> list[str]:
-    """Contribution of the worst-off client of each method; no lines where no method was run."""
+    """Contribution of the worst-off client of each method; no lines where no method was run.
+
+    ``k / N`` is what each of the N participants of a round would contribute if all did the same.
+    """
     k, beta, compared = methods_compared(runs)
     sparse = [run for run in compared if run.method in ("fab", "fub_flat", "fub_tree", "unidirectional")]
     if not sparse:
         return []
+    groups = configurations(sparse, sparsification, BY_METHOD, METHODS.values())
     rows = []
-    for method, group in _named(grouped(sparse, lambda run: run.method), METHODS):
-        figures = [fairness(run.trace) for run in group]
-        clients = int(figures[0]["clients"])
-        least = [int(run.trace.clients.entries_used.min()) for run in group]
+    for label, group in zip(labels(groups), groups, strict=True):
+        figures = [fairness(run.trace) for run in group.runs]
+        shares = {share for run in group.runs for share in even_shares(run)}
+        least = min(int(contributions(run.trace).entries_used.min()) for run in group.runs)
         rows.append(
             [
-                method,
+                label,
+                f"{min(shares):,}" if len(shares) == 1 else f"{min(shares):,} to {max(shares):,}",
                 spread([run["least"] for run in figures], "{:,.1f}"),
-                f"{min(least):,}",
+                f"{least:,}",
                 mean([100 * run["zero_share"] for run in figures], "{:.2f} %"),
                 mean([run["gini"] for run in figures], "{:.3f}"),
                 mean([run["jain"] for run in figures], "{:.3f}"),
@@ -118,11 +123,15 @@ def contributions_table(runs: Sequence[StudyRun]) -> list[str]:
         )
     columns = [
         "method",
+        "k / N",
         "worst-off client, mean of its rounds",
         "least in a round",
         "rounds with nothing used",
     ]
-    title = f"Entries used of a client in a round, k = {k:,}{_beta_text(beta)}; k / N = {k // clients:,}"
+    title = (
+        f"Entries used of a client in a round{_k_text(k)}{_beta_text(beta)}; "
+        "k / N: an even share of N participants"
+    )
     return table(title, [*columns, "Gini", "Jain"], rows)
 
 
@@ -134,13 +143,12 @@ def report(runs: Sequence[StudyRun], time_s: float | None = None, target: float 
     return "\n".join(line for section in sections if section for line in [*section, ""])
 
 
-def _named(groups: dict[str, list[StudyRun]], names: dict[str, str]) -> list[tuple[str, list[StudyRun]]]:
-    """Names as readers know them, in the order of the figures, what is unknown last."""
-    return [(names.get(name, name), group) for name, group in in_order(groups, names).items()]
-
-
 def _beta_text(beta: float) -> str:
     return f", beta = {beta:g}" if not isnan(beta) else ""
+
+
+def _k_text(k: int) -> str:
+    return f", k = {k:,}" if k else ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,7 +4,8 @@ A client's contribution is the number of its uploaded entries that the server us
 took part in. The table has, for each run, the distribution over clients (least, quartiles, greatest), the Gini
 coefficient (0: all the same, towards 1: one alone), Jain's index (1: all the same, 1/N: one alone) and the share of
 clients' rounds in which nothing was used. The picture has the cumulative distribution over clients, relative to
-their mean.
+their mean. Runs that share a name are told apart by what differs in their configurations; one that is not complete
+has its status in brackets.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from arguments import OneLineParser
+from configurations import run_labels
+from drawing import Styles, common_legend
 from matplotlib.figure import Figure
-from plot import COLOURS, LINES
 from study import client_means, contributions
-from summarize import run_names
 
 from fedmpi.trace import Trace, TraceError, read
 
@@ -78,7 +79,7 @@ def fairness(trace: Trace) -> dict[str, float]:
 
 def table(traces: Sequence[Trace]) -> pd.DataFrame:
     """The runs' figures, one row each, indexed by name."""
-    return pd.DataFrame([fairness(trace) for trace in traces], index=pd.Index(run_names(traces), name="run"))
+    return pd.DataFrame([fairness(trace) for trace in traces], index=pd.Index(run_labels(traces), name="run"))
 
 
 def draw(traces: Sequence[Trace]) -> Figure:
@@ -88,24 +89,20 @@ def draw(traces: Sequence[Trace]) -> Figure:
     """
     figure = Figure(figsize=(7.0, 4.2), layout="constrained")
     panel = figure.subplots()
-    for place, (trace, label) in enumerate(zip(traces, run_names(traces), strict=True)):
+    style = Styles()
+    for trace, label in zip(traces, run_labels(traces), strict=True):
         means = client_means(trace)
         if not means.any():
             raise ValueError(f"{trace.path}: nothing of any client was used, there is nothing to draw")
-        panel.ecdf(
-            means / means.mean(),
-            label=label,
-            color=COLOURS[place % len(COLOURS)],
-            linestyle=LINES[(place + place // len(COLOURS)) % len(LINES)],
-            linewidth=1.8,
-        )
+        colour, line = style(label)
+        panel.ecdf(means / means.mean(), label=label, color=colour, linestyle=line, linewidth=1.8)
     panel.axvline(1.0, color="#777777", linewidth=1.0, linestyle=":", label="all the same")
     panel.set(
         xlabel="entries used of a client / mean over clients", ylabel="share of clients", ylim=(0.0, 1.02)
     )
     panel.set_xlim(left=0.0)
     panel.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=4, fontsize="small")
+    common_legend(figure, [panel], columns=4)
     return figure
 
 

@@ -15,7 +15,9 @@
   of ``fedmpi sweep prunefl-lottery``, in the folder ``--lottery``
 - ``layer_density``: what PruneFL leaves of each layer
 
-Runs and figures that are missing are told.
+Runs of one configuration, which differ in their seeds alone, are drawn together. Whatever else differs in the
+configurations makes another line, whose label names it; so do runs that are not complete. Lines say which runs and
+figures are missing.
 """
 
 from __future__ import annotations
@@ -70,9 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.lottery is not None and options.study != "prunefl":
         parser.error(f"--lottery is of the study prunefl, found {options.study}")
-    runs = parser.runs(options.folder)
-    if options.lottery is not None:
-        runs += parser.runs(options.lottery)
+    runs = parser.runs(*filter(None, (options.folder, options.lottery)))
     folder = options.output if options.output is not None else options.folder / "figures"
     try:
         for line in draw(options.study, runs, folder, options.format, options.time):

@@ -1,7 +1,8 @@
 """Draw runs: ``python analysis/plot.py RUN... --x time|round|bytes --y accuracy --output FILE.png``.
 
-Several ``--y`` make panels above each other, over one ``--x`` or each over its own. ``--label`` once for each
-run replaces the experiments' names.
+Several ``--y`` make panels above each other, over one ``--x`` or each over its own. Every run is a line of its own,
+labelled with its experiment's name, with what differs between runs of the same name, and with its status unless it is
+complete; ``--label`` once for each run replaces that.
 """
 
 from __future__ import annotations
@@ -12,14 +13,12 @@ from pathlib import Path
 
 import pandas as pd
 from arguments import OneLineParser
+from configurations import run_labels
+from drawing import Styles, common_legend
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from fedmpi.trace import Trace, TraceError, read
-
-# Okabe and Ito's palette: distinct for colour-blind readers too.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-LINES = ("-", "--", ":", "-.")
 
 
 def _bytes(rounds: pd.DataFrame) -> pd.Series:
@@ -52,10 +51,12 @@ def draw(
     """
     figure = Figure(figsize=(7.0, 1.0 + 2.6 * len(ys)), layout="constrained")
     panels = figure.subplots(len(ys), 1, sharex=len(xs) == 1, squeeze=False)[:, 0]
+    style = Styles()
     for panel, x, y in zip(panels, xs if len(xs) > 1 else [xs[0]] * len(ys), ys, strict=True):
         x_name, x_values = AXES[x]
         y_name, y_values = PANELS[y]
-        for place, (trace, label) in enumerate(zip(traces, labels, strict=True)):
+        for trace, label in zip(traces, labels, strict=True):
+            colour, line = style(label)
             measured = y_values(trace.rounds).dropna()
             if measured.empty:
                 raise ValueError(f"{trace.path}: {y_name} was never measured")
@@ -63,8 +64,8 @@ def draw(
                 x_values(trace.rounds)[measured.index],
                 measured,
                 label=label,
-                color=COLOURS[place % len(COLOURS)],
-                linestyle=LINES[place // len(COLOURS) % len(LINES)],
+                color=colour,
+                linestyle=line,
                 linewidth=1.5,
                 marker="." if len(measured) == 1 else None,
                 drawstyle="steps-post" if y in ("k", "density") else "default",
@@ -77,7 +78,7 @@ def draw(
             panel.xaxis.set_major_formatter(EngFormatter("B"))
         if len(xs) > 1 or panel is panels[-1]:
             panel.set_xlabel(x_name)
-    panels[0].legend(fontsize="small")
+    common_legend(figure, panels[:1], columns=3)
     if title:
         figure.suptitle(title)
     return figure
@@ -97,13 +98,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.label and len(options.label) != len(options.runs):
         parser.error(f"{len(options.label)} --label for {len(options.runs)} runs; give one for each, or none")
+    if options.label and len(set(options.label)) < len(options.label):
+        twice = next(label for label in options.label if options.label.count(label) > 1)
+        parser.error(f"--label {twice!r} is given to several runs; give each its own")
     xs, ys = options.x or ["time"], options.y or ["accuracy"]
     if len(xs) not in (1, len(ys)):
         parser.error(f"{len(xs)} --x for {len(ys)} --y; give one, or one for each")
     try:
         traces = [read(run) for run in options.runs]
-        labels = options.label or [trace.config.get("experiment", {}).get("name", "") for trace in traces]
-        draw(traces, labels, xs, ys, options.title).savefig(options.output, dpi=150)
+        draw(traces, options.label or run_labels(traces), xs, ys, options.title).savefig(
+            options.output, dpi=150
+        )
     except (TraceError, ValueError, OSError) as error:
         parser.error(str(error))
     return 0

@@ -4,48 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from study import StudyRun, evaluations, grouped, in_order
+from methods import MEASURING, PRUNING, pruning
+from study import Configuration, StudyRun, configurations, evaluations, grouped
 
-METHODS = {
-    "none": "no pruning",
-    "prunefl": "PruneFL",
-    "snip": "SNIP",
-    "iterative": "iterative pruning",
-    "online": "online learning",
-    "prunefl_fab": "PruneFL + adaptive FAB-top-k",
-    "fab": "adaptive FAB-top-k, no pruning",
-}
-TICKETS = {
-    "none": "no pruning",
-    "lottery_reinit": "PruneFL's last mask, first weights",
-    "lottery_random": "PruneFL's last mask, new weights",
-    "snip": "SNIP",
-}
+NONE = PRUNING["none"]
+PRUNEFL = PRUNING["prunefl"]
+FAB = "adaptive FAB-top-k, no pruning"
+BOTH = "PruneFL + adaptive FAB-top-k"
+
+METHODS = (*(PRUNING[name] for name in ("none", "prunefl", "snip", "iterative", "online")), BOTH, FAB)
+TICKETS = tuple(PRUNING[name] for name in ("none", "lottery_reinit", "lottery_random", "snip"))
 SELECTIONS = {False: "the same clients in all rounds", True: "clients drawn anew in each round"}
 
-
-def method(run: StudyRun) -> str:
-    """The method of pruning and that of sparsification as one name, such as ``prunefl_fab``."""
-    sparse = "" if run.method == "dense" else run.method
-    pruned = "" if run.pruning == "none" else run.pruning
-    return "_".join(filter(None, (pruned, sparse))) or "none"
+EXPLAINED = (*MEASURING, "pruning.method", "sparsification.method", "sparsification.k", "k_control.method")
+"""Keys that the names of methods speak of."""
 
 
-def compared(runs: Iterable[StudyRun]) -> dict[bool, dict[str, list[StudyRun]]]:
-    """Runs by whether clients are drawn anew (False first), and by method; lottery tickets left out."""
+def compared(runs: Iterable[StudyRun]) -> dict[bool, list[Configuration]]:
+    """Configurations by whether clients are drawn anew (False first); lottery tickets left out."""
     usual = sorted(
         (run for run in runs if not run.pruning.startswith("lottery_")), key=lambda run: run.selected
     )
     selections = grouped(usual, lambda run: run.selected)
-    return {selected: in_order(grouped(group, method), METHODS) for selected, group in selections.items()}
+    return {
+        selected: configurations(group, pruning, EXPLAINED, METHODS) for selected, group in selections.items()
+    }
 
 
-def tickets(runs: Sequence[StudyRun]) -> dict[str, list[StudyRun]]:
-    """The runs of lottery tickets, and what they are compared with, by method; none where there is no ticket."""
-    groups = grouped((run for run in runs if not run.selected), method)
-    if not any(name.startswith("lottery_") for name in groups):
-        return {}
-    return in_order({name: group for name, group in groups.items() if name in TICKETS}, TICKETS)
+def tickets(runs: Sequence[StudyRun]) -> dict[bool, list[Configuration]]:
+    """Lottery tickets and what they are compared with, by whether clients are drawn anew; where there are tickets."""
+    found = {}
+    for selected in (False, True):
+        groups = configurations(
+            (run for run in runs if run.selected == selected and pruning(run) in TICKETS),
+            pruning,
+            EXPLAINED,
+            TICKETS,
+        )
+        if any(group.runs[0].pruning.startswith("lottery_") for group in groups):
+            found[selected] = groups
+    return found
 
 
 def last_accuracy(run: StudyRun) -> float:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from femnist_study import data_folder, figures, parser, run_sweep, tables
+from femnist_study import data_folder, figures, parser, run_sweep, tables, unpacked_beside
 
 TEST_FILES_EVERY = 3
 
@@ -22,7 +22,8 @@ def main() -> int:
     """Exit code 0 when all runs are complete, else that of the sweep; tables are made of what there is."""
     arguments = parser(__doc__.splitlines()[0], "fab-study-small").parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        data = data_folder(arguments.data, Path(temporary) / "femnist", TEST_FILES_EVERY)
+        place = unpacked_beside(arguments.output, Path(temporary))
+        data = data_folder(arguments.data, place, TEST_FILES_EVERY)
         study = arguments.output or Path(temporary) / "study"
         code = run_sweep(arguments.sweep, data, study, arguments)
         if code == 2:

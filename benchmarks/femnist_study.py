@@ -34,20 +34,30 @@ def parser(description: str, sweep: str) -> argparse.ArgumentParser:
     return arguments
 
 
-def data_folder(folder: Path, temporary: Path, every: int = 1) -> Path:
-    """LEAF's ``train`` and ``test``: ``folder`` itself, or its archive unpacked into ``temporary``.
+def data_folder(folder: Path, unpacked: Path, every: int = 1) -> Path:
+    """LEAF's ``train`` and ``test``: ``folder`` itself, or its archive unpacked into ``unpacked``, once.
 
-    Of an archive's test files every ``every``-th is kept.
+    Of an archive's test files every ``every``-th is kept. The path is part of each run's configuration: runs of one
+    study need the same one.
     """
     if not (folder / ARCHIVE).is_file():
         return folder.resolve()
+    if unpacked.is_dir():
+        return next(path.parent for path in unpacked.rglob("train") if path.is_dir()).resolve()
+    temporary = unpacked.with_name(f"{unpacked.name}.partial")
     with tarfile.open(folder / ARCHIVE) as file:
         file.extractall(temporary, filter="data")
     data = next(path.parent for path in temporary.rglob("train") if path.is_dir())
     tests = sorted((data / "test").glob("*.json"))
     for path in set(tests) - set(tests[::every]):
         path.unlink()
-    return data.resolve()
+    temporary.rename(unpacked)
+    return (unpacked / data.relative_to(temporary)).resolve()
+
+
+def unpacked_beside(output: Path | None, temporary: Path) -> Path:
+    """Where an archive is unpacked: beside the study that is kept, so that it can be gone on with, or for this time."""
+    return temporary / "femnist" if output is None else output.with_name(f"{output.name}-data")
 
 
 def run_sweep(sweep: str, data: Path, output: Path, arguments: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ import tomllib
 from pathlib import Path
 
 import tomli_w
-from femnist_study import data_folder, figures, parser, run_sweep, tables
+from femnist_study import data_folder, figures, parser, run_sweep, tables, unpacked_beside
 
 from fedmpi.sweep import study_text
 
@@ -39,7 +39,7 @@ def main() -> int:
     commands.add_argument("--target", help="test accuracy to compare at (default: the last without pruning)")
     arguments = commands.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        data = data_folder(arguments.data, Path(temporary) / "femnist")
+        data = data_folder(arguments.data, unpacked_beside(arguments.output, Path(temporary)))
         study = (arguments.output or Path(temporary) / "study").resolve()
         codes = [run_sweep(arguments.sweep, data, study, arguments)]
         if codes[0] == 2:

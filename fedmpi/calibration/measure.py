@@ -17,9 +17,8 @@ from fedmpi.config import ConfigError
 from fedmpi.config.schema import ModelConfig
 from fedmpi.export.csr import Pattern
 from fedmpi.export.layers import replaced, sparsify
-from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.losses import LOSSES
-from fedmpi.learning.models import build
+from fedmpi.learning.models import build_flat
 
 
 @dataclass(frozen=True)
@@ -95,11 +94,7 @@ def _measured(
     steps: int,
     loss: str,
 ) -> Measured:
-    module = build(model, input_shape, classes, 0)
-    try:
-        flat = FlatModel(module)
-    except ValueError as error:
-        raise ConfigError("model.name", str(error)) from error
+    flat = build_flat(model, input_shape, classes, 0)
     prunable = [layer for layer in flat.layers if layer.prunable]
     if not prunable:
         raise ConfigError("model.name", f"{model.name} has no prunable layers", "a model that has some")
@@ -116,7 +111,7 @@ def _measured(
             active = torch.rand(matrix.shape, generator=draw) < density
             weights[layer.name] = (Pattern.of(active), matrix[active])
             counts[layer.name, index] = int(active.sum())
-        module = sparsify(copy.deepcopy(flat.module), weights, "sparse")
+        module = sparsify(copy.deepcopy(flat.module), weights, "sparse", x)
         for name in names:
             sparse_layers[name, index] = module.get_submodule(name.rpartition(".")[0])
     body = copy.deepcopy(flat.module)

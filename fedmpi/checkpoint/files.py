@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import struct
 import zipfile
@@ -19,6 +20,16 @@ SERVER_FILE = "server.npz"
 
 _BLOCK_BYTES = 2**20
 _DIGEST_BYTES = 32
+
+_NO_ARRAYS = (
+    zipfile.BadZipFile,
+    EOFError,
+    LookupError,
+    TypeError,
+    ValueError,
+    NotImplementedError,
+    MemoryError,
+)
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -61,6 +72,20 @@ class FileEntry:
         return cls(name.rstrip(b"\0").decode(), size, checksum, first, last, text)
 
 
+def entry_of_manifest(record: Any) -> FileEntry:
+    """A file as a manifest describes it. ValueError for what no checkpoint has, such as a file elsewhere."""
+    wanted = {"name": str, "size": int, "checksum": str, "first_client": int, "last_client": int}
+    if not isinstance(record, dict) or {key: type(value) for key, value in record.items()} != wanted:
+        raise ValueError(f"a file has other entries than {', '.join(wanted)}")
+    entry = FileEntry(**record)
+    first, last = entry.first_client, entry.last_client
+    if entry.name != (SERVER_FILE if first == last == -1 else _clients_file(first, last)) or last < first:
+        raise ValueError(f"{entry.name!r} is no file of clients {first} to {last}, or of the server")
+    if entry.size < 0 or not re.fullmatch(rf"[0-9a-f]{{{2 * _DIGEST_BYTES}}}", entry.checksum):
+        raise ValueError(f"{entry.name} has no size or no checksum")
+    return entry
+
+
 def write_server(partial: Path, arrays: Arrays) -> FileEntry:
     """Write the server's arrays; CheckpointError when the disk is full."""
     return _write_arrays(partial / SERVER_FILE, arrays)
@@ -77,7 +102,7 @@ def write_clients(partial: Path, clients: Mapping[int, Arrays]) -> FileEntry:
     arrays = {
         f"{client}/{name}": array for client in sorted(clients) for name, array in clients[client].items()
     }
-    return _write_arrays(partial / f"clients-{first:05d}-{last:05d}.npz", arrays, first, last)
+    return _write_arrays(partial / _clients_file(first, last), arrays, first, last)
 
 
 def checksum_of(text: str) -> str:
@@ -100,9 +125,12 @@ def verify(path: Path, entry: FileEntry) -> None:
 
 @contextmanager
 def open_arrays(path: Path) -> Iterator[Any]:
-    """The npz archive at ``path``, open for reading."""
-    with errors_of(path), np.load(path, allow_pickle=False) as archive:
-        yield archive
+    """The npz archive at ``path``, open for reading; CheckpointError for what is none, or holds other than arrays."""
+    try:
+        with errors_of(path), open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            yield archive
+    except _NO_ARRAYS as error:
+        raise CheckpointError(f"{path}: cannot be read as arrays: {error}") from error
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -143,6 +171,10 @@ class _HashingWriter:
 
     def checksum(self) -> str:
         return self._digest.hexdigest()
+
+
+def _clients_file(first: int, last: int) -> str:
+    return f"clients-{first:05d}-{last:05d}.npz"
 
 
 def _write_arrays(path: Path, arrays: Arrays, first: int = -1, last: int = -1) -> FileEntry:

@@ -18,6 +18,7 @@ from fedmpi.checkpoint.files import (
     CheckpointError,
     FileEntry,
     checksum_of,
+    entry_of_manifest,
     errors_of,
     open_arrays,
     read_arrays,
@@ -99,7 +100,9 @@ class Checkpoint:
     files: tuple[FileEntry, ...]
 
     def server(self) -> dict[str, np.ndarray]:
-        """The server's arrays."""
+        """The server's arrays. CheckpointError where the checkpoint has none, or they cannot be read."""
+        if all(entry.name != SERVER_FILE for entry in self.files):
+            raise CheckpointError(f"{self.path / _MANIFEST}: names no {SERVER_FILE}")
         return read_arrays(self.path / SERVER_FILE)
 
     def clients(self, ids: Iterable[int]) -> dict[int, dict[str, np.ndarray]]:
@@ -110,10 +113,7 @@ class Checkpoint:
         wanted = set(ids)
         found: dict[int, dict[str, np.ndarray]] = {}
         for entry in self.files:
-            if (
-                wanted.isdisjoint(range(entry.first_client, entry.last_client + 1))
-                or entry.name == SERVER_FILE
-            ):
+            if not any(entry.first_client <= client <= entry.last_client for client in wanted):
                 continue
             verify(self.path / entry.name, entry)
             with open_arrays(self.path / entry.name) as archive:
@@ -141,8 +141,12 @@ def open_checkpoint(path: Path) -> Checkpoint:
             raise CheckpointError(f"{manifest}: the checksum is wrong")
         if body["format_version"] != FORMAT_VERSION:
             raise CheckpointError(f"{manifest}: format {body['format_version']}, expected {FORMAT_VERSION}")
-        files = tuple(FileEntry(**entry) for entry in body["files"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        files = tuple(map(entry_of_manifest, body["files"]))
+        if type(body["round"]) is not int or body["round"] != _round_of(path):
+            raise ValueError(f"round {body['round']!r} in the folder {path.name}")
+        if not isinstance(body["values"], dict):
+            raise ValueError("its values are no table")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{manifest}: is no manifest ({error})") from error
     for entry in files:
         if entry.name == SERVER_FILE:

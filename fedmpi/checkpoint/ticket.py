@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedmpi.checkpoint.contents import stored_mask
 from fedmpi.checkpoint.files import CheckpointError
 from fedmpi.checkpoint.store import FOLDER, candidates, open_checkpoint
 from fedmpi.config import Config, ConfigError, loads
-from fedmpi.pruning.interface import MASK
 from fedmpi.pruning.lottery import METHODS
 from fedmpi.pruning.mask import Mask
 from fedmpi.trace import FILE_NAME, TraceError
@@ -47,10 +47,14 @@ def read_ticket(config: Config, parameters: int) -> Ticket:
         raise _refusal(f"{folder} has no checkpoint")
     try:
         checkpoint = open_checkpoint(found[0])
-        bits = checkpoint.server()[MASK]
+        mask = stored_mask(checkpoint.path, checkpoint.server(), parameters)
     except CheckpointError as error:
         raise _refusal(str(error)) from error
-    return Ticket(Mask.from_bits(bits, parameters), stored.experiment.seed)
+    if checkpoint.values.get("run_id", "") != attributes.get("run_id", ""):
+        raise _refusal(f"{checkpoint.path} is of another run than {folder / FILE_NAME}")
+    if mask is None:
+        raise _refusal(f"{checkpoint.path} has no mask")
+    return Ticket(mask, stored.experiment.seed)
 
 
 def _check(folder: Path, attributes: dict[str, Any], stored: Config, config: Config, parameters: int) -> None:

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedmpi import __version__
+from fedmpi.cli.number_arguments import integer, number
 from fedmpi.config import ConfigError
+from fedmpi.config.ranges import FRACTION
 from fedmpi.config.schema import ModelConfig
 from fedmpi.emulation.profiles import Device, StepCost
-from fedmpi.emulation.user_devices import add_model, check_name, user_devices_path
+from fedmpi.emulation.user_devices import VARIABLE, add_model, check_name, user_devices_path
 
 if TYPE_CHECKING:
     from fedmpi.calibration import Fit, Measured
@@ -31,29 +33,36 @@ _CLASSES = {"conv4": 2, "vgg11": 10, "resnet18": 100}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a name, as in model.name, or module:factory")
     parser.add_argument("--device", required=True, metavar="NAME", help="what the device is to be called")
-    parser.add_argument("--batch-size", type=_count, default=20, metavar="N", help="samples of a step (20)")
+    parser.add_argument(
+        "--batch-size", type=integer(1), default=20, metavar="N", help="samples of a step (20)"
+    )
     parser.add_argument(
         "--input-shape",
-        type=_count,
+        type=integer(1),
         nargs="+",
         metavar="N",
         help="channels, height and width (the publication's, else 1 28 28)",
     )
-    parser.add_argument("--classes", type=_count, metavar="N", help="(the publication's, else 62)")
-    parser.add_argument("--hidden", type=_count, nargs="*", default=[64], metavar="N", help="of an mlp (64)")
+    parser.add_argument("--classes", type=integer(1), metavar="N", help="(the publication's, else 62)")
+    parser.add_argument(
+        "--hidden", type=integer(1), nargs="*", default=[64], metavar="N", help="of an mlp (64)"
+    )
     parser.add_argument(
         "--densities",
-        type=_density,
+        type=number(FRACTION),
         nargs="+",
         default=[0.02, 0.05, 0.1, 0.2, 0.4],
         metavar="D",
         help="at least two (0.02 0.05 0.1 0.2 0.4)",
     )
     parser.add_argument(
-        "--steps", type=_count, default=15, metavar="N", help="repetitions of each point (15)"
+        "--steps", type=integer(1), default=15, metavar="N", help="repetitions of each point (15)"
     )
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help=f"the file of devices (default: {user_devices_path()})"
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help=f"the file of devices (default: ${VARIABLE}, else fedmpi/devices.toml in the user's configuration)",
     )
 
 
@@ -108,19 +117,3 @@ def _report(model: str, batch: int, steps: int, measured: Measured, found: Fit) 
     else:
         lines.append(f"sparse kernels are faster than dense ones below a density of {density:.3f}")
     return lines
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"found {text}; allowed: an integer of at least 1")
-    return int(text)
-
-
-def _density(text: str) -> float:
-    try:
-        density = float(text)
-    except ValueError:
-        density = -1.0
-    if not 0.0 < density <= 1.0:
-        raise argparse.ArgumentTypeError(f"found {text}; allowed: a number above 0, at most 1")
-    return density

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from fedmpi import __version__
-from fedmpi.cli.launch import find_mpiexec, mpiexec_command, output_of
+from fedmpi.cli.failure_reason import failure_reason
+from fedmpi.cli.launch import ROOT_ALLOWED, find_mpiexec, mpiexec_command, output_of, python_command
 from fedmpi.config import ConfigError
 from fedmpi.mpi.guards import inside_mpi_launch
 from fedmpi.mpi.placement import SHARING_VARIABLE, most_sharing
@@ -74,8 +75,8 @@ def _python() -> list[Finding]:
 
 def _mpi() -> list[Finding]:
     code = (
-        "import json, mpi4py; from mpi4py import MPI; print(json.dumps([mpi4py.__version__, "
-        "MPI.Get_library_version().strip().splitlines()[0], MPI.Get_version(), MPI.Query_thread()]))"
+        "import json, mpi4py; from fedmpi.mpi.library import MPI, library_name; "
+        "print(json.dumps([mpi4py.__version__, library_name(), MPI.Get_version(), MPI.Query_thread()]))"
     )
     found = _ask_python(code)
     if isinstance(found, str):
@@ -85,7 +86,7 @@ def _mpi() -> list[Finding]:
     old = int(package.split(".")[0]) < 4
     return [
         Finding("mpi4py", package, "fedmpi needs mpi4py 4 or later" if old else ""),
-        Finding("MPI", f"{' '.join(library.split())} (standard {'.'.join(map(str, standard))})"),
+        Finding("MPI", f"{library} (standard {'.'.join(map(str, standard))})"),
     ]
 
 
@@ -108,7 +109,9 @@ def _launcher() -> list[Finding]:
         wrong = "mpiexec -n 2 gives 1 rank twice: it belongs to another MPI library than mpi4py uses"
         return [Finding("launcher", str(mpiexec), f"{wrong}; use the mpiexec of that library")]
     outcome = f"did not end in {_TIMEOUT_S:g} s" if exit_code is None else f"exit code {exit_code}"
-    return [Finding("launcher", str(mpiexec), f"mpiexec -n 2 failed, {outcome}: {_last_line(err or out)}")]
+    reason = failure_reason(err or out)
+    advice = f"; allowed: {ROOT_ALLOWED}" if "--allow-run-as-root" in reason else ""
+    return [Finding("launcher", str(mpiexec), f"mpiexec -n 2 failed, {outcome}: {reason}{advice}")]
 
 
 def _sharing() -> list[Finding]:
@@ -167,7 +170,7 @@ def _slurm() -> list[Finding]:
         return [Finding("SLURM", srun, f"srun cannot be started: {error}")]
     job = os.environ.get("SLURM_JOB_ID")
     if exit_code != 0:
-        failed = f"srun --version failed: {_last_line(err or out)}"
+        failed = f"srun --version failed: {failure_reason(err or out)}"
         # Installed but not set up, as on a machine that is no part of a cluster: wrong in a job alone.
         return [Finding("SLURM", f"{srun}; {failed}", failed if job else "")]
     where = f"inside of job {job}" if job else "outside of a job"
@@ -205,19 +208,14 @@ _EXAMINATIONS: tuple[Callable[[], list[Finding]], ...] = (
 def _ask_python(code: str) -> Any:
     """The JSON that ``code`` prints last, run in a Python of its own; or a string: why there is none."""
     try:
-        exit_code, out, err = output_of([sys.executable, "-c", code], _TIMEOUT_S)
+        exit_code, out, err = output_of(python_command("-c", code), _TIMEOUT_S)
     except OSError as error:
         return f"{sys.executable} cannot be started: {error}"
     if exit_code is None:
         return f"no answer in {_TIMEOUT_S:g} s"
     if exit_code != 0:
-        return f"exit code {exit_code}: {_last_line(err or out)}"
+        return f"exit code {exit_code}: {failure_reason(err or out)}"
     return json.loads(out.strip().splitlines()[-1])
-
-
-def _last_line(text: str) -> str:
-    lines = [line for line in text.strip().splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "no message"
 
 
 def _meminfo() -> Mapping[str, int]:

@@ -10,20 +10,30 @@ from fedmpi.config import Config
 from fedmpi.emulation.compute import compute_seconds
 from fedmpi.emulation.devices import Fleet
 from fedmpi.federation.accounts import Charges, Work, make_accountant
+from fedmpi.federation.distribution import ServerData
 from fedmpi.federation.plan import Action, RoundPlan, draw_participants, local_steps
 from fedmpi.k_control.start import start_k_control
-from fedmpi.learning.datasets import Dataset
+from fedmpi.learning.activations import Activations
 from fedmpi.learning.flat import FlatModel
+from fedmpi.learning.training import CONVERTED_BYTES
+from fedmpi.pruning import lottery
 from fedmpi.pruning.exchange import ActiveValues, new_mask_bytes
 from fedmpi.pruning.mask import Mask
 from fedmpi.sparsification import DENSE_METHODS, exchange_period, wire_form
 from fedmpi.sparsification.wire import message_bytes
 
-_LIBRARIES_BYTES = 145 * 10**6
-"""Resident memory of Python with torch, MPI and HDF5 (measured: torch 2.13 for the CPU)."""
+LIBRARIES_BYTES = 178 * 2**20
+"""Memory of its own that a rank takes for Python with torch, MPI and pandas (measured: torch 2.13 for the CPU)."""
 
-_VECTORS = 5
-"""Flat vectors of the model that a rank holds at once: global, model, gradient, sum of directions, step."""
+SHARED_LIBRARIES_BYTES = 125 * 2**20
+"""Code of the same libraries, which the ranks of a node share."""
+
+_SERVER_BYTES = 25 * 2**20
+_DIGITS_BYTES = 35 * 2**20
+"""What the trace takes on rank 0, and scikit-learn, from which the data set digits is read."""
+
+_WORKSPACE = 2
+"""Where a rank trains, memory of activations in units of themselves: with kernels, and what the allocator keeps."""
 
 
 @dataclass(frozen=True)
@@ -43,23 +53,107 @@ class FirstRound:
 
 
 def memory_bytes(
-    config: Config, model: FlatModel, dataset: Dataset, samples: list[np.ndarray], block: range, rank: int
+    config: Config, model: FlatModel, data: ServerData, layers: Activations, blocks: list[range], rank: int
 ) -> int:
-    """Memory of a rank whose home clients are ``block``, without the activations of the model.
+    """Memory of a rank whose home clients are ``blocks[rank]``; of what ranks share, its part.
 
-    Rank 0 reads the whole data set before it hands out the samples.
+    As if all ranks were on one node, whose rank 0 fills the memory with the samples that they share and is charged all
+    of it, the others what they read. It counts the libraries but for the code that ranks share, the samples (rank 0
+    holds the whole data set besides), vectors of the model, what clients keep from round to round or until their
+    updates are averaged, a group of converted batches, and activations in training and evaluation.
     """
+    dataset, block = data.dataset, blocks[rank]
     sample = dataset.train_x.nbytes // len(dataset.train_x) + dataset.train_y.itemsize
-    mine = sum(len(samples[client]) for client in block)
     test = dataset.test_x.nbytes + dataset.test_y.nbytes
-    whole = dataset.train_x.nbytes + dataset.train_y.nbytes if rank == 0 else 0
-    vector = 4 * model.vector.numel()
+    if rank == 0:
+        clients = range(1) if data.facts().common else range(len(data.samples))
+        total = LIBRARIES_BYTES + _SERVER_BYTES + dataset.train_x.nbytes + dataset.train_y.nbytes + 2 * test
+        total += _DIGITS_BYTES if config.data.dataset == "digits" else 0
+    else:
+        clients, total = block, LIBRARIES_BYTES + test // len(blocks)
+    total += sum(len(data.samples[client]) for client in clients) * sample
+    total += _vectors_bytes(config, model, blocks, rank)
+    training = config.training
+    passed = layers.largest * min(training.evaluation_batch_size, len(dataset.test_y))
+    if len(block):
+        batch = min(training.batch_size, max(len(data.samples[client]) for client in block))
+        passed = _WORKSPACE * max(passed, layers.kept * batch)
+        total += _converted_bytes(config, batch, 4 * dataset.train_x[0].size)
+    return total + int(passed)
+
+
+def _vectors_bytes(config: Config, model: FlatModel, blocks: list[range], rank: int) -> int:
+    """Global weights and model; in training two steps' gradients and their sum; updates and what clients keep."""
+    vector, parameters = 4 * model.vector.numel(), 4 * model.parameter_count
+    total, own = 2 * vector, len(blocks[rank])
     method = config.sparsification.method
     if method not in DENSE_METHODS:
-        kept = len(block) * 4 * model.parameter_count
-    else:  # updates of a round, and what clients carry between exchanges
-        kept = len(block) * vector * (1 + (method == "fedavg")) + 2 * vector
-    return _LIBRARIES_BYTES + whole + mine * sample + test + _VECTORS * vector + kept
+        return total + (own * parameters + 3 * parameters if own else 0)
+    total += 2 * vector + vector // len(blocks)  # sums in fixed point, and the mean that ranks share
+    if own:
+        rows = -(
+            -(config.clients.per_round or config.clients.count) // sum(len(block) > 0 for block in blocks)
+        )
+        total += 2 * parameters + rows * vector + (own * vector if method == "fedavg" else 0)
+    return total
+
+
+def _converted_bytes(config: Config, batch: int, sample_bytes: int) -> int:
+    """The samples of all steps as float32, as far as they are converted at once."""
+    steps = config.training.local_epochs or config.training.local_steps
+    return max(batch * sample_bytes, min(CONVERTED_BYTES, steps * batch * sample_bytes))
+
+
+@dataclass(frozen=True)
+class WholeRun:
+    """All federated rounds: bytes of all participants together, and emulated time.
+
+    ``assumed`` names what was taken to be so, ``left_out`` what the run will add.
+    """
+
+    bytes_down: int
+    bytes_up: int
+    emulated_s: float
+    assumed: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Lengths of messages, and how many values are in those of ``k`` entries, when ``present`` says what is active."""
+
+    config: Config
+    model: FlatModel
+    present: Mask
+    k: int
+    dimension: int
+
+    @classmethod
+    def of(cls, config: Config, model: FlatModel, present: Mask) -> _Sizes:
+        dimension = present.count
+        if config.sparsification.method in DENSE_METHODS:
+            dimension = ActiveValues(present, model.layers).count
+        return cls(config, model, present, min(first_k(config, model.parameter_count), dimension), dimension)
+
+    @property
+    def sent(self) -> int:
+        """Values that a client sends in a round in which it sends any."""
+        return self.dimension if self.config.sparsification.method in DENSE_METHODS else self.k
+
+    def answered(self, clients: int) -> int:
+        """Values of the update that comes down; of ``unidirectional`` as if ``clients`` agreed in nothing."""
+        if self.config.sparsification.method == "unidirectional":
+            return min(self.dimension, clients * self.sent)
+        return self.sent
+
+    @property
+    def whole_model(self) -> int:
+        return message_bytes("dense", self.dimension, self.dimension) + 4 * self.model.buffer_count
+
+    def update(self, values: int, value_type: str) -> int:
+        """Bytes of a message with so many values of an update."""
+        wire = wire_form(self.config.sparsification)
+        return message_bytes(wire, values, self.dimension, value_type) + 4 * self.model.buffer_count
 
 
 def first_round(
@@ -72,21 +166,84 @@ def first_round(
     time of a round holds the download of its own result, ``unidirectional`` is taken to send as much as clients that
     agree in nothing would get.
     """
-    section, tail = config.sparsification, 4 * model.buffer_count
+    section = config.sparsification
     present = Mask(model.parameter_count) if mask is None else mask
-    dimension = present.count
-    if section.method in DENSE_METHODS:
-        dimension = ActiveValues(present, model.layers).count
-    participants = draw_participants(
-        config.experiment.seed, 0, config.clients.count, config.clients.per_round
+    messages = _Sizes.of(config, model, present)
+    sent = 0 if exchange_period(section, model.parameter_count) > 1 else messages.sent
+    down = messages.whole_model + (0 if mask is None else new_mask_bytes(mask, model.layers))
+    up = messages.update(sent, section.value_type) if sent else 0
+    charges = _charges(messages, fleet, sizes, down, sent, up)
+    unknown = section.method == "unidirectional"
+    absent = {
+        "jitter": fleet.jitter_s > 0,
+        "the time of training, which is measured when it runs": fleet.compute_model == "measured",
+        "the losses by which k is chosen": config.k_control.method != "fixed",
+    }
+    return FirstRound(
+        participants=_participants(config),
+        k=messages.k,
+        bytes_down=down,
+        bytes_up=up,
+        timeline=charges,
+        left_out=tuple(name for name, left_out in absent.items() if left_out),
+        bound=unknown and config.emulation.compute.model == "normalized",
     )
-    k = min(first_k(config, model.parameter_count), dimension)
-    sent = dimension if section.method in DENSE_METHODS else k
-    if exchange_period(section, model.parameter_count) > 1:
-        sent = 0
-    down = message_bytes("dense", dimension, dimension) + tail
-    down += 0 if mask is None else new_mask_bytes(mask, model.layers)
-    up = message_bytes(wire_form(section), sent, dimension, section.value_type) + tail if sent else 0
+
+
+def whole_run(
+    config: Config, model: FlatModel, fleet: Fleet, sizes: np.ndarray, mask: Mask | None = None
+) -> WholeRun:
+    """What all rounds come to, if each later one has the participants and the k of the first.
+
+    In a later round a client downloads the updates that it missed, on average those of as many rounds as there are
+    clients for each participant, as if they had no coordinate in common; or the model, if that is shorter.
+    """
+    section = config.sparsification
+    first = first_round(config, model, fleet, sizes, mask)
+    messages = _Sizes.of(config, model, Mask(model.parameter_count) if mask is None else mask)
+    participants, rounds = len(first.participants), config.experiment.rounds
+    period = exchange_period(section, model.parameter_count)
+    missed = config.clients.count / participants
+    values = min(messages.dimension, round(missed * messages.answered(participants)))
+    value_type = section.value_type if missed == 1.0 else "float32"
+    later = min(messages.whole_model, messages.update(values, value_type))
+    up = messages.update(messages.sent, section.value_type)
+    downloads, uploads = -(-rounds // period), rounds // period
+
+    def duration_s(down: int, sends: bool) -> float:
+        sent = messages.sent if sends else 0
+        return _charges(messages, fleet, sizes, down, sent, up if sends else 0).duration_s
+
+    if period == 1:
+        emulated_s = first.timeline.duration_s + (rounds - 1) * duration_s(later, True)
+    else:
+        emulated_s = first.timeline.duration_s + (downloads - 1) * duration_s(later, False)
+        emulated_s += uploads * duration_s(0, True) + (rounds - downloads - uploads) * duration_s(0, False)
+    pruned = config.pruning.method not in ("none", *lottery.METHODS)
+    assumed = {
+        "k as in the first round": config.k_control.method != "fixed",
+        "participants as in the first round": participants < config.clients.count,
+        "nothing pruned": pruned,
+    }
+    left_out = {"masks and importance": pruned}
+    return WholeRun(
+        bytes_down=participants * (first.bytes_down + (downloads - 1) * later),
+        bytes_up=participants * uploads * up,
+        emulated_s=emulated_s,
+        assumed=tuple(name for name, holds in assumed.items() if holds),
+        left_out=(*first.left_out, *(name for name, holds in left_out.items() if holds)),
+    )
+
+
+def _participants(config: Config) -> np.ndarray:
+    clients = config.clients
+    return draw_participants(config.experiment.seed, 0, clients.count, clients.per_round)
+
+
+def _charges(messages: _Sizes, fleet: Fleet, sizes: np.ndarray, down: int, sent: int, up: int) -> Charges:
+    """A round of the first one's participants with ``sent`` values in ``up`` bytes of each, without jitter."""
+    config, model, present = messages.config, messages.model, messages.present
+    participants = _participants(config)
     compute_s = compute_seconds(
         fleet,
         participants,
@@ -99,7 +256,7 @@ def first_round(
     plan = RoundPlan(
         round_index=0,
         action=Action.NONE,
-        k=k,
+        k=messages.k,
         k_probe=0,
         learning_rate=config.training.learning_rate,
         start_s=0.0,
@@ -107,22 +264,7 @@ def first_round(
     )
     accountant = make_accountant(config, replace(fleet, jitter_s=0.0), model.parameter_count)
     charges = accountant.round(plan, Work(down * each, compute_s, sent * each, up * each))
-    unknown = section.method == "unidirectional"
-    k_down = min(dimension, len(participants) * sent) if unknown else sent
-    absent = {
-        "jitter": fleet.jitter_s > 0,
-        "the time of training, which is measured when it runs": fleet.compute_model == "measured",
-        "the losses by which k is chosen": config.k_control.method != "fixed",
-    }
-    return FirstRound(
-        participants=participants,
-        k=k,
-        bytes_down=down,
-        bytes_up=up,
-        timeline=accountant.close(plan, charges, k_down, None),
-        left_out=tuple(name for name, left_out in absent.items() if left_out),
-        bound=unknown and config.emulation.compute.model == "normalized",
-    )
+    return accountant.close(plan, charges, messages.answered(len(participants)) if sent else 0, None)
 
 
 def initial_round_s(config: Config, model: FlatModel, fleet: Fleet, samples: int) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 from fedmpi.config import ConfigError
 
 if TYPE_CHECKING:
-    from fedmpi.export import TrainedModel
+    from fedmpi.export import Factory, TrainedModel
 
 _FORMATS = ("dense", "sparse")
 
@@ -32,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", type=Path, metavar="FILE", help="the file (default: RUN/model-FORMAT.safetensors)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace FILE")
+    parser.add_argument(
+        "--factory",
+        metavar="MODULE:ATTRIBUTE",
+        help="what makes the model of the run where it is none of fedmpi's own: code that RUN names is never run",
+    )
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -40,7 +45,7 @@ def execute(arguments: argparse.Namespace) -> int:
     output = arguments.output or arguments.run / f"model-{form}.safetensors"
     from fedmpi.export import read_run, write  # torch comes with it, and takes seconds
 
-    trained = read_run(arguments.run)
+    trained = read_run(arguments.run, None if arguments.factory is None else _factory(arguments.factory))
     _check_output(output, arguments.overwrite)
     for problem in trained.problems:
         print(f"warning: {problem}", file=sys.stderr)
@@ -49,6 +54,13 @@ def execute(arguments: argparse.Namespace) -> int:
         print(line)
     print(f"{output}: {output.stat().st_size:,} bytes, the model after {trained.rounds} rounds")
     return 0
+
+
+def _factory(name: str) -> Factory:
+    from fedmpi.config.schema import ModelConfig
+    from fedmpi.learning.models import build
+
+    return lambda input_shape, classes: build(ModelConfig(name), input_shape, classes, seed=0)
 
 
 def _check_output(path: Path, overwrite: bool) -> None:

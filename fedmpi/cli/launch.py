@@ -10,21 +10,28 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from fedmpi.cli.failure_reason import failure_reason
 from fedmpi.cli.supervisor import supervise
 from fedmpi.config import ConfigError
+from fedmpi.experiment.progress import TERMINAL_VARIABLE
+from fedmpi.mpi.guards import innermost_launch
 from fedmpi.mpi.stop_signals import SignalFlag
 
-_RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK", "PMIX_RANK")
+_ROOT_VARIABLES = ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM")
+ROOT_ALLOWED = f"an ordinary user, or root with {' and '.join(f'{name}=1' for name in _ROOT_VARIABLES)} set"
+"""Whom Open MPI's mpiexec starts programs for."""
 _OPEN_MPI_MARKS = ("Open MPI", "OpenRTE", "PRRTE", "prterun")
+_MOST_DIGITS = 9
 _VERSION_TIMEOUT_S = 20.0
 
 
 def rank(environment: Mapping[str, str]) -> int:
     """This process's rank as its launcher says, before MPI is imported; 0 without a launcher."""
-    for name in _RANK_VARIABLES:
-        if environment.get(name, "").isdecimal():
-            return int(environment[name])
-    return 0
+    launch = innermost_launch(environment)
+    if launch is not None:
+        return launch.index
+    pmix = environment.get("PMIX_RANK", "")
+    return int(pmix) if pmix.isdecimal() and len(pmix) <= _MOST_DIGITS else 0
 
 
 def find_mpiexec() -> Path | None:
@@ -36,10 +43,22 @@ def find_mpiexec() -> Path | None:
     return Path(found) if found else None
 
 
-def mpiexec_command(mpiexec: Path, ranks: int, program: Sequence[str]) -> list[str]:
-    """The command line that starts ``program`` (without Python) on ``ranks`` ranks."""
-    oversubscribe = ["--oversubscribe"] if _is_open_mpi(mpiexec) else []
-    return [str(mpiexec), "-n", str(ranks), *oversubscribe, sys.executable, *program]
+def python_command(*arguments: str) -> list[str]:
+    """The command line of the Python in use with ``arguments``, such as "-m" and a module.
+
+    -P: ``-m`` and ``-c`` would search the working directory first, where a file queue.py or random.py would be
+    taken for the standard library's.
+    """
+    return [sys.executable, "-P", *arguments]
+
+
+def mpiexec_command(mpiexec: Path, ranks: int, arguments: Sequence[str]) -> list[str]:
+    """The command line that starts Python with ``arguments`` on ``ranks`` ranks.
+
+    Open MPI would refuse more ranks than cores, and would bind each rank, with all of its threads, to one core.
+    """
+    options = ["--oversubscribe", "--bind-to", "none"] if _is_open_mpi(mpiexec) else []
+    return [str(mpiexec), "-n", str(ranks), *options, *python_command(*arguments)]
 
 
 def run_under_mpiexec(ranks: int, arguments: Sequence[str], flag: SignalFlag) -> int:
@@ -51,9 +70,28 @@ def run_under_mpiexec(ranks: int, arguments: Sequence[str], flag: SignalFlag) ->
             "--ranks", f"{problem}; install an MPI (pip install 'fedmpi[mpi]') or start with srun"
         )
     command = mpiexec_command(mpiexec, ranks, ["-m", "fedmpi", *arguments])
+    _check_root(mpiexec)
+    os.environ.update(terminal_environment())
     sys.stdout.flush()
     sys.stderr.flush()
     return supervise(command, checkpoint_signal(ranks), flag)
+
+
+def terminal_environment() -> dict[str, str]:
+    """What tells ranks, whose output goes through a pipe of ``mpiexec``, that it ends at a terminal, and how wide."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return {}
+    return {TERMINAL_VARIABLE: str(shutil.get_terminal_size().columns)}
+
+
+def _check_root(mpiexec: Path) -> None:
+    """Raise ConfigError where the launcher refuses root, as Open MPI does without two environment variables."""
+    allowed_already = all(os.environ.get(name) == "1" for name in _ROOT_VARIABLES)
+    if os.geteuid() != 0 or allowed_already or not _is_open_mpi(mpiexec):
+        return
+    code, out, err = output_of([str(mpiexec), "-n", "1", "true"], _VERSION_TIMEOUT_S)
+    if code != 0 and "root" in out + err:
+        raise ConfigError(str(mpiexec), failure_reason(err or out).rstrip("."), ROOT_ALLOWED)
 
 
 def checkpoint_signal(ranks: int) -> signal.Signals:
@@ -90,7 +128,7 @@ def output_of(command: Sequence[str], timeout_s: float) -> tuple[int | None, str
 
 
 def _is_open_mpi(mpiexec: Path) -> bool:
-    """Open MPI alone refuses more ranks than cores unless told, with a flag that others do not know."""
+    """Whether it is Open MPI's, whose options others do not know."""
     try:
         _, out, err = output_of([str(mpiexec), "--version"], _VERSION_TIMEOUT_S)
     except OSError as error:

@@ -6,16 +6,20 @@ Exit codes: 0 done, 2 bad configuration or arguments, 75 preempted with a checkp
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from fedmpi import __version__
 from fedmpi.cli import bench, calibrate, check, data, doctor, export, launch, presets, run, sweep
 from fedmpi.config import ConfigError
+from fedmpi.config.errors import one_line
 from fedmpi.config.spelling import did_you_mean
+from fedmpi.experiment.streams import drop_unwritten, open_closed_streams
 
 DONE, FAILED, BAD_CONFIGURATION, PREEMPTED = 0, 1, 2, 75
 
@@ -39,8 +43,12 @@ _EXPECTED = {
     ("fedmpi.checkpoint", "CheckpointError"): FAILED,
     ("fedmpi.mpi.guards", "LaunchError"): FAILED,
     ("builtins", "OSError"): FAILED,
+    ("builtins", "MemoryError"): FAILED,
 }
 """Errors that are told in one line, by module and name: what was not imported cannot have been raised."""
+
+_NO_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
+"""What the system says of a path that cannot be: nobody but the caller can have named it."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -52,7 +60,13 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. ``arguments`` are those after the program's name."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    open_closed_streams()
+    code = _run_command(list(sys.argv[1:] if arguments is None else arguments))
+    drop_unwritten()
+    return code
+
+
+def _run_command(given: list[str]) -> int:
     try:
         _find_modules_of_working_directory()
         parsed = _parse(given)
@@ -63,7 +77,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _tell("interrupted", FAILED)
     except BrokenPipeError:  # the reader of our output has gone, as in `fedmpi presets | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:
         code_of_expected = exit_code(error)
@@ -75,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def exit_code(error: BaseException) -> int | None:
     """The exit code of an error that is told in one line; None for one that needs its traceback."""
-    if isinstance(error, ConfigError):
+    if isinstance(error, ConfigError) or (isinstance(error, OSError) and error.errno in _NO_NAMES):
         return BAD_CONFIGURATION
     for (module, name), code in _EXPECTED.items():
         kind = getattr(sys.modules.get(module), name, None)
@@ -120,6 +133,7 @@ def _find_modules_of_working_directory() -> None:
 def _tell(message: str, code: int) -> int:
     """One line on stderr, from one rank."""
     if launch.rank(os.environ) == 0:
-        line = " ".join(message.split())
-        print(line if line.startswith("fedmpi") else f"fedmpi: {line}", file=sys.stderr, flush=True)
+        line = one_line(message)
+        with suppress(OSError):  # nobody reads it: the exit code says as much
+            print(line if line.startswith("fedmpi") else f"fedmpi: {line}", file=sys.stderr, flush=True)
     return code

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from fedmpi.config import Config, ConfigError, load, validate_resume
+from fedmpi.experiment.folder_lock import LOCK_NAME, FolderInUse, FolderLock
 
 _CONTENT = ("trace.h5", "config.toml", "checkpoint")
 """What fedmpi writes into a run folder; nothing else is ever removed by ``--overwrite``."""
@@ -24,12 +25,15 @@ def check_output(path: Path, config: Config, resume: bool, overwrite: bool) -> N
     A folder that does not exist or is empty is fine, also with ``resume``, so that a job script can always
     say ``--resume``. To resume, the stored configuration must be that of the same experiment.
     """
-    existing = next(place for place in (path, *path.absolute().parents) if place.exists())
+    try:
+        existing = next(place for place in (path, *path.absolute().parents) if place.exists())
+    except OSError as error:  # such as a name that is too long
+        raise ConfigError("--output", f"{path} cannot be used: {error.strerror}", "a folder") from None
     if not existing.is_dir():
         raise ConfigError("--output", f"{existing} is a file", "a folder")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise ConfigError("--output", f"{existing} cannot be written", "a folder with write permission")
-    if not path.exists() or not any(path.iterdir()):
+    if not path.exists() or {place.name for place in path.iterdir()} <= {LOCK_NAME}:
         return
     if not any((path / name).exists() for name in _CONTENT):
         raise ConfigError("--output", f"{path} holds other files and no run", "a new or empty folder")
@@ -40,20 +44,48 @@ def check_output(path: Path, config: Config, resume: bool, overwrite: bool) -> N
         validate_resume(config, load(path / "config.toml"))
 
 
-def prepare_output(path: Path, config: Config, resume: bool, overwrite: bool) -> None:
-    """Check the run folder, make it, and with ``overwrite`` remove the run in it. Rank 0 alone calls it."""
+def prepare_output(path: Path, config: Config, resume: bool, overwrite: bool) -> FolderLock:
+    """Make the run folder and lock it, check it, and with ``overwrite`` remove the run in it.
+
+    Rank 0 alone calls it, and keeps the lock for as long as the run goes on.
+    """
     check_output(path, config, resume, overwrite)
+    lock = lock_folder(path)
+    try:
+        check_output(path, config, resume, overwrite)  # another run may have been there until now
+        if overwrite:
+            _remove_run(path)
+    except OSError as error:
+        lock.release()
+        raise _cannot_be_written(path, error) from None
+    except ConfigError:
+        lock.release()
+        raise
+    return lock
+
+
+def lock_folder(path: Path) -> FolderLock:
+    """Make a folder and lock it. ConfigError where it cannot be written, or another process has it."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path):
             pass
-        if overwrite:
-            for name in _CONTENT:
-                content = path / name
-                if content.is_dir() and not content.is_symlink():
-                    shutil.rmtree(content)
-                else:
-                    content.unlink(missing_ok=True)
+        return FolderLock.acquire(path)
+    except FolderInUse as error:
+        raise ConfigError("--output", str(error)) from None
     except OSError as error:
-        problem = f"{path} cannot be written: {error.strerror}"
-        raise ConfigError("--output", problem, "a folder with write permission and space") from None
+        raise _cannot_be_written(path, error) from None
+
+
+def _remove_run(path: Path) -> None:
+    for name in _CONTENT:
+        content = path / name
+        if content.is_dir() and not content.is_symlink():
+            shutil.rmtree(content)
+        else:
+            content.unlink(missing_ok=True)
+
+
+def _cannot_be_written(path: Path, error: OSError) -> ConfigError:
+    problem = f"{path} cannot be written: {error.strerror}"
+    return ConfigError("--output", problem, "a folder with write permission and space")

@@ -2,39 +2,51 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from fedmpi.checkpoint.ticket import read_ticket
 from fedmpi.cli import estimate
-from fedmpi.config import Config, validate_with_model
+from fedmpi.config import Config
 from fedmpi.emulation.devices import Fleet, assign
+from fedmpi.experiment.description import borrowed_constant
+from fedmpi.federation.distribution import ServerData, read_data
 from fedmpi.federation.initial_training import SAMPLES
-from fedmpi.learning.datasets import load
+from fedmpi.federation.model import evaluation_batches, make_model
+from fedmpi.learning.activations import activations
+from fedmpi.learning.datasets import Dataset
 from fedmpi.learning.flat import FlatModel
-from fedmpi.learning.models import build
-from fedmpi.learning.partition import partition
 from fedmpi.mpi.placement import home_blocks
-from fedmpi.numerics.streams import Purpose, generator
 from fedmpi.pruning import lottery
+from fedmpi.pruning.mask import Mask
 
 
-def report(config: Config, ranks: int) -> list[str]:
-    """Lines on data, model, placement, memory and the first round, in that order.
+@dataclass(frozen=True)
+class Checked:
+    """A configuration that was found fit to run: what it would be run with, and lines that say so.
+
+    ``sizes`` (N,): samples of each client; ``mask``: that of a lottery ticket, None without one.
+    """
+
+    lines: list[str]
+    dataset: Dataset
+    model: FlatModel
+    fleet: Fleet
+    sizes: np.ndarray
+    mask: Mask | None
+
+
+def report(config: Config, ranks: int) -> Checked:
+    """With lines on data, model, placement, memory and the first round, in that order.
 
     Raises ConfigError, DataError or EmulationError for what could not run on ``ranks`` ranks.
     """
     seed = config.experiment.seed
-    dataset = load(config.data)
-    samples = partition(
-        config.data,
-        dataset.train_y,
-        dataset.train_writer,
-        config.clients.count,
-        generator(seed, Purpose.PARTITION),
-    )
-    sizes = np.array([len(indices) for indices in samples])
-    model = FlatModel(build(config.model, dataset.input_shape, dataset.classes, seed))
-    validate_with_model(config, model.parameter_count, ranks)
+    data = read_data(config)
+    dataset, facts = data.dataset, data.facts()
+    sizes = np.array(facts.sizes)
+    model = make_model(config, facts, ranks)
     fleet = assign(config, seed)
     prunable = sum(layer.stop - layer.start for layer in model.layers if layer.prunable)
     shape = " x ".join(map(str, dataset.input_shape))
@@ -43,13 +55,11 @@ def report(config: Config, ranks: int) -> list[str]:
         f"{dataset.classes} classes; {sizes.min()} to {sizes.max()} samples for each client",
         f"model: D = {model.parameter_count} parameters ({prunable} prunable) and {model.buffer_count} "
         f"values of buffers",
+        *([note] if (note := borrowed_constant(config, fleet, model.layers)) else []),
         "",
-        f"placement on {ranks} {'rank' if ranks == 1 else 'ranks'}, with an estimate of memory (without "
-        f"activations):",
+        f"placement on {ranks} {'rank' if ranks == 1 else 'ranks'}, with an estimate of the memory of each:",
     ]
-    for rank, block in enumerate(home_blocks(config.clients.count, ranks, config.placement.server_trains)):
-        memory = estimate.memory_bytes(config, model, dataset, samples, block, rank)
-        lines.append(f"  rank {rank}: {_role(rank, block)}, {memory / 2**20:.0f} MiB")
+    lines += _placement(config, model, data, ranks)
     lines += _initial_pruning(config, model, fleet, sizes)
     mask = None
     if config.pruning.method in lottery.METHODS:
@@ -68,7 +78,7 @@ def report(config: Config, ranks: int) -> list[str]:
     ]
     if first.left_out:
         lines.append(f"  without {'; without '.join(first.left_out)}")
-    return lines
+    return Checked(lines, dataset, model, fleet, sizes, mask)
 
 
 def _initial_pruning(config: Config, model: FlatModel, fleet: Fleet, sizes: np.ndarray) -> list[str]:
@@ -87,6 +97,31 @@ def _initial_pruning(config: Config, model: FlatModel, fleet: Fleet, sizes: np.n
         return ["", f"{line}, charged as measured when they run", below]
     round_s = estimate.initial_round_s(config, model, fleet, samples)
     return ["", line, f"  each of them {round_s:.6g} s of emulated time while nothing is pruned", below]
+
+
+def _placement(config: Config, model: FlatModel, data: ServerData, ranks: int) -> list[str]:
+    """A line for each rank, or for several in turn that have equally many clients and, rounded, memory."""
+    blocks = home_blocks(config.clients.count, ranks, config.placement.server_trains)
+    smallest = min(evaluation_batches(config, len(data.dataset.test_y)))
+    layers = activations(model, data.dataset.input_shape, smallest)
+    groups: list[tuple[int, int, int, int]] = []  # first and last rank, clients of each, MiB
+    for rank, block in enumerate(blocks):
+        mib = round(estimate.memory_bytes(config, model, data, layers, blocks, rank) / 2**20)
+        first, _, clients, of_first = groups[-1] if groups else (0, 0, -1, 0)
+        if rank > 1 and clients == len(block) and mib == of_first:
+            groups[-1] = (first, rank, clients, mib)
+        else:
+            groups.append((rank, rank, len(block), mib))
+    lines = []
+    for first, last, clients, mib in groups:
+        if first == last:
+            lines.append(f"  rank {first}: {_role(first, blocks[first])}, {mib} MiB")
+        else:
+            span = f"clients {blocks[first][0]} to {blocks[last][-1]}"
+            each = f"{clients} {'client' if clients == 1 else 'clients'} each"
+            lines.append(f"  rank {first} to {last}: {span}, {each}, {mib} MiB each")
+    shared = estimate.SHARED_LIBRARIES_BYTES // 2**20
+    return [*lines, f"  and {shared} MiB of libraries on every node, which its ranks share"]
 
 
 def _role(rank: int, block: range) -> str:

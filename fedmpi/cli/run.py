@@ -16,6 +16,7 @@ from fedmpi.cli.configured import add_configuration, configured
 from fedmpi.cli.output import check_output, default_output, prepare_output
 from fedmpi.cli.supervisor import announce_start
 from fedmpi.config import Config, ConfigError
+from fedmpi.experiment.folder_lock import FolderLock
 from fedmpi.mpi import stop_signals
 from fedmpi.mpi.guards import inside_mpi_launch
 
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="go on from the last checkpoint in the run folder, if there is one",
     )
     existing.add_argument("--overwrite", action="store_true", help="discard the run in the run folder")
-    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but warnings and errors")
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -53,8 +54,8 @@ def execute(arguments: argparse.Namespace) -> int:
 def _run_here(arguments: argparse.Namespace) -> int:
     prepared: tuple[int, Path] | None = None
 
-    def prepare(ranks: int) -> tuple[Config, Path]:
-        """On rank 0 of ``ranks``: the configuration, and the run folder made ready. Raises ConfigError."""
+    def prepare(ranks: int) -> tuple[Config, Path, FolderLock]:
+        """On rank 0 of ``ranks``: the configuration, and the run folder made ready and locked. Raises ConfigError."""
         nonlocal prepared
         announce_start(os.environ)
         if arguments.ranks not in (None, ranks):
@@ -62,9 +63,9 @@ def _run_here(arguments: argparse.Namespace) -> int:
             raise ConfigError("--ranks", problem, "the number of ranks started, or no --ranks")
         config = configured(arguments, ranks)
         output = _output(arguments, config)
-        prepare_output(output, config, arguments.resume, arguments.overwrite)
+        lock = prepare_output(output, config, arguments.resume, arguments.overwrite)
         prepared = ranks, output
-        return config, output
+        return config, output, lock
 
     from fedmpi.experiment.main import main  # MPI and torch come with it, and take seconds
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from fedmpi.cli.forwarding import forwarded_output
 from fedmpi.mpi.stop_signals import SignalFlag
 
 STARTED_VARIABLE = "FEDMPI_STARTED_FILE"
@@ -42,16 +43,19 @@ def supervise(command: Sequence[str], ask: signal.Signals, flag: SignalFlag) -> 
     try:
         with tempfile.TemporaryDirectory(prefix="fedmpi-") as folder:
             started = Path(folder) / "started"
-            process = subprocess.Popen(
-                [*_ending_with_this_process(end), *command],
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, STARTED_VARIABLE: str(started)},
-                start_new_session=True,
-            )
-            try:
-                return _watch(process, ask, end, flag, started)
-            finally:
-                _end(process, end)
+            with forwarded_output() as (out, err):
+                process = subprocess.Popen(
+                    [*_ending_with_this_process(end), *command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    env={**os.environ, STARTED_VARIABLE: str(started)},
+                    start_new_session=True,
+                )
+                try:
+                    return _watch(process, ask, end, flag, started)
+                finally:
+                    _end(process, end)
     finally:
         flag.ends_process = True
 

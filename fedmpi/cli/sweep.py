@@ -1,8 +1,8 @@
 """List or run the runs of a sweep: many configurations from one TOML file.
 
-``--list`` tells what there is, ``--index I`` runs one, as a task of a job array does, and without either all are
+``--list`` says what there is, ``--index I`` runs one, as a task of a job array does, and without either all are
 run, several at a time. Runs that are complete are left alone, those that were interrupted go on from their
-checkpoints. ``fedmpi.sweep`` describes the file.
+checkpoints. ``fedmpi.sweep`` describes the file. How each run ended is kept in ``logs/NAME.json`` of the study.
 """
 
 from __future__ import annotations
@@ -12,25 +12,30 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
-from math import isnan
 from pathlib import Path
 
 from fedmpi.cli import launch, stopped
 from fedmpi.cli.configured import configured
-from fedmpi.cli.output import check_output, prepare_output
+from fedmpi.cli.number_arguments import integer
+from fedmpi.cli.output import check_output, lock_folder, prepare_output
 from fedmpi.cli.process_pool import Pool, Program
+from fedmpi.cli.recorded_run import SUCCEEDED, reason_in, recorded, save
 from fedmpi.cli.supervisor import announce_start
+from fedmpi.cli.sweep_report import end_text, list_lines, log_size, said_since, table_lines
 from fedmpi.config import Config, ConfigError, dumps
-from fedmpi.config.errors import shown_key
+from fedmpi.experiment.folder_lock import FolderLock
 from fedmpi.mpi import stop_signals
 from fedmpi.mpi.guards import inside_mpi_launch
 from fedmpi.sweep import (
     PlannedRun,
-    Progress,
     Sweep,
+    failure_text,
     is_finished,
     plan,
     progress,
+    record_end,
+    record_start,
+    state,
     study_names,
     study_text,
     write_list,
@@ -39,9 +44,6 @@ from fedmpi.sweep import (
 _DONE, _FAILED, _PREEMPTED = 0, 1, 75
 
 _Say = Callable[[str], None]
-
-_UNBOUND = {"OMPI_MCA_hwloc_base_binding_policy": "none", "PRTE_MCA_hwloc_default_binding_policy": "none"}
-"""Open MPI lays the ranks of every launch on the first cores, and those of several launches on the same."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,18 +57,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
-        "--list", action="store_true", help="print index, status, name and changes of every run"
+        "--list",
+        action="store_true",
+        help="print index, status, name and changes of every run; status: - (not started), running, completed, "
+        "preempted, failed, unreadable",
     )
-    what.add_argument("--index", type=_at_least(0), metavar="I", help="run the one with this index alone")
+    what.add_argument("--index", type=integer(0), metavar="I", help="run the one with this index alone")
     what.add_argument("--print", action="store_true", help="print the TOML text of a sweep of fedmpi's own")
-    parser.add_argument("--ranks", type=_at_least(1), metavar="P", help="number of MPI ranks of a run")
+    parser.add_argument("--ranks", type=integer(1), metavar="P", help="number of MPI ranks of a run")
     parser.add_argument(
-        "--jobs", type=_at_least(1), metavar="N", help="runs at the same time (default: cores / ranks)"
+        "--jobs", type=integer(1), metavar="N", help="runs at the same time (default: cores / ranks)"
     )
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="folder of the run folders (default: runs/SWEEP)"
     )
-    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    parser.add_argument(
+        "--ended",
+        type=int,
+        metavar="CODE",
+        help="with --index, for job scripts: run nothing, but record that this run ended with exit code CODE "
+        "(stdin: what it printed)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="print nothing but warnings and errors")
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -80,8 +92,11 @@ def execute(arguments: argparse.Namespace) -> int:
     sweep = plan(arguments.sweep, arguments.overrides)
     study = arguments.output if arguments.output is not None else Path("runs") / sweep.name
     if arguments.list:
-        _list(sweep, study)
+        for line in list_lines(sweep, study):
+            print(line)
         return _DONE
+    if arguments.ended is not None:
+        return _record_end(sweep, study, arguments)
     if arguments.index is not None:
         return _run_one(sweep, study, arguments)
     return _run_all(sweep, study, arguments)
@@ -94,41 +109,52 @@ def _list_studies() -> None:
         print(f"{name:{width}}  {study_text(name).partition(chr(10))[0].lstrip('# ')}")
 
 
-def _list(sweep: Sweep, study: Path) -> None:
-    states = [progress(study / run.name).status for run in sweep.runs]
-    names = max(len(run.name) for run in sweep.runs)
-    for run, state in zip(sweep.runs, states, strict=True):
-        line = f"{run.index:>{len(str(len(sweep.runs)))}}  {state:10}  {run.name:{names}}"
-        print(f"{line}  {' '.join(run.overrides)}".rstrip())
-
-
-def _run_one(sweep: Sweep, study: Path, arguments: argparse.Namespace) -> int:
-    """Run one on the ranks this was started with, or start ``mpiexec``; the exit code of the experiment."""
+def _of_index(sweep: Sweep, arguments: argparse.Namespace) -> PlannedRun:
     if arguments.index >= len(sweep.runs):
         raise ConfigError("--index", f"found {arguments.index}", f"0 to {len(sweep.runs) - 1}")
     if arguments.jobs is not None:
         raise ConfigError("--jobs", "found beside --index, which is for one run", "--index without --jobs")
-    run = sweep.runs[arguments.index]
-    output = study / run.name
-    if _finished(run, output):
+    return sweep.runs[arguments.index]
+
+
+def _record_end(sweep: Sweep, study: Path, arguments: argparse.Namespace) -> int:
+    """Record the end of a run that could not do so itself, as all of its ranks are gone."""
+    if arguments.index is None:
+        raise ConfigError(
+            "--ended", "found without --index, which says of which run", "--index I --ended CODE"
+        )
+    run, code = _of_index(sweep, arguments), arguments.ended
+    said = "" if code in SUCCEEDED or sys.stdin.isatty() else sys.stdin.read()
+    record_end(study, run.name, code, reason_in(said))
+    return _DONE
+
+
+def _run_one(sweep: Sweep, study: Path, arguments: argparse.Namespace) -> int:
+    """Run one on the ranks this was started with, or start ``mpiexec``; the exit code of the experiment."""
+    run = _of_index(sweep, arguments)
+    if _finished(run, study / run.name):
         if launch.rank(os.environ) == 0 and not arguments.quiet:
             print(f"{run.name}: complete already", flush=True)
         return _DONE
+    return recorded(study, run.name, lambda: _run_recorded(sweep, run, study, arguments), _exit_code)
+
+
+def _run_recorded(sweep: Sweep, run: PlannedRun, study: Path, arguments: argparse.Namespace) -> int:
+    output = study / run.name
     if (arguments.ranks or 1) > 1 and not inside_mpi_launch(os.environ):
         _checked(run, output, arguments.ranks)
         with stop_signals.installed() as flag:
             return launch.run_under_mpiexec(arguments.ranks, arguments.arguments, flag)
 
-    def prepare(ranks: int) -> tuple[Config, Path]:
-        """On rank 0 of ``ranks``: the configuration, and the run folder made ready. Raises ConfigError."""
+    def prepare(ranks: int) -> tuple[Config, Path, FolderLock]:
+        """On rank 0 of ``ranks``: the configuration, and the run folder made ready and locked. Raises ConfigError."""
         announce_start(os.environ)
         if arguments.ranks not in (None, ranks):
             problem = f"found {arguments.ranks}, but {ranks} were started"
             raise ConfigError("--ranks", problem, "the number of ranks started, or no --ranks")
         config = _checked(run, output, ranks)
         write_list(sweep, study)
-        prepare_output(output, config, resume=True, overwrite=False)
-        return config, output
+        return config, output, prepare_output(output, config, resume=True, overwrite=False)
 
     from fedmpi.experiment.main import main  # MPI and torch come with it, and take seconds
 
@@ -139,75 +165,71 @@ def _run_one(sweep: Sweep, study: Path, arguments: argparse.Namespace) -> int:
     return code
 
 
+def _exit_code(error: BaseException) -> int | None:
+    from fedmpi.cli.main import exit_code  # which imports this module
+
+    return exit_code(error)
+
+
 def _run_all(sweep: Sweep, study: Path, arguments: argparse.Namespace) -> int:
     if inside_mpi_launch(os.environ):
         problem = "started by an MPI launcher, but it starts the ranks of its runs itself"
         raise ConfigError("fedmpi sweep", problem, "--ranks P without a launcher, or --index I with one")
     ranks = arguments.ranks or 1
-    jobs = arguments.jobs or max(1, len(os.sched_getaffinity(0)) // ranks)
+    jobs = arguments.jobs or _default_jobs(ranks)
     pending = [run for run in sweep.runs if not _finished(run, study / run.name)]
     for run in pending:
         _checked(run, study / run.name, ranks)
+    lock = lock_folder(study)
+    try:
+        return _run_pending(sweep, study, pending, ranks, jobs, _silent if arguments.quiet else _say)
+    finally:
+        lock.release()
+
+
+def _run_pending(
+    sweep: Sweep, study: Path, pending: list[PlannedRun], ranks: int, jobs: int, say: _Say
+) -> int:
     write_list(sweep, study)
-    say = _silent if arguments.quiet else _say
     say(
         f"{sweep.name}: {len(sweep.runs)} runs, {len(sweep.runs) - len(pending)} of them complete; {jobs} at a time"
     )
     programs = [_program(run, study, ranks) for run in pending]
+    log_starts = {program.name: log_size(program) for program in programs}
     ended: dict[str, int] = {}
+    reasons: dict[str, str] = {}
+
+    def on_start(program: Program) -> None:
+        save(record_start, study, program.name)
 
     def on_end(program: Program, code: int) -> None:
-        ended[program.name] = code
-        now = progress(study / program.name)
-        say(
-            f"{len(ended):>{len(str(len(pending)))}}/{len(pending)}  {program.name}: {_described(now, code, program)}"
-        )
+        name = program.name
+        ended[name] = code
+        reasons[name] = "" if code in SUCCEEDED else reason_in(said_since(program, log_starts[name]))
+        save(record_end, study, name, code, reasons[name])
+        how = end_text(progress(study / name), code, reasons[name])
+        say(f"{len(ended):>{len(str(len(pending)))}}/{len(pending)}  {name}: {how}")
 
-    environment = {**os.environ, **_UNBOUND} if jobs > 1 else os.environ
-    with Pool(jobs, launch.checkpoint_signal(ranks), environment) as pool:
-        pool.run(programs, lambda program: None, on_end)
-    return _conclude(sweep, study, ended, pool.interrupted, say)
+    with Pool(jobs, launch.checkpoint_signal(ranks), os.environ) as pool:
+        pool.run(programs, on_start, on_end)
+    failed = {
+        name: failure_text(code, reasons[name]) for name, code in ended.items() if code not in SUCCEEDED
+    }
+    return _conclude(sweep, study, failed, pool.interrupted, say)
 
 
-def _conclude(sweep: Sweep, study: Path, ended: dict[str, int], interrupted: bool, say: _Say) -> int:
-    states = {run.name: progress(study / run.name) for run in sweep.runs}
+def _conclude(sweep: Sweep, study: Path, failed: dict[str, str], interrupted: bool, say: _Say) -> int:
+    """The table of all runs, and a line on stderr for each that failed, by its name; the exit code."""
     complete = [run.name for run in sweep.runs if _finished(run, study / run.name)]
     say("")
-    for line in _table(states):
+    for line in table_lines({run.name: state(study, run.name) for run in sweep.runs}):
         say(line)
     say(f"{len(complete)} of {len(sweep.runs)} runs are complete, in {study}")
-    failed = [name for name, code in ended.items() if code not in (_DONE, _PREEMPTED)]
-    for name in failed:
-        print(
-            f"fedmpi: run {name} failed with exit code {ended[name]}; see {_log(study, name)}",
-            file=sys.stderr,
-        )
+    for name, how in failed.items():
+        print(f"fedmpi: run {name} failed with {how}; see {_log(study, name)}", file=sys.stderr)
     if len(complete) == len(sweep.runs):
         return _DONE
     return _PREEMPTED if interrupted and not failed else _FAILED
-
-
-def _table(states: dict[str, Progress]) -> list[str]:
-    width = max(map(len, states))
-    lines = [
-        f"{'run':{width}}  {'status':10}  {'rounds':>7}  {'accuracy':>8}  {'emulated s':>10}  {'host s':>8}"
-    ]
-    for name, state in states.items():
-        accuracy = "-" if isnan(state.accuracy) else f"{state.accuracy:.4f}"
-        lines.append(
-            f"{name:{width}}  {state.status:10}  {state.rounds:>7}  {accuracy:>8}  "
-            f"{state.emulated_s:>10.1f}  {state.host_s:>8.1f}"
-        )
-    return lines
-
-
-def _described(state: Progress, code: int, program: Program) -> str:
-    if code not in (_DONE, _PREEMPTED):
-        lines = program.log.read_text(encoding="utf-8", errors="replace").split("\n")
-        last = next((line for line in reversed(lines) if line.strip()), "")
-        return f"failed with exit code {code}: {last}"
-    accuracy = "" if isnan(state.accuracy) else f", accuracy {state.accuracy:.4f}"
-    return f"{state.status}, {state.rounds} rounds in {state.host_s:.0f} s{accuracy}"
 
 
 def _program(run: PlannedRun, study: Path, ranks: int) -> Program:
@@ -217,9 +239,8 @@ def _program(run: PlannedRun, study: Path, ranks: int) -> Program:
     config.write_text(dumps(run.config), encoding="utf-8")
     output = ["--output", str(study / run.name), "--resume"]
     more = ["--ranks", str(ranks)] if ranks > 1 else []
-    return Program(
-        run.name, [sys.executable, "-m", "fedmpi", "run", str(config), *output, *more], _log(study, run.name)
-    )
+    command = launch.python_command("-m", "fedmpi", "run", str(config), *output, *more)
+    return Program(run.name, command, _log(study, run.name))
 
 
 def _log(study: Path, name: str) -> Path:
@@ -233,7 +254,7 @@ def _finished(run: PlannedRun, output: Path) -> bool:
             check_output(output, run.config, resume=True, overwrite=False)
             return True
     except ConfigError as error:
-        raise _of_run(run, error) from None
+        raise error.inside(f"run {run.name}") from None
     return False
 
 
@@ -243,12 +264,14 @@ def _checked(run: PlannedRun, output: Path, ranks: int) -> Config:
         config = configured(argparse.Namespace(config=dumps(run.config), overrides=[]), ranks)
         check_output(output, config, resume=True, overwrite=False)
     except ConfigError as error:
-        raise _of_run(run, error) from None
+        raise error.inside(f"run {run.name}") from None
     return config
 
 
-def _of_run(run: PlannedRun, error: ConfigError) -> ConfigError:
-    return ConfigError(f"run {run.name}: {shown_key(error.key)}", error.problem, error.allowed)
+def _default_jobs(ranks: int) -> int:
+    """How many runs of so many ranks the cores that this process may use have room for."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // ranks)
 
 
 def _say(line: str) -> None:
@@ -257,12 +280,3 @@ def _say(line: str) -> None:
 
 def _silent(line: str) -> None:
     """What ``--quiet`` leaves of a line."""
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"found {text}; allowed: an integer of at least {least}")
-        return int(text)
-
-    return number

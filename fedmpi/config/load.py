@@ -7,7 +7,6 @@ TOML has no null: the string ``"none"`` unsets a key that may be absent, such as
 from __future__ import annotations
 
 import datetime
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
 from functools import cache
@@ -16,12 +15,16 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from fedmpi.config.errors import ConfigError, shown_key, shown_value
+from fedmpi.config.errors import ConfigError, shortened, shown_key, shown_value
 from fedmpi.config.frozen import FrozenTable
 from fedmpi.config.schema import Config
 from fedmpi.config.spelling import did_you_mean, nearest
+from fedmpi.config.toml import TomlError, parse, read_text
 
 _PRESETS = resources.files("fedmpi") / "presets"
+
+_MOST_PARTS = 16
+"""Parts of a dotted key, more than any key has."""
 
 
 class _MismatchError(Exception):
@@ -43,9 +46,9 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Config:
 def loads(text: str, overrides: Iterable[str] = (), origin: str = "configuration") -> Config:
     """The configuration in TOML text. ``origin`` names it in messages about its syntax."""
     try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(origin, f"not TOML: {error}") from None
+        content = parse(text)
+    except TomlError as error:
+        raise ConfigError("", str(error), within=origin) from None
     for override in overrides:
         _apply(content, override)
     config: Config = _table(content, Config, "")
@@ -71,32 +74,26 @@ def _read(source: str | Path) -> tuple[str, str]:
     names = preset_names()
     if isinstance(source, str) and source in names and not path.is_file():
         return preset_text(source), f"preset {source}"
+    origin = f"configuration {source}"
     try:
-        return path.read_text(encoding="utf-8"), str(path)
+        return read_text(path), origin
     except FileNotFoundError:
         problem = f"no such file, and no preset of that name{did_you_mean(path.stem, names)}"
-        raise ConfigError(
-            f"configuration {source}", problem, f"a TOML file, or a preset: {', '.join(names)}"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror or str(error)) if isinstance(error, OSError) else "not UTF-8 text"
-        raise ConfigError(
-            f"configuration {source}", f"cannot be read: {reason}", "a TOML file in UTF-8"
-        ) from None
+        allowed = f"a TOML file, or a preset: {', '.join(names)}"
+        raise ConfigError("", problem, allowed, within=origin) from None
+    except TomlError as error:
+        raise ConfigError("", str(error), "a TOML file in UTF-8", within=origin) from None
 
 
 def _apply(content: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
-    try:
-        path = _key_path(key)
-    except tomllib.TOMLDecodeError:
-        path = []
-    if not equals or len(path) < 2:
-        raise ConfigError(f"override {override}", "not of the form", "section.key=value")
+    path = _key_path(key)
+    place = f"override {shortened(override)}"
+    if not equals or not 2 <= len(path) <= _MOST_PARTS:
+        raise ConfigError("", "not of the form", "section.key=value", within=place)
     if _is_table(path):
         name = ".".join(path)
-        allowed = f"its keys, such as {name}.KEY=value"
-        raise ConfigError(f"override {override}", f"[{name}] is a table", allowed)
+        raise ConfigError("", f"[{name}] is a table", f"its keys, such as {name}.KEY=value", within=place)
     for depth, part in enumerate(path[:-1]):
         inner = content.setdefault(part, {})
         if not isinstance(inner, dict) and _is_table(path[: depth + 1]):
@@ -104,30 +101,36 @@ def _apply(content: dict[str, Any], override: str) -> None:
         if not isinstance(inner, dict):  # one entry replaces a plain value by a table: rate.median=8
             inner = content[part] = {}
         content = inner
-    content[path[-1]] = _override_value(override, value.strip())
+    content[path[-1]] = _override_value(place, value.strip())
 
 
 def _key_path(key: str) -> list[str]:
-    """The parts of a dotted key, quoted parts as in TOML."""
+    """The parts of a dotted key, quoted parts as in TOML; none where it is no key."""
     if "\n" in key:
-        raise tomllib.TOMLDecodeError("a key is one line")
+        return []
+    try:
+        inner: Any = parse(f"{key} = 0")
+    except TomlError:
+        return []
     path: list[str] = []
-    inner: Any = tomllib.loads(f"{key} = 0")
     while isinstance(inner, dict):
+        if len(inner) != 1:  # as of "[table]#", after which the rest is a comment
+            return []
         ((part, inner),) = inner.items()
         path.append(part)
     return path
 
 
-def _override_value(override: str, text: str) -> Any:
+def _override_value(place: str, text: str) -> Any:
     """A TOML value; what is no TOML value is taken as a string without its quotes."""
     try:
-        parsed = tomllib.loads(f"value = {text}")
+        parsed = parse(f"value = {text}")
         if list(parsed) == ["value"]:
             return parsed["value"]
-    except tomllib.TOMLDecodeError as error:
-        if text[:1] in ("[", "{", '"', "'"):
-            raise ConfigError(f"override {override}", f"not a TOML value: {error}") from None
+    except TomlError as error:
+        if not error.is_syntax or text[:1] in ("[", "{", '"', "'"):
+            problem = str(error).removeprefix("not TOML: ")
+            raise ConfigError("", f"not a TOML value: {problem}", within=place) from None
     return text
 
 

@@ -1,8 +1,8 @@
 """Refusal of configurations that cannot be run; every check is pure and raises ConfigError.
 
 ``validate`` needs the configuration alone, ``validate_ranks`` the number of MPI ranks,
-``validate_with_model`` the number of parameters too, and ``validate_resume`` the configuration of the run
-that is continued.
+``validate_with_data`` the samples of the largest client, ``validate_with_model`` the number of parameters, and
+``validate_resume`` the configuration of the run that is continued.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from fedmpi.config.errors import ConfigError, refusal, shown_value
 from fedmpi.config.names import ABSENT, AVAILABLE
-from fedmpi.config.ranges import check_ranges
+from fedmpi.config.ranges import MOST_LAYERS, MOST_PARAMETERS, MOST_SAMPLES, WIDTH, check_ranges
 from fedmpi.config.schema import Config, value_of
 from fedmpi.config.spelling import did_you_mean
 from fedmpi.config.validate_emulation import check_emulation
@@ -38,9 +38,13 @@ _MAY_CHANGE_ON_RESUME = frozenset(
     }
 )
 
+_MOST_BYTES_OF_NAME = 200
+"""File systems hold names of up to 255 bytes, and the run's folder adds the seed to it."""
+
 
 def validate(config: Config) -> None:
     """Refuse what no data and no number of ranks could make right."""
+    _check_text(config)
     for key, names in AVAILABLE.items():
         _check_name(key, str(value_of(config, key)), names)
     check_ranges(config)
@@ -65,6 +69,9 @@ def validate_ranks(config: Config, ranks: int) -> None:
 def validate_with_model(config: Config, parameter_count: int, ranks: int) -> None:
     """Refuse what does not fit the model's ``parameter_count`` (D) or the number of ``ranks``."""
     validate_ranks(config, ranks)
+    if parameter_count > MOST_PARAMETERS:
+        problem = f"{config.model.name} has D = {parameter_count} parameters"
+        raise ConfigError("model", problem, f"at most {MOST_PARAMETERS}")
     section = config.sparsification
     if section.k > parameter_count:
         allowed = f"at most D = {parameter_count}, the parameters of model {config.model.name}"
@@ -86,6 +93,22 @@ def validate_with_model(config: Config, parameter_count: int, ranks: int) -> Non
             raise ConfigError("pruning.reconfigure_every", problem, f"a multiple of {period}")
 
 
+def validate_with_data(config: Config, most_samples: int) -> None:
+    """Refuse rounds that no client could get through; ``most_samples`` is what the largest client has."""
+    training = config.training
+    if training.local_epochs:
+        key, times, each = "training.local_epochs", training.local_epochs, most_samples
+    else:
+        key, times, each = (
+            "training.local_steps",
+            training.local_steps,
+            min(training.batch_size, most_samples),
+        )
+    if times * each > MOST_SAMPLES:
+        problem = f"found {times}, with which a client takes {times * each} samples in a round"
+        raise ConfigError(key, problem, f"at most {max(1, MOST_SAMPLES // each)}")
+
+
 def validate_resume(config: Config, stored: Config) -> None:
     """Refuse to continue the run of ``stored`` as another experiment.
 
@@ -102,6 +125,15 @@ def validate_resume(config: Config, stored: Config) -> None:
             old = "nothing" if before.get(key) is None else shown_value(before[key])
             new = "nothing" if now.get(key) is None else shown_value(now[key])
             raise ConfigError(key, f"found {new}, but the run to resume has {old}", "the same value")
+
+
+def _check_text(config: Config) -> None:
+    """All strings must be fit to name files and to be written as UTF-8."""
+    for key, value in _flat(tables(config)).items():
+        for text in (key, *(value if isinstance(value, list) else [value])):
+            if isinstance(text, str) and ("\0" in text or any("\ud800" <= c <= "\udfff" for c in text)):
+                problem = f"found {shown_value(text)}, with a character that no text file holds"
+                raise ConfigError(key, problem, "text in UTF-8 without NUL characters")
 
 
 def _check_name(key: str, found: str, names: tuple[str, ...]) -> None:
@@ -121,8 +153,9 @@ def _is_factory(name: str) -> bool:
 
 def _check_experiment(config: Config) -> None:
     name = config.experiment.name
-    if not name.strip() or name.startswith(".") or re.search(r"[/\\\x00-\x1f\x7f]", name):
-        allowed = "a name that can name a folder: not empty, no slash, no leading dot"
+    bad = not name.strip() or name.startswith(".") or re.search(r"[/\\\x00-\x1f\x7f]", name)
+    if bad or len(name.encode()) > _MOST_BYTES_OF_NAME:
+        allowed = "a name that can name a folder: not empty, no slash, no leading dot, at most 200 bytes"
         raise refusal("experiment.name", name, allowed)
 
 
@@ -139,8 +172,11 @@ def _check_data_and_model(config: Config) -> None:
     data = config.data
     if data.dataset != "digits" and not data.path:
         raise refusal("data.path", data.path, f'the folder of data set "{data.dataset}"')
-    if any(width < 1 for width in config.model.hidden):
-        raise refusal("model.hidden", list(config.model.hidden), "a list of integers of at least 1")
+    hidden = config.model.hidden
+    if len(hidden) > MOST_LAYERS:
+        raise ConfigError("model.hidden", f"found {len(hidden)} layers", f"at most {MOST_LAYERS}")
+    if not all(WIDTH.holds(width) for width in hidden):
+        raise refusal("model.hidden", list(hidden), f"a list, each item {WIDTH.allowed}")
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import Field, fields
-from math import fsum, isfinite
+from math import fsum
 from typing import Any
 
 from fedmpi.config.errors import ConfigError, refusal, shown_value
-from fedmpi.config.ranges import POSITIVE_OR_INF
+from fedmpi.config.ranges import RATE, RATE_OR_INF
 from fedmpi.config.schema import Config, value_of
 
 
@@ -62,17 +62,17 @@ def _check_rate(key: str, rate: Any, clients: int) -> None:
         if len(rate) != clients:
             raise ConfigError(key, f"found a list of {len(rate)}", f"clients.count = {clients} items")
         for client, item in enumerate(rate):
-            if not item > 0:
-                raise ConfigError(key, f"found {item} for client {client}", POSITIVE_OR_INF.allowed)
+            if not RATE_OR_INF.holds(item):
+                raise ConfigError(key, f"found {item} for client {client}", RATE_OR_INF.allowed)
     elif isinstance(rate, Mapping):
         _check_distribution(key, rate)
-    elif not rate > 0:
-        raise refusal(key, rate, POSITIVE_OR_INF.allowed)
+    elif not RATE_OR_INF.holds(rate):
+        raise refusal(key, rate, RATE_OR_INF.allowed)
 
 
 def _check_distribution(key: str, rate: Mapping[str, Any]) -> None:
     if not isinstance(rate.get("distribution"), str):
         raise refusal(key, rate, 'a table with a distribution, such as {distribution = "lognormal", ...}')
     for name, value in rate.items():
-        if name != "distribution" and not (isinstance(value, float) and isfinite(value) and value >= 0):
-            raise refusal(f"{key}.{name}", value, "a finite number of at least 0")
+        if name != "distribution" and not (isinstance(value, float) and 0 <= value <= RATE.high):
+            raise refusal(f"{key}.{name}", value, f"a number from 0 to {RATE.high:g}")

@@ -8,6 +8,7 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmpi.config.ranges import RATE, RATE_OR_INF
 from fedmpi.config.schema import Rate
 from fedmpi.emulation.errors import EmulationError, unknown_name
 from fedmpi.emulation.profiles import REFERENCE
@@ -30,7 +31,7 @@ def client_rates(
     client's device and that device's own rate (None: unknown); ``rng`` makes the generator of a
     distribution. The first clients' draws do not depend on how many clients there are.
 
-    Raises EmulationError that names the key when a rate is missing, not positive, or not described as
+    Raises EmulationError that names the key when a rate is missing, out of its range, or not described as
     allowed.
     """
     clients = len(names)
@@ -50,20 +51,19 @@ def client_rates(
         mbit_per_s = np.asarray(rate, dtype=np.float64)
     else:
         mbit_per_s = np.full(clients, rate, dtype=np.float64)
-    wrong = ~(mbit_per_s > 0.0)
-    if wrong.any():
-        client = int(wrong.argmax())
+    right = (RATE.low <= mbit_per_s) & ((mbit_per_s <= RATE.high) | (mbit_per_s == inf))
+    if not right.all():
+        client = int(right.argmin())
         raise EmulationError(
-            f"{key}: found {mbit_per_s[client]} Mbit/s for client {client}; "
-            f"allowed: above 0, or inf for no limit"
+            f"{key}: found {mbit_per_s[client]} Mbit/s for client {client}; allowed: {RATE_OR_INF.allowed}"
         )
     return mbit_per_s * BYTES_PER_S_PER_MBIT_PER_S
 
 
 def server_rate(key: str, mbit_per_s: float) -> float:
     """The rate of the server's link in one direction, bytes per second."""
-    if not mbit_per_s > 0.0:
-        raise EmulationError(f"{key}: found {mbit_per_s}; allowed: above 0, or inf for no limit")
+    if not RATE_OR_INF.holds(mbit_per_s):
+        raise EmulationError(f"{key}: found {mbit_per_s}; allowed: {RATE_OR_INF.allowed}")
     return mbit_per_s * BYTES_PER_S_PER_MBIT_PER_S
 
 

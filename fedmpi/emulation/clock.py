@@ -6,17 +6,41 @@ import time
 from math import inf, nan
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from fedmpi.emulation.errors import EmulationError
 
-ON_TIME_S = 0.0002
-"""Host seconds within which a moment counts as met, and for which the last stretch of a wait may spin."""
+SPIN_S = 0.0002
+"""Host seconds: the last stretch of a wait, which spins, as a sleep ends late by a timer's slack."""
+
+_TOLERATED_S = 0.001
+_TOLERATED_SHARE = 0.01
+"""Host seconds, and share of a round, by which a moment may be missed. A timer interrupt comes every 1 to 4 ms and
+an operating system without real-time scheduling promises nothing finer; nobody reads the time of a round closer
+than to a percent."""
+
+
+def tolerated_overrun_s(round_host_s: ArrayLike) -> NDArray[np.float64]:
+    """Host seconds by which the moments of rounds may be missed and count as met; ``round_host_s`` is what their
+    emulated time lasts on the host."""
+    return np.maximum(_TOLERATED_S, _TOLERATED_SHARE * np.asarray(round_host_s, dtype=np.float64))
+
+
+_LONGEST_SLEEP_S = 1e6
+"""The system's timers end at some hundred years."""
 
 
 class Clock(Protocol):
-    """What every rank holds its messages by. Emulated moments come from timelines, never from a clock."""
+    """What every rank holds its messages by. Emulated moments come from timelines, never from a clock.
+
+    ``runs``: whether emulated time passes with the host's.
+    """
+
+    runs: bool
 
     def hold_until(self, emulated_s: float) -> float:
-        """Wait for an emulated moment; host seconds by which it was missed, 0.0 when on time."""
+        """Wait for an emulated moment; host seconds by which the wait ended after it, NaN where time does not pass."""
 
     def now_s(self) -> float:
         """The emulated moment that it is now; NaN for a clock that does not run."""
@@ -25,10 +49,12 @@ class Clock(Protocol):
 class VirtualClock:
     """Emulated time is only computed: nothing waits, nothing is late."""
 
+    runs = False
+
     def hold_until(self, emulated_s: float) -> float:
-        """Return at once."""
+        """Return NaN at once."""
         del emulated_s
-        return 0.0
+        return nan
 
     def now_s(self) -> float:
         """NaN: no moment is measured."""
@@ -42,6 +68,8 @@ class RealtimeClock:
     absolute, so that lateness does not add up over rounds. Ranks of one machine may share one origin, as
     their counters are the same on Linux; on several machines each takes its own after a barrier.
     """
+
+    runs = True
 
     def __init__(self, origin_s: float, time_scale: float = 1.0) -> None:
         if not 0.0 < time_scale < inf:
@@ -63,15 +91,15 @@ class RealtimeClock:
         return (time.perf_counter() - self.origin_s) / self.time_scale
 
     def hold_until(self, emulated_s: float) -> float:
-        """Wait for an emulated moment; host seconds by which it was missed, 0.0 within ``ON_TIME_S``.
+        """Wait for an emulated moment; host seconds by which the wait ended after it, at least 0.
 
-        Sleeps but for the last ``ON_TIME_S``, as a sleep ends late by a timer's slack.
+        Returns at once for a moment that has passed. Sleeps but for the last ``SPIN_S``.
         """
         deadline = self.origin_s + emulated_s * self.time_scale
         while (left := deadline - time.perf_counter()) > 0.0:
-            if left > ON_TIME_S:
-                time.sleep(left - ON_TIME_S)
-        return -left if -left > ON_TIME_S else 0.0
+            if left > SPIN_S:
+                time.sleep(min(left - SPIN_S, _LONGEST_SLEEP_S))
+        return -left
 
 
 def make_clock(kind: str, time_scale: float, emulated_s: float = 0.0) -> VirtualClock | RealtimeClock:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import csv
-from math import inf, isfinite
+from collections.abc import Iterator
+from math import isinf, nan
 from pathlib import Path
+from typing import Any
 
+from fedmpi.config.errors import shortened
+from fedmpi.config.ranges import RATE_OR_INF, SECONDS_OR_ZERO
 from fedmpi.emulation.bandwidth import BYTES_PER_S_PER_MBIT_PER_S
 from fedmpi.emulation.errors import EmulationError, unknown_name
 from fedmpi.emulation.profiles import Device, StepCost
@@ -24,7 +28,7 @@ def read_devices(path: Path, clients: int) -> tuple[tuple[Device, ...], tuple[fl
     """The device and the latency (seconds) of each client, in the order of the file's rows.
 
     The first line names the columns, in any order: ``name``; the link's ``uplink_mbit_per_s`` and
-    ``downlink_mbit_per_s`` (above 0, or inf) and ``latency_s``; ``constant_s`` and
+    ``downlink_mbit_per_s`` (or inf) and ``latency_s``; ``constant_s`` and
     ``seconds_per_parameter`` of one local step at the experiment's own batch size. Lines without any text
     are skipped.
 
@@ -32,10 +36,11 @@ def read_devices(path: Path, clients: int) -> tuple[tuple[Device, ...], tuple[fl
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the file's name
         raise EmulationError(f"emulation.compute.profile: {path} cannot be read: {error}") from error
     reader = csv.reader(text.splitlines())
-    header = [name.strip() for name in next(reader, [])]
+    rows = _rows(reader, path)
+    header = [name.strip() for name in next(rows, [])]
     for name in header:
         if name not in COLUMNS:
             raise unknown_name(f"{path}, line 1, columns", name, COLUMNS)
@@ -44,7 +49,7 @@ def read_devices(path: Path, clients: int) -> tuple[tuple[Device, ...], tuple[fl
         what = f"no column {', '.join(missing)}" if missing else "a column stands there twice"
         raise EmulationError(f"{path}, line 1: {what}; needed, once each: {', '.join(COLUMNS)}")
     devices, latencies = [], []
-    for row in reader:
+    for row in rows:
         if not any(cell.strip() for cell in row):
             continue
         where = f"{path}, line {reader.line_num}"
@@ -58,6 +63,13 @@ def read_devices(path: Path, clients: int) -> tuple[tuple[Device, ...], tuple[fl
             f"{path}: found {len(devices)} devices; needed: one for each of {clients} clients"
         )
     return tuple(devices), tuple(latencies)
+
+
+def _rows(reader: Any, path: Path) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error as error:  # such as a field of more than 131,072 characters
+        raise EmulationError(f"{path}, line {reader.line_num}: no CSV ({error})") from error
 
 
 def _device(cells: dict[str, str], where: str) -> Device:
@@ -77,11 +89,15 @@ def _device(cells: dict[str, str], where: str) -> Device:
 
 
 def _number(cells: dict[str, str], column: str, where: str, rate: bool) -> float:
+    text = cells[column]
     try:
-        value = float(cells[column])
+        value = float(text)
     except ValueError:
-        value = -inf
-    if (value > 0.0) if rate else (isfinite(value) and value >= 0.0):
-        return value
-    allowed = "a number above 0, or inf" if rate else "a finite number, 0 or more"
-    raise EmulationError(f"{where}, column {column}: found {cells[column]!r}; allowed: {allowed}")
+        value = nan
+    if isinf(value) and "inf" not in text.lower():  # 1e400 is no way to say that there is no limit
+        value = nan
+    allowed = RATE_OR_INF if rate else SECONDS_OR_ZERO
+    if not allowed.holds(value):
+        found = shortened(repr(text))
+        raise EmulationError(f"{where}, column {column}: found {found}; allowed: {allowed.allowed}")
+    return value

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmpi.config.ranges import FACTOR, SECONDS, SECONDS_OR_ZERO
 from fedmpi.config.schema import Config, Rate
 from fedmpi.emulation.bandwidth import client_rates, server_rate
 from fedmpi.emulation.catalogue import device
@@ -148,14 +149,14 @@ def _refuse_unsupported(config: Config) -> None:
         raise unknown_name("emulation.availability.model", config.emulation.availability.model, ("always",))
     if compute.model not in COMPUTE_MODELS:
         raise unknown_name("emulation.compute.model", compute.model, COMPUTE_MODELS)
-    for key, value in (("latency_s", network.latency_s), ("jitter_s", network.jitter_s)):
-        if not 0.0 <= value < inf:
-            raise EmulationError(
-                f"emulation.network.{key}: found {value}; allowed: a finite number, 0 or more"
-            )
-    for key, value in (("unit_s", compute.unit_s), ("slowdown", compute.slowdown)):
-        if not 0.0 < value < inf:
-            raise EmulationError(f"emulation.compute.{key}: found {value}; allowed: a finite number above 0")
+    for name, value, allowed in (
+        ("network.latency_s", network.latency_s, SECONDS_OR_ZERO),
+        ("network.jitter_s", network.jitter_s, SECONDS_OR_ZERO),
+        ("compute.unit_s", compute.unit_s, SECONDS),
+        ("compute.slowdown", compute.slowdown, FACTOR),
+    ):
+        if not allowed.holds(value):
+            raise EmulationError(f"emulation.{name}: found {value}; allowed: {allowed.allowed}")
 
 
 def _named_devices(profile: str | Mapping[str, float], clients: int, seed: int) -> tuple[Device, ...]:

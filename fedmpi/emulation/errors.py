@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fedmpi.config.errors import shortened
 from fedmpi.config.spelling import did_you_mean
 
 
@@ -14,4 +15,4 @@ class EmulationError(ValueError):
 def unknown_name(key: str, name: str, allowed: Sequence[str]) -> EmulationError:
     """The error of a name at ``key`` that is none of ``allowed``, with the nearest spelling."""
     hint = did_you_mean(name, allowed) or ";"
-    return EmulationError(f"{key}: found {name!r}{hint} allowed: {', '.join(allowed)}")
+    return EmulationError(f"{key}: found {shortened(repr(name))}{hint} allowed: {', '.join(allowed)}")

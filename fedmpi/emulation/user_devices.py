@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from functools import cache
-from math import inf
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
+from fedmpi.config.errors import shortened
+from fedmpi.config.ranges import COUNT, RATE, SECONDS_OR_ZERO, Range
+from fedmpi.config.toml import TomlError, parse, read_text
+from fedmpi.emulation.bandwidth import BYTES_PER_S_PER_MBIT_PER_S
 from fedmpi.emulation.errors import EmulationError, unknown_name
 from fedmpi.emulation.profiles import Device, StepCost, built_in_devices
 
@@ -24,15 +26,20 @@ VARIABLE = "FEDMPI_DEVICES"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _DEVICE_KEYS = ("source", "batch_size", "uplink_bytes_per_s", "downlink_bytes_per_s", "models")
 _MODEL_KEYS = ("dense_step_s", "constant_s", "seconds_per_parameter")
+_BYTES_PER_S = Range(RATE.low * BYTES_PER_S_PER_MBIT_PER_S, RATE.high * BYTES_PER_S_PER_MBIT_PER_S)
 _HEADER = "# Devices of fedmpi's user; `fedmpi calibrate` adds to them and does not keep comments.\n\n"
 
 
 def user_devices_path() -> Path:
-    """Where the file is, or would be."""
+    """Where the file is, or would be. Raises EmulationError for a user without a home."""
     named = os.environ.get(VARIABLE)
     if named:
         return Path(named)
-    folder = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    try:
+        folder = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    except RuntimeError as error:  # no HOME and no entry among the users, as in containers
+        problem = "this user has no home folder to keep devices in"
+        raise EmulationError(f"{VARIABLE}: not set, and {problem}; allowed: the path of a file") from error
     return Path(folder) / "fedmpi" / "devices.toml"
 
 
@@ -41,12 +48,15 @@ def user_devices() -> Mapping[str, Device]:
 
     Raises EmulationError that names the file and what is wrong in it.
     """
-    path = user_devices_path()
+    named = os.environ.get(VARIABLE)
     try:
+        path = user_devices_path()
         status = path.stat()
     except OSError as error:
-        if os.environ.get(VARIABLE):
+        if named:
             raise EmulationError(f"{VARIABLE}: {path} cannot be read: {error.strerror}") from error
+        return {}
+    except EmulationError:  # no home, and so no file
         return {}
     return _cached(path, status.st_mtime_ns, status.st_size)
 
@@ -57,7 +67,7 @@ def read_devices_file(path: Path) -> dict[str, Device]:
     for name, entry in _table(path).items():
         check_name(name, f"{path}: [{name}]")
         if not isinstance(entry, dict):
-            raise EmulationError(f"{path}: {name}: found {entry!r}; allowed: tables of devices")
+            raise EmulationError(f"{path}: {name}: found {_shown(entry)}; allowed: tables of devices")
         devices[name] = _device(name, entry, f"{path}: [{name}]")
     return devices
 
@@ -110,19 +120,21 @@ def _cached(path: Path, modified_ns: int, size: int) -> Mapping[str, Device]:
 
 def _table(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise EmulationError(f"{path}: cannot be read as TOML: {error}") from error
+        return parse(read_text(path))
+    except FileNotFoundError as error:
+        raise EmulationError(f"{path}: there is no such file") from error
+    except TomlError as error:
+        raise EmulationError(f"{path}: {error}") from error
 
 
 def _device(name: str, entry: Mapping[str, Any], where: str) -> Device:
     _check_keys(entry, _DEVICE_KEYS, where)
     batch_size = entry.get("batch_size")
-    if type(batch_size) is not int or batch_size < 1:
-        raise EmulationError(f"{where} batch_size: found {batch_size!r}; allowed: an integer of at least 1")
+    if type(batch_size) is not int or not COUNT.holds(batch_size):
+        raise EmulationError(f"{where} batch_size: found {_shown(batch_size)}; allowed: {COUNT.allowed}")
     models = entry.get("models", {})
     if not isinstance(models, dict) or not all(isinstance(cost, dict) for cost in models.values()):
-        raise EmulationError(f"{where} models: found {models!r}; allowed: tables of models")
+        raise EmulationError(f"{where} models: found {_shown(models)}; allowed: tables of models")
     return Device(
         name=name,
         source=str(entry.get("source", "")),
@@ -138,13 +150,13 @@ def _cost(entry: Mapping[str, Any], where: str) -> StepCost:
     coefficients = entry.get("seconds_per_parameter")
     if not isinstance(coefficients, list):
         raise EmulationError(
-            f"{where} seconds_per_parameter: found {coefficients!r}; allowed: a list of numbers"
+            f"{where} seconds_per_parameter: found {_shown(coefficients)}; allowed: a list of numbers"
         )
     dense = entry.get("dense_step_s")
     return StepCost(
-        _number(entry.get("constant_s"), f"{where} constant_s"),
-        tuple(_number(value, f"{where} seconds_per_parameter") for value in coefficients),
-        None if dense is None else _number(dense, f"{where} dense_step_s"),
+        _number(entry.get("constant_s"), SECONDS_OR_ZERO, f"{where} constant_s"),
+        tuple(_number(value, SECONDS_OR_ZERO, f"{where} seconds_per_parameter") for value in coefficients),
+        None if dense is None else _number(dense, SECONDS_OR_ZERO, f"{where} dense_step_s"),
     )
 
 
@@ -155,15 +167,14 @@ def _check_keys(entry: Mapping[str, Any], allowed: tuple[str, ...], where: str) 
 
 
 def _rate(entry: Mapping[str, Any], key: str, where: str) -> float | None:
-    if key not in entry:
-        return None
-    rate = _number(entry[key], f"{where} {key}")
-    if rate == 0.0:
-        raise EmulationError(f"{where} {key}: found 0; allowed: a number above 0")
-    return rate
+    return None if key not in entry else _number(entry[key], _BYTES_PER_S, f"{where} {key}")
 
 
-def _number(value: Any, where: str) -> float:
-    if type(value) not in (int, float) or not 0.0 <= value < inf:
-        raise EmulationError(f"{where}: found {value!r}; allowed: a finite number, 0 or more")
+def _number(value: Any, allowed: Range, where: str) -> float:
+    if type(value) not in (int, float) or not allowed.holds(value):
+        raise EmulationError(f"{where}: found {_shown(value)}; allowed: {allowed.allowed}")
     return float(value)
+
+
+def _shown(value: object) -> str:
+    return shortened(repr(value))

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from fedmpi.config import Config, ConfigError, validate_with_model
+from fedmpi.config import Config
 from fedmpi.emulation.compute import require_costs
 from fedmpi.emulation.devices import Fleet, assign
 from fedmpi.federation.accounts import NormalizedAccountant, make_accountant
@@ -31,6 +31,7 @@ from fedmpi.federation.importance import ClientImportance
 from fedmpi.federation.initial_pruning import InitialPhase
 from fedmpi.federation.initial_server import InitialServer
 from fedmpi.federation.initial_training import InitialTraining, draw_samples
+from fedmpi.federation.model import make_model
 from fedmpi.federation.pruning import Pruner, Pruning
 from fedmpi.federation.rounds import RoundLoop
 from fedmpi.federation.server import Server
@@ -39,7 +40,6 @@ from fedmpi.federation.sparse_answer import SparseMethod
 from fedmpi.k_control.start import start_k_control
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.host_memory import keep_freed_memory
-from fedmpi.learning.models import build
 from fedmpi.mpi.agreement import on_every_rank, on_server
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.placement import Placement, home_blocks, most_sharing
@@ -88,16 +88,7 @@ def assemble(ranks: Ranks, config: Config, expected: Expected, signal: SignalFla
     data = on_server(ranks, lambda: read_data(config), expected)
     facts = _share_facts(ranks, data)
 
-    def make_model() -> FlatModel:
-        module = build(config.model, facts.input_shape, facts.classes, config.experiment.seed)
-        try:
-            model = FlatModel(module)
-        except ValueError as error:
-            raise ConfigError("model.name", str(error)) from error
-        validate_with_model(config, model.parameter_count, ranks.size)
-        return model
-
-    model = on_every_rank(ranks, make_model, expected)
+    model = on_every_rank(ranks, lambda: make_model(config, facts, ranks.size), expected)
     fleet = on_server(ranks, lambda: _fleet(config, model), expected)
     # Launchers need not hand the environment to other nodes: rank 0 reads it for all.
     memory = GroupMemory(

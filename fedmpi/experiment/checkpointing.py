@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,22 @@ import numpy as np
 
 from fedmpi import checkpoint as store
 from fedmpi.checkpoint import Checkpoint, CheckpointError, FileEntry
-from fedmpi.checkpoint.contents import DEVICES, MODEL, WEIGHTS
+from fedmpi.checkpoint.contents import DEVICES, MODEL, WEIGHTS, checked_weights
 from fedmpi.checkpoint.store import FOLDER
 from fedmpi.experiment.assembly import Expected, Run
+from fedmpi.experiment.resuming import Identity, find_checkpoint
 from fedmpi.mpi.agreement import on_every_rank, on_server
 from fedmpi.pruning.interface import MASK
 from fedmpi.pruning.mask import Mask
+
+State = tuple[dict[str, np.ndarray], dict[str, Any]]
+"""What a part keeps in a checkpoint: arrays, and numbers as JSON."""
 
 _MASK_SINCE = "mask_since"
 _IMPORTANCE = "importance"
 
 
-def save(run: Run, output: Path, expected: Expected) -> None:
+def save(run: Run, output: Path, expected: Expected, identity: Identity) -> None:
     """Write a checkpoint of the present round boundary. Refused on all ranks when it cannot be written."""
     ranks = run.ranks
     ranks.barrier()  # nobody may still be changing what lies in shared memory
@@ -43,21 +48,19 @@ def save(run: Run, output: Path, expected: Expected) -> None:
         entries = [FileEntry.from_bytes(r.tobytes()) for r in rows]
         entries.append(_attempt_server(partial, {**arrays, WEIGHTS: run.host.weights.numpy()}))
         model = {"input_shape": run.facts.input_shape, "classes": run.facts.classes}
-        store.publish(
-            partial, entries, {**numbers, MODEL: model, DEVICES: run.server.accountant.fleet.digest()}
-        )
+        described = {MODEL: model, DEVICES: run.server.accountant.fleet.digest(), **identity.values()}
+        store.publish(partial, entries, {**numbers, **described})
 
     on_server(ranks, publish, expected)
 
 
-def restore(run: Run, output: Path, expected: Expected) -> tuple[int | None, list[str]]:
-    """Continue from the latest good checkpoint in a run folder, if there is one.
+def restore(run: Run, output: Path, expected: Expected) -> tuple[Checkpoint | None, list[str]]:
+    """Continue from the latest good checkpoint in a run folder, if there is one (see ``find_checkpoint``).
 
-    Returns the round to continue with (None on a fresh start) and what was wrong with newer checkpoints, the
-    same on every rank.
+    Returns it (None on a fresh start) and what was wrong with newer checkpoints, the same on every rank.
     """
     ranks = run.ranks
-    found = on_server(ranks, lambda: store.latest_good(output / FOLDER), expected)
+    found = on_server(ranks, lambda: find_checkpoint(run.config, output), expected)
     told: dict[str, Any] = {"path": None, "problems": []}
     if found is not None:
         checkpoint, problems = found
@@ -65,19 +68,23 @@ def restore(run: Run, output: Path, expected: Expected) -> tuple[int | None, lis
     told = ranks.broadcast_json(told)
     if told["path"] is None:
         return None, told["problems"]
-    checkpoint = on_every_rank(ranks, lambda: _restore_rank(run, Path(told["path"])), expected)
-    return checkpoint.round_index, told["problems"]
+    return on_every_rank(ranks, lambda: _restore_rank(run, Path(told["path"])), expected), told["problems"]
 
 
 def _restore_rank(run: Run, path: Path) -> Checkpoint:
+    """Take this rank's part of the checkpoint. CheckpointError for one that no run like this one has written."""
     checkpoint = store.open_checkpoint(path)
-    arrays = checkpoint.server()
-    weights = arrays.pop(WEIGHTS)
-    if len(weights) != run.host.weights.numel():
-        raise CheckpointError(
-            f"{path}: holds {len(weights)} weights, the model has {run.host.weights.numel()}"
-        )
-    run.host.weights.numpy()[:] = weights
+    try:
+        _take(run, checkpoint)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise CheckpointError(f"{path}: is of another kind of run, or damaged ({error})") from error
+    return checkpoint
+
+
+def _take(run: Run, checkpoint: Checkpoint) -> None:
+    path, arrays = checkpoint.path, checkpoint.server()
+    run.host.weights.numpy()[:] = checked_weights(path, arrays, run.host.weights.numel())
+    del arrays[WEIGHTS]
     if MASK in arrays:
         mask = Mask.from_bits(arrays[MASK], run.model.parameter_count)
         run.pruning.set(mask, int(arrays[_MASK_SINCE][0]))
@@ -87,6 +94,9 @@ def _restore_rank(run: Run, path: Path) -> Checkpoint:
                 f"{path}: the devices are not those of before; devices of one's own, a CSV file or traces have changed"
             )
         run.server.restore(arrays, checkpoint.values)
+        _check_taken(run.server.state(), (arrays, checkpoint.values))
+        if run.server.round_index != checkpoint.round_index:
+            raise ValueError(f"the server is at round {run.server.round_index}")
     if run.initial is not None:
         run.initial.restore(arrays, checkpoint.values)
     run.loop.seen[:] = arrays["client_version"] >= 0
@@ -97,7 +107,27 @@ def _restore_rank(run: Run, path: Path) -> Checkpoint:
             run.pruning.importance.restore_client(client, importance)
         if state:
             run.exchange.restore_client(client, state)
-    return checkpoint
+            _check_taken((run.exchange.client_state(client), {}), (state, {}))
+
+
+def _check_taken(now: State, stored: State) -> None:
+    """ValueError unless a checkpoint of what was restored would hold the same: nothing was converted or repeated."""
+    for name, array in now[0].items():
+        found = stored[0][name]
+        if found.dtype != array.dtype or found.shape != array.shape or found.tobytes() != array.tobytes():
+            raise ValueError(f"array {name} is {found.dtype} of shape {found.shape}")
+    for name, value in now[1].items():
+        if not _same(json.loads(json.dumps(value)), stored[1][name]):
+            raise ValueError(f"{name} is {str(stored[1][name])[:60]}")
+
+
+def _same(now: Any, stored: Any) -> bool:
+    """Whether plain values are equal, of the same kind, and NaN in the same places."""
+    if isinstance(now, dict) and isinstance(stored, dict):
+        return now.keys() == stored.keys() and all(_same(now[key], stored[key]) for key in now)
+    if isinstance(now, list) and isinstance(stored, list):
+        return len(now) == len(stored) and all(map(_same, now, stored))
+    return now == stored or (now != now and stored != stored)
 
 
 def _write_clients(run: Run, partial: Path) -> FileEntry:

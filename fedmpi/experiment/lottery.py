@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 from fedmpi.checkpoint.ticket import read_ticket
 from fedmpi.experiment.assembly import Run
-from fedmpi.learning.flat import FlatModel
-from fedmpi.learning.models import build
+from fedmpi.learning.models import build_flat
 from fedmpi.mpi.agreement import on_server
 from fedmpi.pruning.lottery import METHODS, weights_seed
 
@@ -25,7 +24,7 @@ def start_ticket(run: Run, expected: Mapping[type[Exception], int]) -> None:
         None if ticket is None else weights_seed(config.pruning.method, config.experiment.seed, ticket.seed)
     )
     mask = run.pruning.share(None if ticket is None else ticket.mask)
-    model = FlatModel(build(config.model, run.facts.input_shape, run.facts.classes, seed))
+    model = build_flat(config.model, run.facts.input_shape, run.facts.classes, seed)
     weights = run.host.weights.numpy()
     weights[:] = model.vector.detach().numpy()
     mask.apply(weights[:parameters])

@@ -6,20 +6,23 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from mpi4py import MPI
-
-from fedmpi.checkpoint import CheckpointError
+from fedmpi.checkpoint import Checkpoint, CheckpointError
 from fedmpi.config import Config, ConfigError, dumps, loads
+from fedmpi.config.errors import one_line
 from fedmpi.emulation.clock import Clock, VirtualClock, make_clock
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.experiment import checkpointing
 from fedmpi.experiment.assembly import Run, assemble
+from fedmpi.experiment.description import borrowed_constant, header, varying
+from fedmpi.experiment.folder_lock import FolderLock
 from fedmpi.experiment.lottery import start_ticket
 from fedmpi.experiment.progress import Progress, duration
 from fedmpi.experiment.recording import Recorder
+from fedmpi.experiment.resuming import Identity
+from fedmpi.experiment.streams import unfailing_streams
 from fedmpi.federation.initial_pruning import InitialPhase
 from fedmpi.federation.initial_server import InitialServer
 from fedmpi.federation.rounds import RoundReport
@@ -28,8 +31,9 @@ from fedmpi.mpi import heartbeat, stop_signals
 from fedmpi.mpi.agreement import Refused, any_rank, on_server
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.guards import LaunchError, check_launch
+from fedmpi.mpi.library import MPI, library_name
 from fedmpi.mpi.stop_signals import SignalFlag
-from fedmpi.trace import STOP, TraceError
+from fedmpi.trace import FILE_NAME, STOP, TraceError, mark_failed
 
 PREEMPTED = 75
 EXPECTED: dict[type[Exception], int] = {
@@ -39,19 +43,26 @@ EXPECTED: dict[type[Exception], int] = {
     TraceError: 1,
     CheckpointError: 1,
     OSError: 1,
+    MemoryError: 1,
 }
 """What users' input and machines can bring about, with exit codes; anything else is a bug and shows its traceback."""
 
-Prepare = Callable[[int], tuple[Config, Path]]
+Prepare = Callable[[int], tuple[Config, Path, FolderLock]]
 
 
 def main(prepare: Prepare, *, resume: bool, quiet: bool) -> int:
     """Run an experiment on the ranks of COMM_WORLD and return the exit code (0, 1, 2, or 75 when preempted).
 
-    ``prepare`` is called on rank 0 alone with the number of ranks; it returns the validated configuration and the run
-    folder. Errors are printed once, by rank 0; an unexpected exception shows its traceback and ends all ranks.
-    A run that is asked to stop before ``prepare`` was called leaves everything as it was.
+    ``prepare`` is called on rank 0 alone with the number of ranks; it returns the validated configuration, the run
+    folder and its lock, which is released at the end. Errors are printed once, by rank 0; an unexpected exception
+    shows its traceback and ends all ranks. A run that is asked to stop before ``prepare`` was called leaves everything
+    as it was.
     """
+    with unfailing_streams():
+        return _main(prepare, resume, quiet)
+
+
+def _main(prepare: Prepare, resume: bool, quiet: bool) -> int:
     ranks = Ranks(MPI.COMM_WORLD)
     try:
         check_launch(ranks.size, os.environ)
@@ -63,16 +74,17 @@ def main(prepare: Prepare, *, resume: bool, quiet: bool) -> int:
         return 1
     except Refused as error:
         if ranks.is_server:
-            print(f"fedmpi: {error}", file=sys.stderr, flush=True)
+            print(f"fedmpi: {one_line(str(error))}", file=sys.stderr, flush=True)
         return error.code
-    except BaseException:
-        if ranks.size == 1:
+    except BaseException as error:
+        if ranks.size == 1 and not isinstance(error, SystemExit):
             raise
         print(f"fedmpi: rank {ranks.rank} failed:", file=sys.stderr)
         traceback.print_exc()
         sys.stderr.flush()
-        ranks.comm.Abort(1)
-        raise
+        if ranks.size > 1:
+            ranks.comm.Abort(1)
+        return 1
 
 
 def _run(ranks: Ranks, prepare: Prepare, signal: SignalFlag, resume: bool, quiet: bool) -> int:
@@ -82,7 +94,14 @@ def _run(ranks: Ranks, prepare: Prepare, signal: SignalFlag, resume: bool, quiet
     text = ranks.broadcast_json(None if prepared is None else [dumps(prepared[0]), str(prepared[1])])
     config, output = loads(text[0]), Path(text[1])
     timeout_s = heartbeat.timeout_s(ranks, config.experiment.stall_timeout_s)
-    with heartbeat.Heartbeat(ranks, timeout_s) if timeout_s else nullcontext():
+    with ExitStack() as at_end:
+        if prepared is not None:
+            lock = prepared[2]
+            at_end.callback(lock.release)
+            if lock.warning:
+                print(f"fedmpi: warning: {lock.warning}", file=sys.stderr, flush=True)
+        if timeout_s:
+            at_end.enter_context(heartbeat.Heartbeat(ranks, timeout_s))
         return _run_prepared(ranks, config, output, signal, resume, quiet)
 
 
@@ -90,33 +109,46 @@ def _run_prepared(
     ranks: Ranks, config: Config, output: Path, signal: SignalFlag, resume: bool, quiet: bool
 ) -> int:
     run = assemble(ranks, config, EXPECTED, signal)
-    progress = Progress(config.experiment.rounds, quiet or not ranks.is_server)
+    progress = Progress(config.experiment.rounds, varying(config), quiet, silent=not ranks.is_server)
+    if run.server is not None:
+        progress.header(header(run, output, library_name()))
+        note = borrowed_constant(config, run.server.accountant.fleet, run.model.layers)
+        if note:
+            progress.message(note)
+    checkpoint: Checkpoint | None = None
     keep_rounds: int | None = None
-    problems: list[str] = []
     if resume:
-        keep_rounds, problems = checkpointing.restore(run, output, EXPECTED)
-    for problem in problems:
-        progress.message(f"warning: {problem}")
+        checkpoint, problems = checkpointing.restore(run, output, EXPECTED)
+        for problem in problems:
+            progress.warn(problem)
+        if checkpoint is None:
+            progress.message(f"there is no checkpoint in {output}: starting anew")
     if run.initial is not None and run.initial.pending:
-        if keep_rounds is not None:
-            progress.message("resuming initial pruning")
-        keep_rounds = None  # the trace tells of it when it has finished
-    elif keep_rounds is None:
+        if checkpoint is not None:
+            progress.message("resuming initial pruning")  # the trace has nothing of it before it has finished
+    elif checkpoint is None:
         start_ticket(run, EXPECTED)
     else:
+        keep_rounds = checkpoint.round_index
         progress.message(f"resuming before round {keep_rounds}")
-    recorder = on_server(ranks, lambda: _open_recorder(run, output, progress, keep_rounds), EXPECTED)
-    return _rounds(run, recorder, output, progress)
+    identity = Identity.of_new_run(config) if checkpoint is None else Identity.stored_in(checkpoint.values)
+    identity = Identity.stored_in(ranks.broadcast_json(identity.values()))
+    recorder = on_server(
+        ranks, lambda: _open_recorder(run, output, progress, keep_rounds, identity), EXPECTED
+    )
+    return _rounds(run, recorder, output, progress, identity)
 
 
-def _open_recorder(run: Run, output: Path, progress: Progress, keep_rounds: int | None) -> Recorder:
+def _open_recorder(
+    run: Run, output: Path, progress: Progress, keep_rounds: int | None, identity: Identity
+) -> Recorder:
     beside = output / "config.toml.partial"
     beside.write_text(dumps(run.config), encoding="utf-8")
     beside.replace(output / "config.toml")
-    return Recorder(run, output, progress, keep_rounds)
+    return Recorder(run, output, progress, keep_rounds, identity)
 
 
-def _rounds(run: Run, recorder: Recorder | None, output: Path, progress: Progress) -> int:
+def _rounds(run: Run, recorder: Recorder | None, output: Path, progress: Progress, identity: Identity) -> int:
     """Run the rounds; a trace or checkpoint that cannot be written ends them on all ranks."""
     ranks, server = run.ranks, run.server
     failure: Exception | None = None
@@ -133,7 +165,7 @@ def _rounds(run: Run, recorder: Recorder | None, output: Path, progress: Progres
 
     def on_checkpoint() -> None:
         on_server(ranks, recorder.commit if recorder is not None else _nothing, EXPECTED)
-        checkpointing.save(run, output, EXPECTED)
+        checkpointing.save(run, output, EXPECTED, identity)
 
     def finish() -> bool:
         if failure is not None:
@@ -144,20 +176,32 @@ def _rounds(run: Run, recorder: Recorder | None, output: Path, progress: Progres
         if server.stop_reason:
             recorder.event(server.round_index - 1, server.now_s, STOP, server.stop_reason)
         recorder.close(status)
-        progress.close(_summary(run, output, status))
+        progress.close(*recorder.watch.summary(), _summary(run, output, status))
         return status == "preempted"
 
     try:
         if run.initial is not None and run.initial.pending:
             _prune_initially(run, run.initial, recorder, on_checkpoint)
         run.loop.run(_clock(run), on_round, on_checkpoint)
-    except BaseException:
-        if recorder is not None:
-            with suppress(TraceError, OSError):  # what went wrong first is what is told
-                recorder.close("failed")
+        preempted = ranks.broadcast_json(on_server(ranks, finish, EXPECTED))
+    except BaseException as error:
+        progress.close()
+        _mark_failed(recorder, output, identity, agreed=isinstance(error, Refused))
         raise
-    preempted = ranks.broadcast_json(on_server(ranks, finish, EXPECTED))
     return PREEMPTED if preempted else 0
+
+
+def _mark_failed(recorder: Recorder | None, output: Path, identity: Identity, agreed: bool) -> None:
+    """Let the trace say that the run has failed.
+
+    Where the ranks have not ``agreed`` on it, the one that fails may be another than the server, which it then ends.
+    """
+    with suppress(Exception):  # what went wrong first is what is told
+        if recorder is not None:
+            recorder.close("failed")
+    with suppress(Exception):
+        if recorder is not None or not agreed:
+            mark_failed(output / FILE_NAME, identity.run_id)
 
 
 def _prune_initially(

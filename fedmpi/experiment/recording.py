@@ -9,33 +9,39 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mpi4py import MPI
 
 from fedmpi.config import dumps
 from fedmpi.experiment.assembly import Run
 from fedmpi.experiment.progress import Progress
+from fedmpi.experiment.resuming import Identity
+from fedmpi.experiment.watch import Watch
 from fedmpi.federation.initial_server import InitialServer
 from fedmpi.federation.rounds import RoundReport
-from fedmpi.trace import FILE_NAME, Phase, Status, TraceWriter
+from fedmpi.mpi.library import library_name
+from fedmpi.trace import FILE_NAME, Phase, Status, TraceWriter, read
 
 
 class Recorder:
     """Writes what happens in a run, and tells of it. Raises TraceError when the trace cannot be written."""
 
-    def __init__(self, run: Run, output: Path, progress: Progress, keep_rounds: int | None) -> None:
+    def __init__(
+        self, run: Run, output: Path, progress: Progress, keep_rounds: int | None, identity: Identity
+    ) -> None:
         """``keep_rounds``: how many rounds of an existing trace are kept (resume); None: a new trace."""
         self.run = run
         self.progress = progress
         path = output / FILE_NAME
-        attributes = _attributes(run)
+        attributes = {**_attributes(run), **identity.values()}
+        self.watch = Watch(progress.warn)
         if keep_rounds is None:
             self.writer = TraceWriter.create(path, attributes)
         else:
+            kept = read(path).rounds
+            kept = kept[kept["round"].between(0, keep_rounds - 1)]
+            self.watch = Watch(progress.warn, int(kept["participants"].sum()), int(kept["dropped"].sum()))
             self.writer = TraceWriter.open_for_append(path, keep_rounds, attributes)
         if not keep_rounds and (run.initial is None or not run.initial.pending):
             self._layers(0, run.pruning.mask.active_per_layer(run.model.layers))
-        self._late_s = 0.0
-        self._late_clients = 0
 
     def round(self, report: RoundReport) -> None:
         """One finished round."""
@@ -91,9 +97,20 @@ class Recorder:
         if report.change is not None:
             detail = ", ".join(f"{name} {value:g}" for name, value in report.change.facts.items())
             self.event(plan.round_index, charges.end_s, "pruning", detail)
+        late = self.watch.timed(
+            f"round {plan.round_index}",
+            "participants got or sent a message",
+            charges.duration_s * run.config.emulation.time_scale,
+            report.overrun_s,
+            report.unready_s,
+        )
+        if late:
+            if report.start_overrun_s > 0.0:
+                late += f"; the round started {report.start_overrun_s:.3g} s late"
+            self.event(plan.round_index, charges.end_s, "overrun", late)
         self.writer.append(clients=clients, rounds=row)
         self.writer.commit()
-        self._watch_overrun(report.overrun_s)
+        self.watch.judged(plan.round_index, accepted)
         self.progress.update(row)
 
     def local_round(self, initial: InitialServer) -> None:
@@ -136,11 +153,14 @@ class Recorder:
             self._layers(0, initial.masks[-1][1])
         for at, time_s, kind, detail in initial.events:
             self.event(at - count, time_s, kind, detail)
+        if at_client:
+            lasted_s = (rows["end_s"] - rows["start_s"]) * self.run.config.emulation.time_scale
+            late = self.watch.timed("initial pruning", "local rounds ended", lasted_s, rows["overrun_s"])
+            if late:
+                self.event(-1, float(rows["end_s"][-1]), "overrun", late)
         self.writer.append(clients=clients, rounds=rounds)
         self.writer.commit()
         self.progress.message(f"initial pruning {initial.events[-1][3]}")
-        if at_client:
-            self._watch_overrun(rows["overrun_s"])
 
     def event(self, round_index: int, time_s: float, kind: str, detail: str) -> None:
         """Something that happened once."""
@@ -151,12 +171,7 @@ class Recorder:
         self.writer.commit(force=True)
 
     def close(self, status: str) -> None:
-        """The last word of the trace, and a warning when the real-time clock was not kept."""
-        if self._late_clients:
-            self.progress.message(
-                f"warning: emulation was not honoured: {self._late_clients} messages were ready too late, the worst by "
-                f"{self._late_s:.3g} s of host time; see overrun_s, and raise emulation.time_scale or use more cores"
-            )
+        """The last word of the trace."""
         self.writer.close(status)
 
     def _layers(self, round_index: int, active: np.ndarray | Sequence[int]) -> None:
@@ -170,15 +185,6 @@ class Recorder:
             }
         )
 
-    def _watch_overrun(self, overrun_s: np.ndarray) -> None:
-        late = overrun_s[overrun_s > 0.0]
-        if len(late) and not self._late_clients:
-            self.progress.message(
-                "warning: the host is too slow for the real-time clock; see overrun_s in the trace"
-            )
-        self._late_clients += len(late)
-        self._late_s = max(self._late_s, float(late.max(initial=0.0)))
-
 
 def _attributes(run: Run) -> Mapping[str, Any]:
     return {
@@ -189,6 +195,6 @@ def _attributes(run: Run) -> Mapping[str, Any]:
         "parameters": run.model.parameter_count,
         "layer_names": [layer.name for layer in run.model.layers],
         "host": platform.node(),
-        "mpi_library": " ".join(MPI.Get_library_version().split("\n")[0].split()),
+        "mpi_library": library_name(),
         "slurm_job_id": os.environ.get("SLURM_JOB_ID", ""),
     }

@@ -8,11 +8,13 @@ from fedmpi.export.csr import Pattern
 from fedmpi.export.file import FORMATS, ExportError, load, metadata_of, write
 from fedmpi.export.layers import KERNELS, SparseConv2d, SparseLinear, sparsify
 from fedmpi.export.run_folder import TrainedModel, read_run
+from fedmpi.export.stored_model import Factory
 
 __all__ = [
     "FORMATS",
     "KERNELS",
     "ExportError",
+    "Factory",
     "Pattern",
     "SparseConv2d",
     "SparseLinear",

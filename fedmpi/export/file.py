@@ -27,8 +27,8 @@ from fedmpi.config.schema import ModelConfig
 from fedmpi.export.csr import Pattern
 from fedmpi.export.layers import sparsify
 from fedmpi.export.run_folder import TrainedModel
+from fedmpi.export.stored_model import Factory, ForeignModel, build_stored, positive_integers
 from fedmpi.learning.flat import Layer
-from fedmpi.learning.models import build
 
 FORMATS = ("dense", "sparse")
 
@@ -64,22 +64,25 @@ def write(trained: TrainedModel, path: Path, form: str) -> None:
         raise ExportError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def load(path: str | Path, kernels: str = "auto") -> nn.Module:
+def load(path: str | Path, kernels: str = "auto", factory: Factory | None = None) -> nn.Module:
     """The model in an exported file, in evaluation mode, on the CPU; it can be trained further.
 
     The module of a dense file has the layers of the model that was trained. In that of a sparse file pruned weights
     stay zero whatever it is trained with, and ``kernels`` says how it computes: ``sparse``, ``dense`` or ``auto`` (see
-    ``fedmpi.export.sparsify``). Raises ExportError for a file that is none of these, or is damaged.
+    ``fedmpi.export.sparsify``). A file is data: of a model that is none of fedmpi's own, ``factory`` makes the module,
+    as ``factory(input_shape, classes)``. Raises ExportError for a file that is none of these, that needs a factory, or
+    is damaged.
     """
     path = Path(path)
     metadata, tensors = _read(path)
     try:
         model = metadata["model"]
-        module = build(
-            ModelConfig(model["name"], tuple(model["hidden"])),
-            tuple(metadata["input_shape"]),
-            metadata["classes"],
-            metadata["seed"],
+        module = build_stored(
+            ModelConfig(str(model["name"]), positive_integers(model["hidden"], "hidden")),
+            positive_integers(metadata["input_shape"], "input_shape"),
+            positive_integers([metadata["classes"]], "classes")[0],
+            int(metadata["seed"]),
+            factory,
         )
         shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
         sparse = {}
@@ -91,8 +94,14 @@ def load(path: str | Path, kernels: str = "auto") -> nn.Module:
         wrong = sorted({*unexpected, *missing} - sparse.keys())
         if wrong:
             raise ValueError(f"{', '.join(wrong)} missing or of no use")
-        return sparsify(module, sparse, kernels).eval()
-    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        draw = torch.Generator().manual_seed(0)
+        sample = torch.rand((2, *metadata["input_shape"]), generator=draw)
+        return sparsify(module, sparse, kernels, sample).eval()
+    except ForeignModel as error:
+        raise ExportError(
+            f"{path}: {error}; load it with factory=, a function of input shape and classes"
+        ) from error
+    except (LookupError, TypeError, RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
         raise ExportError(f"{path}: holds no model of fedmpi {__version__}: {error}") from error
 
 
@@ -147,8 +156,8 @@ def _read(path: Path, tensors: bool = True) -> tuple[dict[str, Any], dict[str, T
         raise ExportError(f"{path}: cannot be read as safetensors: {error}") from error
     try:
         metadata = {key: json.loads(value) for key, value in found.items()}
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         metadata = {}
-    if metadata.get("format") not in {f"fedmpi-{form}" for form in FORMATS}:
+    if metadata.get("format") not in [f"fedmpi-{form}" for form in FORMATS]:
         raise ExportError(f"{path}: is no model that fedmpi exported")
     return metadata, values

@@ -14,8 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedmpi.export.csr import Pattern, multiply
+from fedmpi.learning.failures import ANY_FAILURE
+from fedmpi.learning.known_code import is_known
+from fedmpi.learning.own_state import OwnState
+from fedmpi.learning.seeding import seeded
 
 KERNELS = ("auto", "sparse", "dense")
+
+_AGREEMENT = 1e-4
+"""Outputs with sparse and dense layers agree when they differ by at most this part of the largest."""
 
 _LINEAR_CROSSOVER = 0.25
 _CONVOLUTION_CROSSOVER = 0.03
@@ -23,18 +30,23 @@ _CONVOLUTION_CROSSOVER = 0.03
 
 
 class SparseLinear(nn.Module):
-    """``nn.Linear`` with its (out, in) weight matrix in CSR form."""
+    """``nn.Linear`` with its (out, in) weight matrix in CSR form.
 
-    def __init__(self, layer: nn.Linear, pattern: Pattern, values: Tensor) -> None:
+    Its outputs lie transposed in memory, as they were computed, or with ``contiguous`` as those of ``nn.Linear``.
+    """
+
+    def __init__(self, layer: nn.Linear, pattern: Pattern, values: Tensor, contiguous: bool = False) -> None:
         super().__init__()
         self.pattern = pattern
         self.values = nn.Parameter(values)
         self.bias = layer.bias
+        self.contiguous = contiguous
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
         columns = x.reshape(-1, x.shape[-1]).t()
         y = multiply(self.pattern, self.values, columns).t()
+        y = y.contiguous() if self.contiguous else y
         return (y if self.bias is None else y + self.bias).view(*x.shape[:-1], -1)
 
 
@@ -42,10 +54,11 @@ class SparseConv2d(nn.Module):
     """``nn.Conv2d`` with its weight as an (out, in * kernel height * kernel width) matrix in CSR form.
 
     It multiplies the patches of the images, pixels in rows and images lying together (as convolutions were
-    first lowered to matrix products: Chellapilla, Puri, Simard, 2006).
+    first lowered to matrix products: Chellapilla, Puri, Simard, 2006). Outputs lie with channels last, or with
+    ``contiguous`` channels first.
     """
 
-    def __init__(self, layer: nn.Conv2d, pattern: Pattern, values: Tensor) -> None:
+    def __init__(self, layer: nn.Conv2d, pattern: Pattern, values: Tensor, contiguous: bool = False) -> None:
         super().__init__()
         self.pattern = pattern
         self.values = nn.Parameter(values)
@@ -54,9 +67,10 @@ class SparseConv2d(nn.Module):
         if isinstance(layer.padding, str):
             raise ValueError(f"padding is {layer.padding!r}, allowed are numbers")
         self.padding, self.dilation = layer.padding, layer.dilation
+        self.contiguous = contiguous
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, in, H, W) -> (n, out, H', W'), channels last in memory."""
+        """(n, in, H, W) -> (n, out, H', W')."""
         height, width = (
             (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
             for size, padding, dilation, kernel, stride in zip(
@@ -68,7 +82,8 @@ class SparseConv2d(nn.Module):
         y = multiply(self.pattern, self.values, patches).t()
         y = y if self.bias is None else y + self.bias
         images = y.view(height, width, len(x), -1).permute(2, 3, 0, 1)
-        return images.contiguous(memory_format=torch.channels_last)
+        order = torch.contiguous_format if self.contiguous else torch.channels_last
+        return images.contiguous(memory_format=order)
 
 
 class _Patches(torch.autograd.Function):
@@ -103,7 +118,10 @@ class _Patches(torch.autograd.Function):
 
 
 def sparsify(
-    module: nn.Module, weights: Mapping[str, tuple[Pattern, Tensor]], kernels: str = "auto"
+    module: nn.Module,
+    weights: Mapping[str, tuple[Pattern, Tensor]],
+    kernels: str = "auto",
+    sample: Tensor | None = None,
 ) -> nn.Module:
     """``module`` with the weights of some of its layers pruned; it is changed, and returned.
 
@@ -111,47 +129,122 @@ def sparsify(
     has output channels, and its values, float32 (active,). ``kernels`` ``sparse`` makes of such a layer a
     ``SparseLinear`` or ``SparseConv2d``; ``dense`` keeps it, with zeros, and keeps gradients from them;
     ``auto`` does what is faster at the layer's density. Layers that are no plain linear layer or convolution
-    (a forward pass of their own, groups, padding other than with zeros) stay dense. ValueError for a weight
-    that the module does not have in this shape.
+    (of another class, with hooks, groups, padding other than with zeros) stay dense, and so do those whose weight
+    something else than their own forward pass uses, as torch's attention does. In a module of unknown code (see
+    ``fedmpi.learning.known_code``) that is found by passing ``sample``, a batch of inputs, through it; without a
+    sample its layers stay dense. ValueError for a weight that the module does not have in this shape.
     """
     if kernels not in KERNELS:
         raise ValueError(f"kernels is {kernels!r}, allowed are {', '.join(KERNELS)}")
+    # Random numbers are drawn in the order of memory: those of dropout after a layer shall be the same.
+    contiguous = not is_known(module)
+    dense: dict[str, nn.Module] = {}
+    sparse: dict[str, nn.Module] = {}
     for name, (pattern, values) in weights.items():
         owner = name.rpartition(".")[0]
-        try:
-            layer = module.get_submodule(owner)
-        except AttributeError as error:
-            raise ValueError(f"the model has no {name}: {error}") from error
-        weight = layer._parameters.get("weight")
-        if weight is None or (len(weight), weight[0].numel()) != pattern.shape:
-            raise ValueError(f"the model has no {name} of {pattern.shape[0]} x {pattern.shape[1]}")
-        if values.shape != (pattern.count,) or values.dtype != torch.float32:
-            raise ValueError(
-                f"{name} has {pattern.count} active weights, found {values.dtype} values {tuple(values.shape)}"
-            )
+        layer = _prune(module, name, pattern, values)
         if kernels == "sparse" or (kernels == "auto" and pattern.density <= _crossover(layer)):
-            sparse = _sparse_layer(layer, pattern, values)
-            if sparse is not None:
-                module = replaced(module, owner, sparse)
-                continue
-        with torch.no_grad():
-            weight.copy_(pattern.dense(values).view_as(weight))
-        keep = pattern.dense(torch.ones_like(values)).view_as(weight)
-        weight.register_hook(keep.mul)
+            replacement = _sparse_layer(layer, pattern, values, contiguous)
+            if replacement is not None:
+                dense[owner], sparse[owner] = layer, replacement
+    module, kept = _with_those_that_agree(module, dense, sparse, sample)
+    for name, (pattern, values) in weights.items():
+        owner = name.rpartition(".")[0]
+        if owner not in kept:
+            weight = module.get_parameter(name)
+            weight.register_hook(pattern.dense(torch.ones_like(values)).view_as(weight).mul)
     return module
+
+
+def _prune(module: nn.Module, name: str, pattern: Pattern, values: Tensor) -> nn.Module:
+    """Give the weight ``name`` these values, and zeros; returns its layer."""
+    try:
+        layer = module.get_submodule(name.rpartition(".")[0])
+    except AttributeError as error:
+        raise ValueError(f"the model has no {name}: {error}") from error
+    weight = layer._parameters.get("weight")
+    if weight is None or (len(weight), weight[0].numel()) != pattern.shape:
+        raise ValueError(f"the model has no {name} of {pattern.shape[0]} x {pattern.shape[1]}")
+    if values.shape != (pattern.count,) or values.dtype != torch.float32:
+        raise ValueError(
+            f"{name} has {pattern.count} active weights, found {values.dtype} values {tuple(values.shape)}"
+        )
+    with torch.no_grad():
+        weight.copy_(pattern.dense(values).view_as(weight))
+    return layer
+
+
+def _with_those_that_agree(
+    module: nn.Module,
+    dense: Mapping[str, nn.Module],
+    sparse: Mapping[str, nn.Module],
+    sample: Tensor | None,
+) -> tuple[nn.Module, set[str]]:
+    """``module`` with as many of its ``dense`` layers replaced as leave it what it computes; which these are."""
+    if is_known(module):
+        return _all_replaced(module, sparse), set(sparse)
+    expected = None if sample is None else _outputs(module, sample)
+    if sample is None or expected is None:
+        return module, set()
+    if _agree(_outputs(_all_replaced(module, sparse), sample), expected):
+        return module, set(sparse)
+    _all_replaced(module, dense)
+    kept = set()
+    for owner, layer in sparse.items():
+        replaced(module, owner, layer)
+        if _agree(_outputs(module, sample), expected):
+            kept.add(owner)
+        else:
+            replaced(module, owner, dense[owner])
+    return module, kept
+
+
+def _all_replaced(module: nn.Module, layers: Mapping[str, nn.Module]) -> nn.Module:
+    for path, layer in layers.items():
+        module = replaced(module, path, layer)
+    return module
+
+
+def _outputs(module: nn.Module, sample: Tensor) -> list[Tensor] | None:
+    """What ``module`` gives in training and in evaluation, its state put back; None where it fails."""
+    outputs = []
+    modes = {child: child.training for child in module.modules()}
+    state = OwnState(module, (), attributes=True)
+    try:
+        for training in (True, False):
+            module.train(training)
+            with seeded(0), torch.no_grad():
+                outputs.append(module(sample))
+            state.put_back()
+    except ANY_FAILURE:
+        return None
+    finally:
+        state.put_back()
+        for child, mode in modes.items():
+            child.training = mode
+    return outputs if all(isinstance(found, Tensor) for found in outputs) else None
+
+
+def _agree(found: list[Tensor] | None, expected: list[Tensor]) -> bool:
+    return found is not None and all(
+        one.shape == other.shape and bool((one - other).abs().max() <= _AGREEMENT * other.abs().max())
+        for one, other in zip(found, expected, strict=True)
+    )
 
 
 def _crossover(layer: nn.Module) -> float:
     return _LINEAR_CROSSOVER if isinstance(layer, nn.Linear) else _CONVOLUTION_CROSSOVER
 
 
-def _sparse_layer(layer: nn.Module, pattern: Pattern, values: Tensor) -> nn.Module | None:
+def _sparse_layer(layer: nn.Module, pattern: Pattern, values: Tensor, contiguous: bool) -> nn.Module | None:
     forward = type(layer).forward
+    if not is_known(layer):
+        return None
     if isinstance(layer, nn.Linear) and forward is nn.Linear.forward:
-        return SparseLinear(layer, pattern, values)
+        return SparseLinear(layer, pattern, values, contiguous)
     if isinstance(layer, nn.Conv2d) and forward is nn.Conv2d.forward:
         plain = layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-        return SparseConv2d(layer, pattern, values) if plain else None
+        return SparseConv2d(layer, pattern, values, contiguous) if plain else None
     return None
 
 

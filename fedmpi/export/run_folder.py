@@ -8,12 +8,11 @@ from pathlib import Path
 import torch
 
 from fedmpi.checkpoint import CheckpointError, latest_good
-from fedmpi.checkpoint.contents import MODEL, WEIGHTS
+from fedmpi.checkpoint.contents import MODEL, checked_weights, stored_mask
 from fedmpi.checkpoint.store import FOLDER
 from fedmpi.config import Config, ConfigError, load
+from fedmpi.export.stored_model import Factory, ForeignModel, build_stored, positive_integers
 from fedmpi.learning.flat import FlatModel
-from fedmpi.learning.models import build
-from fedmpi.pruning.interface import MASK
 from fedmpi.pruning.mask import Mask
 
 
@@ -33,10 +32,11 @@ class TrainedModel:
     problems: tuple[str, ...] = ()
 
 
-def read_run(folder: Path) -> TrainedModel:
+def read_run(folder: Path, factory: Factory | None = None) -> TrainedModel:
     """The model of the run in ``folder``, which may be finished, stopped or still running.
 
-    Raises ConfigError where there is no run or no checkpoint, CheckpointError where none is intact.
+    The folder is data: of a model that is none of fedmpi's own, ``factory(input_shape, classes)`` makes the module.
+    Raises ConfigError where there is no run, no checkpoint or no factory, CheckpointError where none is intact.
     """
     if not (folder / "config.toml").is_file():
         found = "holds no config.toml" if folder.is_dir() else "is no folder"
@@ -51,18 +51,21 @@ def read_run(folder: Path) -> TrainedModel:
             f"{folder} holds no checkpoint",
             "a run that has ended, or one with experiment.checkpoint_every",
         )
-    if MODEL not in checkpoint.values:
-        raise CheckpointError(f"{checkpoint.path}: does not tell the shape of the data")
-    input_shape, classes = tuple(checkpoint.values[MODEL]["input_shape"]), checkpoint.values[MODEL]["classes"]
+    try:
+        input_shape = positive_integers(checkpoint.values[MODEL]["input_shape"], "input_shape")
+        (classes,) = positive_integers([checkpoint.values[MODEL]["classes"]], "classes")
+    except (LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{checkpoint.path}: does not say the shape of the data ({error})") from error
     arrays = checkpoint.server()
-    model = FlatModel(build(config.model, input_shape, classes, config.experiment.seed))
-    weights = arrays[WEIGHTS]
-    if len(weights) != model.vector.numel():
-        raise CheckpointError(
-            f"{checkpoint.path}: holds {len(weights)} weights, {config.model.name} has {model.vector.numel()}"
-        )
+    try:
+        module = build_stored(config.model, input_shape, classes, config.experiment.seed, factory)
+    except ForeignModel as error:
+        allowed = "a run of a model of fedmpi's own, or --factory MODULE:ATTRIBUTE (factory= in Python)"
+        raise ConfigError("RUN", f"{folder}: {error}", allowed) from error
+    model = FlatModel(module)
+    weights = checked_weights(checkpoint.path, arrays, model.vector.numel())
     count = model.parameter_count
-    mask = Mask.from_bits(arrays[MASK], count) if MASK in arrays else Mask(count)
+    mask = stored_mask(checkpoint.path, arrays, count) or Mask(count)
     mask.apply(weights[:count])
     model.load(torch.from_numpy(weights))
     return TrainedModel(config, model, mask, input_shape, classes, checkpoint.round_index, tuple(problems))

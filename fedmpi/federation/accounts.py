@@ -70,6 +70,14 @@ def loss_report_bytes(losses: int) -> int:
     return HEADER_BYTES + 4 * losses
 
 
+def feedback_arrival_s(before: Charges, whole: Charges) -> np.ndarray:
+    """The emulated moments (participants,) at which losses have arrived, from charges without and with feedback.
+
+    After its losses a participant only waits for those of the others.
+    """
+    return whole.end_s - (whole.wait_s - before.wait_s)
+
+
 class Accountant(Protocol):
     """Charges rounds. Pure: the same arguments give the same charges."""
 

@@ -123,11 +123,17 @@ class ClientHost:
         self.model.load(weights)
 
     def loss_of_sample(self, client: int, sample: int) -> float:
-        """The loss of one training sample of a client under the vector loaded last."""
+        """The loss of one training sample of a client under the vector loaded last.
+
+        A model that draws random numbers in evaluation draws the same for every vector, so that losses compare.
+        """
         device = self.model.vector.device
         x, y = self.data.of(client)
         one = slice(sample, sample + 1)
-        return sample_loss(self.model, x[one].to(device), y[one].to(device), self.config.training.loss)
+        seed = None
+        if not self.model.known:
+            seed = torch_seed(self.config.experiment.seed, Purpose.PROBE_LOSS, client=client)
+        return sample_loss(self.model, x[one].to(device), y[one].to(device), self.config.training.loss, seed)
 
 
 def largest_magnitude(vector: torch.Tensor) -> float:

@@ -8,12 +8,15 @@ import torch
 from fedmpi.federation.client import ClientHost
 from fedmpi.learning.evaluation import block_slices, evaluate_blocks
 from fedmpi.mpi.collectives import Ranks
+from fedmpi.numerics.streams import Purpose, torch_seed
 
 _SUMS = np.dtype([("block", np.int64), ("loss", np.float64), ("correct", np.float64), ("count", np.float64)])
 
 
 class Evaluator:
     """Block b of the test set is always evaluated by rank b mod P; sums are taken in block order.
+
+    A model that draws random numbers in evaluation gets the same ones for a block in every round.
 
     ``x`` (n, ...) and ``y`` (n,) are the whole test set, in memory that the group shares.
     """
@@ -33,7 +36,11 @@ class Evaluator:
         rows = np.zeros(len(mine), dtype=_SUMS)
         rows["block"] = mine
         if len(mine):
-            sums = evaluate_blocks(host.model, self._blocks, host.config.training.loss)
+            seeds = []
+            if not host.model.known:
+                seed = host.config.experiment.seed
+                seeds = [torch_seed(seed, Purpose.EVALUATION, client=int(block)) for block in mine]
+            sums = evaluate_blocks(host.model, self._blocks, host.config.training.loss, seeds)
             rows["loss"], rows["correct"], rows["count"] = sums.T
         gathered = self.ranks.gather_rows(rows, [len(numbers) for numbers in self._numbers])
         if gathered is None:

@@ -180,9 +180,7 @@ class InitialServer:
         if not self._charged:
             return
         charges = self._charges(row, compute_s)
-        ready_s = clock.now_s()
-        clock.hold_until(charges.end_s)
-        row["overrun_s"] = np.maximum(ready_s - charges.end_s, 0.0) * self.base.config.emulation.time_scale
+        row["overrun_s"] = clock.hold_until(charges.end_s)
         for name in ("download_s", "compute_s", "upload_s"):
             row[name] = getattr(charges, name)[0]
         row["end_s"] = self.base.now_s = charges.end_s

@@ -82,5 +82,6 @@ class InitialTraining:
 
     def accuracy(self) -> float:
         """The share of all samples that the model gets right, in evaluation mode."""
-        ((_, correct, count),) = evaluate_blocks(self.model, [(self._x, self._y)], self._config.training.loss)
+        blocks, seed = [(self._x, self._y)], torch_seed(self._seed, Purpose.EVALUATION, -1)
+        ((_, correct, count),) = evaluate_blocks(self.model, blocks, self._config.training.loss, [seed])
         return float(correct / count)

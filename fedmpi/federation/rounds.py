@@ -17,6 +17,7 @@ from fedmpi.federation.exchange import Exchange, Roster
 from fedmpi.federation.plan import Action, RoundPlan, decode, encode, header_dtype
 from fedmpi.federation.pruning import Pruning
 from fedmpi.federation.records import RECORD, VERDICT
+from fedmpi.federation.release import Releases
 from fedmpi.federation.sample_losses import Measured, sample_losses
 from fedmpi.federation.server import Closed, Judged, Server
 from fedmpi.mpi.agreement import any_rank
@@ -31,8 +32,10 @@ from fedmpi.pruning.mask import Mask
 class RoundReport:
     """A finished round with what only the host knows of it.
 
-    ``rank_of`` and ``overrun_s`` are (participants,): who trained each client, and how many host seconds its
-    message was ready too late (NaN where the clock is virtual). ``mask`` is that of the round, in force since round
+    ``rank_of``, ``overrun_s`` and ``unready_s`` are (participants,): who trained each client; the most host seconds
+    by which one of its messages (the model at the round's start, its update, its losses) was released after its
+    moment; and by which its training ended after the moment of its update. ``start_overrun_s``: by how many the round
+    started late. All are NaN where the clock is virtual. ``mask`` is that of the round, in force since round
     ``mask_since``; ``change`` tells of the next one, ``importance_left_out`` of how many clients it was not finite.
     """
 
@@ -41,6 +44,8 @@ class RoundReport:
     test_accuracy: float
     rank_of: np.ndarray
     overrun_s: np.ndarray
+    unready_s: np.ndarray
+    start_overrun_s: float
     host_s: float
     carried_bytes: int
     mask: Mask
@@ -77,6 +82,7 @@ class RoundLoop:
         self.server = server
         self.signal = signal
         self._began_s = time.perf_counter()
+        self._start_overrun_s = float("nan")
         self.seen = np.zeros(placement.clients, dtype=bool)
         """Clients that have taken part, and so may carry state, as every rank knows from the plans."""
 
@@ -94,7 +100,7 @@ class RoundLoop:
             if self.server is not None:
                 self.server.preempted = self.server.preempted or self.signal.set
                 plan = self.server.plan()
-                self.clock.hold_until(plan.start_s)
+                self._start_overrun_s = self.clock.hold_until(plan.start_s)
                 encode(plan, header)
             self.ranks.broadcast(header)
             plan = decode(header)
@@ -123,9 +129,18 @@ class RoundLoop:
         if self.server is not None and gathered is not None:
             judged = self.server.judge(plan, gathered)
         roster, deadline_s = self._verdict(plan, dealt, judged)
-        self._hold(roster, deadline_s)
+        releases = Releases(self.ranks, self.clock, roster)
+        releases.hold(deadline_s)
         exchanged = self.exchange.finish(plan, roster)
-        measured = self._measure(plan, roster, samples, before)
+        measured = None
+        if plan.action & (Action.MEASURE | Action.TRY_MASK) and roster.accepted.any():
+            losses, tried = self._try(plan, roster, samples, before)
+            due_s = None
+            if self.server is not None and judged is not None:
+                due_s = self.server.losses_due_s(plan, judged, exchanged, tried)
+            releases.hold_until_servers(due_s)
+            measured = self._gather_losses(roster, losses, tried)
+        late_s = releases.gather()
         importance = self.pruning.gather_importance(roster) if Action.IMPORTANCE in plan.action else None
         test_loss = test_accuracy = float("nan")
         if Action.EVALUATE in plan.action:
@@ -156,7 +171,9 @@ class RoundLoop:
             test_loss=test_loss,
             test_accuracy=test_accuracy,
             rank_of=rank_of,
-            overrun_s=np.maximum(judged.records["ready_s"] - judged.charges.arrival_s, 0.0) * self.time_scale,
+            overrun_s=np.fmax(late_s, self._start_overrun_s),
+            unready_s=np.maximum(judged.records["ready_s"] - judged.charges.arrival_s, 0.0) * self.time_scale,
+            start_overrun_s=self._start_overrun_s,
             host_s=time.perf_counter() - begin,
             carried_bytes=self.ranks.carried_bytes,
             mask=mask,
@@ -169,12 +186,10 @@ class RoundLoop:
         """The parameters (D,) of a vector (D + B,) on the CPU; a view."""
         return vector.numpy()[: self.pruning.mask.dimension]
 
-    def _measure(
+    def _try(
         self, plan: RoundPlan, roster: Roster, samples: dict[int, int], before: torch.Tensor | None
-    ) -> Measured | None:
-        """What the server learns of losses after an exchange; None on other ranks, or where nobody is asked."""
-        if not (plan.action & (Action.MEASURE | Action.TRY_MASK) and roster.accepted.any()):
-            return None
+    ) -> tuple[np.ndarray, Mask | None]:
+        """The LOSSES of this rank's accepted clients after an exchange, and the smaller mask if one was tried."""
         tried = [("current", self.host.weights)]
         smaller = None
         if Action.TRY_MASK in plan.action:
@@ -191,11 +206,13 @@ class RoundLoop:
                 tried.append(("previous", before))
         of_exchange = self.exchange.weights_tried() if Action.MEASURE in plan.action else ()
         mine = roster.accepted_of(self.ranks.rank).tolist()
-        records = self.ranks.gather_rows(
-            sample_losses(self.host, mine, samples, chain(tried, of_exchange)),
-            [len(roster.accepted_of(rank)) for rank in range(self.ranks.size)],
-        )
-        return None if records is None else Measured(records, smaller)
+        return sample_losses(self.host, mine, samples, chain(tried, of_exchange)), smaller
+
+    def _gather_losses(self, roster: Roster, losses: np.ndarray, tried: Mask | None) -> Measured | None:
+        """What the server learns of losses; None on other ranks."""
+        counts = [len(roster.accepted_of(rank)) for rank in range(self.ranks.size)]
+        records = self.ranks.gather_rows(losses, counts)
+        return None if records is None else Measured(records, tried)
 
     def _take_mask(self, plan: RoundPlan, mask: Mask | None) -> None:
         """Go on under the server's mask (None on other ranks)."""
@@ -247,9 +264,3 @@ class RoundLoop:
             dealt=dealt,
         )
         return roster, verdict["deadline_s"]
-
-    def _hold(self, roster: Roster, deadline_s: np.ndarray) -> None:
-        """Hold this rank's messages until the last of them is due by the emulated clock."""
-        mine = np.searchsorted(roster.clients, roster.dealt[self.ranks.rank])
-        if len(mine):
-            self.clock.hold_until(float(deadline_s[mine].max()))

@@ -10,7 +10,14 @@ import numpy as np
 
 from fedmpi import k_control
 from fedmpi.config.schema import Config
-from fedmpi.federation.accounts import Accountant, Charges, Feedback, Work, loss_report_bytes
+from fedmpi.federation.accounts import (
+    Accountant,
+    Charges,
+    Feedback,
+    Work,
+    feedback_arrival_s,
+    loss_report_bytes,
+)
 from fedmpi.federation.downlink import Downlink
 from fedmpi.federation.exchange import Exchange, Exchanged, Roster
 from fedmpi.federation.plan import Action, RoundPlan, draw_participants, learning_rate_at
@@ -206,6 +213,16 @@ class Server:
             k_down=exchanged.k_down,
             entries_used=exchanged.entries_used,
             losses=losses,
+        )
+
+    def losses_due_s(
+        self, plan: RoundPlan, judged: Judged, exchanged: Exchanged, tried: Mask | None
+    ) -> np.ndarray:
+        """The emulated moments (participants,) at which the losses of each participant have arrived."""
+        update_bytes = exchanged.bytes_down + exchanged.probe_bytes
+        feedback = self._feedback(plan, judged, update_bytes, tried)
+        return feedback_arrival_s(
+            judged.charges, self.accountant.close(plan, judged.charges, exchanged.k_down, feedback)
         )
 
     def stop_if_reached(self, test_accuracy: float, host_s: float) -> None:

@@ -6,15 +6,15 @@ the blocks in their order are the same on any number of ranks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fedmpi.learning.datasets.dataset import as_float32
 from fedmpi.learning.flat import FlatModel
+from fedmpi.learning.isolation import evaluated_alone
 from fedmpi.learning.losses import LOSSES
 
 _ALIGNMENT_BYTES = 64
@@ -25,17 +25,21 @@ def block_slices(samples: int, block_size: int) -> list[slice]:
     return [slice(start, min(start + block_size, samples)) for start in range(0, samples, block_size)]
 
 
-def evaluate_blocks(model: FlatModel, blocks: Iterable[tuple[Tensor, Tensor]], loss: str) -> np.ndarray:
+def evaluate_blocks(
+    model: FlatModel, blocks: Sequence[tuple[Tensor, Tensor]], loss: str, seeds: Sequence[int] = ()
+) -> np.ndarray:
     """Evaluate blocks one by one under ``model.vector``, in evaluation mode.
 
-    Each block is (x, y): float32 or uint8 (n, C, H, W) and int64 (n,), on the model's device. Returns float64
-    (blocks, 3): sum of the per-sample losses, correct predictions (the highest logit, ties to the lowest
-    class), samples.
+    Each block is (x, y): float32 or uint8 (n, C, H, W) and int64 (n,), on the model's device. A model of unknown code
+    takes its random numbers for each block from one of ``seeds`` (ValueError where there are fewer than blocks), and
+    starts each with all outside of its parameters as it was. Returns float64 (blocks, 3): sum of the per-sample
+    losses, correct predictions (the highest logit, ties to the lowest class), samples.
     """
     per_sample = LOSSES[loss].per_sample
     rows = []
-    with _evaluation_mode(model.module), torch.no_grad():
-        for x, y in blocks:
+    for index, (x, y) in enumerate(blocks):
+        seed = seeds[index] if index < len(seeds) else None
+        with evaluated_alone(model, seed), torch.no_grad():
             logits = model.module(_aligned(as_float32(x)))
             loss_sum = per_sample(logits, y).sum(dtype=torch.float64)
             correct = torch.count_nonzero(logits.argmax(1) == y)
@@ -43,24 +47,13 @@ def evaluate_blocks(model: FlatModel, blocks: Iterable[tuple[Tensor, Tensor]], l
     return np.array(rows, dtype=np.float64).reshape(-1, 3)
 
 
-def sample_loss(model: FlatModel, x: Tensor, y: Tensor, loss: str) -> float:
+def sample_loss(model: FlatModel, x: Tensor, y: Tensor, loss: str, seed: int | None = None) -> float:
     """The loss of one sample, (1, C, H, W) and (1,), under ``model.vector``, in evaluation mode.
 
-    Samples are taken one at a time because a larger batch may change the last bits of each.
+    Samples are taken one at a time because a larger batch may change the last bits of each. ``seed`` is for models of
+    unknown code (see ``evaluate_blocks``).
     """
-    return float(evaluate_blocks(model, [(x, y)], loss)[0, 0])
-
-
-@contextmanager
-def _evaluation_mode(module: nn.Module) -> Iterator[None]:
-    training = [child for child in module.modules() if child.training]
-    for child in training:
-        child.training = False
-    try:
-        yield
-    finally:
-        for child in training:
-            child.training = True
+    return float(evaluate_blocks(model, [(x, y)], loss, () if seed is None else (seed,))[0, 0])
 
 
 def _aligned(x: Tensor) -> Tensor:

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from fedmpi.learning.known_code import is_known
+from fedmpi.learning.own_state import OwnState
+
 _ALIGNMENT_BYTES = 64
 _PRUNABLE_MODULES = (nn.Linear, nn.Conv2d)
 _RANDOM_MODULES = (_DropoutNd, nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
@@ -36,12 +39,13 @@ class FlatModel:
     ``vector`` is float32 of length D + B, 64-byte aligned: the D trainable parameters in the order of
     ``named_parameters``, then the B entries of the persistent float buffers (batch-norm statistics) in the
     order of ``named_buffers``. Writing to it changes the module, and the other way round. Integer and
-    non-persistent buffers, and parameters with ``requires_grad=False``, are no part of it: they stay as
-    they are.
+    non-persistent buffers, and parameters with ``requires_grad=False``, are no part of it and are not exchanged:
+    every client's training, and every evaluation of a block of samples, starts from the values that they had when the
+    model was built (``put_back``). A counter of steps in an integer buffer counts those of one client in one round.
 
     Prunable are the weights of ``nn.Linear`` and ``nn.Conv2d``, unless the module carries the attribute
-    ``prunable = False``. A module that draws from torch's generator in its forward pass other than by
-    torch's own dropout says so with ``draws = True``; ``draws`` of the model tells whether any does.
+    ``prunable = False``. ``known`` says that nobody else's code runs in the module (``fedmpi.learning.known_code``);
+    ``draws``, that it may draw random numbers in training: all code that is not known may.
 
     Raises ValueError for what has no place in the vector: no trainable parameters, shared parameters, other
     types than float32, tensors on several devices, and batch norm with ``momentum=None``, whose
@@ -66,11 +70,14 @@ class FlatModel:
         self.parameter_count = sum(p.numel() for _, p in parameters)
         self.buffer_count = sum(b.numel() for _, b in buffers)
         self.vector = _aligned_vector(self.parameter_count + self.buffer_count, device)
+        self.known = is_known(module)
         self.layers = self._adopt_parameters(parameters)
-        self._adopt_buffers(buffers)
+        self._buffers = self._adopt_buffers(buffers)
         self.parameters: tuple[nn.Parameter, ...] = tuple(p for _, p in parameters)
         self.views = self.parameter_views(self.vector)
-        self.draws = any(_draws(m) for m in module.modules())
+        self.draws = not self.known or any(_draws(m) for m in module.modules())
+        inside = (*self.parameters, *(view for *_, view in self._buffers))
+        self._own_state = OwnState(module, inside, attributes=not self.known)
 
     def load(self, vector: Tensor) -> None:
         """Copy a float32 vector of length D + B, or of length D (the buffers stay), into the model."""
@@ -85,6 +92,33 @@ class FlatModel:
                 f"a vector of {vector.numel()} entries was given to a model of {self.parameter_count}"
                 f" parameters and {self.buffer_count} buffer entries"
             )
+
+    @property
+    def buffers(self) -> Tensor:
+        """The last B entries of ``vector``, a view."""
+        return self.vector[self.parameter_count :]
+
+    def put_back(self) -> None:
+        """Give the module all that it holds outside of ``vector`` as it was built (see ``OwnState``)."""
+        self._own_state.put_back()
+
+    def take_buffers(self) -> None:
+        """Copy float buffers that the module's code has bound anew, ``self.mean = ...``, into ``vector``.
+
+        ValueError where one has lost its shape.
+        """
+        if self.known:
+            return
+        for owner, attribute, view in self._buffers:
+            found = owner._buffers.get(attribute)
+            if found is view:
+                continue
+            if found is None or found.shape != view.shape:
+                shape = None if found is None else tuple(found.shape)
+                raise ValueError(
+                    f"the buffer {attribute} of the model became {shape}: {tuple(view.shape)} is expected"
+                )
+            view.copy_(found.detach())
 
     def parameter_views(self, vector: Tensor) -> tuple[Tensor, ...]:
         """Views of a contiguous vector (length at least D), one of each parameter's shape, in layer order.
@@ -106,15 +140,19 @@ class FlatModel:
             start = stop
         return tuple(layers)
 
-    def _adopt_buffers(self, buffers: list[tuple[str, Tensor]]) -> None:
+    def _adopt_buffers(self, buffers: list[tuple[str, Tensor]]) -> list[tuple[nn.Module, str, Tensor]]:
+        adopted = []
         start = self.parameter_count
         for name, buffer in buffers:
             stop = start + buffer.numel()
             view = self.vector[start:stop].view(buffer.shape)
             view.copy_(buffer)
-            owner, _, attribute = name.rpartition(".")
-            setattr(self.module.get_submodule(owner), attribute, view)
+            path, _, attribute = name.rpartition(".")
+            owner = self.module.get_submodule(path)
+            setattr(owner, attribute, view)
+            adopted.append((owner, attribute, view))
             start = stop
+        return adopted
 
 
 def _aligned_vector(length: int, device: torch.device) -> Tensor:
@@ -153,7 +191,7 @@ def _prunable_names(module: nn.Module) -> set[str]:
 
 
 def _draws(module: nn.Module) -> bool:
-    if isinstance(module, _RANDOM_MODULES) or getattr(module, "draws", False):
+    if isinstance(module, _RANDOM_MODULES):
         return True
     dropout = getattr(module, "dropout", 0.0)  # recurrent layers and attention hold a probability
     return isinstance(dropout, float) and dropout > 0.0

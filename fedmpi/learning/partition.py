@@ -29,16 +29,20 @@ def partition(
     if config.partition not in PARTITIONS:
         problem = f"there is no partition {config.partition!r}"
         raise ConfigError("data.partition", problem, ", ".join(PARTITIONS))
+    if clients > labels.size and config.partition != "case3":  # found out before so many are made
+        raise _left_empty(config.partition, labels.size, clients, labels.size)
     parts = PARTITIONS[config.partition](config, labels, writers, clients, rng)
     for client, part in enumerate(parts):
         if part.size == 0:
-            problem = (
-                f"{config.partition} leaves client {client} of {clients} without any of {labels.size} samples"
-            )
-            raise ConfigError("data.partition", problem, _REMEDIES[config.partition])
+            raise _left_empty(config.partition, client, clients, labels.size)
     if config.samples_per_client > 0:
         parts = [_at_most(part, config.samples_per_client, rng) for part in parts]
     return [_rising(part) for part in parts]
+
+
+def _left_empty(name: str, client: int, clients: int, samples: int) -> ConfigError:
+    problem = f"{name} leaves client {client} of {clients} without any of {samples} samples"
+    return ConfigError("data.partition", problem, _REMEDIES[name])
 
 
 def _rising(part: np.ndarray) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 The gradient of such a layer does not stay in the cache: to write it, to read it for the sum and to read it again for
 the weights costs more than to compute it. Here the product of a step adds to the sum in place, and the weights
-of plain SGD come from the sum alone: w = w_start - rate x sum.
+of plain SGD come from the sum alone: w = w_start - rate x sum. This is right where nothing but the layer's forward
+pass uses the weight, and nothing but the step changes it: in models of known code (``fedmpi.learning.known_code``).
+All other models keep the gradients that autograd gives.
 """
 
 from __future__ import annotations
@@ -61,13 +63,13 @@ class _SummedLinear(torch.autograd.Function):
 def summed_linear(model: FlatModel, sums: Sequence[Tensor] | None) -> Iterator[dict[int, Total]]:
     """Within it the gradients of large linear layers go to ``sums`` (one view for each parameter of ``model``).
 
-    Without ``sums`` everything stays as it is. Yields the totals by position among the model's parameters; autograd
-    gives None for these weights.
+    Without ``sums``, and in a model of unknown code, everything stays as it is. Yields the totals by position among
+    the model's parameters; autograd gives None for these weights.
     """
     positions = {id(parameter): position for position, parameter in enumerate(model.parameters)}
     totals: dict[int, Total] = {}
     changed = []
-    for module in () if sums is None else model.module.modules():
+    for module in () if sums is None or not model.known else model.module.modules():
         if not _is_large_linear(module) or id(module.weight) not in positions:
             continue
         assert sums is not None
@@ -83,9 +85,7 @@ def summed_linear(model: FlatModel, sums: Sequence[Tensor] | None) -> Iterator[d
 
 
 def _is_large_linear(module: nn.Module) -> TypeGuard[nn.Linear]:
-    if not isinstance(module, nn.Linear) or type(module).forward is not nn.Linear.forward:
-        return False
-    return "forward" not in vars(module) and module.weight.numel() >= LARGE
+    return type(module) is nn.Linear and module.weight.numel() >= LARGE
 
 
 def _forward(layer: nn.Linear, total: Total, x: Tensor) -> Tensor:

@@ -7,8 +7,7 @@ parameters once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,13 +15,18 @@ import torch
 from torch import Tensor
 
 from fedmpi.config.schema import TrainingConfig
+from fedmpi.learning.augmentation import Augmentation
 from fedmpi.learning.datasets.dataset import as_float32
 from fedmpi.learning.flat import FlatModel
+from fedmpi.learning.isolation import training_alone
 from fedmpi.learning.losses import LOSSES
-from fedmpi.learning.seeding import seeded
 from fedmpi.learning.summed_linear import Total, summed_linear
 
+CONVERTED_BYTES = 2**22
+"""Samples are taken and made float32 in groups of batches of at most this size, or one by one if larger."""
+
 _Tensors = tuple[Tensor, ...] | list[Tensor]
+_Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ def train(
     direction_sum: Tensor | None = None,
     mask: Tensor | None = None,
     *,
-    augment: Callable[[Tensor], Tensor] | None = None,
+    augment: Callable[[int], Augmentation] | None = None,
     need_weights: bool = True,
     torch_seed: int | None = None,
 ) -> LocalResult:
@@ -69,39 +73,63 @@ def train(
     throughout; their directions are in ``direction_sum`` all the same, because the importance of
     pruned parameters is made of them. A float32 mask is faster.
 
-    ``augment`` is applied once to the samples of all steps, in the order in which they are taken and with the
-    type of ``x``; the result has the same shape and type.
+    ``augment`` is called once with the number of samples of all steps, and gives what changes them in the order in
+    which they are taken; the type of ``x`` stays.
 
     ``need_weights=False`` says that nobody reads the trained parameters: the last step then leaves them
     unwritten, and ``model.vector`` keeps those from which the last step started.
 
-    ``torch_seed`` seeds torch's generator for models that draw in training (``model.draws``); the
-    generator's state is put back. ValueError when such a model gets none, or when there are no samples.
+    All that the module holds outside of its vector starts as it was built (``FlatModel``), and ``torch_seed`` seeds
+    the global generators for models that draw in training (``model.draws``); they are put back. ValueError when such a
+    model gets none, or when there are no samples.
 
     A gradient that is not finite is not caught here: it shows in the result.
     """
     if len(x) == 0:
         raise ValueError("a client without samples cannot be trained")
-    _check_seed(model, torch_seed)
     order, bounds = batch_order(len(x), training, rng)
-    taken = torch.from_numpy(order).to(x.device)
-    taken_x = x.index_select(0, taken)
-    batches_x = as_float32(taken_x if augment is None else augment(taken_x))
-    batches_y = y.index_select(0, taken)
+    changes = None if augment is None else augment(len(order))
+    batches = _taken(x, y, torch.from_numpy(order).to(x.device), bounds, changes)
     mask_views = None if mask is None else model.parameter_views(mask.to(torch.float32))
     model.load(start)
-    batches = [(batches_x[first:stop], batches_y[first:stop]) for first, stop in bounds]
     sums = None if direction_sum is None else model.parameter_views(direction_sum)
     plain = not training.momentum and not training.weight_decay and start is not model.vector
-    with summed_linear(model, sums if plain else None) as totals:
+    with training_alone(model, torch_seed), summed_linear(model, sums if plain else None) as totals:
         step = _SgdStep(model, training, learning_rate, sums, mask_views, start, totals)
-        mean = _descend(model, batches, training.loss, step, torch_seed, need_weights=need_weights)
+        mean = _descend(
+            model,
+            batches,
+            training.loss,
+            step,
+            steps_written=len(bounds) if need_weights else len(bounds) - 1,
+        )
     return LocalResult(samples=len(order), loss=mean, steps=len(bounds), probe_sample=int(order[0]))
+
+
+def _taken(
+    x: Tensor, y: Tensor, order: Tensor, bounds: Sequence[tuple[int, int]], changes: Augmentation | None
+) -> Iterator[_Batch]:
+    """The batches: ``bounds`` in ``order``, changed and as float32, a group of them at a time."""
+    sample_bytes = 4 * x[0].numel()
+    index = 0
+    while index < len(bounds):
+        begin = bounds[index][0]
+        group = [bounds[index]]
+        for bound in bounds[index + 1 :]:
+            if (bound[1] - begin) * sample_bytes > CONVERTED_BYTES:
+                break
+            group.append(bound)
+        index += len(group)
+        taken = order[begin : group[-1][1]]
+        samples, labels = x.index_select(0, taken), y.index_select(0, taken)
+        samples = as_float32(samples if changes is None else changes(samples, begin))
+        for first, stop in group:
+            yield samples[first - begin : stop - begin], labels[first - begin : stop - begin]
 
 
 def train_batches(
     model: FlatModel,
-    batches: Sequence[tuple[Tensor, Tensor]],
+    batches: Sequence[_Batch],
     training: TrainingConfig,
     learning_rate: float,
     mask: Tensor | None = None,
@@ -114,43 +142,33 @@ def train_batches(
     Each batch is (x, y) as ``train`` takes them, float32 x. ``mask`` float32 (D,) holds in all steps; what it prunes
     must be zero already. ``on_gradient`` is told the gradient of every step before it is made, one tensor for each
     layer, of pruned parameters too and without momentum and weight decay; it must not change or keep them. Momentum
-    starts at zero. Raises ValueError as ``train`` does for a model that draws random numbers.
+    starts at zero. What the module holds outside of its vector starts as in ``train``, and ValueError is raised alike
+    for a model that draws random numbers.
     """
-    _check_seed(model, torch_seed)
     mask_views = None if mask is None else model.parameter_views(mask)
     step = _SgdStep(model, training, learning_rate, None, mask_views, model.vector, {})
-    return _descend(model, batches, training.loss, step, torch_seed, on_gradient)
-
-
-def _check_seed(model: FlatModel, torch_seed: int | None) -> None:
-    if model.draws and torch_seed is None:
-        raise ValueError("the model draws random numbers in training: it needs a torch_seed")
+    with training_alone(model, torch_seed):
+        return _descend(model, batches, training.loss, step, len(batches), on_gradient)
 
 
 def _descend(
     model: FlatModel,
-    batches: Sequence[tuple[Tensor, Tensor]],
+    batches: Iterable[_Batch],
     loss_name: str,
     step: _SgdStep,
-    torch_seed: int | None,
+    steps_written: int,
     on_gradient: Callable[[_Tensors], None] | None = None,
-    need_weights: bool = True,
 ) -> float:
-    """A step on each batch; the mean of the losses before them."""
+    """A step on each batch, the first ``steps_written`` of which move the weights; the mean of the losses before."""
     mean_loss = LOSSES[loss_name].mean
     losses = []
-    last = len(batches) - 1
-    draws = (
-        seeded(torch_seed, model.vector.device) if model.draws and torch_seed is not None else nullcontext()
-    )
-    with draws:
-        for index, (x, y) in enumerate(batches):
-            loss = mean_loss(model.module(x), y)
-            gradients = step.directions(loss)
-            losses.append(loss.detach())
-            if on_gradient is not None:
-                on_gradient(gradients)
-            step.take(gradients, write=need_weights or index < last)
+    for index, (x, y) in enumerate(batches):
+        loss = mean_loss(model.module(x), y)
+        gradients = step.directions(loss)
+        losses.append(loss.detach())
+        if on_gradient is not None:
+            on_gradient(gradients)
+        step.take(gradients, write=index < steps_written)
     step.finish()
     return sum(loss.item() for loss in losses) / len(losses)
 
@@ -229,7 +247,7 @@ class _SgdStep:
         return [tensors[position] for position in self._others]
 
     def directions(self, loss: Tensor) -> list[Tensor]:
-        """The gradients of ``loss`` that do not add themselves up, zeros for parameters that it does not hang on."""
+        """The gradients of ``loss`` that do not add themselves up, zeros for parameters on which it does not depend."""
         gradients = self._of_others(torch.autograd.grad(loss, self.parameters, allow_unused=True))
         return [
             torch.zeros_like(weights) if gradient is None else gradient

@@ -57,7 +57,7 @@ def _agree(ranks: Ranks, step: Callable[[], Result], expected: Mapping[type[Exce
     except tuple(expected) as error:
         code = next(code for kind, code in expected.items() if isinstance(error, kind))
         message = " ".join((str(error) or type(error).__name__).split())
-        mine[0] = (code, message.encode()[:_MESSAGE_BYTES])
+        mine[0] = (code, message.encode(errors="backslashreplace")[:_MESSAGE_BYTES])
     gathered = ranks.gather_rows(mine, [1] * ranks.size)
     first = np.zeros(1, dtype=_FAILURE)
     if gathered is not None:

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from mpi4py import MPI
+
+from fedmpi.mpi.library import MPI
 
 MAX_MESSAGE_BYTES = 2**30
 """Buffers are cut into pieces below the 2**31 - 1 elements that MPI counts reach."""
@@ -44,11 +45,8 @@ class Ranks:
         self.size = comm.Get_size()
         self.carried_bytes = 0
         node = comm.Split_type(MPI.COMM_TYPE_SHARED)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        crowded = np.array([node.Get_size() > cores], dtype=np.int8)
-        node.Allreduce(MPI.IN_PLACE, crowded, op=MPI.MAX)
+        self._spin_s = _SPIN_SHARED_CORES_S if node.Get_size() > _cores(node) else _SPIN_S
         node.Free()
-        self._spin_s = _SPIN_SHARED_CORES_S if crowded[0] else _SPIN_S
         _sharpen_sleep()
 
     @property
@@ -161,6 +159,19 @@ class Ranks:
                 os.sched_yield()
             else:
                 time.sleep(min(max(_FIRST_SLEEP_S, _SLEEP_SHARE * waited), _LONGEST_SLEEP_S))
+
+
+def _cores(node: MPI.Comm) -> int:
+    """How many cores the ranks of a node may use together (a collective call); a launcher may give each its own."""
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    mine = os.sched_getaffinity(0)
+    highest = np.array([max(mine)], dtype=np.int64)
+    node.Allreduce(MPI.IN_PLACE, highest, op=MPI.MAX)
+    used = np.zeros(int(highest[0]) + 1, dtype=np.int8)
+    used[list(mine)] = 1
+    node.Allreduce(MPI.IN_PLACE, used, op=MPI.MAX)
+    return int(used.sum())
 
 
 def _sharpen_sleep() -> None:

@@ -1,12 +1,15 @@
-"""Launch guards: refuse a run whose ranks came up as singletons, from the launcher's environment variables.
+"""Launch guards: refuse a launcher that the MPI library does not understand, from the launcher's variables.
 
 A program whose MPI library does not speak the process-management interface (PMI) of the launcher that started
 it comes up as n processes that each believe to be alone: n identical experiments writing to one folder. The
-launchers leave the number of processes in the environment, where it can be compared with COMM_WORLD.
+launchers leave the number of processes in the environment, where it can be compared with COMM_WORLD
+(``check_launch``). Where MPI would print pages of errors instead, or abort, the library's name is enough to
+refuse it before it is initialized (``check_library``).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,8 +17,18 @@ _SLURM_SPECIAL_STEPS = 0xFFFF_FFF0
 """SLURM numbers interactive shells, batch scripts and the like downwards from 2**32: no launches of ranks."""
 
 
+_STEP_SIZE = "SLURM_STEP_NUM_TASKS"
+_LIBRARY = re.compile(r"(Open MPI|MPICH) +(?:v|Version: *)(\d+)([.\w]*)")
+
+_ADVICE = "start it with the mpiexec of the MPI library that `fedmpi doctor` names"
+_ADVICE_IN_STEP = (
+    "start it with `srun --mpi=pmi2` (MPICH, Intel MPI) or `srun --mpi=pmix` (Open MPI) if `srun --mpi=list` "
+    "shows it, or with the mpiexec of the MPI library that `fedmpi doctor` names"
+)
+
+
 class LaunchError(RuntimeError):
-    """More processes were started than COMM_WORLD holds.
+    """The launcher and the MPI library do not understand each other.
 
     ``reporter`` is true on the one process that should print the message.
     """
@@ -36,9 +49,9 @@ class Launch:
 
 
 def _integer(environment: Mapping[str, str], name: str) -> int | None:
-    """The value of a variable, or None where it is missing or no number."""
+    """The value of a variable, or None where it is missing or no number of at most 20 digits."""
     text = environment.get(name, "").strip()
-    return int(text) if text.isdecimal() else None
+    return int(text) if text.isdecimal() and len(text) <= 20 else None
 
 
 def innermost_launch(environment: Mapping[str, str]) -> Launch | None:
@@ -57,12 +70,41 @@ def innermost_launch(environment: Mapping[str, str]) -> Launch | None:
     ]
     step = _integer(environment, "SLURM_STEP_ID")
     if step is not None and step < _SLURM_SPECIAL_STEPS:
-        variables.append(("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"))
+        variables.append((_STEP_SIZE, "SLURM_PROCID"))
     for size, rank in variables:
         processes = _integer(environment, size)
         if processes is not None:
             return Launch(processes, _integer(environment, rank) or 0, size)
     return None
+
+
+def check_library(version_text: str, environment: Mapping[str, str]) -> None:
+    """Raise :class:`LaunchError` where MPI must not be initialized, as it does not speak the launcher's interface.
+
+    Open MPI 5 speaks PMIx alone: under a PMI launcher (MPICH's ``mpiexec``, ``srun --mpi=pmi2``) it comes up as
+    singletons. MPICH 5 built without PMIx aborts wherever it finds a PMIx launcher's variables, even those
+    around a shell; older ones come up as singletons. ``version_text`` is MPI's own (MPI_Get_library_version).
+    """
+    library = _LIBRARY.match(version_text)
+    if library is None:
+        return
+    launch = innermost_launch(environment) or Launch(1, 0, "")
+    name, new = f"{library[1]} {library[2]}{library[3]}", int(library[2]) >= 5
+    by_pmix = "PMIX_NAMESPACE" in environment
+    if library[1] == "Open MPI":
+        unfit = new and not by_pmix and launch.variable == "PMI_SIZE" and launch.processes > 1
+        problem = f"a launcher that speaks PMI started {launch.processes} processes, but {name} speaks PMIx"
+        more = ""
+    else:
+        speaks_pmix = "pmix" in version_text.lower() or "MPIR_CVAR_PMI_VERSION" in environment
+        unfit = by_pmix and not speaks_pmix and (new or launch.processes > 1)
+        problem = (
+            f"PMIX_NAMESPACE is set by a launcher that speaks PMIx, such as Open MPI's, but {name} does not"
+        )
+        more = ", or unset PMIX_NAMESPACE where that launcher started the shell around this command"
+    if unfit:
+        advice = _ADVICE_IN_STEP if launch.variable == _STEP_SIZE else _ADVICE
+        raise LaunchError(f"{problem}; {advice}{more}", reporter=launch.index == 0)
 
 
 def check_launch(world_size: int, environment: Mapping[str, str]) -> None:
@@ -73,13 +115,7 @@ def check_launch(world_size: int, environment: Mapping[str, str]) -> None:
     launch = innermost_launch(environment)
     if launch is None or launch.processes <= world_size:
         return
-    if launch.variable == "SLURM_STEP_NUM_TASKS":
-        advice = (
-            "start it with `srun --mpi=pmi2` (MPICH, Intel MPI) or `srun --mpi=pmix` (Open MPI) if "
-            "`srun --mpi=list` shows it, or with the mpiexec of the MPI library that `fedmpi doctor` names"
-        )
-    else:
-        advice = "start it with the mpiexec of the MPI library that `fedmpi doctor` names"
+    advice = _ADVICE_IN_STEP if launch.variable == _STEP_SIZE else _ADVICE
     raise LaunchError(
         f"{launch.processes} processes were started ({launch.variable}={launch.processes}), but MPI's "
         f"COMM_WORLD holds {world_size}: launcher and MPI library do not understand each other; {advice}",

@@ -16,10 +16,10 @@ from contextlib import AbstractContextManager
 from types import FrameType, TracebackType
 
 import numpy as np
-from mpi4py import MPI
 
 from fedmpi.mpi.agreement import Refused, any_rank
 from fedmpi.mpi.collectives import Ranks
+from fedmpi.mpi.library import MPI
 
 DEFAULT_TIMEOUT_S = 600.0
 _BEATS_PER_TIMEOUT = 20

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedmpi.config import ConfigError
+from fedmpi.config.errors import shortened
 
 SHARING_VARIABLE = "FEDMPI_SHARED_MEMORY"
+
+_MOST_DIGITS = 9
 
 
 def most_sharing(environment: Mapping[str, str]) -> int | None:
@@ -23,9 +26,11 @@ def most_sharing(environment: Mapping[str, str]) -> int | None:
     text = environment.get(SHARING_VARIABLE, "").strip()
     if not text:
         return None
-    if not (text.isascii() and text.isdecimal()):
-        allowed = "0 (no ranks share memory), n (at most n of a node do), or nothing (all of a node do)"
-        raise ConfigError(SHARING_VARIABLE, f"found {text!r}", allowed)
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS):
+        allowed = (
+            "0 (no ranks share memory), n below 10^9 (at most n of a node do), or nothing (all of a node do)"
+        )
+        raise ConfigError(SHARING_VARIABLE, f"found {shortened(repr(text))}", allowed)
     return max(1, int(text))
 
 

@@ -7,13 +7,17 @@ kill. Where that is not possible (other systems, ranks in separate containers) e
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
+import stat
 
 import numpy as np
-from mpi4py import MPI
+
+from fedmpi.mpi.library import MPI
 
 _ALIGNMENT_BYTES = 64
+_TOKEN_BYTES = 16
 
 
 class GroupMemory:
@@ -26,9 +30,7 @@ class GroupMemory:
         node = comm.Split_type(MPI.COMM_TYPE_SHARED)
         if most is not None:
             node = node.Split(color=node.Get_rank() // most)
-        works = np.array([_can_share(node)], dtype=np.int8)
-        node.Allreduce(MPI.IN_PLACE, works, op=MPI.MIN)
-        self.comm = node if works[0] else comm.Split(color=comm.Get_rank())
+        self.comm = node if _can_share(node) else node.Split(color=node.Get_rank())
         """The communicator of the group; its rank 0 leads."""
         members = np.full(comm.Get_size(), -1, dtype=np.int64)
         mine = np.array([comm.Get_rank()], dtype=np.int64)
@@ -58,8 +60,7 @@ class GroupMemory:
 
 
 def _can_share(node: MPI.Comm) -> bool:
-    if not hasattr(os, "memfd_create"):
-        return bool(node.Get_size() == 1)
+    """Whether the ranks of ``node`` can map each other's memory; the same on all of them."""
     try:
         _map(node, mmap.PAGESIZE)
     except OSError:
@@ -68,25 +69,72 @@ def _can_share(node: MPI.Comm) -> bool:
 
 
 def _map(comm: MPI.Comm, size: int) -> mmap.mmap:
-    """Map one anonymous memory file of ``size`` bytes in all ranks of ``comm``; raises OSError where refused."""
+    """Map one zeroed memory file of ``size`` bytes in all ranks of ``comm``; where any cannot, all raise OSError.
+
+    Ranks in PID namespaces of their own find some file of their own under the leader's process number: whether
+    a file is the leader's is known from a random token in it.
+    """
     if comm.Get_size() == 1:
         return mmap.mmap(-1, size)
-    address = np.zeros(2, dtype=np.int64)
+    size = max(size, _TOKEN_BYTES)
+    leads = comm.Get_rank() == 0
     descriptor = -1
-    if comm.Get_rank() == 0:
-        descriptor = os.memfd_create("fedmpi", os.MFD_CLOEXEC)
-        os.ftruncate(descriptor, size)
-        address[:] = os.getpid(), descriptor
-    comm.Bcast(address, root=0)
+    memory: mmap.mmap | None = None
     refused: OSError | None = None
-    if comm.Get_rank() != 0:
-        try:
-            descriptor = os.open(f"/proc/{address[0]}/fd/{address[1]}", os.O_RDWR | os.O_CLOEXEC)
-        except OSError as error:
-            refused = error
-    comm.Barrier()  # the leader's descriptor must stay open until everybody has its own
-    if refused is not None:
-        raise refused
-    memory = mmap.mmap(descriptor, size)
-    os.close(descriptor)
+    offer = np.zeros(
+        2 + _TOKEN_BYTES // 8, dtype=np.int64
+    )  # process, descriptor, token; zeros: there is none
+    try:
+        if leads:
+            descriptor = _make(size, offer)
+    except OSError as error:
+        refused = error
+    comm.Bcast(offer, root=0)
+    try:
+        if not leads:
+            descriptor = _open(size, offer)
+        if refused is None:
+            memory = mmap.mmap(descriptor, size)
+    except OSError as error:
+        refused = error
+    mapped = np.array([memory is not None], dtype=np.int8)
+    comm.Allreduce(
+        MPI.IN_PLACE, mapped, op=MPI.MIN
+    )  # until then the leader's descriptor is open for the others
+    if leads and memory is not None:
+        memory[:_TOKEN_BYTES] = bytes(_TOKEN_BYTES)
+    comm.Barrier()  # nobody writes before the token is gone
+    if descriptor >= 0:
+        os.close(descriptor)
+    if memory is None or not mapped[0]:
+        raise refused or OSError(errno.EIO, "the ranks of this node cannot map each other's memory")
     return memory
+
+
+def _make(size: int, offer: np.ndarray) -> int:
+    """The descriptor of a new memory file with a token at its start; ``offer`` says where to find it."""
+    if not hasattr(os, "memfd_create"):
+        raise OSError(errno.ENOSYS, "this system has no memory files")
+    token = os.urandom(_TOKEN_BYTES)
+    descriptor = os.memfd_create("fedmpi", os.MFD_CLOEXEC)
+    try:
+        os.ftruncate(descriptor, size)
+        os.pwrite(descriptor, token, 0)
+    except OSError:
+        os.close(descriptor)
+        raise
+    offer[:] = os.getpid(), descriptor, *np.frombuffer(token, dtype=np.int64)
+    return descriptor
+
+
+def _open(size: int, offer: np.ndarray) -> int:
+    """A descriptor of the leader's memory file, or OSError where it is not what lies there."""
+    path = f"/proc/{offer[0]}/fd/{offer[1]}"
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode) or found.st_size != size:  # never open a device or a pipe
+        raise OSError(errno.ESTALE, "not the memory file of the first rank", path)
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    if os.pread(descriptor, _TOKEN_BYTES, 0) != offer[2:].tobytes():
+        os.close(descriptor)
+        raise OSError(errno.ESTALE, "not the memory file of the first rank", path)
+    return descriptor

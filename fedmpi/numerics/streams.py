@@ -30,6 +30,8 @@ class Purpose(IntEnum):
     DROPOUT = 14
     TEST_SPLIT = 15
     INITIAL_PRUNING = 16
+    EVALUATION = 17
+    PROBE_LOSS = 18
 
 
 _ROUND_OFFSET = 2**31

@@ -25,16 +25,24 @@ Without ``[[grids]]`` there is one of all axes. A run is named after its points 
 one that two grids have in common is run once. In a grid no two axes may change the same key.
 """
 
+from fedmpi.sweep.outcome import Outcome, OutcomeError, failure_text, read_outcome, record_end, record_start
 from fedmpi.sweep.plan import PlannedRun, Sweep, plan, study_names, study_text
-from fedmpi.sweep.progress import Progress, is_finished, progress, write_list
+from fedmpi.sweep.progress import Progress, is_finished, progress, state, write_list
 
 __all__ = [
+    "Outcome",
+    "OutcomeError",
     "PlannedRun",
     "Progress",
     "Sweep",
+    "failure_text",
     "is_finished",
     "plan",
     "progress",
+    "read_outcome",
+    "record_end",
+    "record_start",
+    "state",
     "study_names",
     "study_text",
     "write_list",

@@ -6,14 +6,19 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from typing import Any
 
 from fedmpi.config import ConfigError
 from fedmpi.config.errors import shown_value
+from fedmpi.config.ranges import SEED
 from fedmpi.config.spelling import did_you_mean
 from fedmpi.sweep.toml_text import override_strings
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+_MOST_RUNS = 10_000
+"""More than anybody's machine has run in a study; beyond, what was meant is another grid."""
+
 _GRID_KEYS = ("axes", "points", "exclude", "seeds")
 
 
@@ -56,7 +61,7 @@ def read_axes(content: Any) -> Axes:
                 raise ConfigError(
                     key,
                     f"found a point named {shown_value(point)}",
-                    "letters, digits and . _ + -, as it becomes part of the name of a folder",
+                    "letters, digits and . _ + -, at most 100 of them, as it becomes part of the name of a folder",
                 )
         axes[axis] = {
             point: override_strings(_table(f"{key}.{point}", change)) for point, change in points.items()
@@ -65,7 +70,7 @@ def read_axes(content: Any) -> Axes:
 
 
 def combinations(content: Mapping[str, Any], axes: Axes) -> list[Combination]:
-    """All combinations of all grids of a sweep's file, none of them twice.
+    """All combinations of all grids of a sweep's file, none of them twice. Raises ConfigError.
 
     The first seeds of all grids come first, so that an unfinished sweep has few seeds of everything.
     """
@@ -80,6 +85,10 @@ def combinations(content: Mapping[str, Any], axes: Axes) -> list[Combination]:
             if same.overrides != combination.overrides:
                 problem = f"two different runs are named {combination.name}"
                 raise ConfigError(f"grids {number}", problem, "points of different names")
+        if len(found) > _MOST_RUNS:
+            raise ConfigError(
+                f"grids {number}", f"found {len(found)} runs up to here", f"at most {_MOST_RUNS}"
+            )
     return [combination for _, combination in sorted(found.values(), key=lambda item: item[0])]
 
 
@@ -108,6 +117,9 @@ def _of_grid(
     excluded = _excluded(where, grid.get("exclude", []), names, axes)
     if "seeds" in grid:
         seeds = _seeds(f"{where}: seeds", grid["seeds"])
+    count = prod(len(points) for points in chosen.values()) * len(seeds)
+    if count > _MOST_RUNS:
+        raise ConfigError(where, f"found {count} combinations of points and seeds", f"at most {_MOST_RUNS}")
     for combination in product(*chosen.values()):
         points = dict(zip(names, combination, strict=True))
         if any(rule.items() <= points.items() for rule in excluded):
@@ -149,14 +161,15 @@ def _excluded(where: str, rules: Any, names: Sequence[str], axes: Axes) -> list[
 def _seeds(where: str, seeds: Any) -> list[int | None]:
     if seeds is None:
         return [None]
-    fine = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
+    fine = isinstance(seeds, list) and all(type(seed) is int and SEED.holds(seed) for seed in seeds)
     if not fine or not seeds or len(set(seeds)) < len(seeds):
-        raise ConfigError(where, f"found {shown_value(seeds)}", "a list of different integers of at least 0")
+        allowed = f"a list of different integers, each {SEED.allowed}"
+        raise ConfigError(where, f"found {shown_value(seeds)}", allowed)
     return list(seeds)
 
 
 def _known(where: str, name: Any, names: Iterable[str]) -> None:
-    if name not in names:
+    if not isinstance(name, str) or name not in names:
         raise ConfigError(
             where, f"found {shown_value(name)}{did_you_mean(str(name), names)}", ", ".join(names)
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -12,13 +11,17 @@ from typing import Any
 import tomli_w
 
 from fedmpi.config import Config, ConfigError, loads, preset_names, preset_text
-from fedmpi.config.errors import shown_key, shown_value
+from fedmpi.config.errors import shortened, shown_value
 from fedmpi.config.spelling import did_you_mean
+from fedmpi.config.toml import TomlError, parse, read_text
 from fedmpi.sweep.grids import Combination, combinations, read_axes
 from fedmpi.sweep.toml_text import value_text
 
 _STUDIES = resources.files("fedmpi") / "presets" / "studies"
 _KEYS = ("base", "seeds", "axes", "grids")
+
+_MOST_CHARACTERS_OF_NAME = 200
+"""It becomes that of a folder, and of a file with some more letters; file systems hold 255."""
 
 RESERVED = ("configs", "logs")
 """Folders of a study that are not runs."""
@@ -64,25 +67,24 @@ def plan(source: str, overrides: Sequence[str] = ()) -> Sweep:
     ``overrides`` (``section.key=value``) hold for all runs; they may not change what an axis changes. Types
     and names of keys are checked here, values by ``fedmpi.config.validate``. Raises ConfigError.
     """
-    text, folder = _read(source)
+    place = f"sweep {source}"
+    text, folder = _read(source, place)
     try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"sweep {source}", f"not TOML: {error}") from None
-    for key in content:
-        if key not in _KEYS:
-            raise ConfigError(
-                f"sweep {source}: {key}", f"unknown key{did_you_mean(key, _KEYS)}", ", ".join(_KEYS)
-            )
-    if "base" not in content:
-        raise ConfigError(f"sweep {source}: base", "missing", "a preset, a file, or [base.section] tables")
-    base = _base_text(content["base"], folder)
+        content = parse(text)
+    except TomlError as error:
+        raise ConfigError("", str(error), within=place) from None
     try:
+        for key in content:
+            if key not in _KEYS:
+                raise ConfigError(key, f"unknown key{did_you_mean(key, _KEYS)}", ", ".join(_KEYS))
+        if "base" not in content:
+            raise ConfigError("base", "missing", "a preset, a file, or [base.section] tables")
+        base = _base_text(content["base"], folder)
         found = combinations(content, read_axes(content.get("axes", {})))
     except ConfigError as error:
-        raise _within(f"sweep {source}", error) from None
+        raise error.inside(place) from None
     if not found:
-        raise ConfigError(f"sweep {source}", "every run is excluded", "at least one run")
+        raise ConfigError("", "every run is excluded", "at least one run", within=place)
     runs = (_run(index, combination, base, overrides) for index, combination in enumerate(found))
     return Sweep(Path(source).stem, tuple(runs), tuple(overrides))
 
@@ -91,6 +93,11 @@ def _run(index: int, combination: Combination, base: str, common: Sequence[str])
     name = combination.name
     if name in RESERVED:
         raise ConfigError(f"run {name}", "a folder of the study has this name", "another name of a point")
+    if len(name) > _MOST_CHARACTERS_OF_NAME:
+        problem = f"found a name of {len(name)} characters"
+        raise ConfigError(
+            f"run {shortened(name)}", problem, f"at most {_MOST_CHARACTERS_OF_NAME}: shorter points"
+        )
     own = list(combination.overrides)
     if combination.seed is not None:
         own.append(f"experiment.seed={combination.seed}")
@@ -101,24 +108,23 @@ def _run(index: int, combination: Combination, base: str, common: Sequence[str])
     try:
         config = loads(base, [f"experiment.name={value_text(combination.label)}", *own, *common])
     except ConfigError as error:
-        raise _within(f"run {name}", error) from None
+        raise error.inside(f"run {name}") from None
     return PlannedRun(index, name, combination.label, tuple(own), config)
 
 
-def _read(source: str) -> tuple[str, Path]:
+def _read(source: str, place: str) -> tuple[str, Path]:
     """The text of a sweep, and the folder that its base is looked for in."""
     path = Path(source)
     names = study_names()
     if source in names and not path.is_file():
         return study_text(source), Path()
     try:
-        return path.read_text(encoding="utf-8"), path.parent
+        return read_text(path), path.parent
     except FileNotFoundError:
         problem = f"no such file, and no sweep of that name{did_you_mean(path.stem, names)}"
-        raise ConfigError(f"sweep {source}", problem, f"a TOML file, or {', '.join(names)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror or str(error)) if isinstance(error, OSError) else "not UTF-8 text"
-        raise ConfigError(f"sweep {source}", f"cannot be read: {reason}", "a TOML file in UTF-8") from None
+        raise ConfigError("", problem, f"a TOML file, or {', '.join(names)}", within=place) from None
+    except TomlError as error:
+        raise ConfigError("", str(error), "a TOML file in UTF-8", within=place) from None
 
 
 def _base_text(base: Any, folder: Path) -> str:
@@ -131,11 +137,7 @@ def _base_text(base: Any, folder: Path) -> str:
     if base in names and not path.is_file():
         return preset_text(base)
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        return read_text(path)
+    except (FileNotFoundError, TomlError):
         problem = f"found {shown_value(base)}, which is no preset and no text file {path}{did_you_mean(base, names)}"
         raise ConfigError("base", problem, f"a file, or a preset: {', '.join(names)}") from None
-
-
-def _within(where: str, error: ConfigError) -> ConfigError:
-    return ConfigError(f"{where}: {shown_key(error.key)}", error.problem, error.allowed)

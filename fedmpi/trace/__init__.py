@@ -2,6 +2,16 @@
 
 from fedmpi.trace.reader import FILE_NAME, Trace, read
 from fedmpi.trace.schema import STOP, Phase, Status, TraceError
-from fedmpi.trace.writer import TraceWriter
+from fedmpi.trace.writer import TraceWriter, mark_failed
 
-__all__ = ["FILE_NAME", "STOP", "Phase", "Status", "Trace", "TraceError", "TraceWriter", "read"]
+__all__ = [
+    "FILE_NAME",
+    "STOP",
+    "Phase",
+    "Status",
+    "Trace",
+    "TraceError",
+    "TraceWriter",
+    "mark_failed",
+    "read",
+]

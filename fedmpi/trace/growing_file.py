@@ -9,6 +9,7 @@ ahead is a hole: it takes no space on disk, and goes when the file is finished.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 
@@ -49,9 +50,24 @@ class GrowingFile:
         while written < len(data):
             written += os.pwrite(self._descriptor, memoryview(data)[written:], address + written)
 
+    def read(self, address: int, size: int) -> bytes:
+        """``size`` bytes that were written at ``address``."""
+        data = os.pread(self._descriptor, size, address)
+        if len(data) != size:
+            raise OSError(errno.EIO, "the file was cut short while it was written")
+        return data
+
+    def is_at(self, path: os.PathLike[str] | str) -> bool:
+        """Whether ``path`` still names this file, and not another one or none."""
+        try:
+            return os.path.samestat(os.stat(path), os.fstat(self._descriptor))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
     def to_disk(self) -> None:
         """Wait until everything written is on the disk."""
-        os.fdatasync(self._descriptor)
+        sync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
+        sync(self._descriptor)
 
     def finish(self) -> None:
         """Cut the room ahead and close: first the announced end, then the size."""

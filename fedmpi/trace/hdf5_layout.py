@@ -1,10 +1,10 @@
 """Where the few words lie that change while a trace grows, and the B-tree that lists a data set's chunks.
 
 HDF5 itself writes a new trace (superblock 0, object headers 1, chunk B-trees 1: the oldest and simplest form
-of the format, without checksums and without flags of an open file). From then on only four kinds of words
-change: the extent of a data set, the address of its B-tree, the value of a numeric attribute, and the
-announced end of the file. Reference: HDF5 File Format Specification, version 3.0, sections II.A (superblock),
-III.A.1 (version 1 B-trees), IV.A.1.a (object headers), IV.A.2 (messages).
+of the format, without flags of an open file). From then on only five kinds of words change: the extent of a
+data set, the address of its B-tree, the value of a numeric attribute, the announced end of the file, and, once
+for each chunk, whether it has a checksum. Reference: HDF5 File Format Specification, version 3.0, sections II.A
+(superblock), III.A.1 (version 1 B-trees), IV.A.1.a (object headers), IV.A.2 (messages).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from fedmpi.trace.checksums import fletcher32
 from fedmpi.trace.growing_file import GrowingFile
 
 END_OF_FILE_WORD = 40
@@ -21,7 +22,12 @@ END_OF_FILE_WORD = 40
 _DATASPACE, _LAYOUT, _ATTRIBUTE, _CONTINUATION = 0x01, 0x08, 0x0C, 0x10
 _UNDEFINED = 2**64 - 1
 _NODE_ENTRIES = 64
-_ENTRY = struct.Struct("<IIQQQ")  # key (bytes of the chunk, filters, first row, 0) and address of a child
+_CHECKSUM = struct.Struct("<I")
+_ENTRY = struct.Struct(
+    "<IIQQQ"
+)  # key (bytes of the chunk, filters left out, first row, 0) and address of a child
+_STORED = struct.Struct("<II")  # the first two of a key, one aligned word
+_NONE_LEFT_OUT, _CHECKSUM_LEFT_OUT = 0, 1  # bit 0: the data set's first and only filter, fletcher32
 _BOUND = struct.Struct("<IIQQ")  # the key behind the last child
 _HEADER = struct.Struct("<4sBBH")  # signature, 1 = chunks, level, entries
 _SIBLINGS = struct.Struct("<QQ")
@@ -44,6 +50,24 @@ def _messages(image: bytes, header: int) -> Iterator[tuple[int, int]]:
                 blocks.append(struct.unpack_from("<QQ", image, position + 8))
             yield kind, position + 8
             position += 8 + length
+
+
+def heap_ends(image: bytes) -> bool:
+    """Whether the first heap of texts in the beginning of a file comes to an end.
+
+    HDF5 2.0 reads for ever in a heap (III.E of the specification) with an object of no size, as zeros are.
+    """
+    start = image.find(b"GCOL")
+    if start < 0 or start + 16 > len(image):
+        return True
+    (size,) = struct.unpack_from("<Q", image, start + 8)
+    position = start + 16
+    while position + 16 <= min(start + size, len(image)):
+        index, length = struct.unpack_from("<H6xQ", image, position)
+        if index == 0:
+            return bool(length)
+        position += 16 + _padded(length)
+    return True
 
 
 def _padded(length: int) -> int:
@@ -76,12 +100,23 @@ class _Node:
     entries: int
 
 
+@dataclass(frozen=True)
+class Chunk:
+    """Where the rows of a chunk lie, and the key by which its leaf of the B-tree lists it."""
+
+    address: int
+    key: int
+
+
 class ChunkIndex:
     """The chunks of one data set as a version 1 B-tree that grows at its right end only.
 
     Nothing that a reader may reach is ever moved: a chunk or node is written where nobody looks, and becomes
     reachable by one word (a node's entry count, or the address of a new root). Any moment between two writes
     shows a valid tree that holds at least the chunks of the rows announced so far.
+
+    A chunk is listed as one from which the filter was left out, for as long as rows are added to it. Its checksum is
+    written behind the rows, and then counts from one aligned word on; the rows stay where they are.
     """
 
     def __init__(self, file: GrowingFile, root_word: int, rows_per_chunk: int, row_bytes: int) -> None:
@@ -89,12 +124,13 @@ class ChunkIndex:
         self._root_word = root_word
         self._rows_per_chunk = rows_per_chunk
         self._row_bytes = row_bytes
+        self._chunk_bytes = rows_per_chunk * row_bytes
         self._spine: list[_Node] = []  # the rightmost node of each level, leaves first
         self._chunks = 0
 
-    def append_chunk(self) -> int:
-        """Allocate the next chunk, list it, and return its address."""
-        chunk = child = self._file.allocate(self._rows_per_chunk * self._row_bytes)
+    def append_chunk(self) -> Chunk:
+        """Allocate the next chunk and list it, without a checksum."""
+        address = child = self._file.allocate(self._chunk_bytes + _CHECKSUM.size)
         row = self._chunks * self._rows_per_chunk
         replaced: list[_Node] = []
         for node in self._spine:
@@ -112,7 +148,17 @@ class ChunkIndex:
             self._spine.append(root)
         self._spine[:level] = replaced
         self._chunks += 1
-        return chunk
+        leaf = self._spine[0]
+        return Chunk(address, leaf.address + _ENTRIES_START + (leaf.entries - 1) * _ENTRY.size)
+
+    def write_checksum(self, chunk: Chunk) -> None:
+        """Write the checksum of the rows of a chunk behind them, where no reader looks before it is announced."""
+        rows = self._file.read(chunk.address, self._chunk_bytes)
+        self._file.write(chunk.address + self._chunk_bytes, _CHECKSUM.pack(fletcher32(rows)))
+
+    def announce_checksum(self, chunk: Chunk) -> None:
+        """Let readers compare the checksum of a chunk, which never changes from now on: one aligned word."""
+        self._file.write(chunk.key, _STORED.pack(self._chunk_bytes + _CHECKSUM.size, _NONE_LEFT_OUT))
 
     def _add_entry(self, level: int, row: int, child: int) -> None:
         """Write the entry behind the last one of the level's last node, then count it."""
@@ -135,7 +181,7 @@ class ChunkIndex:
         return node
 
     def _entry(self, row: int, child: int) -> bytes:
-        return _ENTRY.pack(self._rows_per_chunk * self._row_bytes, 0, row, 0, child)
+        return _ENTRY.pack(self._chunk_bytes, _CHECKSUM_LEFT_OUT, row, 0, child)
 
     def _bound(self, last_row: int) -> bytes:
         """The key behind the last chunk, which starts at ``last_row``, in the form that HDF5 gives it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
 import tomllib
@@ -15,15 +16,34 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from fedmpi.trace.schema import SCHEMA_VERSION, TABLES, Phase, Status, TraceError, names
+from fedmpi.trace.checksums import RowDigests
+from fedmpi.trace.hdf5_layout import heap_ends
+from fedmpi.trace.schema import FINAL_STATUSES, SCHEMA_VERSION, TABLES, Phase, Status, TraceError, names
 
 FILE_NAME = "trace.h5"
 
 _ATTEMPTS = 5
 _PAUSE_S = 0.02
+_ROWS_AT_ONCE = 65_536
+_HEAD_BYTES = 65_536
 
 
-@dataclass(frozen=True, eq=False)
+_DAMAGE = (
+    *(
+        OSError,
+        LookupError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        MemoryError,
+    ),
+)
+"""What reading a file whose every byte may be wrong can raise, in HDF5, in TOML and in tables."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Trace:
     """A trace up to its last committed round. Columns as in ``schema.TABLES``."""
 
@@ -41,11 +61,28 @@ class Trace:
     attributes: dict[str, Any]
     """Root attributes as int, float, str or list."""
 
+    def __repr__(self) -> str:
+        """Three lines: file and status; how much there is; how far it came."""
+        federated = self.rounds[self.rounds.phase == "federated"]
+        initial = len(self.rounds) - len(federated)
+        size = f"{len(federated):,} rounds{f' after {initial:,} of initial pruning' if initial else ''}"
+        measured = self.rounds.test_accuracy.dropna()
+        accuracy = f"test accuracy {measured.iloc[-1]:.4f}" if len(measured) else "never evaluated"
+        end_s = float(self.rounds.end_s.iloc[-1]) if len(self.rounds) else 0.0
+        mbytes_up, mbytes_down = self.rounds.bytes_up.sum() / 1e6, self.rounds.bytes_down.sum() / 1e6
+        known = self.attributes
+        return (
+            f"Trace {self.path}: {known['status']}\n"
+            f"  {size}, {known['clients']:,} clients, {known['parameters']:,} parameters, seed {known['seed']}\n"
+            f"  {accuracy}, {end_s:,.1f} emulated s, {mbytes_up:,.2f} MB up, {mbytes_down:,.2f} MB down"
+        )
+
 
 def read(path: os.PathLike[str] | str) -> Trace:
     """Read ``path``, a run folder or its ``trace.h5``. A file that is being written is read as it is now.
 
-    Raises TraceError for a file that is missing, damaged, of another schema version, or no trace at all.
+    Other handles of the file, in this process or another, do not matter. Raises TraceError for a file that is
+    missing, damaged, of another schema version, or no trace at all.
     """
     path = Path(path)
     file_path = path / FILE_NAME if path.is_dir() else path
@@ -63,11 +100,15 @@ def read(path: os.PathLike[str] | str) -> Trace:
 
 @contextmanager
 def open_trace(path: os.PathLike[str] | str) -> Iterator[h5py.File]:
-    """The HDF5 file of a trace, checked to be one, with HDF5's own errors as TraceError."""
+    """The HDF5 file of a trace, checked to be one and undamaged, with HDF5's own errors as TraceError.
+
+    HDF5 reads through a Python file without a buffer: two handles of one process that HDF5 opens by name would have to
+    agree on their locks and would share what one of them has read, however old that is.
+    """
     if not Path(path).is_file():
         raise TraceError(f"{path}: there is no trace")
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with open(path, "rb", buffering=0) as stream, _opened(stream) as file:
             if "schema_version" not in file.attrs or "committed_rounds" not in file.attrs:
                 raise TraceError(f"{path}: an HDF5 file, but not a trace of fedmpi")
             if (version := int(file.attrs["schema_version"])) != SCHEMA_VERSION:
@@ -75,11 +116,18 @@ def open_trace(path: os.PathLike[str] | str) -> Iterator[h5py.File]:
             for name, dtype in TABLES.items():
                 if name not in file or file[name].dtype != dtype:
                     raise TraceError(f"{path}: the table {name} is missing or has other columns")
+            _check_content(file, path)
             yield file
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
+    except _DAMAGE as error:
         if isinstance(error, TraceError):
             raise
         raise TraceError(f"{path}: no readable HDF5 file, or damaged ({error})") from error
+
+
+def _opened(stream: io.FileIO) -> h5py.File:
+    if not heap_ends(stream.read(_HEAD_BYTES)):
+        raise OSError("its texts have no end")
+    return h5py.File(stream, "r")
 
 
 def read_attributes(file: h5py.File) -> dict[str, Any]:
@@ -88,6 +136,31 @@ def read_attributes(file: h5py.File) -> dict[str, Any]:
         name: value.tolist() if isinstance(value, np.ndarray | np.generic) else value
         for name, value in file.attrs.items()
     }
+
+
+def _check_content(file: h5py.File, path: os.PathLike[str] | str) -> None:
+    """TraceError where rows are missing, and where a finished trace does not hold what was written.
+
+    Traces of fedmpi 0.1.0 have no checksums, of chunks or of the whole.
+    """
+    status = str(file.attrs["status"])
+    if status not in ("running", *FINAL_STATUSES):
+        raise TraceError(f"{path}: damaged: the status is {status!r}")
+    for name in TABLES:
+        dataset = file[name]
+        if len(dataset) > dataset.id.get_num_chunks() * dataset.chunks[0]:
+            raise TraceError(
+                f"{path}: damaged: the table {name} has {len(dataset)} rows, not all of them are there"
+            )
+    if status == "running" or not ("checksum" in file.attrs or file["rounds"].fletcher32):
+        return
+    digests = RowDigests()
+    for name in TABLES:
+        for start in range(0, len(file[name]), _ROWS_AT_ONCE):
+            rows = file[name][start : start + _ROWS_AT_ONCE]
+            digests.update(name, memoryview(rows.view(np.uint8)))
+    if digests.checksum(read_attributes(file)) != file.attrs["checksum"]:
+        raise TraceError(f"{path}: damaged: the checksum is wrong")
 
 
 def _read(file: h5py.File, path: Path) -> Trace:

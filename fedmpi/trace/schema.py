@@ -55,6 +55,16 @@ CALLER_ATTRIBUTES = (
 )
 """Root attributes that whoever runs the experiment must give; the writer adds the others."""
 
+RUN_ATTRIBUTES = ("run_id", "config_digest")
+"""Root attributes by which a run is known again, given by whoever runs it; "" where nothing was given."""
+
+CHECKED_ATTRIBUTES = (
+    *CALLER_ATTRIBUTES,
+    *RUN_ATTRIBUTES,
+    *("schema_version", "fedmpi_version", "created", "status", "committed_rounds"),
+)
+"""Root attributes that the root attribute ``checksum`` of a finished trace covers, with all rows."""
+
 
 def names(enumeration: type[IntEnum]) -> list[str]:
     """The names of an enumeration as they stand in files and tables, in the order of their codes."""

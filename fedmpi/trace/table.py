@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from fedmpi.trace.checksums import RowDigests
 from fedmpi.trace.growing_file import GrowingFile
-from fedmpi.trace.hdf5_layout import ChunkIndex
+from fedmpi.trace.hdf5_layout import Chunk, ChunkIndex
 from fedmpi.trace.schema import ROW_COLUMN, ROWS_PER_CHUNK, TABLES, TraceError
 
 Columns = Mapping[str, Any]
@@ -20,18 +21,22 @@ ELLIPSIS = "…"
 class Table:
     """Rows of the data set ``name``, appended to ``file``; the two words are those of ``dataset_words``."""
 
-    def __init__(self, name: str, file: GrowingFile, extent_word: int, root_word: int) -> None:
+    def __init__(
+        self, name: str, file: GrowingFile, digests: RowDigests, extent_word: int, root_word: int
+    ) -> None:
         self.rows = 0
         """Rows written to the file, announced or not."""
         self._name = name
         self._file = file
+        self._digests = digests
         self._extent_word = extent_word
         self._rows_per_chunk = ROWS_PER_CHUNK[name]
         self._dtype = dtype = TABLES[name]
         self._integers = {column for column in dtype.names or () if dtype[column].kind == "i"}
         self._strings = {column for column in dtype.names or () if dtype[column].kind == "S"}
         self._index = ChunkIndex(file, root_word, self._rows_per_chunk, self._dtype.itemsize)
-        self._chunk = 0
+        self._unchecked: list[Chunk] = []
+        """The chunks without a checksum, the one that is being filled last."""
         self._announced = 0
         self._held = 0
         self._buffer = np.zeros(0, dtype)
@@ -79,9 +84,11 @@ class Table:
         while done < self._held:
             inside = (self.rows + done) % self._rows_per_chunk
             if inside == 0:
-                self._chunk = self._index.append_chunk()
+                self._unchecked.append(self._index.append_chunk())
             count = min(self._held - done, self._rows_per_chunk - inside)
-            self._file.write(self._chunk + inside * size, held[done * size : (done + count) * size])
+            rows = held[done * size : (done + count) * size]
+            self._file.write(self._unchecked[-1].address + inside * size, rows)
+            self._digests.update(self._name, rows)
             done += count
         self.rows += self._held
         self._held = 0
@@ -91,6 +98,22 @@ class Table:
         if self._announced != self.rows:
             self._file.write(self._extent_word, struct.pack("<Q", self.rows))
             self._announced = self.rows
+
+    def write_checksums(self, last: bool) -> None:
+        """Write the checksum of each full chunk that has none yet; ``last``: also of one that is not full."""
+        for chunk in self._to_check(last):
+            self._index.write_checksum(chunk)
+
+    def announce_checksums(self, last: bool) -> None:
+        """Let readers compare the checksums that ``write_checksums`` wrote; nothing is added to these chunks."""
+        checked = self._to_check(last)
+        for chunk in checked:
+            self._index.announce_checksum(chunk)
+        del self._unchecked[: len(checked)]
+
+    def _to_check(self, last: bool) -> list[Chunk]:
+        filling = self.rows % self._rows_per_chunk != 0 and not last
+        return self._unchecked[:-1] if filling else self._unchecked[:]
 
     def _reserve(self, rows: int) -> None:
         held = self._buffer[: self._held]
@@ -112,6 +135,12 @@ class Table:
         return {**columns, **dict.fromkeys(missing, np.nan)}
 
 
+def storable(text: str) -> str:
+    """Text as HDF5 can hold it: without NULs, and without halves of surrogate pairs (undecodable bytes of an
+    environment variable)."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "backslashreplace").decode()
+
+
 def fitted(text: str | Sequence[str], size: int) -> bytes | list[bytes]:
     """Text as at most ``size`` bytes of UTF-8, longer text cut between characters, with an ellipsis."""
     if not isinstance(text, str):
@@ -120,7 +149,7 @@ def fitted(text: str | Sequence[str], size: int) -> bytes | list[bytes]:
 
 
 def _fitted(text: str, size: int) -> bytes:
-    encoded = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "backslashreplace")
+    encoded = storable(text).encode()
     if len(encoded) <= size:
         return encoded
     room = size - len(ELLIPSIS.encode())

@@ -4,8 +4,10 @@ The guarantee: after every single write, and so after a kill at any instant, the
 whose data sets hold whole rows only, among them every row of every committed round; a reader that opens it
 meanwhile, with any HDF5 library and without SWMR, finds the same. It rests on the order of the writes
 (``hdf5_layout``, ``growing_file``): rows go where no extent reaches, chunks are listed, then each table's
-extent grows by one 8-byte word, ``rounds`` last, and ``committed_rounds`` grows after all of them. HDF5
-makes the empty file; what follows are these few writes, so no HDF5 file is open during a run and no file
+extent grows by one 8-byte word, ``rounds`` last, and ``committed_rounds`` grows after all of them. Chunks get
+their checksums at the first forced commit after they are full, and the last ones, with the checksum of the whole
+file, when it is closed: a checksum counts from one word on, which is written when rows and checksum are on the
+disk. HDF5 makes the empty file; what follows are these few writes, so no HDF5 file is open during a run and no file
 lock is taken. Forced commits also wait for the disk before ``committed_rounds`` grows, so a loss of power
 costs at most what came after the last one. A reader on another node of a cluster sees what that file system
 shows it; only file systems that keep the order of writes (Lustre, GPFS) give it the guarantee of a local one.
@@ -13,6 +15,7 @@ shows it; only file systems that keep the order of writes (Lustre, GPFS) give it
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import shutil
@@ -30,21 +33,24 @@ import numpy as np
 
 import fedmpi
 from fedmpi.trace import hdf5_layout
+from fedmpi.trace.checksums import CHECKSUM_CHARACTERS, RowDigests
 from fedmpi.trace.growing_file import GrowingFile
 from fedmpi.trace.reader import open_trace, read_attributes
 from fedmpi.trace.schema import (
     CALLER_ATTRIBUTES,
     FINAL_STATUSES,
     ROWS_PER_CHUNK,
+    RUN_ATTRIBUTES,
     SCHEMA_VERSION,
     STOP,
     TABLES,
     TraceError,
 )
-from fedmpi.trace.table import Columns, Table
+from fedmpi.trace.table import Columns, Table, storable
 
 _STATUS_PLACE = b"<status-place-->"
-"""Stands for the status while HDF5 makes the file: found by its text, then overwritten in place."""
+_CHECKSUM_PLACE = b"<checksum>".ljust(CHECKSUM_CHARACTERS, b"-")
+"""Stand for the status and the checksum while HDF5 makes the file: found by their text, overwritten in place."""
 
 _COPIED_ROWS = 65_536
 _FLUSH_SHARE = 1 / 200
@@ -68,7 +74,10 @@ class TraceWriter:
         self._last_flush_s = time.monotonic()
         self._flush_every_s = _FLUSH_EVERY_S[0]
         self._status_place = image.index(_STATUS_PLACE)
+        self._checksum_place = image.index(_CHECKSUM_PLACE)
+        self._digests = RowDigests()
         with h5py.File(io.BytesIO(image), "r") as file:
+            self._attributes = read_attributes(file)
             headers = {name: h5py.h5o.get_info(file[name].id).addr for name in ("/", *TABLES)}
         self._committed_place = hdf5_layout.attribute_value(image, headers["/"], "committed_rounds")
         try:
@@ -77,7 +86,8 @@ class TraceWriter:
             self._partial.unlink(missing_ok=True)
             raise self._failure(error) from error
         self._tables = {
-            name: Table(name, self._file, *hdf5_layout.dataset_words(image, headers[name])) for name in TABLES
+            name: Table(name, self._file, self._digests, *hdf5_layout.dataset_words(image, headers[name]))
+            for name in TABLES
         }
 
     @classmethod
@@ -85,10 +95,12 @@ class TraceWriter:
         """A new trace with status "running", in place of any file at ``path``.
 
         ``attributes`` gives ``CALLER_ATTRIBUTES``: config_toml (str), seed, clients, ranks, parameters (int),
-        layer_names (sequence of str), host, mpi_library, slurm_job_id (str).
+        layer_names (sequence of str), host, mpi_library, slurm_job_id (str); and, if there are any,
+        ``RUN_ATTRIBUTES``: run_id, config_digest (str).
         """
         _check_attributes(path, attributes)
         added = {
+            **dict.fromkeys(RUN_ATTRIBUTES, ""),
             "schema_version": SCHEMA_VERSION,
             "fedmpi_version": fedmpi.__version__,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -180,8 +192,13 @@ class TraceWriter:
             raise ValueError(f"status {status!r} is none of {', '.join(FINAL_STATUSES)}")
         if not self._open:
             return
-        self.commit(force=True)
+        self._check_open()
         with self._writing():
+            self._write(to_disk=True, last=True)
+            ended = {"status": status, "committed_rounds": self._tables["rounds"].rows}
+            checksum = self._digests.checksum({**self._attributes, **ended})
+            self._file.write(self._checksum_place, checksum.encode())
+            self._file.to_disk()
             self._file.write(self._status_place, _status(status))
             self._file.finish()
         self._open = False
@@ -194,19 +211,27 @@ class TraceWriter:
     ) -> None:
         self.close("completed" if kind is None else "failed")
 
-    def _write(self, to_disk: bool) -> None:
+    def _write(self, to_disk: bool, last: bool = False) -> None:
+        """``last``: nothing more will be appended. TraceError when another file, or none, has taken its place."""
+        if self._published and not self._file.is_at(self._path):
+            raise TraceError(f"{self._path}: was removed, moved or replaced while the run was writing it")
         for table in self._tables.values():
             table.write_rows()
+            if to_disk:
+                table.write_checksums(last)
         if to_disk:
             self._file.to_disk()
         for name in ("clients", "layers", "events", "rounds"):
             self._tables[name].announce_rows()
+            if to_disk:
+                self._tables[name].announce_checksums(last)
         self._file.write(self._committed_place, struct.pack("<q", self._tables["rounds"].rows))
         if to_disk:
             self._file.to_disk()
 
     def _publish(self) -> None:
         with self._writing():
+            self._file.write(self._checksum_place, bytes(CHECKSUM_CHARACTERS))
             self._file.write(self._status_place, _status("running"))
             self._file.to_disk()
             os.replace(self._partial, self._path)
@@ -238,6 +263,23 @@ class TraceWriter:
         return TraceError(f"cannot write the trace {self._path}: {error.strerror or error}; {room}")
 
 
+def mark_failed(path: os.PathLike[str] | str, run_id: str) -> None:
+    """Set the status of a trace that says "running" to "failed" where its writer cannot: another process failed.
+
+    What was committed is kept, in a new file that replaces the old one. Nothing where it is the trace of another run
+    than ``run_id``. Raises TraceError and OSError.
+    """
+    with open(path, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # processes that fail together end each other when they are done
+        with open_trace(path) as trace:
+            running = trace.attrs["status"] == "running" and trace.attrs.get("run_id", "") == run_id
+            rounds = trace["rounds"]["round"][: int(trace.attrs["committed_rounds"])]
+        if running:
+            TraceWriter.open_for_append(path, max(int(rounds[-1]) + 1, 0) if len(rounds) else 0).close(
+                "failed"
+            )
+
+
 def _status(status: str) -> bytes:
     return status.encode().ljust(len(_STATUS_PLACE), b"\0")
 
@@ -248,18 +290,27 @@ def _check_attributes(path: os.PathLike[str] | str, attributes: Mapping[str, Any
 
 
 def _empty_trace(attributes: Mapping[str, Any]) -> bytes:
-    """The image of a trace without rows, made by HDF5; the status is held open by ``_STATUS_PLACE``."""
+    """The image of a trace without rows, made by HDF5; status and checksum are held open by their places."""
     image = io.BytesIO()
     with h5py.File(image, "w", libver=("earliest", "v110")) as file:
         file.attrs["status"] = _STATUS_PLACE.decode()
+        file.attrs["checksum"] = _CHECKSUM_PLACE.decode()
         file.attrs["committed_rounds"] = np.int64(0)
         for name, value in attributes.items():
             if name == "layer_names":
-                value = np.array(list(value), dtype=h5py.string_dtype())
+                value = np.array([storable(layer) for layer in value], dtype=h5py.string_dtype())
+            elif isinstance(value, str):
+                value = storable(value)
             if name not in file.attrs:
                 file.attrs[name] = value
         for name, dtype in TABLES.items():
             file.create_dataset(
-                name, (0,), dtype, maxshape=(None,), chunks=(ROWS_PER_CHUNK[name],), track_times=False
+                name,
+                (0,),
+                dtype,
+                maxshape=(None,),
+                chunks=(ROWS_PER_CHUNK[name],),
+                fletcher32=True,
+                track_times=False,
             )
     return image.getvalue()

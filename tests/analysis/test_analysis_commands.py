@@ -22,10 +22,10 @@ import summarize
 def make_run(tmp_path):
     """A run folder whose accuracy rises by ``step`` each evaluation (every second round), from 0.1."""
 
-    def make(folder, step, rounds=40, name="example", status="completed", seconds=2.5):
+    def make(folder, step, rounds=40, name="example", status="completed", seconds=2.5, config=""):
         (tmp_path / folder).mkdir()
         attributes = {
-            "config_toml": f'[experiment]\nname = "{name}"\n',
+            "config_toml": f'[experiment]\nname = "{name}"\n{config}',
             **dict.fromkeys(("seed", "clients", "ranks", "parameters"), 3),
             **dict.fromkeys(("host", "mpi_library", "slurm_job_id"), ""),
             "layer_names": ["weight"],
@@ -85,7 +85,7 @@ def test_target_is_the_lowest_of_the_best_accuracies(runs, capsys):
 
 
 def test_target_that_was_not_reached_is_a_dash(runs, capsys):
-    assert summarize.main([*runs, "--target", "0.7"]) == 0
+    assert summarize.main([*runs, "--target", "0.7", "--wide"]) == 0
     header, fast, slow = capsys.readouterr().out.splitlines()
     assert header.split()[:4] == ["name", "rounds", "status", "final_accuracy"]
     assert fast.split()[-1] == slow.split()[-1] == "20.0"
@@ -99,8 +99,53 @@ def test_target_that_was_not_reached_is_a_dash(runs, capsys):
 def test_run_without_rounds(make_run):
     table = summarize.table([read(make_run("empty", 0.04, rounds=0, status="failed"))])
     assert table["rounds"].iloc[0] == 0
-    assert table[["final_accuracy", "best_accuracy", "target", "emulated_s", "k"]].isna().all(axis=None)
+    assert table[["final_accuracy", "best_accuracy", "emulated_s", "k"]].isna().all(axis=None)
     assert "failed" in summarize.aligned(table)
+
+
+def test_one_run_has_no_target_of_its_own(make_run, capsys):
+    run = str(make_run("one", 0.04))
+    targets = ["target", "time_to_target_s", "mbytes_to_target"]
+    assert summarize.main([run, "--csv"]) == 0
+    header, row = capsys.readouterr().out.splitlines()
+    assert not set(targets) & set(header.split(","))
+    assert (header.count(","), row.split(",")[:3]) == (10, ["example", "40", "completed"])
+    assert summarize.main([run, "--csv", "--target", "0.4"]) == 0
+    table = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    assert table[targets].iloc[0].tolist() == [0.4, 17 * 2.5, 17 * 4.0]
+
+
+@pytest.mark.parametrize("width", [20, 60, 80, 120])
+def test_the_table_fits_the_terminal_and_shows_every_figure(runs, width, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert summarize.main([*runs, "--target", "0.4"]) == 0
+    text = capsys.readouterr().out
+    longest = len("example (fast)  time_to_target_s")
+    assert max(map(len, text.splitlines())) <= max(width, longest)
+    blocks = [block.splitlines() for block in text.split("\n\n")]
+    columns = [name for block in blocks for name in block[0].split()[1:]]
+    frame = summarize.table([read(run) for run in runs], 0.4)
+    assert columns == list(frame.columns)
+    slow = " ".join(block[2].removeprefix("example (slow)") for block in blocks).split()
+    assert slow[columns.index("time_to_target_s")] == "31.0"
+    assert summarize.main([*runs, "--target", "0.4", "--wide"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_columns_fill_the_width_to_the_last_character(make_run):
+    frame = summarize.table([read(make_run("one", 0.04))])[["rounds", "status"]]
+    assert summarize.aligned(frame, 26) == "name     rounds     status\nexample      40  completed"
+    assert summarize.aligned(frame, 25).count("\n\n") == 1
+
+
+def test_long_names_are_folded_between_words(make_run):
+    name = "a name of quite a few words that does not fit"
+    frame = summarize.table([read(make_run("one", 0.04, name=name))])[["rounds"]]
+    header, first, second = summarize.aligned(frame, 80).splitlines()
+    assert first.split()[-1] == "40"
+    assert f"{first.removesuffix('40').strip()} {second}" == name
+    assert name in summarize.aligned(frame)
+    assert len(header) == len(first)
 
 
 @pytest.mark.parametrize("x", plot.AXES)
@@ -129,9 +174,26 @@ def test_each_panel_over_its_own_axis(runs):
     assert list(k.lines[0].get_xdata()) == list(range(40))
 
 
+def test_lines_are_named_by_what_differs(make_run, tmp_path, monkeypatch):
+    fast = make_run("fast", 0.04, config="[training]\nlearning_rate = 0.4\n")
+    slow = make_run("slow", 0.02, config="[training]\nlearning_rate = 0.2\n", status="failed")
+    other = make_run("other", 0.02, name="other")
+    drawn = []
+    draw = plot.draw
+    monkeypatch.setattr(plot, "draw", lambda *given: drawn.append(draw(*given)) or drawn[-1])
+    assert plot.main([str(fast), str(slow), str(other), "--output", str(tmp_path / "x.png")]) == 0
+    lines = drawn[0].axes[0].lines
+    labels = ["example, learning_rate = 0.4", "example, learning_rate = 0.2 [failed]", "other"]
+    assert [line.get_label() for line in lines] == labels
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == labels
+    assert len({(line.get_color(), str(line.get_linestyle())) for line in lines}) == 3
+    assert [line.get_ydata()[-1] for line in lines] == pytest.approx([0.86, 0.48, 0.48])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--label", "a", "--label", "a", "--output", "x.png"], "--label 'a' is given to several runs"),
         (["--x", "time", "--x", "round", "--output", "x.png"], "2 --x for 1 --y; give one, or one for each"),
         (["--y", "speed", "--output", "x.png"], "argument --y: invalid choice: 'speed'"),
         (["--x", "epoch", "--output", "x.png"], "argument --x: invalid choice: 'epoch'"),

@@ -35,7 +35,15 @@ def make_run(tmp_path):
     """
 
     def make(
-        name, *overrides, seconds=10.0, step=0.01, used=(60, 40), ks=None, status="completed", rounds=40
+        name,
+        *overrides,
+        seconds=10.0,
+        step=0.01,
+        used=(60, 40),
+        ks=None,
+        status="completed",
+        rounds=40,
+        participants=None,
     ):
         config = loads(
             "",
@@ -66,7 +74,7 @@ def make_run(tmp_path):
                 "round": number,
                 "phase": Phase.FEDERATED,
                 "end_s": (number + 1) * seconds,
-                "participants": len(used),
+                "participants": len(participants or used),
                 "test_accuracy": 0.1 + step * number if evaluated else math.nan,
                 "test_loss": 4.0 - step * number if evaluated else math.nan,
                 "k": config.sparsification.k or (ks(number) if ks else D),
@@ -152,7 +160,8 @@ def test_accuracy_at_a_time_and_time_to_an_accuracy(make_run):
     (run,) = load(make_run("one", "sparsification.k=5").parent)
     assert math.isnan(study.accuracy_at(run, 39.9))
     assert study.accuracy_at(run, 40.0) == study.accuracy_at(run, 79.9) == pytest.approx(0.13)
-    assert study.accuracy_at(run, 1e9) == pytest.approx(0.49)
+    assert study.accuracy_at(run, 400.0) == pytest.approx(0.49)
+    assert math.isnan(study.accuracy_at(run, 400.1))  # it had ended
     assert study.time_to(run, 0.14) == 80.0
     assert math.isnan(study.time_to(run, 0.5))
     assert study.mean_accuracy_at([run, run], 50.0) == pytest.approx(0.13)
@@ -220,14 +229,133 @@ def test_indices_of_fairness_at_the_ends():
 def test_methods_are_drawn_as_means_over_seeds(whole):
     figure = fab_figures.methods(load(whole), None)
     loss, accuracy = figure.axes
-    assert [line.get_label() for line in accuracy.lines] == ["FAB-top-k", "FUB-top-k", "always send all"]
+    assert [line.get_label() for line in accuracy.lines] == [
+        "FAB-top-k (3 seeds)",
+        "FUB-top-k (2 seeds)",
+        "always send all (2 seeds)",
+    ]
     assert (accuracy.get_xlabel(), accuracy.get_ylabel()) == ("emulated time (s)", "test accuracy")
     assert loss.get_ylabel() == "test loss (cross-entropy)"
     fab = accuracy.lines[0]
     assert (fab.get_xdata()[0], fab.get_xdata()[-1]) == (40.0, 400.0)
     assert fab.get_ydata()[-1] == pytest.approx(0.1 + np.mean([0.39, 0.78, 0.39]))
     assert len({(line.get_color(), str(line.get_linestyle())) for line in accuracy.lines}) == 3
-    assert "beta = 10" in figure.get_suptitle()
+    assert figure.get_suptitle() == "Sparsification methods, k = 100, beta = 10 (mean and range of seeds)"
+    edges = accuracy.collections[0].get_paths()[0].vertices[:, 1]
+    assert (edges.min(), edges.max()) == (pytest.approx(0.13), pytest.approx(0.88))
+
+
+def labels(panel):
+    return [line.get_label() for line in panel.lines]
+
+
+def test_pruned_runs_are_never_drawn_as_others(whole, make_run, capsys):
+    make_run("pruned", "sparsification.method=dense", "pruning.method=prunefl", seconds=50.0)
+    make_run(
+        "pruned-fab", "sparsification.k=100", "pruning.method=snip", "pruning.target_density=0.2", step=0.02
+    )
+    panel = fab_figures.methods(load(whole), None).axes[1]
+    assert labels(panel)[2:] == [
+        "always send all (2 seeds)",
+        "PruneFL + always send all (1 seed)",
+        "SNIP + FAB-top-k (1 seed)",
+    ]
+    assert panel.lines[0].get_ydata()[-1] == pytest.approx(0.1 + np.mean([0.39, 0.78, 0.39]))
+    panel = fab_figures.fixed_and_adaptive_k(load(whole), None).axes[1]
+    series = {container.get_label(): container[0].get_xdata().tolist() for container in panel.containers}
+    assert series == {
+        "fixed k": [100, 500],
+        "SNIP + fixed k": [100],
+        "always send all": [D],
+        "PruneFL + always send all": [D],
+    }
+    assert fab_table.main([str(whole)]) == 0
+    out = capsys.readouterr().out
+    assert "| always send all (2 seeds) | 0.170 (0.170 to 0.170) |" in out
+    assert "| SNIP + FAB-top-k (1 seed) | 0.880 |" in out
+    assert "| SNIP + fixed k = 100 (1 seed) (best) | 0.880 |" in out
+
+
+def test_learning_rates_are_never_pooled(whole, make_run, capsys):
+    more = ["sparsification.k=100", "training.learning_rate=0.02", "experiment.seed=1"]
+    make_run("slow", *more, step=0.001)
+    make_run("slow-ogd", *more[1:], "k_control.method=ogd_sign", step=0.001, ks=lambda number: 7)
+    make_run(
+        "slow-ogd-fub",
+        *more[1:],
+        "k_control.method=ogd_sign",
+        "sparsification.method=fub_flat",
+        ks=lambda n: 9,
+    )
+    panel = fab_figures.methods(load(whole), None).axes[1]
+    assert labels(panel) == [
+        "FAB-top-k, learning_rate = 0.1 (3 seeds)",
+        "FAB-top-k, learning_rate = 0.02 (1 seed)",
+        "FUB-top-k, learning_rate = 0.1 (2 seeds)",
+        "always send all, learning_rate = 0.1 (2 seeds)",
+    ]
+    assert panel.lines[1].get_ydata()[-1] == pytest.approx(0.139)
+    panel = fab_figures.fixed_and_adaptive_k(load(whole), None).axes[1]
+    assert [(c.get_label(), len(c[0].get_xdata())) for c in panel.containers][:2] == [
+        ("fixed k, learning_rate = 0.1", 2),
+        ("fixed k, learning_rate = 0.02", 1),
+    ]
+    sign = fab_figures.k_over_rounds(load(whole), None).axes[0]
+    bold = [line for line in sign.lines if not line.get_label().startswith("_")]
+    assert [line.get_label() for line in bold] == [
+        "beta = 10, learning_rate = 0.1, sparsification.method = fab",
+        "beta = 10, learning_rate = 0.02, sparsification.method = fab",
+        "beta = 10, learning_rate = 0.02, sparsification.method = fub_flat",
+    ]
+    assert [line.get_ydata()[-1] for line in bold[1:]] == [7, 9]
+    assert fab_table.main([str(whole)]) == 0
+    assert "| sign-based descent, learning_rate = 0.02 (1 seed) | 0.139 |" in capsys.readouterr().out
+
+
+def test_runs_that_are_not_complete_are_lines_of_their_own(whole, make_run, capsys):
+    make_run("half", "sparsification.k=100", "experiment.seed=9", step=0.02, rounds=20, status="preempted")
+    figure = fab_figures.methods(load(whole), None)
+    assert labels(figure.axes[1])[:2] == ["FAB-top-k (3 seeds)", "FAB-top-k [preempted] (1 seed)"]
+    assert figure.axes[1].lines[1].get_xdata()[-1] == 200.0
+    assert study.common_time(load(whole)) == 400.0
+    assert fab_table.main([str(whole)]) == 0
+    out, error = capsys.readouterr()
+    assert "| FAB-top-k [preempted] (1 seed) | - | 20 | 80.0 |" in out
+    assert "half: preempted after 20 rounds, taken as far as it is" in error
+    panel = fab_figures.fixed_and_adaptive_k(load(whole), 300.0).axes[1]
+    assert "fixed k [preempted]: not all known at 300 s" in [c.get_label() for c in panel.containers]
+
+
+def test_a_level_that_is_not_known_is_named(whole):
+    panel = fab_figures.fixed_and_adaptive_k(load(whole), 401.0).axes[1]
+    assert "sign-based descent: not known at 401 s" in labels(panel)
+
+
+def test_a_run_that_is_there_twice_counts_once(make_run, capsys):
+    folder = make_run("first", "sparsification.k=100").parent
+    make_run("again", "sparsification.k=100", "experiment.checkpoint_every=5")
+    make_run("other", "sparsification.k=100", "experiment.seed=3", step=0.02)
+    assert fab_table.main([str(folder)]) == 0
+    out, error = capsys.readouterr()
+    assert error == "first: left out, it repeats again (same configuration, same seed)\n"
+    assert "| FAB-top-k | 0.685 (0.490 to 0.880) |" in out
+
+
+def test_even_shares_are_of_the_participants_of_a_round(make_run, capsys):
+    """Of 4 clients 2 take part: in rounds in turn clients 0 and 1, and clients 2 and 3."""
+    folder = make_run("few", "sparsification.k=100", used=(60, 0, 40, 9), participants=(0, 1)).parent
+    make_run("fub", "sparsification.k=100", "sparsification.method=fub_flat", used=(50, 50, 50, 50))
+    few, fub = load(folder)
+    assert (study.even_shares(few), study.even_shares(fub)) == ((50, 50), (25, 25))
+    assert fab_table.main([str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "| FAB-top-k | 50 | 0.0 | 0 |" in out
+    assert "| FUB-top-k | 25 | 50.0 | 50 |" in out
+    panel = fab_figures.contributions_cdf(load(folder), None).axes[0]
+    assert [(line.get_label(), line.get_xdata()[0]) for line in panel.lines[2:]] == [
+        ("k / participants = 25", 25),
+        ("k / participants = 50", 50),
+    ]
 
 
 def test_every_controller_has_a_panel_with_k_of_every_round(whole):
@@ -287,12 +415,15 @@ def test_the_tables_of_a_study(whole, capsys):
     assert fab_table.main([str(whole), "--target", "0.4"]) == 0
     out = capsys.readouterr().out
     assert "**Accuracy at 400 s of emulated time, k = 100, beta = 10**" in out
-    assert "| FAB-top-k | 0.620 (0.490 to 0.880) | 40 | 160.0 |" in out
-    assert "| always send all | 0.170 (0.170 to 0.170) | 8 | 32.0 |" in out
-    assert "| sign-based descent | 0.490 (0.490 to 0.490) | 320 (320 to 320) | 140 (140 to 140) |" in out
-    assert "| fixed k = 100 (best) | 0.620 (0.490 to 0.880) |" in out
-    assert "| fixed k = 500 | 0.568 (0.568 to 0.568) | 280 (280 to 280) | 500 (500 to 500) |" in out
-    assert "| FUB-top-k | 0.0 (0.0 to 0.0) | 0 | 50.63 % | 0.500 | 0.500 |" in out
+    assert "| FAB-top-k (3 seeds) | 0.620 (0.490 to 0.880) | 40 | 160.0 |" in out
+    assert "| always send all (2 seeds) | 0.170 (0.170 to 0.170) | 8 | 32.0 |" in out
+    assert (
+        "| sign-based descent (2 seeds) | 0.490 (0.490 to 0.490) | 320 (320 to 320) | 140 (140 to 140) |"
+        in out
+    )
+    assert "| fixed k = 100 (3 seeds) (best) | 0.620 (0.490 to 0.880) |" in out
+    assert "| fixed k = 500 (2 seeds) | 0.568 (0.568 to 0.568) | 280 (280 to 280) | 500 (500 to 500) |" in out
+    assert "| FUB-top-k (2 seeds) | 50 | 0.0 (0.0 to 0.0) | 0 | 50.63 % | 0.500 | 0.500 |" in out
     assert "adaptive and fixed k, beta = 1**" in out
 
 

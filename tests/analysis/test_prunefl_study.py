@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ prunefl_figures = importlib.import_module("prunefl_figures")
 prunefl_runs = importlib.import_module("prunefl_runs")
 prunefl_table = importlib.import_module("prunefl_table")
 prunefl_study = importlib.import_module("prunefl_study")
+femnist_study = importlib.import_module("femnist_study")
 
 D = 1000
 PRUNED = "pruning.method=prunefl"
@@ -56,8 +58,15 @@ STUDY = """
 [axes.method]
 none = {}
 prunefl = { pruning.method = "prunefl", pruning.initial.where = "client", pruning.initial.max_rounds = 60 }
-prunefl_fab = { pruning.method = "prunefl", sparsification.method = "fab", k_control.method = "ogd_sign" }
-fab = { sparsification.method = "fab", k_control.method = "ogd_sign" }
+[axes.method.prunefl_fab]
+pruning.method = "prunefl"
+pruning.initial.where = "client"
+pruning.initial.max_rounds = 60
+sparsification.method = "fab"
+k_control.method = "ogd_sign"
+[axes.method.fab]
+sparsification.method = "fab"
+k_control.method = "ogd_sign"
 """
 LOTTERY = """
 [axes.ticket]
@@ -173,15 +182,17 @@ def rows(text, title):
 def test_runs_are_told_apart_by_pruning_sparsification_and_selection(whole):
     selections = prunefl_runs.compared(load(whole[0]) + load(whole[1]))
     assert list(selections) == [False, True]
-    assert list(selections[False]) == ["none", "prunefl", "snip", "prunefl_fab", "fab"]
-    assert list(selections[True]) == ["none", "prunefl"]
-    assert [run.name for run in selections[True]["prunefl"]] == ["prunefl-selected"]
-    assert list(prunefl_runs.tickets(load(whole[0]) + load(whole[1]))) == [
-        "none",
-        "lottery_reinit",
-        "lottery_random",
-        "snip",
+    assert [group.label for group in selections[False]] == [
+        "no pruning",
+        "PruneFL",
+        "SNIP",
+        "PruneFL + adaptive FAB-top-k",
+        "adaptive FAB-top-k, no pruning",
     ]
+    assert [group.label for group in selections[True]] == ["no pruning", "PruneFL"]
+    assert [run.name for run in selections[True][1].runs] == ["prunefl-selected"]
+    (tickets,) = prunefl_runs.tickets(load(whole[0]) + load(whole[1])).values()
+    assert [group.label for group in tickets] == list(prunefl_runs.TICKETS)
     assert prunefl_runs.tickets(load(whole[0])) == {}
 
 
@@ -235,6 +246,68 @@ def test_pruning_with_sparsification_is_compared_at_what_all_have_reached(whole,
     assert both["adaptive FAB-top-k, no pruning"][0] == "118 (36 to 200)"
 
 
+def test_fixed_k_is_not_called_adaptive(make_run):
+    folder = make_run("fab", *FAB).parent
+    make_run("fixed", FAB[0], "sparsification.k=50")
+    make_run("exp3", FAB[0], "k_control.method=exp3")
+    make_run("fraction", PRUNED, FAB[0], "sparsification.k_fraction=0.02")
+    (panel,) = prunefl_figures.FIGURES["accuracy_over_time"][0](load(folder), None).axes
+    assert labels(panel) == [
+        "adaptive FAB-top-k, no pruning",
+        "FAB-top-k with k by Exp3, no pruning",
+        "FAB-top-k with k = 50, no pruning",
+        "PruneFL + FAB-top-k with k = 20",
+    ]
+
+
+def test_every_configuration_is_compared_with_its_own_run_without_pruning(make_run, capsys):
+    slow = "training.learning_rate=0.01"
+    folder = make_run("none", step=0.02).parent
+    make_run("none-slow", slow, seconds=20.0)
+    make_run("prunefl", PRUNED, seconds=5.0, step=0.02, left=90)
+    make_run("prunefl-slow", PRUNED, slow, seconds=5.0, left=90)
+    make_run("prunefl-often", PRUNED, slow, "pruning.reconfigure_every=5", seconds=2.0, left=90)
+    make_run("alone", "pruning.method=snip", "pruning.target_density=0.1", "training.momentum=0.5")
+    with pytest.raises(SystemExit):
+        prunefl_table.main([str(folder)])
+    assert "2 configurations have no pruning (no pruning, learning_rate = 0.1; no pruning, learning_rate" in (
+        capsys.readouterr().err
+    )
+    assert prunefl_table.main([str(folder), "--target", "0.2"]) == 0
+    methods = rows(capsys.readouterr().out, "**To accuracy 0.200**")
+    assert {name: row[:2] for name, row in methods.items()} == {
+        "no pruning, learning_rate = 0.1": ["80", "1.00"],
+        "no pruning, learning_rate = 0.01": ["240", "1.00"],
+        "PruneFL, learning_rate = 0.1, reconfigure_every = 50": ["40", "0.50"],
+        "PruneFL, learning_rate = 0.01, reconfigure_every = 50": ["60", "0.25"],
+        "PruneFL, learning_rate = 0.01, reconfigure_every = 5": ["24", "0.10"],
+        "SNIP, learning_rate = 0.1, momentum = 0.5": ["120", "-"],
+    }
+
+
+def test_pruning_with_sparsification_is_compared_at_the_same_settings_alone(make_run, capsys):
+    slow = "training.learning_rate=0.01"
+    folder = make_run("prunefl", PRUNED).parent
+    make_run("both", PRUNED, *FAB, seconds=5.0)
+    make_run("both-slow", PRUNED, *FAB, slow, seconds=2.0)
+    make_run("fab-slow", *FAB, slow, seconds=3.0)
+    assert prunefl_table.main([str(folder), "--target", "0.2"]) == 0
+    assert "at once" not in capsys.readouterr().out
+    make_run("fab", *FAB, seconds=4.0)
+    assert prunefl_table.main([str(folder), "--target", "0.2"]) == 0
+    out = capsys.readouterr().out
+    both = rows(out, "at once, to accuracy 0.200; learning_rate = 0.1**")
+    assert [both[name][0] for name in prunefl_table.COMBINED] == ["120", "48", "60"]
+    assert out.count("at once") == 1
+
+
+def test_runs_of_lottery_tickets_that_repeat_those_of_the_study_count_once(whole, make_run, capsys):
+    make_run("none-again", folder="tickets", step=0.5)
+    command = ["prunefl", str(whole[0]), "--lottery", str(whole[1]), "--output", str(whole[0] / "figures")]
+    assert figures.main(command) == 0
+    assert "none-again: left out, it repeats none" in capsys.readouterr().err
+
+
 def test_accuracy_is_drawn_over_time_and_rounds_with_a_panel_for_each_selection(whole):
     over_time = prunefl_figures.FIGURES["accuracy_over_time"][0](load(whole[0]), None)
     fixed, selected = over_time.axes
@@ -257,18 +330,22 @@ def test_accuracy_is_drawn_over_time_and_rounds_with_a_panel_for_each_selection(
 
 
 def test_size_of_the_model_holds_the_rounds_of_initial_pruning(whole):
-    over_rounds, over_time = prunefl_figures.model_size(load(whole[0]), None).axes
+    over_rounds, over_time, selected, _ = prunefl_figures.model_size(load(whole[0]), None).axes
     none, pruned, *_ = over_rounds.lines
     assert none.get_ydata().tolist() == [1000] * 20
     assert pruned.get_xdata().tolist() == list(range(-3, 20))
     assert pruned.get_ydata()[[0, 10, 11]].tolist() == [1000, 1000, 190]
     assert "end of initial pruning" in labels(over_rounds)
     assert over_time.lines[1].get_xdata()[:4].tolist() == [10.0, 20.0, 30.0, 34.0]
+    assert (selected.get_title(), labels(selected)) == (
+        "clients drawn anew in each round",
+        ["no pruning", "PruneFL"],
+    )
 
 
 def test_lottery_tickets_are_drawn_beside_snip_and_the_full_model(whole):
     (panel,) = prunefl_figures.lottery(load(whole[0]) + load(whole[1]), None).axes
-    assert labels(panel) == list(prunefl_runs.TICKETS.values())
+    assert labels(panel) == list(prunefl_runs.TICKETS)
     assert panel.lines[3].get_ydata()[-1] == pytest.approx(0.195)
 
 
@@ -277,8 +354,10 @@ def test_layers_that_were_pruned_are_drawn_to_the_last_round(whole):
     assert {name: (at.tolist(), left.tolist()) for name, (at, left) in layers(trace).items()} == {
         "fc.weight": ([-3, 8, 19], [1.0, 0.1, 0.1])
     }
-    (panel,) = prunefl_figures.layer_density(load(whole[0]), None).axes
+    panel, selected = prunefl_figures.layer_density(load(whole[0]), None).axes
     assert labels(panel) == ["fc.weight", "end of initial pruning"]
+    assert labels(selected) == ["fc.weight"]
+    assert selected.get_title() == "PruneFL (clients drawn anew in each round)"
 
 
 def layers(trace):
@@ -342,6 +421,24 @@ def test_the_benchmark_takes_tickets_from_the_study_that_it_ran(tmp_path):
     path = prunefl_study.lottery_sweep("prunefl-lottery-small", tmp_path / "mine" / "prunefl", tmp_path)
     tickets = [run.config.pruning.ticket for run in plan(str(path)).runs]
     assert tickets == [str(tmp_path / "mine" / "prunefl")] * 2
+
+
+def test_benchmarks_unpack_their_data_once_beside_a_study_that_is_kept(tmp_path):
+    source = tmp_path / "archive"
+    for name in ("train/a.json", *(f"test/{number}.json" for number in range(4))):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text("{}")
+    with tarfile.open(tmp_path / femnist_study.ARCHIVE, "w:xz") as file:
+        file.add(source, "femnist")
+    place = femnist_study.unpacked_beside(tmp_path / "study", tmp_path / "temporary")
+    data = femnist_study.data_folder(tmp_path, place, every=3)
+    assert data == (tmp_path / "study-data" / "femnist").resolve()
+    assert sorted(path.name for path in data.glob("test/*")) == ["0.json", "3.json"]
+    (data / "test" / "0.json").unlink()
+    assert femnist_study.data_folder(tmp_path, place, every=3) == data
+    assert not (data / "test" / "0.json").exists()
+    assert femnist_study.unpacked_beside(None, tmp_path) == tmp_path / "femnist"
+    assert femnist_study.data_folder(source, place) == source.resolve()
 
 
 @pytest.mark.parametrize(

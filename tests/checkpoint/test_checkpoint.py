@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import math
 import os
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmpi import checkpoint
-from fedmpi.checkpoint import CheckpointError, FileEntry
+from fedmpi.checkpoint import CheckpointError, FileEntry, store
 
 BLOCKS = (range(3), range(3, 5), range(5, 6))
 VALUES = {"k": 0.1 + 0.2, "largest": sys.float_info.max, "tiny": 5e-324, "none": None, "list": [1, 2.5, "x"]}
@@ -145,6 +147,121 @@ def test_a_changed_manifest_is_refused_or_means_the_same(folder):
             refused.append(str(error))
     assert len(refused) > 0.7 * len(content)  # the others: white space, the last digit of a number
     assert all("manifest.json: " in error for error in refused)
+
+
+def rewrite_manifest(path: Path, change) -> None:
+    """Change what a manifest says, and make its checksum right again."""
+    body = json.loads((path / "manifest.json").read_text())
+    del body["checksum"]
+    change(body)
+    (path / "manifest.json").write_text(store._manifest_text(body))
+
+
+def at(*keys):
+    """A change that puts its value at these keys of the manifest."""
+
+    def put(value):
+        def change(body):
+            for key in keys[:-1]:
+                body = body[key]
+            body[keys[-1]] = value
+
+        return change
+
+    return put
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(at("round")(value) for value in ("20", 20.0, True, None, 10, -1)),
+        *(at("values")(value) for value in ([], None, "x", 1)),
+        *(at("files")(value) for value in (None, 5, {"a": 1}, [None], [["name"]], [{}])),
+        *(
+            at("files", 1, "name")(v)
+            for v in ("../../x", "/etc/passwd", "clients-00000-00003.npz", "", 5, None)
+        ),
+        at("files", 0, "name")("clients-00000-00002.npz"),
+        *(at("files", 1, "first_client")(value) for value in (-1, 3, 0.0, "0", True, None)),
+        *(at("files", 1, "last_client")(value) for value in (-1, 10**9, None)),
+        *(at("files", 1, "size")(value) for value in (-1, "1", None)),
+        *(at("files", 1, "checksum")(value) for value in ("", "x" * 64, "A" * 64, 5)),
+        at("files", 1, "problem")(""),
+    ],
+)
+def test_a_manifest_that_no_run_has_written_is_refused(folder, change):
+    save(folder, 10)
+    path = save(folder, 20)
+    rewrite_manifest(path, change)
+    with pytest.raises(CheckpointError, match=r"manifest\.json: is no manifest"):
+        checkpoint.open_checkpoint(path)
+    assert checkpoint.latest_good(folder)[0].round_index == 10
+
+
+@pytest.mark.parametrize("text", ["[]", "5", "null", "[" * 100_000, "9" * 5000, "\0", '{"checksum": 5}'])
+def test_a_manifest_of_garbage_is_refused(folder, text):
+    path = save(folder, 20)
+    (path / "manifest.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"manifest\.json: "):
+        checkpoint.open_checkpoint(path)
+
+
+def test_a_client_range_without_end_is_not_counted_through(folder):
+    partial = checkpoint.start(folder, 1)
+    entries = [
+        checkpoint.write_server(partial, {}),
+        checkpoint.write_clients(partial, {0: {"a": np.zeros(1)}, 10**15: {"a": np.ones(1)}}),
+    ]
+    saved = checkpoint.open_checkpoint(checkpoint.publish(partial, entries, {}))
+    assert set(saved.clients([5, 10**15])) == {10**15}
+    assert saved.clients([10**15 + 1]) == {}
+
+
+def test_a_checkpoint_without_a_server_file_has_no_arrays(folder):
+    path = checkpoint.publish(checkpoint.start(folder, 1), [], {})
+    with pytest.raises(CheckpointError, match=r"manifest\.json: names no server\.npz"):
+        checkpoint.open_checkpoint(path).server()
+
+
+def npy(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no archive",
+        npy(np.zeros(3)),
+        npy(np.array([None], dtype=object)),
+        b"PK\x05\x06" + bytes(5),
+    ],
+)
+def test_arrays_of_garbage_with_the_right_checksum_are_refused(folder, content):
+    path = save(folder, 20)
+    for entry, name in enumerate(FILES[:2]):
+        (path / name).write_bytes(content)
+        rewrite_manifest(path, at("files", entry, "size")(len(content)))
+        checksum = hashlib.blake2b(content, digest_size=32).hexdigest()
+        rewrite_manifest(path, at("files", entry, "checksum")(checksum))
+    saved = checkpoint.open_checkpoint(path)
+    with pytest.raises(CheckpointError, match=r"server\.npz: cannot be read as arrays"):
+        saved.server()
+    with pytest.raises(CheckpointError, match=r"clients-00000-00002\.npz: cannot be read as arrays"):
+        saved.clients([1])
+
+
+def test_arrays_of_something_else_than_a_client_are_refused(folder):
+    partial = checkpoint.start(folder, 1)
+    entry = checkpoint.write_clients(partial, {0: {"a": np.zeros(1)}})
+    np.savez(partial / entry.name, **{"one/a": np.zeros(1)})
+    content = (partial / entry.name).read_bytes()
+    entry = FileEntry(entry.name, len(content), hashlib.blake2b(content, digest_size=32).hexdigest(), 0, 0)
+    path = checkpoint.publish(partial, [entry], {})
+    with pytest.raises(CheckpointError, match=r"cannot be read as arrays: .*'one'"):
+        checkpoint.open_checkpoint(path).clients([0])
 
 
 def test_other_format_version_is_refused(folder, monkeypatch):

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,12 @@ from fedmpi.cli import estimate
 from fedmpi.cli import main as cli
 from fedmpi.config import load, loads
 from fedmpi.emulation.devices import assign
+from fedmpi.federation.distribution import ServerData
+from fedmpi.learning.activations import Activations
 from fedmpi.learning.datasets import Dataset
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.models import build
+from fedmpi.learning.training import CONVERTED_BYTES
 
 
 def a_model() -> FlatModel:
@@ -39,7 +44,7 @@ def test_placement_model_and_first_round_are_told(capsys):
     assert "model: D = 4810 parameters (4736 prunable)" in text
     assert "placement on 4 ranks" in text
     assert "rank 0: server, " in text
-    assert "rank 1: clients 0 to 2, " in text
+    assert "rank 1 to 2: clients 0 to 5, 3 clients each, " in text
     assert "rank 3: clients 6 to 7, " in text
     assert "first round: 5 participants, k = 2405; bytes of each, down 19256 and up 10238" in text
 
@@ -110,18 +115,65 @@ def test_memory_grows_with_what_a_rank_holds():
     model = a_model()
     x, y = np.zeros((1000, 1, 32, 32), np.float32), np.zeros(1000, np.int64)
     dataset = Dataset(x, y, None, x[:10], y[:10], classes=2)
-    samples = np.split(np.arange(1000), 10)
-    dense = loads("")
-    sparse = loads("", ["sparsification.method=fab", "sparsification.k=1"])
+    data = ServerData(dataset, np.split(np.arange(1000), 10))
+    layers = Activations(kept=1e4, largest=3e4)
+    dense = loads("", ["clients.count=10", "training.batch_size=7"])
+    sparse = loads("", ["clients.count=10", "sparsification.method=fab", "sparsification.k=1"])
+    fedavg = loads("", ["clients.count=10", "sparsification.method=fedavg", "sparsification.k_fraction=0.1"])
+    blocks = [range(0), range(3), range(3, 4), range(4, 10)]
 
-    def memory(config, block, rank):
-        return estimate.memory_bytes(config, model, dataset, samples, block, rank)
+    def memory(config, rank, blocks=blocks):
+        return estimate.memory_bytes(config, model, data, layers, blocks, rank)
 
-    one_client = 100 * (4096 + 8)
-    accumulated = 4 * model.parameter_count
-    assert memory(sparse, range(2, 5), 1) - memory(sparse, range(2, 3), 1) == 2 * (one_client + accumulated)
-    assert memory(dense, range(0), 0) - memory(dense, range(0), 1) == x.nbytes + y.nbytes
-    assert 145 * 10**6 < memory(dense, range(0), 1) < 146 * 10**6
+    one_client, sample = 100 * (4096 + 8), 4096 + 8
+    parameters, vector = 4 * model.parameter_count, 4 * model.vector.numel()
+    assert memory(sparse, 1) - memory(sparse, 2) == 2 * (one_client + parameters)
+    assert memory(dense, 1) - memory(dense, 2) == 2 * one_client
+    assert memory(fedavg, 1) - memory(fedavg, 2) == 2 * (one_client + vector)
+    # three ranks train ten clients: four updates at most, in two steps' gradients and 7 converted samples
+    test, shared = 10 * sample, 2 * vector + 2 * vector + vector // 4
+    of_training = 2 * parameters + 4 * vector + 7 * 4096
+    expected = estimate.LIBRARIES_BYTES + test // 4 + one_client + shared + of_training + 2 * 10 * 30_000
+    assert memory(dense, 2) == expected
+    whole = (25 + 35) * 2**20 + 2 * 1000 * sample + 2 * test
+    assert memory(dense, 0) == estimate.LIBRARIES_BYTES + whole + shared + 10 * 30_000
+    more_kept = Activations(kept=1e6, largest=3e4)
+    assert estimate.memory_bytes(dense, model, data, more_kept, blocks, 2) == expected + 2 * (
+        7 * 10**6 - 10 * 30_000
+    )
+    steps = loads("", ["clients.count=10", "training.batch_size=7", "training.local_steps=1000"])
+    assert memory(steps, 2) - memory(dense, 2) == CONVERTED_BYTES - 7 * 4096
+
+
+def test_ranks_that_are_alike_share_a_line(capsys):
+    given = ["data.partition=iid", "data.samples_per_client=2", "clients.count=22"]
+    _, lines = check(capsys, "quickstart", "--ranks", "8", *given)
+    first = lines.index("placement on 8 ranks, with an estimate of the memory of each:") + 1
+    assert lines[first].startswith("  rank 0: server, ")
+    assert re.fullmatch(r"  rank 1: clients 0 to 3, \d+ MiB", lines[first + 1])
+    assert re.fullmatch(r"  rank 2 to 7: clients 4 to 21, 3 clients each, \d+ MiB each", lines[first + 2])
+    assert lines[first + 3] == "  and 125 MiB of libraries on every node, which its ranks share"
+
+
+def test_a_model_that_cannot_be_trained_is_refused_in_one_line(capsys, tmp_path, monkeypatch):
+    (tmp_path / "norm_of_one.py").write_text(
+        "from torch import nn\n"
+        "def make(shape, classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.BatchNorm1d(32), nn.Linear(32, classes))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    given = ["model.name=norm_of_one:make", "data.partition=iid", "data.samples_per_client=33"]
+    given += ["training.local_epochs=1", "training.batch_size=32"]
+    for command in (["check"], ["run", "--quiet", "--output", str(tmp_path / "run")]):
+        assert cli.main([command[0], "quickstart", *command[1:], *given]) == 2
+        out, err = capsys.readouterr()
+        start = (
+            'fedmpi: [model] name: "norm_of_one:make" fails in a training step on a batch of 1 of 1 x 8 x 8: '
+        )
+        assert err.startswith(start)
+        assert err.count("\n") == 1
+        assert not out
+    check(capsys, "quickstart", *given, "data.samples_per_client=34")
 
 
 def test_an_unpruned_round_of_conv2_on_raspberry_pis():
@@ -140,10 +192,14 @@ def test_an_unpruned_round_of_conv2_on_raspberry_pis():
     assert first.timeline.duration_s == pytest.approx(compute_s + exchange_s, rel=1e-12)
 
 
-DEVICES = ["emulation.compute.profile=raspberry-pi-4", "k_control.method=fixed"]
+DEVICES = [
+    "emulation.compute.model=linear",
+    "emulation.compute.profile=raspberry-pi-4",
+    "k_control.method=fixed",
+]
 NORMALIZED = [
     "emulation.compute.model=normalized",
-    "emulation.compute.profile=reference",
+    "emulation.compute.unit_s=1.0",
     "emulation.network.uplink_mbit_per_s=inf",
     "emulation.network.downlink_mbit_per_s=inf",
     "emulation.network.latency_s=0",
@@ -209,6 +265,14 @@ def test_check_says_what_it_leaves_out(capsys):
         "  without jitter; without the time of training, which is measured when it runs; "
         "without the losses by which k is chosen"
     )
+
+
+def test_a_time_model_that_rests_on_another_model_is_told(capsys):
+    linear = [*COSTS["linear"], "sparsification.k=9"]
+    notes = [line for line in check(capsys, "quickstart", *linear)[1] if line.startswith("note: ")]
+    assert len(notes) == 1
+    assert "raspberry-pi-4 was not measured with mlp" in notes[0]
+    assert not any("note" in line for line in check(capsys, "quickstart")[1])
 
 
 def test_initial_pruning_is_told(capsys):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fedmpi.cli import main as cli
-from fedmpi.export import load, metadata_of
+from fedmpi.export import ExportError, load, metadata_of
 
 RUN = """
 [experiment]
@@ -125,6 +125,29 @@ def test_outputs_that_cannot_be_are_refused(finished, tmp_path, capsys):
     for path, message in ((tmp_path, "is a folder"), (tmp_path / "no" / "file", "is no folder")):
         assert cli.main(["export", str(finished), "--format", "dense", "--output", str(path)]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_code_that_a_run_folder_names_is_not_run_unless_the_caller_names_it(
+    finished, tmp_path, capsys, monkeypatch
+):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    config = (run / "config.toml").read_text()
+    (run / "config.toml").write_text(config.replace('"conv2"', '"named_by_folder:make"'))
+    code = "from fedmpi.learning.models.conv2 import conv2\ndef make(shape, classes): return conv2(shape, classes)\n"
+    (tmp_path / "named_by_caller.py").write_text(code)
+    (tmp_path / "named_by_folder.py").write_text("raise SystemExit('imported')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    arguments = ["export", str(run), "--format", "dense", "--output", str(tmp_path / "model")]
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert 'its model "named_by_folder:make" is code of one\'s own' in error
+    assert "--factory MODULE:ATTRIBUTE" in error
+    assert error.count("\n") == 1
+    assert cli.main([*arguments, "--factory", "named_by_caller:make"]) == 0
+    assert "named_by_folder" not in sys.modules
+    with pytest.raises(ExportError, match="named_by_folder:make"):
+        load(tmp_path / "model")
 
 
 def test_mpi_is_not_needed(finished, tmp_path, clean_environment):

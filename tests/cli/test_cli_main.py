@@ -13,6 +13,8 @@ from fedmpi.config import ConfigError, loads, preset_names, preset_text
 
 ROOT = Path(__file__).resolve().parents[2]
 
+LONG = "a" * 300
+
 
 def environment(**more: str) -> dict[str, str]:
     launch = ("PMI_", "PMIX_", "OMPI_", "MPI_", "SLURM_")
@@ -43,7 +45,7 @@ def fedmpi(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProce
         ),
         (
             ["run", "quickstart", "--ranks", "0"],
-            "fedmpi run: argument --ranks: found 0; allowed: an integer of at least 1",
+            "fedmpi run: argument --ranks: found 0; allowed: an integer from 1 to 2147483647",
         ),
         (["run", "quickstart", "--ranks", "two"], "fedmpi run: argument --ranks: found two; allowed"),
         (["run", "quickstart", "--resume", "--overwrite"], "not allowed with argument --resume"),
@@ -142,11 +144,58 @@ def test_overrides_may_stand_anywhere():
     [
         (ConfigError("a.b", "wrong"), 2),
         (OSError(28, "No space left on device"), 1),
+        (OSError(36, "File name too long"), 2),
+        (MemoryError("a lot"), 1),
         (ValueError("a bug"), None),
     ],
 )
 def test_errors_have_exit_codes_and_bugs_have_none(error, code):
     assert cli.exit_code(error) == code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["check", "quickstart", f"data.path={LONG}"],
+            "[data] path: found .*, which cannot be read: File name too long",
+        ),
+        (
+            ["check", "quickstart", "pruning.method=lottery_reinit", f"pruning.ticket={LONG}"],
+            "[pruning] ticket: found",
+        ),
+        (["run", "quickstart", "--output", LONG], "--output: .* cannot be used: File name too long"),
+        (["calibrate", "mlp", "--device", "d", "--output", LONG], "File name too long"),
+        (["check", LONG], "configuration .* cannot be read: File name too long"),
+        (["sweep", LONG, "--list"], "sweep .* cannot be read: File name too long"),
+        (["check", "quickstart", f"emulation.compute.profile={LONG}.csv"], "File name too long"),
+        (["check", "quickstart", "experiment.seed=1" + "0" * 5000], "a number of thousands of digits"),
+        (
+            ["check", "quickstart", "training.local_epochs=1000000"],
+            "[training] local_epochs: found 1000000, with",
+        ),
+        (
+            ["run", "quickstart", "training.local_epochs=1000000"],
+            "[training] local_epochs: found 1000000, with",
+        ),
+        (
+            ["check", "quickstart", "model.hidden=[1000000000]"],
+            "model: mlp has D = 75000000010 parameters; allowed:",
+        ),
+        (
+            ["run", "quickstart", "model.hidden=[1000000000]"],
+            "model: mlp has D = 75000000010 parameters; allowed:",
+        ),
+        (["presets", "a\x1b[31m\nb"], r"preset a\x1b[31m b: unknown"),
+        (["run", "quickstart", "--ranks", "9" * 5000], "argument --ranks: found 999"),
+    ],
+)
+def test_arguments_of_any_length_are_refused_in_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 2
+    err = capsys.readouterr().err
+    assert all(part in err for part in message.split(".*"))
+    assert err.count("\n") == 1
 
 
 def test_the_errors_of_the_parts_are_told_in_one_line():

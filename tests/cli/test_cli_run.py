@@ -1,5 +1,6 @@
 """What ``fedmpi run`` hands over: to ``mpiexec``, or to the experiment."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from fedmpi.cli import launch, stopped
 from fedmpi.cli import main as cli
 from fedmpi.config import ConfigError, load
+from fedmpi.experiment.folder_lock import LOCK_NAME
 from fedmpi.mpi import stop_signals
 
 LAUNCH_VARIABLES = (
@@ -63,10 +65,16 @@ def test_one_rank_runs_here(experiment, tmp_path):
     experiment.code = 75
     assert cli.main(["run", "quickstart", "experiment.seed=4", "--quiet", "--resume"]) == 75
     assert experiment.flags == (True, True)
-    config, output = experiment.prepare(1)
+    config, output, lock = experiment.prepare(1)
     assert config == load("quickstart", ["experiment.seed=4"])
     assert str(output) == "runs/quickstart-4"
-    assert (tmp_path / output).is_dir()
+    assert [path.name for path in (tmp_path / output).iterdir()] == [LOCK_NAME]
+    with pytest.raises(
+        ConfigError, match=f"--output: runs/quickstart-4 is in use by process {os.getpid()} on "
+    ):
+        experiment.prepare(1)
+    lock.release()
+    assert not list((tmp_path / output).iterdir())
 
 
 @pytest.mark.usefixtures("outside_mpi")
@@ -121,12 +129,15 @@ def test_the_command_that_goes_on(given, existing):
 
 @pytest.mark.usefixtures("outside_mpi")
 def test_open_mpi_is_told_to_oversubscribe(tmp_path):
-    for text, expected in (("mpirun (Open MPI) 4.1.4", ["--oversubscribe"]), ("HYDRA build details", [])):
+    for text, expected in (
+        ("mpirun (Open MPI) 4.1.4", ["--oversubscribe", "--bind-to", "none"]),
+        ("HYDRA build details", []),
+    ):
         mpiexec = tmp_path / "mpiexec"
         mpiexec.write_text(f"#!/bin/sh\necho '{text}'\n")
         mpiexec.chmod(0o755)
         command = launch.mpiexec_command(mpiexec, 2, ["-c", "pass"])
-        assert command == [str(mpiexec), "-n", "2", *expected, sys.executable, "-c", "pass"]
+        assert command == [str(mpiexec), "-n", "2", *expected, sys.executable, "-P", "-c", "pass"]
 
 
 @pytest.mark.usefixtures("outside_mpi")
@@ -155,7 +166,9 @@ def test_inside_of_a_launch_nothing_is_launched_again(experiment, monkeypatch, t
     monkeypatch.setenv("PMI_RANK", "1")
     assert cli.main(["run", "quickstart", "--ranks", "3"]) == 0
     assert not list(tmp_path.iterdir())  # preparing is for the rank that the experiment chooses
-    assert experiment.prepare(3)[0] == load("quickstart")
+    config, _, lock = experiment.prepare(3)
+    lock.release()
+    assert config == load("quickstart")
 
 
 @pytest.mark.usefixtures("outside_mpi")
@@ -169,11 +182,76 @@ def test_preparing_checks_the_ranks_really_started(experiment, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK"])
+@pytest.fixture
+def open_mpi(monkeypatch, tmp_path):
+    """Stands for Open MPI's mpiexec: ``open_mpi(script)`` says what it does but for --version."""
+    for name in launch._ROOT_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(launch.os, "geteuid", lambda: 0)
+    mpiexec = tmp_path / "mpiexec"
+    monkeypatch.setattr(launch, "find_mpiexec", lambda: mpiexec)
+
+    def make(script, name="mpiexec (Open MPI) 5.0.11"):
+        mpiexec.write_text(f"#!/bin/bash\nif [ $1 = --version ]; then echo '{name}'; exit; fi\n{script}\n")
+        mpiexec.chmod(0o755)
+
+    return make
+
+
+REFUSAL = 'echo "no root. Use --allow-run-as-root." >&2; exit 1'
+
+
+@pytest.mark.usefixtures("outside_mpi")
+def test_root_is_refused_in_the_launchers_words(open_mpi, monkeypatch, capsys, supervised):
+    open_mpi(REFUSAL)
+    assert cli.main(["run", "quickstart", "--ranks", "3"]) == 2
+    error = capsys.readouterr().err
+    assert "mpiexec: no root. Use --allow-run-as-root; allowed: an ordinary user, or root with " in error
+    assert "OMPI_ALLOW_RUN_AS_ROOT=1 and OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1" in error
+    assert not supervised
+
+
+@pytest.mark.usefixtures("outside_mpi")
+@pytest.mark.parametrize("case", ["user", "allowed", "other failure", "works", "another library"])
+def test_otherwise_the_launcher_decides(open_mpi, monkeypatch, supervised, case):
+    open_mpi({"other failure": "exit 1", "works": "echo root"}.get(case, REFUSAL))
+    if case == "user":
+        monkeypatch.setattr(launch.os, "geteuid", lambda: 1000)
+    if case == "allowed":
+        for name in launch._ROOT_VARIABLES:
+            monkeypatch.setenv(name, "1")
+    if case == "another library":
+        open_mpi(REFUSAL, "HYDRA build details")
+    cli.main(["run", "quickstart", "--ranks", "3"])
+    assert len(supervised) == 1
+
+
+@pytest.mark.usefixtures("outside_mpi")
+def test_half_of_the_leave_to_run_as_root_is_none(open_mpi, monkeypatch, supervised):
+    open_mpi(REFUSAL)
+    monkeypatch.setenv("OMPI_ALLOW_RUN_AS_ROOT", "1")
+    assert cli.main(["run", "quickstart", "--ranks", "3"]) == 2
+    assert not supervised
+
+
+@pytest.mark.parametrize("name", ["PMI", "OMPI_COMM_WORLD", "MV2_COMM_WORLD"])
 def test_the_rank_is_known_from_the_environment(name):
+    assert launch.rank({f"{name}_RANK": "3", f"{name}_SIZE": "4"}) == 3
+    assert launch.rank({f"{name}_RANK": "none", f"{name}_SIZE": "4"}) == 0
+
+
+def test_the_rank_without_a_size():
     assert launch.rank({}) == 0
-    assert launch.rank({name: "3"}) == 3
-    assert launch.rank({name: "none"}) == 0
+    assert launch.rank({"PMIX_RANK": "2"}) == 2
+    assert launch.rank({"PMIX_RANK": "none"}) == 0
+
+
+def test_the_rank_is_that_of_the_innermost_launch():
+    inner = {"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "4"}
+    assert launch.rank({"PMI_RANK": "0", "PMI_SIZE": "1", **inner}) == 2
+    step = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3"}
+    assert launch.rank(step) == 3
+    assert launch.rank({"PMIX_RANK": "9" * 5000}) == 0
 
 
 def test_a_command_that_takes_too_long_is_ended_with_all_it_started():

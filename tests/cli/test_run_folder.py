@@ -3,10 +3,17 @@ from pathlib import Path
 
 import pytest
 
-from fedmpi.cli.output import check_output, default_output, prepare_output
+from fedmpi.cli.output import check_output, default_output
+from fedmpi.cli.output import prepare_output as prepared
 from fedmpi.config import Config, ConfigError, dumps, loads
+from fedmpi.experiment.folder_lock import LOCK_NAME, FolderLock
 
 CONFIG = Config()
+
+
+def prepare_output(path: Path, config: Config, resume: bool, overwrite: bool) -> None:
+    """Prepare a folder as a run does that ends at once."""
+    prepared(path, config, resume, overwrite).release()
 
 
 def a_run(folder: Path) -> Path:
@@ -107,3 +114,43 @@ def test_checking_changes_nothing(tmp_path):
     check_output(a_run(tmp_path / "run"), CONFIG, resume=False, overwrite=True)
     assert not (tmp_path / "new").exists()
     assert (tmp_path / "run" / "trace.h5").exists()
+
+
+@pytest.mark.parametrize(("resume", "overwrite"), [(False, False), (True, False), (False, True)])
+def test_the_folder_of_a_run_that_goes_on_is_refused_whatever_is_asked(tmp_path, resume, overwrite):
+    new, folder = tmp_path / "new", a_run(tmp_path / "run")
+    locks = [prepared(new, CONFIG, False, False), prepared(folder, CONFIG, True, False)]
+    before = sorted(tmp_path.rglob("*"))
+    for path in (new, folder) if resume or overwrite else (new,):
+        with pytest.raises(
+            ConfigError, match=f"--output: {path} is in use by process {os.getpid()} on .*; wait"
+        ):
+            prepared(path, CONFIG, resume, overwrite)
+    assert sorted(tmp_path.rglob("*")) == before
+    for lock in locks:
+        lock.release()
+    assert not (folder / LOCK_NAME).exists()
+
+
+def test_a_run_that_began_while_the_lock_was_awaited_is_not_written_over(tmp_path, monkeypatch):
+    """What was right before the lock is looked at again under it; a refusal gives the lock back."""
+    folder = tmp_path / "run"
+    acquire = FolderLock.acquire
+
+    def after_another_run(path):
+        a_run(path)
+        return acquire(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderLock, "acquire", after_another_run)
+        with pytest.raises(ConfigError, match="run holds a run already"):
+            prepared(folder, CONFIG, resume=False, overwrite=False)
+    assert (folder / "trace.h5").exists()
+    acquire(folder).release()
+
+
+def test_the_lock_that_a_killed_run_left_is_no_other_file(tmp_path):
+    (tmp_path / LOCK_NAME).write_text("elsewhere 1 then\n")
+    check_output(tmp_path, CONFIG, resume=False, overwrite=False)
+    prepare_output(tmp_path, CONFIG, resume=False, overwrite=False)
+    assert not list(tmp_path.iterdir())

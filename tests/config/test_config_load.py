@@ -1,6 +1,7 @@
 import copy
 import pickle
 from math import inf
+from pathlib import Path
 
 import pytest
 
@@ -83,6 +84,17 @@ def test_a_configuration_with_tables_can_be_hashed_copied_and_pickled_but_not_ch
         ("a b.c=1", "override a b.c=1: not of the form"),
         ("training.learning_rate=[1", "override training.learning_rate=[1: not a TOML value"),
         ("emulation.network=1", "override emulation.network=1: [emulation.network] is a table"),
+        ("[x]#=1", "override [x]#=1: not of the form"),
+        ("#.a=1", "override #.a=1: not of the form"),
+        ("training" + ".a" * 20 + "=1", "not of the form"),
+        ("training" + ".a" * 100_000 + "=1", "not of the form"),
+        ("experiment.seed=1" + "0" * 5000, "000...: not a TOML value: found a number of thousands of digits"),
+        ("experiment.seed=0x" + "f" * 5000, "beyond the range of numbers"),
+        (
+            "data.alpha=1e400",
+            "override data.alpha=1e400: not a TOML value: found the number 1e400, which is beyond",
+        ),
+        ("data.path=" + "[" * 100_000, "nested more than 32 deep"),
     ],
 )
 def test_a_wrong_value_is_refused_with_key_found_and_allowed(override, message):
@@ -196,9 +208,32 @@ def test_missing_and_unreadable_files_are_refused(tmp_path):
     (tmp_path / "latin.toml").write_bytes(b"# \xe9\n")
     with pytest.raises(ConfigError, match=r"latin\.toml: cannot be read: not UTF-8 text"):
         load(tmp_path / "latin.toml")
+    with pytest.raises(ConfigError, match="no file name holds a NUL character"):
+        load("a\0b.toml")
+    (tmp_path / "wide.toml").write_bytes("[a]".encode("utf-16"))
+    with pytest.raises(
+        ConfigError, match=r"wide\.toml: cannot be read: UTF-16; allowed: a TOML file in UTF-8"
+    ):
+        load(tmp_path / "wide.toml")
     (tmp_path / "broken.toml").write_text("[a")
     with pytest.raises(ConfigError, match=r"broken\.toml: not TOML"):
         load(tmp_path / "broken.toml")
+
+
+def test_a_file_is_named_as_a_file_whatever_its_name(tmp_path, monkeypatch):
+    """``bad.toml`` is no key ``toml`` of a table ``bad``."""
+    monkeypatch.chdir(tmp_path)
+    Path("bad.toml").write_text("x\n")
+    for source in ("bad.toml", Path("bad.toml")):
+        with pytest.raises(ConfigError, match=r"^configuration bad\.toml: not TOML: .*line 1"):
+            load(source)
+    with pytest.raises(ConfigError, match=r"^configuration no\.toml: no such file"):
+        load("no.toml")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
+    (tmp_path / "my.toml").write_bytes(b"\xef\xbb\xbf[experiment]\r\nseed = 7\r\n")
+    assert load(tmp_path / "my.toml").experiment.seed == 7
 
 
 def test_presets_are_listed_and_printed():

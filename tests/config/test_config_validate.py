@@ -11,6 +11,7 @@ from fedmpi.config import (
     validate,
     validate_ranks,
     validate_resume,
+    validate_with_data,
     validate_with_model,
 )
 
@@ -70,7 +71,7 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
         (["experiment.rounds=0"], "[experiment] rounds: found 0; allowed: an integer from 1"),
         (
             ["experiment.evaluate_every=0"],
-            "[experiment] evaluate_every: found 0; allowed: an integer of at least 1",
+            "[experiment] evaluate_every: found 0; allowed: an integer from 1 to 2147483647",
         ),
         (
             ["experiment.stop_at_accuracy=1.5"],
@@ -78,6 +79,15 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
         ),
         (["experiment.name="], '[experiment] name: found ""; allowed: a name that can name a folder'),
         (["experiment.name=../up"], '[experiment] name: found "../up"; allowed'),
+        (["experiment.name=" + "a" * 201], "no leading dot, at most 200 bytes"),
+        (["experiment.name=" + "é" * 101], "no leading dot, at most 200 bytes"),
+        (['data.path="a\\u0000b"'], '[data] path: found "a\\x00b", with a character that no text file holds'),
+        (["data.path=a\udcffb"], '[data] path: found "a\\udcffb", with a character that no text file holds'),
+        (['emulation.compute.profile={"\\u0000"=1.0}'], "with a character that no text file holds"),
+        (
+            ["experiment.seed=9223372036854775808"],
+            "[experiment] seed: found 9223372036854775808; allowed: an integer",
+        ),
         (["experiment.name=a/b"], '[experiment] name: found "a/b"; allowed'),
         (["clients.count=0"], "[clients] count: found 0; allowed: an integer from 1"),
         (
@@ -93,14 +103,19 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
             ["data.partition=dirichlett"],
             '[data] partition: found "dirichlett"; did you mean dirichlet? allowed: iid,',
         ),
-        (["data.alpha=0"], "[data] alpha: found 0.0; allowed: a finite number above 0"),
+        (["data.alpha=0"], "[data] alpha: found 0.0; allowed: a number from 1e-06 to 1e+06"),
         (["data.alpha=inf"], "[data] alpha: found inf"),
         (["model.name=cnnn"], '[model] name: found "cnnn"; did you mean cnn? allowed: mlp,'),
         (["model.name=my-module:f"], '[model] name: found "my-module:f"; allowed: mlp,'),
-        (["model.hidden=[8, 0]"], "[model] hidden: found [8, 0]; allowed: a list of integers of at least 1"),
+        (
+            ["model.hidden=[8, 0]"],
+            "[model] hidden: found [8, 0]; allowed: a list, each item an integer from 1",
+        ),
+        (["model.hidden=[2147483648]"], "allowed: a list, each item an integer from 1 to 2147483647"),
+        ([f"model.hidden=[{'1, ' * 1001}]"], "[model] hidden: found 1001 layers; allowed: at most 1000"),
         (
             ["training.learning_rate=0"],
-            "[training] learning_rate: found 0.0; allowed: a finite number above 0",
+            "[training] learning_rate: found 0.0; allowed: a number from 1e-37 to 1e+38",
         ),
         (["training.learning_rate=inf"], "[training] learning_rate: found inf"),
         (["training.momentum=1"], "[training] momentum: found 1.0; allowed: a number from 0 to below 1"),
@@ -230,7 +245,7 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
         (["emulation.compute.profile={a=0.5, b=0.2}"], "allowed: a mix whose shares add up to 1"),
         (
             ["emulation.network.uplink_mbit_per_s=0"],
-            "[emulation.network] uplink_mbit_per_s: found 0.0; allowed: a number above 0",
+            "[emulation.network] uplink_mbit_per_s: found 0.0; allowed: a number from 1e-06 to 1e+06, or inf",
         ),
         (
             ["emulation.network.uplink_mbit_per_s=fast"],
@@ -244,14 +259,22 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
             ["clients.count=2", "emulation.network.downlink_mbit_per_s=[1, nan]"],
             "[emulation.network] downlink_mbit_per_s: found nan for client 1; allowed: a number",
         ),
+        (
+            ["clients.count=2", "emulation.network.downlink_mbit_per_s=[1, 1e7]"],
+            "found 10000000.0 for client 1; allowed: a number from 1e-06 to 1e+06, or inf",
+        ),
+        (
+            ["emulation.network.uplink_mbit_per_s={distribution='lognormal', median=1e308}"],
+            "median: found 1e+308; allowed: a number from 0 to 1e+06",
+        ),
         (["emulation.network.uplink_mbit_per_s={median=1}"], "allowed: a table with a distribution"),
         (
             ["emulation.network.uplink_mbit_per_s={distribution='lognormal', median=nan}"],
-            "[emulation.network.uplink_mbit_per_s] median: found nan; allowed: a finite number",
+            "[emulation.network.uplink_mbit_per_s] median: found nan; allowed: a number from 0 to 1e+06",
         ),
         (
             ["emulation.network.latency_s=inf"],
-            "[emulation.network] latency_s: found inf; allowed: a finite number of at least 0",
+            "[emulation.network] latency_s: found inf; allowed: a number from 0 to 1e+09",
         ),
         (
             ["emulation.network.trace=a.trace"],
@@ -393,3 +416,50 @@ def test_masks_change_where_fedavg_exchanges():
         "[pruning] reconfigure_every: found 50, and clients keep own weights between the exchanges of method "
         '"fedavg", every ceil(D / (2 k)) = 30 rounds; allowed: a multiple of 30'
     )
+
+
+def test_large_values_that_mean_something_are_left_alone():
+    validate(
+        loads("", ["training.learning_rate=1e30", "training.batch_size=1000000000", "clients.count=1000000"])
+    )
+    validate(loads("", ["experiment.seed=9223372036854775807", "experiment.rounds=2147483647"]))
+    validate(loads("", ["experiment.name=" + "a" * 200, f"model.hidden=[{'1, ' * 1000}]"]))
+
+
+def test_models_beyond_the_indices_of_a_flat_vector_are_refused():
+    validate_with_model(Config(), 2**31 - 1, 1)
+    with pytest.raises(
+        ConfigError, match="model: mlp has D = 2147483648 parameters; allowed: at most 2147483647"
+    ):
+        validate_with_model(Config(), 2**31, 1)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "samples", "message"),
+    [
+        (
+            ["training.local_steps=1000000", "training.batch_size=101"],
+            200,
+            "local_steps: found 1000000, with which",
+        ),
+        (["training.local_steps=1000000", "training.batch_size=999"], 101, "101000000 samples in a round"),
+        (
+            ["training.local_epochs=500001", "training.batch_size=1"],
+            200,
+            r"local_epochs: found 500001.*at most 500000",
+        ),
+    ],
+)
+def test_rounds_that_no_client_gets_through_are_refused(overrides, samples, message):
+    config = loads("", overrides)
+    validate(config)
+    with pytest.raises(ConfigError, match=message):
+        validate_with_data(config, samples)
+    validate_with_data(config, samples // 2)
+
+
+def test_a_round_of_the_most_samples_is_allowed():
+    config = loads("", ["training.local_steps=1000000", "training.batch_size=100"])
+    validate_with_data(config, 10**9)
+    with pytest.raises(ConfigError, match="at most 990099"):
+        validate_with_data(loads("", ["training.batch_size=101", "training.local_steps=1000000"]), 10**9)

@@ -25,3 +25,8 @@ def test_a_word_of_the_list_is_as_near_as_any(words, data):
     found = nearest(word, words)
     assert found is not None
     assert found.lower().replace("-", "_") == word.lower().replace("-", "_")
+
+
+def test_very_long_words_are_compared_by_their_beginning():
+    assert nearest("learning_rate" + " " * 1_000_000, ["learning_rate"]) is None
+    assert nearest("a" * 1_000_000, ["a" * 100]) == "a" * 100

@@ -204,6 +204,12 @@ def test_a_uniform_distribution_keeps_to_its_bounds():
         ({"distribution": "uniform", "low": 2.0, "high": 1.0}, "high: found 1.0"),
         ({"distribution": "lognormal", "median": inf, "sigma": 1.0}, "median: found inf"),
         ({"distribution": "lognormal", "median": 1.0, "sigma": 1e6}, "a smaller spread"),
+        (
+            {"distribution": "lognormal", "median": 1.0, "sigma": 60.0},
+            "allowed: a number from 1e-06 to 1e+06, or inf",
+        ),
+        (1e-7, "found 1e-07 Mbit/s for client 0; allowed: a number from 1e-06 to 1e+06, or inf"),
+        ((1.0, 2e6, 1.0), "found 2000000.0 Mbit/s for client 1"),
     ],
 )
 def test_impossible_bandwidths_are_refused(rate, found):
@@ -281,6 +287,11 @@ def test_a_csv_fleet(tmp_path):
         ("name,latency_s\n", "no column uplink_mbit_per_s"),
         (HEADER.replace("constant_s", "name"), "no column constant_s"),
         ("", "no column name"),
+        (HEADER + "a" * 200_000 + ",1,1,0,1,1\n", "line 2: no CSV (field larger than field limit"),
+        ("b" * 200_000 + "\n", "line 1: no CSV (field larger than field limit"),
+        (HEADER + "a,1e400,1,0,1,1\n", "line 2, column uplink_mbit_per_s: found '1e400'"),
+        (HEADER + f"a,1{'0' * 400},1,0,1,1\n", "line 2, column uplink_mbit_per_s: found '1000"),
+        (HEADER + "a,1,1,1e308,1,1\n", "column latency_s: found '1e308'; allowed: a number from 0 to 1e+09"),
     ],
 )
 def test_errors_of_a_csv_file_name_line_and_column(tmp_path, text, found):
@@ -295,3 +306,5 @@ def test_errors_of_a_csv_file_name_line_and_column(tmp_path, text, found):
 def test_a_missing_csv_file_is_named():
     with pytest.raises(EmulationError, match=r"nowhere\.csv cannot be read"):
         assign(config(2, "nowhere.csv"), 0)
+    with pytest.raises(EmulationError, match="cannot be read: embedded null byte"):
+        assign(config(2, "a\0.csv"), 0)

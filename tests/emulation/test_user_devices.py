@@ -1,5 +1,7 @@
 """Devices of the user's own: found by name, written without harm to others, and refused when damaged."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -97,25 +99,34 @@ def test_models_that_were_not_measured_are_refused(path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[lab-pc", "cannot be read as TOML"),
+        ("[lab-pc", "not TOML: "),
         ("lab-pc = 3", "lab-pc: found 3; allowed: tables of devices"),
         (GOOD.replace("lab-pc", "raspberry-pi-4"), "found 'raspberry-pi-4', a device of fedmpi's own"),
         (GOOD.replace("lab-pc", '"a b"'), "found 'a b'; allowed: letters"),
         (GOOD.replace("batch_size", "batchsize"), "keys: found 'batchsize'; did you mean batch_size?"),
-        (GOOD.replace("20", "0"), "batch_size: found 0; allowed: an integer of at least 1"),
+        (GOOD.replace("20", "0"), "batch_size: found 0; allowed: an integer from 1 to 2147483647"),
         (
             GOOD.replace("= 1\n", "= -1\n"),
-            r"models.conv2 constant_s: found -1; allowed: a finite number, 0 or more",
+            r"models.conv2 constant_s: found -1; allowed: a number from 0 to",
         ),
         (GOOD.replace("0.5", "nan"), "seconds_per_parameter: found nan"),
         (GOOD.replace("[0.5]", "0.5"), "seconds_per_parameter: found 0.5; allowed: a list"),
         (GOOD.replace("constant_s = 1\n", ""), "constant_s: found None"),
         (GOOD + "dense = 1", "keys: found 'dense'"),
         (GOOD + "dense_step_s = 'fast'", "dense_step_s: found 'fast'"),
+        (GOOD.replace("20", "2147483648"), "batch_size: found 2147483648"),
+        (
+            GOOD.replace("= 1\n", "= 1e10\n"),
+            r"constant_s: found 10000000000.0; allowed: a number from 0 to 1e\+09",
+        ),
+        (GOOD.replace("= 1\n", "= 1" + "0" * 400 + "\n"), "beyond the range of numbers"),
+        (GOOD.replace("= 1\n", "= 1" + "0" * 5000 + "\n"), "a number of thousands of digits"),
+        (GOOD.replace("[0.5]", "[" * 100_000), "nested more than 32 deep"),
+        ("[lab-pc]\nbatch_size = 1\nuplink_bytes_per_s = 1e300", "uplink_bytes_per_s: found 1e\\+300"),
         ("[lab-pc]\nbatch_size = 1\nmodels = 3", "models: found 3; allowed: tables of models"),
         (
             "[lab-pc]\nbatch_size = 1\nuplink_bytes_per_s = 0",
-            "uplink_bytes_per_s: found 0; allowed: a number above 0",
+            "uplink_bytes_per_s: found 0; allowed: a number from 0.125 to",
         ),
     ],
 )
@@ -136,6 +147,27 @@ def test_rates_of_a_link_are_read(path):
     path.write_text(GOOD.replace("20\n", "20\nuplink_bytes_per_s = 5\ndownlink_bytes_per_s = 2.5\n", 1))
     found = read_devices_file(path)["lab-pc"]
     assert (found.uplink_bytes_per_s, found.downlink_bytes_per_s) == (5.0, 2.5)
+
+
+def test_a_file_with_a_byte_order_mark(path):
+    path.parent.mkdir()
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
+    assert read_devices_file(path)["lab-pc"].batch_size == 20
+
+
+def test_a_user_without_a_home_has_no_devices_and_no_place_for_them(monkeypatch):
+    for name in (VARIABLE, "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    assert device("raspberry-pi-4").name == "raspberry-pi-4"
+    with pytest.raises(EmulationError, match=r"profile: found 'lab-pc'.*allowed: reference"):
+        device("lab-pc")
+    with pytest.raises(EmulationError, match=r"FEDMPI_DEVICES: not set, and this user has no home folder"):
+        user_devices_path()
 
 
 def test_a_file_that_is_named_must_be_there(tmp_path, monkeypatch):

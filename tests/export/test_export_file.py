@@ -158,6 +158,80 @@ def test_damaged_tensors_are_refused(name, tensor, message, tmp_path):
         load(path)
 
 
+def rewrite_metadata(path, **changes):
+    """Change what an exported file says of its model."""
+    tensors = load_file(path)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    save_file(tensors, path, metadata | changes)
+
+
+@pytest.mark.parametrize("form", ["dense", "sparse"])
+@pytest.mark.parametrize("name", ["no_such_module:Popen", "subprocess:Popen", "subprocess", "os.path:join"])
+def test_code_that_a_file_names_is_neither_imported_nor_called(tmp_path, form, name, monkeypatch):
+    path = tmp_path / "model"
+    source = trained("mlp", 0.5)
+    write(source, path, form)
+    rewrite_metadata(path, model=json.dumps({"name": name, "hidden": []}))
+    with monkeypatch.context() as patch:
+        patch.setattr("importlib.import_module", lambda *_: pytest.fail("imported"))
+        with pytest.raises(
+            ExportError, match=f'its model "{name}" is code of one.s own.*load it with factory='
+        ):
+            load(path)
+    given = []
+
+    def factory(input_shape, classes):
+        given.append((input_shape, classes))
+        return build(source.config.model, input_shape, classes, 1)
+
+    expected = source.model.module.state_dict()
+    loaded = load(path, "dense", factory).state_dict()
+    assert given == [(SHAPES["mlp"], 5)]
+    assert all(torch.equal(loaded[key], expected[key]) for key in expected)
+
+
+def test_a_factory_of_something_else_is_refused(tmp_path):
+    write(trained("mlp", 0.5), tmp_path / "model", "dense")
+    with pytest.raises(ExportError, match="the factory gave a dict, expected a torch"):
+        load(tmp_path / "model", factory=lambda input_shape, classes: {})
+    with pytest.raises(ExportError, match=r"size mismatch|missing or of no use"):
+        load(tmp_path / "model", factory=lambda input_shape, classes: torch.nn.Linear(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("format", "[" * 100_000),
+        ("format", '["fedmpi-dense"]'),
+        ("format", '{"a": 1}'),
+        ("seed", "9" * 5000),
+        ("seed", '"x"'),
+        ("seed", "1e999"),
+        ("model", "5"),
+        ("model", '{"name": "mlp"}'),
+        ("model", '{"name": ["mlp"], "hidden": []}'),
+        ("model", '{"name": "mlp", "hidden": 5}'),
+        ("model", '{"name": "mlp", "hidden": ["a"]}'),
+        ("model", '{"name": "mlp", "hidden": [0]}'),
+        ("model", '{"name": "mlp", "hidden": [2147483648]}'),
+        ("input_shape", "[1, true, 8]"),
+        ("input_shape", "[1, 8.0, 8]"),
+        ("input_shape", "[]"),
+        ("input_shape", "null"),
+        ("classes", "-5"),
+        ("classes", "[5]"),
+        ("classes", "5.0"),
+    ],
+)
+def test_garbage_in_the_metadata_is_refused(tmp_path, key, value):
+    path = tmp_path / "model"
+    write(trained("mlp", 0.5), path, "dense")
+    rewrite_metadata(path, **{key: value})
+    with pytest.raises(ExportError, match=r"model: "):
+        load(path)
+
+
 def test_what_cannot_be_written_leaves_nothing_behind(tmp_path):
     target = tmp_path / "there"
     target.mkdir()

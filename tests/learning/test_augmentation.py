@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fedmpi.config.names import AVAILABLE
 from fedmpi.config.schema import TrainingConfig
-from fedmpi.learning.augmentation import AUGMENTATIONS, augmenter, flip_crop
+from fedmpi.learning.augmentation import AUGMENTATIONS, FlipCrop, augmenter
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.training import batch_order, train
 
@@ -37,19 +37,19 @@ def test_every_result_is_a_mirrored_crop_of_its_own_image(
     x = torch.from_numpy(draw.integers(1, 256, (count, channels, height, width), dtype=np.uint8))
     x = x if as_bytes else x.to(torch.float32) / 255
     before = x.clone()
-    found = flip_crop(x, np.random.default_rng(seed))
+    found = FlipCrop.draw(len(x), np.random.default_rng(seed))(x, 0)
     assert torch.equal(x, before)
     assert (found.dtype, found.shape) == (x.dtype, x.shape)
     assert found.is_contiguous()
     for image, result in zip(x, found, strict=True):
         assert any(torch.equal(result, candidate) for candidate in _possible(image))
-    assert torch.equal(flip_crop(x, np.random.default_rng(seed)), found)
+    assert torch.equal(FlipCrop.draw(len(x), np.random.default_rng(seed))(x, 0), found)
 
 
 def test_all_places_and_both_sides_are_equally_likely() -> None:
     image = torch.zeros(1, 20, 20)
     image[0, 8, 7] = 1.0  # ends in one of 9 x 18 places, those of the mirrored crops being others
-    found = flip_crop(image.expand(162 * 60, 1, 20, 20), np.random.default_rng(1))
+    found = FlipCrop.draw(162 * 60, np.random.default_rng(1))(image.expand(162 * 60, 1, 20, 20), 0)
     counts = found.sum(0)[0]
     assert int(counts.sum()) == 162 * 60
     assert set(torch.nonzero(counts)[:, 0].tolist()) == set(range(4, 13))
@@ -66,12 +66,20 @@ def test_a_name_and_the_place_of_a_client_give_the_draws() -> None:
     def changed(*place: int) -> torch.Tensor:
         augment = augmenter("flip_crop", *place)
         assert augment is not None
-        return augment(x)
+        return augment(len(x))(x, 0)
 
     assert torch.equal(changed(3, 5, 7), changed(3, 5, 7))
     for other in ((4, 5, 7), (3, 6, 7), (3, 5, 8), (3, -5, 7)):
         assert not torch.equal(changed(*other), changed(3, 5, 7))
     assert augmenter("none", 3, 5, 7) is None
+
+
+@given(count=st.integers(1, 12), cut=st.integers(1, 12), seed=st.integers(0, 99))
+def test_samples_may_be_changed_in_pieces(count: int, cut: int, seed: int) -> None:
+    x = torch.rand(count, 1, 7, 6, generator=torch.Generator().manual_seed(seed))
+    augment = FlipCrop.draw(count, np.random.default_rng(seed))
+    pieces = [augment(x[first : first + cut], first) for first in range(0, count, cut)]
+    assert torch.equal(torch.cat(pieces), augment(x, 0))
 
 
 def test_the_configuration_knows_the_same_names() -> None:
@@ -101,7 +109,7 @@ def test_training_takes_the_changed_samples(as_bytes: bool) -> None:
     # the same by changing beforehand the samples that will be taken
     augment = augmenter("flip_crop", 0, 1, 2)
     assert augment is not None
-    taken = augment(x[order])
+    taken = augment(len(order))(x[order], 0)
     torch.manual_seed(0)
     reference = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 3))
     optimizer = torch.optim.SGD(reference.parameters(), lr=0.1)

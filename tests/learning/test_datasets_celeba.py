@@ -195,3 +195,20 @@ def test_damage_is_named(folder: Path, damage: Callable[[Path], str]) -> None:
     message = damage(folder)
     with pytest.raises(DataError, match=message):
         _load(folder, size=4)
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 30, "9" * 5000, "-1", "1.5", "\u0661"])
+def test_celebrities_beyond_all_numbers_are_refused(folder: Path, number: str) -> None:
+    path = folder / "identity_CelebA.txt"
+    path.write_text(path.read_text(encoding="ascii").replace(" 12\n", f" {number}\n"), encoding="utf-8")
+    with pytest.raises(DataError, match=r"identity_CelebA\.txt: (line \d+ is no image name|cannot be read)"):
+        _load(folder)
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 30, "9" * 5000])
+def test_a_number_of_images_beyond_all_numbers_is_refused(folder: Path, number: str) -> None:
+    path = folder / "list_attr_celeba.txt"
+    path.write_text(path.read_text(encoding="ascii").replace("12\n", f"{number}\n", 1), encoding="ascii")
+    with pytest.raises(DataError, match=r"12 images, \d+(\.\.\.)? expected as its first line says") as caught:
+        _load(folder)
+    assert len(str(caught.value)) < 300

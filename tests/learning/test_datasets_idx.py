@@ -146,6 +146,22 @@ def _writers_of_another_name(folder: Path) -> str:
     return r"mnist_writers\.npz: the array train_writer cannot be read"
 
 
+def _writers_of_one_array(folder: Path) -> str:
+    with (folder / "mnist_writers.npz").open("wb") as file:
+        np.save(file, np.arange(12))
+    return r"mnist_writers\.npz: the array train_writer cannot be read"
+
+
+def _writers_of_objects(folder: Path) -> str:
+    np.savez(folder / "mnist_writers.npz", train_writer=np.array([{}] * 12, dtype=object))
+    return r"mnist_writers\.npz: the array train_writer cannot be read"
+
+
+def _writers_beyond_int64(folder: Path) -> str:
+    np.savez(folder / "mnist_writers.npz", train_writer=np.full(12, 2**63, dtype=np.uint64))
+    return r"mnist_writers\.npz: a writer has the number 9223372036854775808"
+
+
 def _garbage_writers(folder: Path) -> str:
     (folder / "mnist_writers.npz").write_bytes(b"PK garbage")
     return r"mnist_writers\.npz: the array train_writer cannot be read"
@@ -169,6 +185,9 @@ def _garbage_writers(folder: Path) -> str:
         _writers_too_few,
         _writers_of_another_name,
         _garbage_writers,
+        _writers_of_one_array,
+        _writers_of_objects,
+        _writers_beyond_int64,
     ],
 )
 def test_damage_is_named(folder: Path, damage: Callable[[Path], str]) -> None:
@@ -187,3 +206,27 @@ def test_an_absurd_header_is_an_error_and_no_allocation(folder: Path) -> None:
     (folder / "t10k-images-idx3-ubyte").write_bytes(header + b"x" * 100)
     with pytest.raises(DataError, match="t10k-images-idx3-ubyte: "):
         _load(folder)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_writers_file_with_damaged_bytes_is_read_as_it_was_or_refused(folder: Path, seed: int) -> None:
+    path = folder / "mnist_writers.npz"
+    np.savez(path, train_writer=np.arange(12))
+    content, draw = bytearray(path.read_bytes()), np.random.default_rng(seed)
+    for place in draw.integers(len(content), size=3):
+        content[place] = draw.integers(256)
+    path.write_bytes(content)
+    try:
+        writers = load(DataConfig("idx", str(folder))).train_writer
+    except DataError as error:
+        refusal = str(error)
+    else:
+        assert writers is not None
+        assert writers.tolist() == list(range(12))
+        return
+    assert "mnist_writers.npz: " in refusal
+
+
+def test_a_folder_with_a_name_that_no_file_system_holds(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        _load(tmp_path / ("a" * 300))

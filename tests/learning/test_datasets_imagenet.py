@@ -46,6 +46,21 @@ def test_labels_are_positions_in_the_sorted_names(folder: Path) -> None:
     assert (data.classes, data.train_writer) == (3, None)
 
 
+def test_what_systems_and_editors_leave_behind_is_no_data(folder: Path) -> None:
+    expected = _load(folder)
+    for part in ("train", "val"):
+        for name in (".ipynb_checkpoints", ".git", "__MACOSX", "@eaDir"):
+            (folder / part / name).mkdir()
+            Image.new("RGB", (4, 4)).save(folder / part / name / "a.png")
+        for name in ("._n01440764_1.JPEG", ".hidden.png", "Thumbs.db", ".DS_Store"):
+            (folder / part / "n01440764" / name).write_bytes(b"no image")
+    found = _load(folder)
+    assert found.classes == 3
+    assert np.array_equal(found.train_x, expected.train_x)
+    assert np.array_equal(found.train_y, expected.train_y)
+    assert np.array_equal(found.test_y, expected.test_y)
+
+
 def test_the_first_classes_alone(folder: Path) -> None:
     data = _load(folder, classes=2)
     assert data.classes == 2

@@ -82,6 +82,43 @@ def test_femnist(femnist_dir: Path) -> None:
     assert np.array_equal(data.train_x[mine].reshape(len(expected), -1), expected)
 
 
+def test_users_may_be_integers(folder: Path) -> None:
+    """Keys of JSON objects are strings whatever they were before."""
+    expected = load(DataConfig("leaf", str(folder)))
+    for path in folder.glob("*/*.json"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        numbers = {"a": 9, "b": 10, "c": 11, "d": 12}
+        content["user_data"] = {str(numbers[user]): data for user, data in content["user_data"].items()}
+        content["users"] = [numbers[user] for user in content["users"]]
+        _write(path, content)
+    found = load(DataConfig("leaf", str(folder)))
+    assert np.array_equal(found.train_x, expected.train_x)  # "10" < "11" < "12"
+    assert np.array_equal(found.train_writer, expected.train_writer)
+    assert found.test_y.tolist() == [0, 0, 1]  # "11" < "9"
+
+
+def test_users_without_test_samples(folder: Path) -> None:
+    expected = load(DataConfig("leaf", str(folder)))
+    _write(folder / "test" / "data_1.json", _content({"d": 0, "b": 0}))
+    found = load(DataConfig("leaf", str(folder)))
+    assert np.array_equal(found.test_x, expected.test_x)
+    assert np.array_equal(found.test_y, expected.test_y)
+
+
+def test_somebody_must_have_test_samples(folder: Path) -> None:
+    _write(folder / "test" / "data_0.json", _content({"c": 0, "a": 0}))
+    with pytest.raises(DataError, match="test: no user with samples is in its files"):
+        load(DataConfig("leaf", str(folder)))
+
+
+def test_hidden_files_are_no_data(folder: Path) -> None:
+    expected = load(DataConfig("leaf", str(folder)))
+    for part in ("train", "test"):
+        (folder / part / "._data_3.json").write_bytes(b"\x00\x05\x16\x07")
+        (folder / part / ".data_3.json").write_text("{", encoding="ascii")
+    assert np.array_equal(load(DataConfig("leaf", str(folder))).train_x, expected.train_x)
+
+
 Damage = Callable[[Content], object]
 
 
@@ -135,6 +172,58 @@ def _no_samples(content: Content) -> None:
     content["num_samples"][0] = 0
 
 
+def _label_huge(content: Content) -> None:
+    content["user_data"]["b"]["y"][0] = 10**9
+
+
+def _label_beyond_int64(content: Content) -> None:
+    content["user_data"]["b"]["y"][0] = 10**30
+
+
+def _label_bool(content: Content) -> None:
+    content["user_data"]["b"]["y"] = [True, False]
+
+
+def _pixel_huge(content: Content) -> None:
+    content["user_data"]["b"]["x"][0][0] = 10**400
+
+
+def _pixel_of_text(content: Content) -> None:
+    content["user_data"]["b"]["x"][0][0] = "0.5"
+
+
+def _pixel_null(content: Content) -> None:
+    content["user_data"]["b"]["x"][0][0] = None
+
+
+def _x_of_lists(content: Content) -> None:
+    content["user_data"]["b"]["x"] = [[[0.0]] * 4] * 2
+
+
+def _count_of_text(content: Content) -> None:
+    content["num_samples"][0] = "2"
+
+
+def _count_bool(content: Content) -> None:
+    content["num_samples"][1] = True
+
+
+def _count_huge(content: Content) -> None:
+    content["num_samples"][0] = 10**400
+
+
+def _user_is_null(content: Content) -> None:
+    content["users"][0] = None
+
+
+def _same_user_twice(content: Content) -> None:
+    content["users"] = ["b", "b"]
+
+
+def _user_is_list(content: Content) -> None:
+    content["users"][0] = ["b"]
+
+
 def _key_missing(content: Content) -> None:
     del content["users"]
 
@@ -159,13 +248,26 @@ def _other_size(content: Content) -> None:
         (_too_few_counts, r"data_3\.json: 2 users, 1 num_samples and 2 user_data"),
         (_label_missing, r"user 'b': 2 x and 1 y are there, num_samples says 2"),
         (_label_no_integer, "user 'b': labels y are not integers"),
-        (_label_negative, "user 'b': labels y are not integers from 0 on"),
+        (_label_negative, "user 'b': labels y are not integers from 0 to 999999"),
         (_ragged, "user 'b': x or y are not numbers in rows of one length"),
         (_no_square, r"user 'b': x has shape \(2, 3\), rows of a square number"),
-        (_text, "user 'b': x or y are not numbers"),
+        (_text, "user 'b': x holds values that are no numbers"),
         (_out_of_range, r"user 'b': x has values from 0\.0 to 255\.0, 0 to 1 expected"),
         (_not_a_number, "user 'b': x has values from nan to nan"),
         (_no_samples, "user 'b': 0 x and 0 y are there, num_samples says 0"),
+        (_label_huge, "user 'b': labels y are not integers from 0 to 999999"),
+        (_label_beyond_int64, "user 'b': labels y are not integers"),
+        (_label_bool, "user 'b': labels y are not integers"),
+        (_pixel_huge, "user 'b': x holds values that are no numbers"),
+        (_pixel_of_text, "user 'b': x holds values that are no numbers"),
+        (_pixel_null, "user 'b': x holds values that are no numbers"),
+        (_x_of_lists, r"user 'b': x has shape \(2, 4, 1\)"),
+        (_count_of_text, "user 'b': 2 x and 2 y are there, num_samples says '2'"),
+        (_count_bool, "user 'd': 1 x and 1 y are there, num_samples says True"),
+        (_count_huge, r"num_samples says 1000.*\.\.\."),
+        (_user_is_null, "users are not all strings or integers"),
+        (_user_is_list, "users are not all strings or integers"),
+        (_same_user_twice, r"2 users, 2 num_samples and 2 user_data are there"),
         (_key_missing, r"data_3\.json: an object with users, num_samples and user_data is expected"),
         (_no_x, "user 'b': an object with lists x and y is expected"),
         (_user_elsewhere, r"data_7\.json: user 'c' is already in another file"),

@@ -120,8 +120,8 @@ def test_cumulative_batch_norm_is_refused() -> None:
         FlatModel(nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2, momentum=None)))
 
 
-class _OwnNoise(nn.Linear):
-    draws = True
+class _Users(nn.Linear):
+    """Others' code: nothing is known of what it does."""
 
 
 @pytest.mark.parametrize(
@@ -130,11 +130,65 @@ class _OwnNoise(nn.Linear):
         (nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.1)), True),
         (nn.Sequential(nn.Linear(2, 2), nn.RReLU()), True),
         (nn.GRU(2, 2, num_layers=2, dropout=0.5), True),
-        (nn.MultiheadAttention(4, 2, dropout=0.2), True),
-        (_OwnNoise(2, 2), True),
+        (nn.MultiheadAttention(4, 2), True),
+        (nn.Sequential(nn.Linear(2, 2), _Users(2, 2)), True),
         (nn.GRU(2, 2), False),
         (nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.BatchNorm1d(2)), False),
     ],
 )
-def test_models_that_draw_are_known(module: nn.Module, draws: bool) -> None:
+def test_models_that_may_draw_are_known(module: nn.Module, draws: bool) -> None:
     assert FlatModel(module).draws is draws
+
+
+class _Stateful(nn.Module):
+    """State of every kind outside of the vector, and a float buffer that is bound anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+        self.frozen = nn.Parameter(torch.ones(3), requires_grad=False)
+        self.register_buffer("mean", torch.zeros(2))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self.register_buffer("flags", torch.zeros(2, dtype=torch.bool))
+        self.register_buffer("helper", torch.zeros(1).expand(4), persistent=False)
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            self.frozen += 1
+            self.steps += 1
+            self.flags[0] = True
+            self.helper[:1] += 2
+        self.mean = self.mean + x.mean(0)
+        self.calls += 1
+        self.layer.eval()
+        return self.layer(x)
+
+
+def test_all_outside_of_the_vector_is_put_back() -> None:
+    model = FlatModel(_Stateful())
+    module = model.module
+    for _ in range(2):
+        model.vector[model.parameter_count :] = 1.0
+        module(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+        module(torch.zeros(1, 2))
+        assert model.buffers.tolist() == [1.0, 1.0]
+        model.take_buffers()
+        assert model.buffers.tolist() == [3.0, 4.0]
+        model.put_back()
+        assert module.frozen.tolist() == [1.0] * 3
+        assert (module.steps.item(), module.flags.any().item(), module.helper.any().item()) == (
+            0,
+            False,
+            False,
+        )
+        assert module.calls == 0
+        assert module.layer.training
+        assert module.get_buffer("mean").data_ptr() == model.buffers.data_ptr()
+
+
+def test_a_float_buffer_of_another_shape_is_refused() -> None:
+    model = FlatModel(_Stateful())
+    model.module.mean = torch.zeros(3)
+    with pytest.raises(ValueError, match=r"mean of the model became \(3,\): \(2,\) is expected"):
+        model.take_buffers()

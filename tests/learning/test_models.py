@@ -16,7 +16,7 @@ from fedmpi.emulation.catalogue import device
 from fedmpi.emulation.profiles import MEASURED_DEVICE
 from fedmpi.learning.evaluation import evaluate_blocks
 from fedmpi.learning.flat import FlatModel
-from fedmpi.learning.models import MODELS, build
+from fedmpi.learning.models import MODELS, build, build_flat
 from fedmpi.learning.models.local_response import LocalResponseNorm
 from fedmpi.learning.training import train
 
@@ -276,10 +276,20 @@ def user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "from torch import nn\n"
         "def small(input_shape, classes):\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(input_shape), classes))\n"
+        "def leaves(input_shape, classes):\n"
+        "    raise SystemExit(3)\n"
+        "def odd(input_shape):\n"
+        "    pass\n"
+        "def shared(input_shape, classes):\n"
+        "    layer = nn.Linear(2, 2)\n"
+        "    return nn.Sequential(layer, nn.ModuleList([layer]))\n"
+        "def broken(input_shape, classes):\n"
+        "    return [][classes]\n"
         "def wrong(input_shape, classes):\n"
         "    return 3\n",
         encoding="utf-8",
     )
+    (tmp_path / "users_broken_module.py").write_text("1 / 0\n", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     return "users_own_models"
 
@@ -298,9 +308,25 @@ def test_factories_that_cannot_be_used_are_refused(user_module: str) -> None:
     for name, message in (
         (f"{user_module}:wrong", "gave a int"),
         (f"{user_module}:missing", "no function 'missing'"),
+        (f"{user_module}:leaves", r"cannot be called .*: SystemExit: 3 \(users_own_models.py, line 6\)"),
+        (f"{user_module}:odd", "cannot be called .*: TypeError: .* takes 1 positional argument"),
+        (f"{user_module}:broken", r"IndexError: list index out of range \(users_own_models.py, line 13\)"),
+        ("users_broken_module:factory", "cannot be imported: ZeroDivisionError: "),
         ("no_such_module_here:factory", "cannot be imported"),
         (":factory", "names no module"),
         ("resnet", "there is no model 'resnet'.*allowed: mlp, .*resnet18, or module:factory"),
     ):
         with pytest.raises(ConfigError, match=message):
             build(ModelConfig(name), (1, 2, 3), 5, seed=1)
+
+
+def test_a_model_that_has_no_place_in_a_vector_is_refused(user_module: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"\[model\] name: \"users_own_models:shared\": .* share one parameter"
+    ):
+        build_flat(ModelConfig(f"{user_module}:shared"), (1, 2, 3), 5, seed=1)
+
+
+def test_a_model_larger_than_memory_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"\[model\] hidden: cannot be built: .*; allowed: a smaller model"):
+        build(ModelConfig("mlp", (2**40, 2**20)), (1, 2, 3), 5, seed=1)

@@ -283,3 +283,9 @@ def test_another_seed_divides_otherwise() -> None:
 def test_unknown_partition_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"there is no partition 'random'.*iid, by_writer"):
         _divide(DataConfig(partition="random"), 2)
+
+
+def test_far_too_many_clients_are_refused_at_once() -> None:
+    for name in sorted(PARTITIONS.keys() - {"case3"}):
+        with pytest.raises(ConfigError, match=f"{name} leaves client [0-9]+ of 1000000000000 without any of"):
+            _divide(DataConfig(partition=name), 10**12)

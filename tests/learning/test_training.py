@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fedmpi.config.schema import TrainingConfig
+from fedmpi.learning.augmentation import augmenter
+from fedmpi.learning.datasets.dataset import as_float32
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.losses import LOSSES
 from fedmpi.learning.training import batch_order, train
@@ -158,7 +160,34 @@ def test_uint8_samples_are_scaled() -> None:
     assert torch.equal(model.vector, twin.vector)
 
 
-def test_dropout_hangs_on_its_seed_alone() -> None:
+@pytest.mark.parametrize("epochs", [0, 2])
+@pytest.mark.parametrize("converted", [1, 2 * 6 * 64, 3 * 6 * 64 - 1, 10**9])
+def test_how_many_samples_are_converted_at_once_changes_nothing(
+    epochs: int, converted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = TrainingConfig(local_steps=7, local_epochs=epochs, batch_size=6)
+    whole: list[Tensor] = []
+    for limit in (10**9, converted):
+        monkeypatch.setattr("fedmpi.learning.training.CONVERTED_BYTES", limit)
+        sizes: list[int] = []
+
+        def noted(x: Tensor, sizes: list[int] = sizes) -> Tensor:
+            sizes.append(len(x))
+            return as_float32(x)
+
+        monkeypatch.setattr("fedmpi.learning.training.as_float32", noted)
+        model = FlatModel(_module())
+        augment = augmenter("flip_crop", 1, 2, 3)
+        start, x = model.vector.clone(), (SAMPLES * 255).to(torch.uint8)
+        train(model, start, x, LABELS, training, RATE, _draws(), augment=augment)
+        whole.append(model.vector.clone())
+    assert torch.equal(*whole)
+    assert sum(sizes) == (42 if epochs == 0 else 46)
+    largest = {1: 6, 2 * 6 * 64: 12, 3 * 6 * 64 - 1: 12 if epochs == 0 else 6 + 6 + 5, 10**9: sum(sizes)}
+    assert max(sizes) == largest[converted]
+
+
+def test_dropout_depends_on_its_seed_alone() -> None:
     training = TrainingConfig(local_steps=2, batch_size=8)
     model = FlatModel(_module(nn.Dropout(0.5)))
     start = model.vector.clone()

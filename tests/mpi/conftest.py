@@ -1,47 +1,48 @@
-"""Running small programs under mpiexec, always with a time limit."""
+"""Running small programs under mpiexec, always with a time limit.
+
+``mpi``, ``launch`` and ``start`` use the MPI library of this interpreter. A test that is parametrized over ``mpi``
+(``@both_mpis``) runs under Open MPI too.
+"""
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-Launch = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def find_mpiexec() -> str | None:
-    beside = Path(sys.executable).with_name("mpiexec")
-    return str(beside) if beside.exists() else shutil.which("mpiexec")
+from libraries import Launch, Mpi, launcher, open_mpi, this_mpi
 
 
 @pytest.fixture(scope="session")
-def launch() -> Launch:
+def mpi(request: pytest.FixtureRequest) -> Mpi:
+    """This interpreter's MPI library ("mpich", the tested one), or "openmpi"."""
+    return open_mpi() if getattr(request, "param", "mpich") == "openmpi" else this_mpi()
+
+
+@pytest.fixture(scope="session")
+def launch(mpi: Mpi) -> Launch:
     """``launch(ranks, *arguments)`` runs ``python ARGUMENTS`` on so many ranks and returns the completed process."""
-    mpiexec = find_mpiexec()
-    if mpiexec is None:
-        pytest.fail("mpiexec is not there: install the extra 'mpi' or an MPI of your own")
+    return launcher(mpi)
 
-    def run(
-        ranks: int,
-        *arguments: str | Path,
-        timeout_s: float = 240,
-        check: bool = True,
-        python_path: Path | None = None,
-    ) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        if python_path is not None:
-            environment["PYTHONPATH"] = os.pathsep.join([str(python_path), environment.get("PYTHONPATH", "")])
-        command = [mpiexec, "-n", str(ranks), sys.executable, *map(str, arguments)]
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout_s, env=environment, check=False
+
+@pytest.fixture
+def start(mpi: Mpi) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """``start(ranks, *arguments)`` starts a run that is killed at the end of the test if it is still there."""
+    running: list[subprocess.Popen[str]] = []
+
+    def begin(ranks: int, *arguments: str | Path) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            mpi.command(ranks, "-m", "fedmpi", "run", *arguments),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=mpi.environment(),
         )
-        if check and done.returncode != 0:
-            pytest.fail(f"{' '.join(command)} exited with {done.returncode}\n{done.stdout}\n{done.stderr}")
-        return done
+        running.append(process)
+        return process
 
-    return run
+    yield begin
+    for process in running:
+        with process:
+            process.kill()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedmpi.mpi.guards import LaunchError, check_launch, inside_mpi_launch
+from fedmpi.mpi.guards import LaunchError, check_launch, check_library, inside_mpi_launch
 
 BATCH_SCRIPT = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_NPROCS": "8", "SLURM_PROCID": "0"}
 INTERACTIVE_SHELL = BATCH_SCRIPT | {"SLURM_STEP_ID": "4294967290", "SLURM_STEP_NUM_TASKS": "8"}
@@ -102,3 +102,69 @@ def test_one_of_the_singletons_reports(environments: list[dict[str, str]]) -> No
 )
 def test_inside_mpi_launch(environment: dict[str, str], inside: bool) -> None:
     assert inside_mpi_launch(environment) is inside
+
+
+MPICH_5 = "MPICH Version:      5.0.2\nMPICH configure:    --with-pm=hydra:gforker\n"
+MPICH_5_PMIX = MPICH_5.replace("--with-pm=hydra", "--with-pmix=/usr --with-pm=hydra")
+MPICH_4 = MPICH_5.replace("5.0.2", "4.2.3")
+OPEN_MPI_5 = "Open MPI v5.0.11, package: Open MPI user@localhost Distribution, ident: 5.0.11\0"
+OPEN_MPI_4 = OPEN_MPI_5.replace("5.0.11", "4.1.4")
+PMIX = {"PMIX_NAMESPACE": "prterun-vm-1@1", "PMIX_RANK": "0"}
+PMIX_STEP = srun(4, 0, pmi2=False) | PMIX
+
+
+@pytest.mark.parametrize(
+    ("version", "environment"),
+    [
+        pytest.param(MPICH_5, {}, id="no-launcher"),
+        pytest.param(MPICH_5, mpiexec_in_batch_script(4, 0, nodes=1), id="mpich-by-hydra"),
+        pytest.param(MPICH_5, open_mpi(4, 0), id="open-mpi-4-launcher"),  # singletons: check_launch
+        pytest.param(MPICH_5, PMIX | {"MPIR_CVAR_PMI_VERSION": "1"}, id="mpich-was-told-what-to-speak"),
+        pytest.param(MPICH_5_PMIX, open_mpi(4, 0) | PMIX, id="mpich-with-pmix"),
+        pytest.param(MPICH_4, SRUN_SHELL | PMIX, id="mpich-4-in-a-shell"),
+        pytest.param(MPICH_4, PMIX, id="mpich-4-without-a-launch"),
+        pytest.param(OPEN_MPI_5, open_mpi(4, 0) | PMIX, id="open-mpi"),
+        pytest.param(OPEN_MPI_5, {}, id="open-mpi-alone"),
+        pytest.param(OPEN_MPI_5, PMIX_STEP, id="srun-pmix"),
+        pytest.param(OPEN_MPI_5, {"PMI_SIZE": "1", "PMI_RANK": "0"}, id="one-process-by-hydra"),
+        pytest.param(OPEN_MPI_5, srun(4, 0, pmi2=False), id="srun-without-pmi"),  # singletons: check_launch
+        pytest.param(OPEN_MPI_4, srun(4, 0, pmi2=True), id="open-mpi-4-may-speak-pmi2"),
+        pytest.param("Intel(R) MPI Library 2021.9", open_mpi(4, 0) | PMIX, id="unknown-library"),
+    ],
+)
+def test_libraries_that_speak_the_launchers_interface(version: str, environment: dict[str, str]) -> None:
+    check_library(version, environment)
+
+
+@pytest.mark.parametrize(
+    ("version", "environment", "message"),
+    [
+        pytest.param(
+            MPICH_5, open_mpi(4, 0) | PMIX, "but MPICH 5.0.2 does not; start it with the mpiexec", id="mpich"
+        ),
+        pytest.param(MPICH_5, PMIX, "or unset PMIX_NAMESPACE", id="mpich-in-a-shell"),
+        pytest.param(MPICH_5, PMIX | srun(2, 0, pmi2=True), "PMIX_NAMESPACE is set", id="mpich-finds-both"),
+        pytest.param(MPICH_5, PMIX_STEP, "start it with `srun --mpi=pmi2`", id="srun-pmix"),
+        pytest.param(MPICH_4, open_mpi(4, 0) | PMIX, "but MPICH 4.2.3 does not", id="mpich-4"),
+        pytest.param(
+            OPEN_MPI_5,
+            mpiexec_in_batch_script(4, 0, nodes=1),
+            "started 4 processes, but Open MPI 5.0.11 speaks PMIx; start it with the mpiexec",
+            id="open-mpi-by-hydra",
+        ),
+        pytest.param(OPEN_MPI_5, {"PMI_SIZE": "2"}, "started 2 processes", id="open-mpi-two-processes"),
+    ],
+)
+def test_libraries_that_do_not(version: str, environment: dict[str, str], message: str) -> None:
+    with pytest.raises(LaunchError, match=message) as caught:
+        check_library(version, environment)
+    assert caught.value.reporter
+
+
+def test_one_process_reports_the_unfit_library() -> None:
+    reporters = []
+    for rank in range(3):
+        with pytest.raises(LaunchError) as caught:
+            check_library(MPICH_5, open_mpi(3, rank) | PMIX)
+        reporters.append(caught.value.reporter)
+    assert reporters == [True, False, False]

@@ -1,45 +1,25 @@
-"""kill -9 of any rank: all end, the trace is whole, and --resume ends with the trace of an uninterrupted run."""
+"""kill -9 of any rank: all end, the trace is whole, and --resume ends with the trace of an uninterrupted run.
+
+Under Open MPI the uninterrupted run is still that of this interpreter's MPI library.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import find_mpiexec
 from experiments import INITIAL, assert_same_trace, write_config
+from libraries import launcher, this_mpi
 
 from fedmpi import trace
 
 LONG = ["experiment.rounds=40", "experiment.checkpoint_every=5"]
 ENDS_WITHIN_S = 30
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """``start(ranks, *arguments)`` starts a run that is killed at the end of the test if it is still there."""
-    running: list[subprocess.Popen[str]] = []
-
-    def begin(ranks: int, *arguments: str | Path) -> subprocess.Popen[str]:
-        mpiexec = find_mpiexec()
-        assert mpiexec is not None
-        command = [mpiexec, "-n", str(ranks), sys.executable, "-m", "fedmpi", "run", *map(str, arguments)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-        )
-        running.append(process)
-        return process
-
-    yield begin
-    for process in running:
-        with process:
-            process.kill()
+RANK_VARIABLES = (b"PMI_RANK=", b"OMPI_COMM_WORLD_RANK=")
 
 
 def rank_processes(output: Path) -> list[int]:
@@ -53,10 +33,8 @@ def rank_processes(output: Path) -> list[int]:
             environment = (folder / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if str(output).encode() in words and words[0].endswith(
-            b"python" + sys.executable.rpartition("python")[2].encode()
-        ):
-            ranks = [int(e[9:]) for e in environment if e.startswith(b"PMI_RANK=")]
+        if str(output).encode() in words and words[0].rpartition(b"/")[2].startswith(b"python"):
+            ranks = [int(e.partition(b"=")[2]) for e in environment if e.startswith(RANK_VARIABLES)]
             found.update({rank: int(folder.name) for rank in ranks})
     return [found[rank] for rank in sorted(found)]
 
@@ -77,14 +55,23 @@ def wait_for_rounds(process: subprocess.Popen[str], output: Path, rounds: int) -
 
 
 @pytest.mark.parametrize(
-    ("method", "victim", "resume_ranks"), [("dense", 2, 1), ("fab_adaptive", 1, 4), ("fab_fixed", 0, 3)]
+    ("mpi", "method", "victim", "resume_ranks"),
+    [
+        ("mpich", "dense", 2, 1),
+        ("mpich", "fab_adaptive", 1, 4),
+        ("mpich", "fab_fixed", 0, 3),
+        ("openmpi", "fab_adaptive", 0, 2),
+        ("openmpi", "fab_fixed", 2, 4),
+    ],
+    indirect=["mpi"],
 )
 def test_kill_one_rank_then_resume(
     launch, start, tmp_path: Path, method: str, victim: int, resume_ranks: int
 ) -> None:
     config = write_config(tmp_path, method)
     slow = ["emulation.clock=realtime", "emulation.time_scale=0.01"]
-    launch(2, "-m", "fedmpi", "run", config, *LONG, "--output", tmp_path / "whole", "--quiet")
+    whole = ["-m", "fedmpi", "run", config, *LONG, "--output", tmp_path / "whole", "--quiet"]
+    launcher(this_mpi())(2, *whole)
     killed = tmp_path / "killed"
     process = start(3, config, *LONG, *slow, "--output", killed)
     wait_for_rounds(process, killed, 12)

@@ -46,7 +46,7 @@ def test_how_many_ranks_share_memory(value: str | None, most: int | None) -> Non
     assert most_sharing({} if value is None else {"FEDMPI_SHARED_MEMORY": value}) == most
 
 
-@pytest.mark.parametrize("value", ["no", "-1", "1.5", "²"])
+@pytest.mark.parametrize("value", ["no", "-1", "1.5", "²", "1" + "0" * 9, "1" + "0" * 30])
 def test_what_is_no_number_of_ranks_is_refused(value: str) -> None:
     with pytest.raises(ConfigError, match=f"FEDMPI_SHARED_MEMORY: found '{value}'; allowed: 0 "):
         most_sharing({"FEDMPI_SHARED_MEMORY": value})

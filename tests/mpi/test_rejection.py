@@ -61,7 +61,7 @@ def test_not_finite_update_is_rejected(
 ) -> None:
     config = tmp_path / "nan.toml"
     config.write_text(CONFIG.format(data=leaf_with_white_writer) + SPARSE[method], encoding="utf-8")
-    launch(
+    done = launch(
         3,
         "-m",
         "fedmpi",
@@ -72,6 +72,9 @@ def test_not_finite_update_is_rejected(
         "--quiet",
         python_path=Path(__file__).parent,
     )
+    assert not done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("fedmpi: warning: round 0: 1 of 3 updates are not finite and were rejected")
     run = trace.read(tmp_path / "run")
     status = run.clients.pivot(index="round", columns="client", values="status")
     assert (status[1] == "rejected").all()

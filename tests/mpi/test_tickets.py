@@ -1,5 +1,6 @@
 """Lottery tickets: runs that start with the mask of a finished one."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from experiments import BASE, assert_same_trace
 
 from fedmpi import trace
-from fedmpi.checkpoint import open_checkpoint
+from fedmpi.checkpoint import open_checkpoint, store
 from fedmpi.checkpoint.ticket import read_ticket
 from fedmpi.cli.main import main
 from fedmpi.config import ConfigError, loads
@@ -126,14 +127,22 @@ def test_what_is_no_ticket_is_refused_with_the_reason(folder: Path, copy: Path) 
         ticket_config(copy, "model.hidden=[8]"), "is of ModelConfig(name='mlp', hidden=(16,)), this one of"
     )
     refused(ticket_config(copy), "has 1210 parameters, this one 99", parameters=99)
+    manifest = copy / "checkpoint" / "round-00000002" / "manifest.json"
+    kept = manifest.read_text()
+    body = json.loads(kept)
+    del body["checksum"]
+    body["values"]["run_id"] = "another"
+    manifest.write_text(store._manifest_text(body))
+    refused(ticket_config(copy), f"round-00000002 is of another run than {copy / 'trace.h5'}")
+    manifest.write_text(kept)
     server = next((copy / "checkpoint").glob("round-00000002/server.npz"))
     server.write_bytes(server.read_bytes()[:-1])
     refused(ticket_config(copy), "server.npz")
     shutil.rmtree(copy / "checkpoint")
     refused(ticket_config(copy), f"{copy} has no checkpoint")
     with h5py.File(copy / "trace.h5", "r+", locking=False) as file:
-        file.attrs["status"] = "preempted"
-    refused(ticket_config(copy), f"the run in {copy} is preempted")
+        file.attrs["status"] = "running"
+    refused(ticket_config(copy), f"the run in {copy} is running")
 
 
 def test_a_run_that_pruned_nothing_is_no_ticket(folder: Path, tmp_path: Path, launch) -> None:

@@ -6,6 +6,7 @@ import subprocess
 
 from one_node_cluster import PROJECT, Cluster
 
+from fedmpi.sweep import read_outcome, state
 from fedmpi.trace import read
 
 SCRIPT = PROJECT / "jobs" / "sweep.sbatch"
@@ -48,6 +49,34 @@ def test_a_warned_task_is_requeued_and_goes_on(cluster: Cluster) -> None:
     cluster.wait_for_output(job, f"resuming before round {rounds}")
     cluster.check("scancel", str(job))
     cluster.wait(job)
+
+
+def test_a_task_whose_ranks_are_all_gone_is_on_record(cluster: Cluster) -> None:
+    """The model of rank 1 alone cannot be built: it ends all ranks, so that none of them can say how it ended."""
+    (cluster.folder / "broken.py").write_text(
+        "from mpi4py import MPI\n\n"
+        "def factory(input_shape, classes):\n"
+        "    if MPI.COMM_WORLD.Get_rank() == 1:\n"
+        "        raise RuntimeError('no such luck')\n"
+        "    import torch\n"
+        "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, classes))\n"
+    )
+    (cluster.folder / "failing.toml").write_text(
+        SWEEP.replace("fab = {}", 'broken = { model.name = "broken:factory" }')
+    )
+    cluster.submit("--array=0-0", "--ntasks=2", SCRIPT, "failing.toml", "experiment.rounds=3")
+    cluster.wait_until_quiet()
+    study = cluster.folder / "runs" / "failing"
+    outcome = read_outcome(study, "broken")
+    assert outcome is not None
+    assert outcome.exit_code not in (None, 0, 75)
+    assert outcome.reason == "RuntimeError: no such luck"
+    now = state(study, "broken")
+    assert (now.status, now.reason) == (
+        "failed",
+        f"exit code {outcome.exit_code}: RuntimeError: no such luck",
+    )
+    assert state(study, "dense").status == "-"
 
 
 def test_it_is_for_job_arrays_only(cluster: Cluster) -> None:

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from fedmpi.config import ConfigError, dumps, load, preset_names, validate
@@ -167,11 +169,57 @@ def test_values_survive_as_text():
             r"grids 2: two different runs are named x-y",
         ),
         ("base = [", "not TOML"),
+        (
+            "seeds = [9223372036854775808]\n" + AXES,
+            r"seeds: found .*each an integer from 0 to 9223372036854775807",
+        ),
+        (AXES + '[[grids]]\naxes = [["link"]]', r"grids 1: axes: found \['link'\]"),
+        (AXES + "[[grids]]\npoints = { link = [{}] }", r"grids 1: points.link: found {}"),
+        (AXES + "[[grids]]\nexclude = [{ link = [1] }]", r"grids 1: exclude.link: found \[1\]"),
+        ("[axes.a]\nx = { data.path = " + "[" * 100_000, "nested more than 32 deep"),
+        ("seeds = [0x" + "f" * 6000 + "]\n" + AXES, "beyond the range of numbers"),
+        ('base = "a\\u0000b"\n' + AXES, "which is no preset and no text file"),
+        (f"seeds = {list(range(2501))}\n" + AXES, "grids 1: found 10004 combinations .* at most 10000"),
     ],
 )
 def test_what_is_wrong_is_told(write, text, message):
     with pytest.raises(ConfigError, match=message):
         plan(write(text))
+
+
+def test_a_product_of_many_axes_is_counted_before_it_is_made(write):
+    axes = "".join(
+        f"[axes.a{axis}]\n" + "".join(f"p{axis}{n} = {{}}\n" for n in range(10)) for axis in range(40)
+    )
+    with pytest.raises(ConfigError, match=f"grids 1: found {10**40} combinations"):
+        plan(write(axes))
+
+
+def test_names_are_short_enough_for_folders(write):
+    with pytest.raises(
+        ConfigError, match=r"\[axes\] a: found a point named .*allowed: letters, digits .* at most 100"
+    ):
+        plan(write(f"[axes.a]\n{'x' * 101} = {{}}"))
+    axes = "".join(f"[axes.a{axis}]\n{'x' * 100} = {{}}\n" for axis in range(2))
+    with pytest.raises(
+        ConfigError, match=r"run x*\.\.\.: found a name of 201 characters; allowed: at most 200"
+    ):
+        plan(write(axes))
+    assert len(plan(write(axes.replace("x" * 100, "x" * 99))).runs) == 1
+
+
+def test_many_grids_are_not_more_than_one(write):
+    points = "".join(f"p{n} = {{}}\n" for n in range(100))
+    grids = "".join(f"[[grids]]\nseeds = {list(range(100 * n, 100 * n + 90))}\n" for n in range(2))
+    with pytest.raises(ConfigError, match="grids 2: found 18000 runs up to here; allowed: at most 10000"):
+        plan(write("[axes.a]\n" + points + grids))
+
+
+def test_a_sweep_with_a_byte_order_mark(write):
+    path = write(AXES)
+    before = [run.name for run in plan(path).runs]
+    Path(path).write_bytes(b"\xef\xbb\xbf" + Path(path).read_bytes())
+    assert [run.name for run in plan(path).runs] == before
 
 
 def test_a_sweep_that_is_not_there(tmp_path):

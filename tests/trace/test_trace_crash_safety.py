@@ -77,7 +77,7 @@ def recorded(tmp_path, monkeypatch, attributes, append_round, flush_always):
         for round_index in range(-2, 58):
             append_round(writer, round_index)
             if round_index % 3 != 1:
-                writer.commit()
+                writer.commit(force=round_index % 5 == 0)
         writer.close("completed")
     return changes
 

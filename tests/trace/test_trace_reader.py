@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import h5py
+import numpy as np
 import pandas as pd
 import pytest
 
 from fedmpi.trace import TraceError, TraceWriter, read
+from fedmpi.trace.hdf5_layout import heap_ends
+from fedmpi.trace.schema import ROWS_PER_CHUNK, TABLES
 
 
 @pytest.fixture
@@ -28,6 +31,16 @@ def test_tables_have_categories_and_strings(run):
     assert len(trace.clients) == 36
 
 
+@pytest.fixture
+def unfinished(tmp_path, attributes, append_round):
+    """A run folder with the trace of rounds -2..9 of a run that was killed."""
+    writer = TraceWriter.create(tmp_path / "trace.h5", attributes)
+    for round_index in range(-2, 10):
+        append_round(writer, round_index)
+    writer.commit(force=True)
+    return tmp_path
+
+
 def test_file_and_run_folder_are_the_same(run):
     folder, file = read(run), read(str(run / "trace.h5"))
     for table in ("rounds", "clients", "layers", "events"):
@@ -41,13 +54,41 @@ def test_config_and_attributes(run, attributes):
     assert type(trace.attributes["committed_rounds"]) is int
 
 
-def test_rows_of_a_round_that_is_not_committed_are_left_out_but_not_its_events(run):
-    with h5py.File(run / "trace.h5", "r+") as file:
+def test_rows_of_a_round_that_is_not_committed_are_left_out_but_not_its_events(unfinished):
+    with h5py.File(unfinished / "trace.h5", "r+") as file:
         file.attrs.modify("committed_rounds", 5)
-    trace = read(run)
+    trace = read(unfinished)
     assert list(trace.rounds["round"]) == [-2, -1, 0, 1, 2]
     assert trace.clients["round"].max() == trace.layers["round"].max() == 2
     assert trace.events["round"].max() == 9
+
+
+def test_a_trace_is_shown_in_three_lines(run, attributes):
+    trace = read(run)
+    first, second, third = repr(trace).splitlines()
+    assert first == f"Trace {run}/trace.h5: completed"
+    assert second == (
+        f"  10 rounds after 2 of initial pruning, {attributes['clients']} clients, "
+        f"{attributes['parameters']} parameters, seed {attributes['seed']}"
+    )
+    rounds = trace.rounds
+    rounds.loc[:, "bytes_up"], rounds.loc[:, "bytes_down"] = 2_000_000, 200_000_000
+    rounds.loc[:, "end_s"] = range(1000, 1012)
+    rounds.loc[:, "test_accuracy"] = [0.5] * 8 + [0.25] + [float("nan")] * 3
+    assert repr(trace).splitlines()[2] == (
+        "  test accuracy 0.2500, 1,011.0 emulated s, 24.00 MB up, 2,400.00 MB down"
+    )
+    rounds.loc[:, "test_accuracy"] = float("nan")
+    assert "  never evaluated, 1,011.0" in repr(trace)
+    assert third.startswith("  ")
+
+
+def test_a_trace_without_rounds_is_shown_too(tmp_path, attributes):
+    TraceWriter.create(tmp_path / "trace.h5", attributes).close("failed")
+    first, second, third = repr(read(tmp_path)).splitlines()
+    assert first.endswith("trace.h5: failed")
+    assert second.startswith("  0 rounds, ")
+    assert third == "  never evaluated, 0.0 emulated s, 0.00 MB up, 0.00 MB down"
 
 
 def test_trace_without_rounds(tmp_path, attributes):
@@ -95,8 +136,158 @@ def test_other_schema_and_other_columns(run):
         read(run)
 
 
-def test_committed_rounds_that_are_not_there(run):
-    with h5py.File(run / "trace.h5", "r+") as file:
+def test_committed_rounds_that_are_not_there(unfinished):
+    with h5py.File(unfinished / "trace.h5", "r+") as file:
         file.attrs.modify("committed_rounds", 50)
     with pytest.raises(TraceError, match="50 rounds are committed, but 12 are there"):
+        read(unfinished)
+
+
+def test_rows_whose_chunks_are_not_there(unfinished):
+    with h5py.File(unfinished / "trace.h5", "r+") as file:
+        file["clients"].resize((10**12,))
+    with pytest.raises(
+        TraceError, match="damaged: the table clients has 1000000000000 rows, not all of them"
+    ):
+        read(unfinished)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("config_toml", "[experiment\n"),
+        ("config_toml", "a = " + "[" * 5000),
+        ("config_toml", "a = " + "9" * 5000),
+        ("config_toml", 7),
+        ("layer_names", 7),
+        ("committed_rounds", "many"),
+        ("committed_rounds", -1),
+        ("schema_version", [1, 2]),
+    ],
+)
+def test_attributes_that_make_no_sense(unfinished, name, value):
+    with h5py.File(unfinished / "trace.h5", "r+") as file:
+        file.attrs[name] = value
+    with pytest.raises(TraceError, match=r"trace\.h5: "):
+        read(unfinished)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("status", "preempted"), ("seed", 8), ("run_id", "other"), ("committed_rounds", 11), ("checksum", "")],
+)
+def test_a_finished_trace_of_which_an_attribute_was_changed(run, name, value):
+    with h5py.File(run / "trace.h5", "r+") as file:
+        file.attrs[name] = value
+    with pytest.raises(TraceError, match="damaged: the checksum is wrong"):
         read(run)
+
+
+def test_a_finished_trace_without_its_checksum_and_one_with_an_unknown_status(run):
+    with h5py.File(run / "trace.h5", "r+") as file:
+        del file.attrs["checksum"]
+    with pytest.raises(TraceError, match="damaged"):
+        read(run)
+    with h5py.File(run / "trace.h5", "r+") as file:
+        file.attrs["status"] = "dompleted"
+    with pytest.raises(TraceError, match="damaged: the status is 'dompleted'"):
+        read(run)
+
+
+def test_notes_of_a_user_in_a_finished_trace_are_read(run):
+    with h5py.File(run / "trace.h5", "r+") as file:
+        file.attrs["note"] = "the good one"
+    assert read(run).attributes["note"] == "the good one"
+
+
+def test_traces_of_version_0_1_without_checksums_are_read(run):
+    """Their data sets have no filter, and their attributes neither checksum nor run id."""
+    expected = read(run)
+    with h5py.File(run / "trace.h5") as new, h5py.File(run / "old.h5", "w") as old:
+        for name, value in new.attrs.items():
+            if name not in ("checksum", "run_id", "config_digest"):
+                old.attrs[name] = value
+        for name in TABLES:
+            old.create_dataset(name, data=new[name][:], maxshape=(None,), chunks=(8,))
+    trace = read(run / "old.h5")
+    for table in TABLES:
+        pd.testing.assert_frame_equal(getattr(trace, table), getattr(expected, table))
+
+
+@pytest.mark.parametrize("mode", [{"mode": "r"}, {"mode": "r", "locking": True}, {"mode": "r+"}])
+def test_other_handles_of_the_same_process_do_not_matter(unfinished, append_round, mode):
+    path = unfinished / "trace.h5"
+    with h5py.File(path, **mode) as other:
+        assert len(other["rounds"]) == 12
+        assert len(read(path).rounds) == 12
+        with TraceWriter.open_for_append(path, 10) as writer:
+            append_round(writer, 10)
+        assert len(read(path).rounds) == 13
+
+
+def test_what_was_written_since_another_handle_was_opened_is_read(
+    tmp_path, attributes, append_round, flush_always
+):
+    writer = TraceWriter.create(tmp_path / "trace.h5", attributes)
+    with h5py.File(tmp_path / "trace.h5", "r", locking=False) as other:
+        assert len(other["rounds"]) == 0
+        append_round(writer, 0)
+        writer.commit()
+        assert len(read(tmp_path).rounds) == 1
+    writer.close("completed")
+
+
+def test_texts_without_an_end_are_refused(run):
+    """HDF5 would read for ever where a sector of its heap of texts is zero."""
+    content = bytearray((run / "trace.h5").read_bytes())
+    heap = content.index(b"GCOL")
+    assert heap_ends(content)
+    for start in (heap + 16, heap + 200):
+        damaged = content[:start] + bytes(1000) + content[start + 1000 :]
+        (run / "trace.h5").write_bytes(damaged)
+        with pytest.raises(TraceError, match="damaged"):
+            read(run)
+    (run / "trace.h5").write_bytes(content[: heap + 16] + bytes(16) + content[heap + 32 :])
+    with pytest.raises(TraceError, match="its texts have no end"):
+        read(run)
+
+
+DAMAGES = 300
+
+
+def damaged(image: bytes, random: np.random.Generator) -> bytes:
+    """A bit that flipped, anywhere or in the first 8 KiB; a sector of zeros; or a file cut short."""
+    content = bytearray(image)
+    kind = random.integers(4)
+    place = int(random.integers(8192 if kind == 0 else len(content)))
+    if kind < 2:
+        content[place] ^= 1 << int(random.integers(8))
+    elif kind == 2:
+        sector = place // 512 * 512
+        content[sector : sector + 512] = bytes(len(content[sector : sector + 512]))
+    else:
+        del content[place:]
+    return bytes(content)
+
+
+def test_no_damaged_trace_is_read_with_other_values(tmp_path, attributes, append_round, monkeypatch):
+    monkeypatch.setattr("fedmpi.trace.reader._ATTEMPTS", 1)
+    for table in TABLES:
+        monkeypatch.setitem(ROWS_PER_CHUNK, table, 16)
+    path = tmp_path / "trace.h5"
+    with TraceWriter.create(path, attributes) as writer:
+        for round_index in range(-2, 40):
+            append_round(writer, round_index)
+    image, expected, refused = path.read_bytes(), read(path), 0
+    random = np.random.default_rng(0)
+    for _ in range(DAMAGES):
+        path.write_bytes(damaged(image, random))
+        try:
+            trace = read(path)
+        except TraceError:
+            refused += 1
+            continue
+        assert (trace.attributes, trace.config) == (expected.attributes, expected.config)
+        for table in TABLES:
+            pd.testing.assert_frame_equal(getattr(trace, table), getattr(expected, table))
+    assert DAMAGES // 2 < refused < DAMAGES  # the others met room that nothing uses

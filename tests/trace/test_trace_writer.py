@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
-from fedmpi.trace import Phase, Status, TraceError, TraceWriter, read
-from fedmpi.trace.schema import DETAIL_BYTES, KIND_BYTES, ROWS_PER_CHUNK, TABLES, names
+from fedmpi.trace import Phase, Status, TraceError, TraceWriter, mark_failed, read
+from fedmpi.trace.schema import DETAIL_BYTES, FINAL_STATUSES, KIND_BYTES, ROWS_PER_CHUNK, TABLES, names
 
 COLUMNS = {
     "rounds": "round phase start_s end_s host_s participants dropped learning_rate train_loss test_loss "
@@ -24,6 +24,7 @@ COLUMNS = {
 ATTRIBUTE_NAMES = {
     *("committed_rounds", "schema_version", "fedmpi_version", "status", "config_toml", "seed", "clients"),
     *("ranks", "parameters", "layer_names", "host", "mpi_library", "slurm_job_id", "created"),
+    *("checksum", "run_id", "config_digest"),
 }
 
 
@@ -46,6 +47,7 @@ def test_columns_and_attributes_are_those_of_the_contract(path, attributes, appe
         for table, columns in COLUMNS.items():
             assert list(file[table].dtype.names) == columns.split()
             assert file[table].maxshape == (None,)
+            assert file[table].fletcher32
         assert set(file.attrs) == ATTRIBUTE_NAMES
         assert file.attrs["status"] == "completed"
         assert file.attrs["committed_rounds"] == 3
@@ -66,6 +68,65 @@ def test_extents_cover_real_rows_only(path, attributes, append_round, expected_r
             for table in TABLES:
                 np.testing.assert_array_equal(file[table][:], expected_rows(table, 0, count))
     writer.close("completed")
+
+
+def chunks_left_out(path, table):
+    """For each chunk of a table, whether its checksum is left out."""
+    with h5py.File(path) as file:
+        dataset = file[table].id
+        return [dataset.get_chunk_info(i).filter_mask == 1 for i in range(dataset.get_num_chunks())]
+
+
+def test_full_chunks_have_a_checksum_from_a_forced_commit_on_and_all_at_the_end(
+    path, attributes, append_round, monkeypatch, flush_always
+):
+    monkeypatch.setitem(ROWS_PER_CHUNK, "rounds", 4)
+    writer = TraceWriter.create(path, attributes)
+    expected = {5: [True, True], 8: [False, False], 10: [False, False, True], 11: [False, False, True]}
+    for count in range(1, 12):
+        append_round(writer, count - 1)
+        writer.commit(force=count in (8, 10))
+        if count in expected:
+            assert chunks_left_out(path, "rounds") == expected[count]
+    writer.close("completed")
+    for table in TABLES:
+        assert not any(chunks_left_out(path, table))
+
+
+@pytest.mark.parametrize("place", [b"detail of 2", b"detail of 9"])
+def test_any_reader_is_kept_from_a_damaged_chunk(path, attributes, append_round, monkeypatch, place):
+    monkeypatch.setitem(ROWS_PER_CHUNK, "events", 4)
+    write(path, attributes, append_round, range(10))
+    content = path.read_bytes()
+    path.write_bytes(content.replace(place, b"D" + place[1:]))
+    with h5py.File(path) as file, pytest.raises(OSError, match="filter returned failure"):
+        file["events"][:]
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_trace_that_is_gone_ends_its_run(path, attributes, append_round, flush_always, replaced):
+    writer = TraceWriter.create(path, attributes)
+    append_round(writer, 0)
+    writer.commit()
+    path.rename(path.with_name("moved.h5"))
+    if replaced:
+        path.touch()
+    append_round(writer, 1)
+    with pytest.raises(
+        TraceError, match=r"trace\.h5: was removed, moved or replaced while the run was writing"
+    ):
+        writer.commit()
+    with pytest.raises(TraceError, match="the trace is closed"):
+        writer.append()
+    assert len(read(path.with_name("moved.h5")).rounds) == 1
+
+
+def test_a_damaged_trace_is_not_continued(path, attributes, append_round):
+    write(path, attributes, append_round, range(5))
+    with h5py.File(path, "r+") as file:
+        file["clients"][3, "samples"] = 99
+    with pytest.raises(TraceError, match="damaged: the checksum is wrong"):
+        TraceWriter.open_for_append(path, 3)
 
 
 def test_index_of_many_chunks(path, attributes, append_round, expected_rows, monkeypatch):
@@ -102,6 +163,34 @@ def test_status_says_how_the_run_ended(path, attributes):
         writer.close("done")
     with pytest.raises(RuntimeError, match="stop"), TraceWriter.create(path, attributes):
         raise RuntimeError("stop")
+    assert read(path).attributes["status"] == "failed"
+
+
+@pytest.mark.parametrize("rounds", [range(0), range(-2, 0), range(-2, 3)])
+def test_a_trace_whose_writer_has_gone_is_marked(path, attributes, append_round, rounds):
+    writer = TraceWriter.create(path, attributes)
+    for round_index in rounds:
+        append_round(writer, round_index)
+    writer.commit(force=True)
+    mark_failed(path, "")
+    trace = read(path)
+    assert trace.attributes["status"] == "failed"
+    assert trace.rounds["round"].tolist() == list(rounds)
+
+
+@pytest.mark.parametrize("status", FINAL_STATUSES)
+def test_a_trace_that_has_ended_is_not_marked_again(path, attributes, append_round, status):
+    write(path, attributes, append_round, range(3), status=status)
+    before = path.read_bytes()
+    mark_failed(path, "")
+    assert path.read_bytes() == before
+
+
+def test_the_trace_of_another_run_is_not_marked(path, attributes):
+    TraceWriter.create(path, {**attributes, "run_id": "mine"})
+    mark_failed(path, "other")
+    assert read(path).attributes["status"] == "running"
+    mark_failed(path, "mine")
     assert read(path).attributes["status"] == "failed"
 
 
@@ -157,6 +246,20 @@ def test_wrong_columns_are_refused(path, attributes, columns, message):
         writer.append(layers={"round": 0, "layer": [0, 1], "active": [1, 2], "total": 9})
 
 
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [("Open MPI v5\0", "Open MPI v5\ufffd"), ("a\0b", "a\ufffdb"), ("caf\udce9", "caf\\udce9"), ("é…", "é…")],
+)
+def test_any_text_can_be_an_attribute(path, attributes, text, stored):
+    """HDF5 knows neither NULs nor halves of surrogate pairs (undecodable bytes of environment variables)."""
+    texts = ("host", "mpi_library", "slurm_job_id")
+    given = attributes | dict.fromkeys(texts, text) | {"layer_names": [text, "second"]}
+    TraceWriter.create(path, given).close("completed")
+    found = read(path).attributes
+    assert [found[name] for name in texts] == [stored] * 3
+    assert list(found["layer_names"]) == [stored, "second"]
+
+
 def test_missing_attribute_is_refused(path, attributes):
     del attributes["seed"]
     with pytest.raises(TraceError, match="attribute seed is missing"):
@@ -199,7 +302,7 @@ def test_appending_gives_the_file_of_an_uninterrupted_run(tmp_path, path, attrib
         for table in TABLES:
             np.testing.assert_array_equal(resumed[table][:], whole[table][:])
         assert resumed.attrs["ranks"] == 5
-        for name in ATTRIBUTE_NAMES - {"ranks", "created"}:
+        for name in ATTRIBUTE_NAMES - {"ranks", "created", "checksum"}:
             np.testing.assert_array_equal(resumed.attrs[name], whole.attrs[name])
     assert not path.with_name("trace.h5.partial").exists()
 
@@ -306,3 +409,16 @@ def test_interrupt_while_writing_gives_up_the_rest(path, attributes, append_roun
 def test_names_are_lower_case_members_in_the_order_of_codes():
     assert names(Phase) == ["initial_pruning", "federated"]
     assert names(Status) == ["ok", "late", "dropped", "rejected", "lost"]
+
+
+def test_a_system_without_fdatasync_waits_for_the_disk_by_fsync(path, attributes, append_round, monkeypatch):
+    waited = []
+    fsync = os.fsync
+    monkeypatch.delattr(os, "fdatasync", raising=False)  # macOS has none
+    monkeypatch.setattr(os, "fsync", lambda descriptor: waited.append(descriptor) or fsync(descriptor))
+    with TraceWriter.create(path, attributes) as writer:
+        append_round(writer, 0)
+        before = len(waited)
+        writer.commit(force=True)
+        assert len(waited) > before
+    assert len(read(path).rounds) == 1

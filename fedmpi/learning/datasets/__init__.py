@@ -38,7 +38,13 @@ def load(config: DataConfig) -> Dataset:
     """
     if config.dataset not in DATASETS:
         raise ConfigError("data.dataset", f"there is no data set {config.dataset!r}", ", ".join(DATASETS))
-    data = DATASETS[config.dataset](config, Path(config.path))
+    folder = Path(config.path)
+    try:
+        data = DATASETS[config.dataset](config, folder)
+    except OSError as error:
+        raise DataError(f"{error.filename or folder}: cannot be read ({error.strerror or error})") from error
+    except MemoryError as error:
+        raise DataError(f"{folder}: the data do not fit in memory ({error})") from error
     if config.invert:
         return replace(data, train_x=inverted(data.train_x), test_x=inverted(data.test_x))
     return data

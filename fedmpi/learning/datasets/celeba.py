@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedmpi.config.errors import ConfigError
+from fedmpi.config.errors import ConfigError, shortened
 from fedmpi.config.spelling import did_you_mean
 from fedmpi.learning.datasets.dataset import DataError, Dataset
 from fedmpi.learning.datasets.images import decode_images
@@ -20,6 +20,7 @@ _IDENTITIES_FILE = "identity_CelebA.txt"
 _LEAST_IMAGES = 5
 _TEST_SHARE = 10
 _SPLIT_SEED = 0
+_MOST_DIGITS = 18
 _ABSENT_OR_PRESENT = {"-1": 0, "1": 1}
 
 
@@ -85,8 +86,9 @@ def _read_attributes(path: Path, attribute: str) -> tuple[list[str], np.ndarray]
             raise DataError(f"{path}: {problem}")
         names.append(fields[0])
         labels.append(_ABSENT_OR_PRESENT[fields[column]])
-    if len(names) != int(lines[0]):
-        raise DataError(f"{path}: {len(names)} images, {int(lines[0])} expected as its first line says")
+    if len(names) != _integer(lines[0].strip()):
+        expected = shortened(lines[0].strip())
+        raise DataError(f"{path}: {len(names)} images, {expected} expected as its first line says")
     return names, np.array(labels, dtype=np.int64)
 
 
@@ -95,14 +97,19 @@ def _read_identities(path: Path, names: list[str]) -> np.ndarray:
     celebrities = {}
     for number, line in enumerate(_read_lines(path), start=1):
         match line.split():
-            case [name, celebrity] if celebrity.isdecimal():
-                celebrities[name] = int(celebrity)
+            case [name, celebrity] if (number_of_celebrity := _integer(celebrity)) is not None:
+                celebrities[name] = number_of_celebrity
             case _:
                 raise DataError(f"{path}: line {number} is no image name with the number of a celebrity")
     unknown = [name for name in names if name not in celebrities]
     if unknown:
-        raise DataError(f"{path}: {unknown[0]} is missing, and {len(unknown) - 1} other images")
+        raise DataError(f"{path}: {shortened(unknown[0])} is missing, and {len(unknown) - 1} other images")
     return np.array([celebrities[name] for name in names], dtype=np.int64)
+
+
+def _integer(text: str) -> int | None:
+    """The integer of at least 0 that int64 can hold; None for any other text."""
+    return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else None
 
 
 def _read_lines(path: Path) -> list[str]:

@@ -13,6 +13,10 @@ _UINT8_ONE = 255
 """The stored value that means 1.0."""
 
 
+MOST_CLASSES = 10**6
+"""Every class is an output of the model: a label beyond is damaged, or no label."""
+
+
 class DataError(ValueError):
     """Data that are missing, damaged or inconsistent; names the file, what was found and expected."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import zipfile
 import zlib
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -110,12 +109,14 @@ def _load_writers(folder: Path, samples: int) -> np.ndarray | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             writers = arrays["train_writer"]
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # what numpy and zipfile raise for a damaged file is of any kind
         raise DataError(f"{path}: the array train_writer cannot be read ({error})") from error
     if writers.shape != (samples,) or writers.dtype.kind not in "iu":
         raise DataError(
             f"{path}: train_writer is {writers.dtype} of shape {writers.shape}, {samples} integers expected"
         )
+    if writers.max() > np.iinfo(np.int64).max:
+        raise DataError(f"{path}: a writer has the number {writers.max()}, beyond those of int64")
     return writers.astype(np.int64)

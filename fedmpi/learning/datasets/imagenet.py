@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fedmpi.learning.datasets.dataset import DataError, Dataset
+from fedmpi.learning.datasets.folders import visible
 from fedmpi.learning.datasets.images import decode_images
 
 USUAL_SIZE = 168
@@ -18,8 +19,9 @@ def load_imagenet(folder: Path, classes: int, size: int) -> Dataset:
     """The images in ``train/CLASS/`` and ``val/CLASS/``, uint8 (n, 3, size, size).
 
     Labels are the positions of the classes in the sorted names of the folders in ``train``; only the first
-    ``classes`` are taken (0: all). The largest square at the centre of each image is resized. At the usual
-    168 x 168 the about 127,000 images of 100 classes take 10.7 GB. DataError for what is missing or damaged.
+    ``classes`` are taken (0: all). Hidden folders and files, and those of operating systems, are no data. The
+    largest square at the centre of each image is resized. At the usual 168 x 168 the about 127,000 images of
+    100 classes take 10.7 GB. DataError for what is missing or damaged.
     """
     names = _class_names(folder / "train")
     if classes > len(names):
@@ -33,7 +35,8 @@ def load_imagenet(folder: Path, classes: int, size: int) -> Dataset:
 
 
 def _class_names(folder: Path) -> list[str]:
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    found = visible(folder.iterdir()) if folder.is_dir() else []
+    names = [path.name for path in found if path.is_dir()]
     if not names:
         raise DataError(f"{folder}: no folder of a class is there, at least one expected")
     return names
@@ -44,7 +47,7 @@ def _find_images(folder: Path, names: list[str]) -> tuple[list[Path], np.ndarray
     paths, counts = [], []
     for name in names:
         of_class = folder / name
-        found = sorted(of_class.iterdir()) if of_class.is_dir() else []
+        found = visible(of_class.iterdir()) if of_class.is_dir() else []
         images = [path for path in found if path.suffix.lower() in _ENDINGS]
         if not images:
             problem = (

@@ -13,18 +13,22 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.learning.datasets.dataset import DataError, Dataset
+from fedmpi.config.errors import shortened
+from fedmpi.learning.datasets.dataset import MOST_CLASSES, DataError, Dataset
+from fedmpi.learning.datasets.folders import visible
 
 
 def load_leaf(folder: Path) -> Dataset:
     """All users in ``train/*.json`` and ``test/*.json`` of a folder, in the order of their sorted names.
 
     Writers are the positions of the training users in that order; the test set joins the samples of all test
-    users. Samples are float32 (n, 1, side, side). Files are read one after the other, each turned into
-    arrays before the next. DataError for what is missing, damaged or inconsistent.
+    users, of whom some may have none. A training user without samples is refused: nobody could be its client.
+    Users are named by strings or integers, 0 and "0" being the same. Samples are float32 (n, 1, side, side).
+    Files are read one after the other, each turned into arrays before the next; hidden ones are no data.
+    DataError for what is missing, damaged or inconsistent.
     """
-    train = _load_users(folder / "train")
-    test = _load_users(folder / "test")
+    train = _load_users(folder / "train", least=1)
+    test = _load_users(folder / "test", least=0)
     train_x, train_y, train_writer = _joined(train)
     test_x, test_y, _ = _joined(test)
     if train_x.shape[1:] != test_x.shape[1:]:
@@ -51,15 +55,16 @@ class _Floats(dict[str, float]):
 _Samples = tuple[np.ndarray, np.ndarray]
 
 
-def _load_users(folder: Path) -> dict[str, _Samples]:
-    paths = sorted(folder.glob("*.json"))
+def _load_users(folder: Path, least: int) -> dict[str, _Samples]:
+    """The users in a folder's files, those without samples left out where ``least`` is 0."""
+    paths = visible(folder.glob("*.json"))
     if not paths:
         raise DataError(f"{folder}: no *.json file is there, at least one expected")
     parse_float = _Floats().__getitem__
     users: dict[str, _Samples] = {}
     shapes: dict[tuple[int, ...], Path] = {}
     for path in paths:
-        for user, samples in _load_file(path, parse_float).items():
+        for user, samples in _load_file(path, parse_float, least).items():
             if user in users:
                 raise DataError(f"{path}: user {user!r} is already in another file of the folder")
             users[user] = samples
@@ -68,11 +73,11 @@ def _load_users(folder: Path) -> dict[str, _Samples]:
         found = ", ".join(f"{shape} in {path.name}" for shape, path in shapes.items())
         raise DataError(f"{folder}: samples of several sizes are there ({found}), one size expected")
     if not users:
-        raise DataError(f"{folder}: no user is in its files, at least one expected")
+        raise DataError(f"{folder}: no user with samples is in its files, at least one expected")
     return users
 
 
-def _load_file(path: Path, parse_float: Any) -> dict[str, _Samples]:
+def _load_file(path: Path, parse_float: Any, least: int) -> dict[str, _Samples]:
     try:
         content = json.loads(path.read_bytes(), parse_float=parse_float)
     except OSError as error:
@@ -84,42 +89,55 @@ def _load_file(path: Path, parse_float: Any) -> dict[str, _Samples]:
             pass
         case _:
             raise DataError(f"{path}: an object with users, num_samples and user_data is expected")
-    if len(users) != len(counts) or sorted(map(str, users)) != sorted(data):
+    if not all(type(user) in (str, int) for user in users):
+        raise DataError(f"{path}: users are not all strings or integers")
+    names = [str(user) for user in users]  # keys of JSON objects are strings
+    if len(names) != len(counts) or sorted(names) != sorted(data):
         raise DataError(
-            f"{path}: {len(users)} users, {len(counts)} num_samples and {len(data)} user_data are there:"
+            f"{path}: {len(names)} users, {len(counts)} num_samples and {len(data)} user_data are there:"
             " one of each expected for every user"
         )
-    return {
-        user: _samples(data[user], count, f"{path}: user {user!r}")
-        for user, count in zip(users, counts, strict=True)
-    }
+    found = {}
+    for name, count in zip(names, counts, strict=True):
+        where = f"{path}: user {shortened(repr(name))}"
+        x_lists, y_list = _checked_lists(data[name], count, least, where)
+        if y_list:
+            found[name] = _samples(x_lists, y_list, where)
+    return found
 
 
-def _samples(entry: object, count: object, where: str) -> _Samples:
-    """The samples (n, 1, side, side) float32 and labels (n,) int64 of one user."""
+def _checked_lists(entry: object, count: object, least: int, where: str) -> tuple[list[Any], list[Any]]:
+    """The x and y of one user, as many as are announced."""
     match entry:
         case {"x": list(x_lists), "y": list(y_list)}:
             pass
         case _:
             raise DataError(f"{where}: an object with lists x and y is expected")
-    if not len(x_lists) == len(y_list) == count or count == 0:
+    if type(count) is not int or not len(x_lists) == len(y_list) == count or count < least:
         raise DataError(
-            f"{where}: {len(x_lists)} x and {len(y_list)} y are there, num_samples says {count}:"
-            " the same number, at least 1, is expected"
+            f"{where}: {len(x_lists)} x and {len(y_list)} y are there, num_samples says {shortened(repr(count))}:"
+            f" the same number, at least {least}, is expected"
         )
+    return x_lists, y_list
+
+
+def _samples(x_lists: list[Any], y_list: list[Any], where: str) -> _Samples:
+    """The samples (n, 1, side, side) float32 and labels (n,) int64 of one user."""
     try:
-        x = np.array(x_lists, dtype=np.float32)
+        x = np.array(x_lists)
         y = np.array(y_list)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise DataError(f"{where}: x or y are not numbers in rows of one length ({error})") from error
-    if y.ndim != 1 or y.dtype.kind != "i" or y.min() < 0:
-        raise DataError(f"{where}: labels y are not integers from 0 on")
+    if y.ndim != 1 or y.dtype.kind != "i" or y.min() < 0 or y.max() >= MOST_CLASSES:
+        raise DataError(f"{where}: labels y are not integers from 0 to {MOST_CLASSES - 1}")
     side = isqrt(x.shape[1]) if x.ndim == 2 else 0
     if x.ndim != 2 or side == 0 or side * side != x.shape[1]:
         raise DataError(f"{where}: x has shape {x.shape}, rows of a square number of pixels are expected")
+    if x.dtype.kind not in "if":
+        raise DataError(f"{where}: x holds values that are no numbers from 0 to 1")
     if not (x.min() >= 0.0 and x.max() <= 1.0):  # also refuses NaN
         raise DataError(f"{where}: x has values from {x.min()} to {x.max()}, 0 to 1 expected")
-    return x.reshape(-1, 1, side, side), y.astype(np.int64)
+    return x.reshape(-1, 1, side, side).astype(np.float32), y.astype(np.int64)
 
 
 def _joined(users: dict[str, _Samples]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

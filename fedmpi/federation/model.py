@@ -1,0 +1,90 @@
+"""The model of an experiment: built, found fit for its configuration, and tried on the batches that will occur."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from fedmpi.config import Config, ConfigError, validate_with_data, validate_with_model
+from fedmpi.config.errors import shown_value
+from fedmpi.federation.distribution import DataFacts
+from fedmpi.federation.initial_training import SAMPLES
+from fedmpi.learning.flat import FlatModel
+from fedmpi.learning.models import build, build_flat, is_users
+from fedmpi.learning.trial import Trial, try_out
+from fedmpi.pruning import METHODS
+from fedmpi.pruning.initial import BATCH_SIZE
+
+
+def make_model(config: Config, facts: DataFacts, ranks: int) -> FlatModel:
+    """The model with its initial weights. Raises ConfigError in one line for one that cannot be trained as configured.
+
+    A built-in model is tried on the smallest training batch alone, one of a user's in training and evaluation on the
+    smallest and the largest; a user's factory is called twice, and must give the same weights.
+    """
+    name, seed = config.model.name, config.experiment.seed
+    validate_with_data(config, max(facts.sizes))
+    model = build_flat(config.model, facts.input_shape, facts.classes, seed)
+    validate_with_model(config, model.parameter_count, ranks)
+    training, evaluation = (
+        training_batches(config, facts.sizes),
+        evaluation_batches(config, facts.test_samples),
+    )
+    if is_users(name):
+        _refuse_other_weights(config, facts, model)
+        sizes = (_ends(training), _ends(evaluation))
+    else:
+        sizes = ((min(training),), ())
+    try_out(model, Trial(name, facts.input_shape, facts.classes, config.training.loss, *sizes))
+    return model
+
+
+def training_batches(config: Config, samples: Iterable[int]) -> set[int]:
+    """The sizes of all batches in the rounds, by the ``samples`` of each client, and in initial pruning."""
+    training = config.training
+    sizes = set()
+    for count in set(samples):
+        batch = min(training.batch_size, count)
+        sizes.add(batch)
+        if training.local_epochs and count % batch:
+            sizes.add(count % batch)
+    where = config.pruning.initial.where
+    if where != "none":
+        known = list(samples)
+        pruned = min(SAMPLES, known[config.pruning.initial.client] if where == "client" else sum(known))
+        sizes |= _blocks(pruned, BATCH_SIZE)
+    return sizes
+
+
+def evaluation_batches(config: Config, test_samples: int) -> set[int]:
+    """The sizes of the blocks of test samples, and 1 where losses of single samples are measured."""
+    sizes = _blocks(test_samples, config.training.evaluation_batch_size)
+    method = METHODS.get(config.pruning.method)
+    if config.k_control.method != "fixed" or (method is not None and method.probe is not None):
+        sizes.add(1)
+    return sizes
+
+
+def _blocks(samples: int, size: int) -> set[int]:
+    return {min(size, samples), samples % size or min(size, samples)}
+
+
+def _ends(sizes: set[int]) -> tuple[int, ...]:
+    return tuple(sorted({min(sizes), max(sizes)}))
+
+
+def _refuse_other_weights(config: Config, facts: DataFacts, model: FlatModel) -> None:
+    module = build(config.model, facts.input_shape, facts.classes, config.experiment.seed)
+    again = module.state_dict()
+    for name, tensor in model.module.state_dict().items():
+        if isinstance(tensor, torch.Tensor) and not _same(tensor, again.get(name)):
+            problem = f"{shown_value(config.model.name)} gives {name} other values when it is called again"
+            allowed = "random numbers from the global generators of torch, NumPy or Python, which are seeded"
+            raise ConfigError("model.name", problem, allowed)
+
+
+def _same(one: torch.Tensor, other: object) -> bool:
+    if not isinstance(other, torch.Tensor) or (one.shape, one.dtype) != (other.shape, other.dtype):
+        return False
+    return one.layout != torch.strided or torch.allclose(one, other, rtol=0.0, atol=0.0, equal_nan=True)

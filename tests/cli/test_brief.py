@@ -1,0 +1,163 @@
+"""``fedmpi check --brief``: one screen, and totals that are those of a run."""
+
+import numpy as np
+import pytest
+
+from fedmpi import trace
+from fedmpi.cli import brief, estimate
+from fedmpi.cli import main as cli
+from fedmpi.config import load
+from fedmpi.emulation.devices import assign
+from fedmpi.federation.distribution import read_data
+from fedmpi.learning.flat import FlatModel
+from fedmpi.learning.models import build
+
+FIXED = [
+    "k_control.method=fixed",
+    "experiment.rounds=7",
+    "experiment.evaluate_every=7",
+    "training.batch_size=12",
+]
+METHODS = {
+    "dense": ["sparsification.method=dense"],
+    "fab": ["sparsification.k=100", "sparsification.wire=coo"],
+    "float16": ["sparsification.k=100", "sparsification.value_type=float16"],
+    "fedavg": ["sparsification.method=fedavg", "sparsification.k_fraction=0.5"],
+    "fedavg with a period": ["sparsification.method=fedavg", "sparsification.k_fraction=0.17"],
+    "normalized": [
+        "sparsification.k=100",
+        "emulation.compute.model=normalized",
+        "emulation.compute.unit_s=1.0",
+        "emulation.network.uplink_mbit_per_s=inf",
+        "emulation.network.downlink_mbit_per_s=inf",
+        "emulation.network.latency_s=0",
+        "emulation.network.server_ingress_mbit_per_s=inf",
+        "emulation.network.server_egress_mbit_per_s=inf",
+    ],
+}
+
+
+def whole_run(overrides: list[str]) -> estimate.WholeRun:
+    config = load("quickstart", overrides)
+    facts = read_data(config).facts()
+    model = FlatModel(build(config.model, facts.input_shape, facts.classes, 0))
+    return estimate.whole_run(config, model, assign(config, config.experiment.seed), np.array(facts.sizes))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_whole_run_is_what_a_run_records(method, tmp_path):
+    overrides = [*FIXED, *METHODS[method]]
+    told = whole_run(overrides)
+    assert cli.main(["run", "quickstart", *overrides, "--output", str(tmp_path), "--quiet"]) == 0
+    rounds = trace.read(tmp_path).rounds
+    assert told.bytes_up == rounds["bytes_up"].sum()
+    assert told.bytes_down == rounds["bytes_down"].sum()
+    assert told.emulated_s == pytest.approx(rounds["end_s"].iloc[-1], rel=1e-9)
+    assert told.assumed == told.left_out == ()
+
+
+def test_clients_that_seldom_take_part_download_what_they_missed():
+    every = whole_run([*FIXED, *METHODS["fab"]])
+    half = whole_run([*FIXED, *METHODS["fab"], "clients.per_round=4"])
+    model, update = 16 + 4 * 4810, 16 + 100 * 8
+    assert every.bytes_down == 8 * (model + 6 * update)
+    assert half.bytes_down == 4 * (model + 6 * (update + 100 * 8))
+    assert half.assumed == ("participants as in the first round",)
+    rarely = whole_run([*FIXED, "sparsification.k=3000", "sparsification.wire=coo", "clients.per_round=4"])
+    assert rarely.bytes_down == 4 * 7 * model
+
+
+def test_what_is_assumed_and_left_out_is_named():
+    told = whole_run(["pruning.method=prunefl", "emulation.network.jitter_s=0.1"])
+    assert told.assumed == ("k as in the first round", "nothing pruned")
+    assert told.left_out == ("jitter", "the losses by which k is chosen", "masks and importance")
+
+
+def lines_of(capsys, *arguments: str) -> list[str]:
+    assert cli.main(["check", *arguments, "--brief"]) == 0
+    out, err = capsys.readouterr()
+    assert not err
+    return out.splitlines()
+
+
+INITIAL = ["pruning.method=prunefl", "pruning.initial.where=client", "pruning.initial.charged=false"]
+LINEAR = ["emulation.compute.model=linear", "emulation.compute.profile=raspberry-pi-4"]
+
+
+def test_it_fits_a_screen_and_says_what_the_run_takes(capsys):
+    lines = lines_of(capsys, "quickstart", "--ranks", "3", *INITIAL, *LINEAR)
+    assert len(lines) <= 25
+    assert max(map(len, lines)) < 80
+    text = " ".join(" ".join(lines).split())
+    assert "quickstart: 300 rounds, seed 1, on 3 ranks" in text
+    assert "model mlp, D = 4,810; data digits, 1,438 training and 359 test samples" in text
+    assert "[training] batch_size = 20, learning_rate = 0.3;" in text
+    assert '[pruning.initial] where = "client", charged = false;' in text
+    assert "momentum" not in text
+    assert "initial pruning adds up to 1000 local rounds at the client, not charged" in text
+    assert "raspberry-pi-4 was not measured with mlp" in text
+    for what in ("bytes", "emulated", "host", "assumed", "left out"):
+        assert any(line.startswith(f"  {what} ") for line in lines)
+
+
+def test_many_keys_are_cut(capsys):
+    rates = "emulation.network.uplink_mbit_per_s=[1, 2, 3, 4, 5, 6, 7, 8]"
+    more = [
+        "training.momentum=0.5",
+        "training.weight_decay=0.001",
+        "data.samples_per_client=50",
+        *INITIAL,
+        *LINEAR,
+    ]
+    lines = lines_of(
+        capsys, "quickstart", rates, *more, "emulation.clock=realtime", "experiment.checkpoint_every=3"
+    )
+    assert len(lines) <= 25
+    assert "  ... and more, which fedmpi check prints" in lines
+
+
+def test_a_configuration_of_defaults_has_nothing_that_differs():
+    assert brief._differing(load("quickstart").__class__()) == ["all keys have their defaults"]
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1 kB"),
+        (24_560_000, "24.6 MB"),
+        (999_600, "1 MB"),
+        (2 * 10**12, "2 TB"),
+    ],
+)
+def test_numbers_of_bytes(count, text):
+    assert brief._bytes(count) == text
+
+
+def test_host_time_grows_with_the_work_and_shrinks_with_ranks(monkeypatch):
+    """10 ms a step and 1 ms for a sample of evaluation; 8 cores."""
+    monkeypatch.setattr(brief, "_measured", lambda config, checked: (0.01, 0.001))
+    monkeypatch.setattr(brief.os, "cpu_count", lambda: 8)
+
+    class Checked:
+        sizes = np.full(8, 100)
+        dataset = type("Dataset", (), {"test_y": np.zeros(300)})
+
+    def host(ranks: int, *overrides: str) -> str:
+        config = load("quickstart", ["experiment.rounds=10", *overrides])
+        return brief._host(config, Checked, ranks).partition(" of ")[0]
+
+    assert host(1) == "1.4 s"  # 10 x 8 x 10 ms, and 2 evaluations of 0.3 s
+    assert host(3) == "0.6 s"  # two ranks train, three evaluate
+    assert host(1, "training.local_steps=3") == "3.0 s"
+    assert host(1, "experiment.evaluate_every=10") == "1.1 s"
+    assert host(9, "placement.threads_per_rank=4") == "0.7 s"  # cores for two ranks
+    assert host(2, "placement.server_trains=true") == "0.7 s"
+
+
+def test_the_time_of_a_step_is_that_of_a_full_batch(monkeypatch):
+    """Each look at the clock is a second: every repetition takes one."""
+    seconds = iter(range(1000))
+    monkeypatch.setattr(brief, "perf_counter", lambda: float(next(seconds)))
+    assert brief._seconds(lambda: None) == 1.0
