@@ -84,6 +84,7 @@ def test_several_ranks_run_under_mpiexec_with_the_same_arguments(
 ):
     monkeypatch.setattr(launch, "find_mpiexec", lambda: tmp_path / "mpiexec")
     monkeypatch.setattr(launch, "_is_open_mpi", lambda mpiexec: open_mpi)
+    monkeypatch.setattr(launch, "_check_root", lambda mpiexec: None)
     arguments = ["run", "quickstart", "--ranks", "3", "experiment.seed=4", "--output", "o"]
     assert cli.main(arguments) == 75
     command = launch.mpiexec_command(tmp_path / "mpiexec", 3, ["-m", "fedmpi", *arguments])
