@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,9 @@ def test_a_session_and_a_standard_input_of_its_own() -> None:
 
 @pytest.mark.parametrize("ask", [TERM, USR2])
 def test_it_is_asked_once_in_the_form_it_passes_on_and_not_before_the_start(
-    tmp_path: Path, ask: signal.Signals
+    monkeypatch, tmp_path: Path, ask: signal.Signals
 ) -> None:
+    monkeypatch.setattr(supervisor, "_START_S", inf)
     script = f"""
         trap 'echo asked >>{tmp_path}/asked; [ -e ${STARTED_VARIABLE} ] || exit 9; sleep 0.5; exit 75' {int(ask)}
         sleep 0.5; touch ${STARTED_VARIABLE}; while :; do sleep 0.05; done

@@ -99,13 +99,14 @@ class Soak:
 
     def _command(self, ranks: int, configuration: str, output: Path) -> list[str]:
         overrides = [*VARIANTS[configuration], *LONG]
+        existing = "--resume" if any((output / "checkpoint").glob("*")) else "--overwrite"
         run = [
             "run",
             str(self.folder / "base.toml"),
             *overrides,
             "--output",
             str(output),
-            "--resume",
+            existing,
             "--quiet",
         ]
         return this_mpi().command(ranks, "-m", "fedmpi", *run)
