@@ -101,7 +101,9 @@ def main() -> None:
     cases: dict[str, Weights]
     if arguments.run is not None:
         trained = read_run(arguments.run)
-        model, shape, classes = trained.model, trained.input_shape, trained.classes
+        shape, classes = trained.input_shape, trained.classes
+        model = FlatModel(build(trained.config.model, shape, classes, trained.config.experiment.seed))
+        model.load(trained.vector)
         prunable = [layer for layer in model.layers if layer.prunable]
         cases = {f"{trained.mask.density(prunable):.4f}": {la.name: csr(trained, la) for la in prunable}}
     else:

@@ -14,7 +14,7 @@ from fedmpi.pruning.mask import Mask
 WEIGHTS = "weights"
 """The global weights and float buffers of the model, float32 (D + B,)."""
 MODEL = "model"
-"""In the values: ``input_shape`` and ``classes`` of the data, from which the model is built."""
+"""In the values: ``input_shape`` and ``classes`` of the data, from which the model is built, and its ``layout``."""
 DEVICES = "devices"
 """In the values: the digest of the fleet (``Fleet.digest``), which must not change under a run."""
 

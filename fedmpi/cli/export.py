@@ -78,9 +78,9 @@ def _table(trained: TrainedModel) -> list[str]:
     """A line for each prunable weight, one for all other tensors, and the sum."""
     from fedmpi.export.file import active_of, csr_bytes
 
-    state = trained.model.module.state_dict()
+    state = trained.state
     rows = {}  # name -> shape, and active, total, dense bytes, sparse bytes
-    for layer in trained.model.layers:
+    for layer in trained.layers:
         if layer.prunable:
             total, active = layer.stop - layer.start, active_of(trained, layer)
             sizes = np.array([active, total, 4 * total, csr_bytes(active, layer.shape)])

@@ -11,6 +11,7 @@ import numpy as np
 from fedmpi import checkpoint as store
 from fedmpi.checkpoint import Checkpoint, CheckpointError, FileEntry
 from fedmpi.checkpoint.contents import DEVICES, MODEL, WEIGHTS, checked_weights
+from fedmpi.checkpoint.layout import layout_of
 from fedmpi.checkpoint.store import FOLDER
 from fedmpi.experiment.assembly import Expected, Run
 from fedmpi.experiment.resuming import Identity, find_checkpoint
@@ -47,7 +48,11 @@ def save(run: Run, output: Path, expected: Expected, identity: Identity) -> None
             arrays[_MASK_SINCE] = np.array([run.pruning.mask_since])
         entries = [FileEntry.from_bytes(r.tobytes()) for r in rows]
         entries.append(_attempt_server(partial, {**arrays, WEIGHTS: run.host.weights.numpy()}))
-        model = {"input_shape": run.facts.input_shape, "classes": run.facts.classes}
+        model = {
+            "input_shape": run.facts.input_shape,
+            "classes": run.facts.classes,
+            "layout": layout_of(run.model),
+        }
         described = {MODEL: model, DEVICES: run.server.accountant.fleet.digest(), **identity.values()}
         store.publish(partial, entries, {**numbers, **described})
 

@@ -44,9 +44,9 @@ def write(trained: TrainedModel, path: Path, form: str) -> None:
 
     Raises ExportError.
     """
-    tensors = {name: tensor.clone() for name, tensor in trained.model.module.state_dict().items()}
+    tensors = {name: tensor.clone() for name, tensor in trained.state.items()}
     if form == "sparse":
-        for layer in trained.model.layers:
+        for layer in trained.layers:
             if layer.prunable and active_of(trained, layer) < layer.stop - layer.start:
                 pattern, values = csr(trained, layer)
                 del tensors[layer.name]
@@ -118,7 +118,7 @@ def active_of(trained: TrainedModel, layer: Layer) -> int:
 def csr(trained: TrainedModel, layer: Layer) -> tuple[Pattern, Tensor]:
     """The pattern of a layer's weight as a matrix (out, ...), and its values."""
     active = torch.tensor(trained.mask.flags()[layer.start : layer.stop]).view(layer.shape[0], -1)
-    weight = trained.model.vector[layer.start : layer.stop].view(layer.shape[0], -1)
+    weight = trained.vector[layer.start : layer.stop].view(layer.shape[0], -1)
     return Pattern.of(active), weight[active]
 
 
@@ -130,7 +130,7 @@ def csr_bytes(active: int, shape: tuple[int, ...]) -> int:
 
 def _metadata(trained: TrainedModel, form: str) -> dict[str, Any]:
     """``layers``: shape and number of active parameters of every prunable weight; ``rounds``: those that were run."""
-    layers = [layer for layer in trained.model.layers if layer.prunable]
+    layers = [layer for layer in trained.layers if layer.prunable]
     return {
         "format": f"fedmpi-{form}",
         "fedmpi_version": __version__,

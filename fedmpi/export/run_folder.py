@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from fedmpi.checkpoint import CheckpointError, latest_good
+from fedmpi.checkpoint import Checkpoint, CheckpointError, latest_good
 from fedmpi.checkpoint.contents import MODEL, checked_weights, stored_mask
+from fedmpi.checkpoint.layout import Layout, read_layout
 from fedmpi.checkpoint.store import FOLDER
 from fedmpi.config import Config, ConfigError, load
 from fedmpi.export.stored_model import Factory, ForeignModel, build_stored, positive_integers
-from fedmpi.learning.flat import FlatModel
+from fedmpi.learning.flat import FlatModel, Layer
 from fedmpi.pruning.mask import Mask
 
 
@@ -20,11 +23,15 @@ from fedmpi.pruning.mask import Mask
 class TrainedModel:
     """The global model of a run after ``rounds`` rounds, and which of its parameters are active.
 
-    ``problems``: why newer checkpoints were passed over, a line each.
+    ``vector`` float32 (D + B,) holds the parameters of ``layers`` and the float buffers; ``state`` is the model's
+    ``state_dict``, as far as it is known without the model's code.
+    ``problems``: why newer checkpoints were passed over, and what of the state is not known, a line each.
     """
 
     config: Config
-    model: FlatModel
+    layers: tuple[Layer, ...]
+    vector: Tensor
+    state: dict[str, Tensor]
     mask: Mask
     input_shape: tuple[int, ...]
     classes: int
@@ -35,8 +42,9 @@ class TrainedModel:
 def read_run(folder: Path, factory: Factory | None = None) -> TrainedModel:
     """The model of the run in ``folder``, which may be finished, stopped or still running.
 
-    The folder is data: of a model that is none of fedmpi's own, ``factory(input_shape, classes)`` makes the module.
-    Raises ConfigError where there is no run, no checkpoint or no factory, CheckpointError where none is intact.
+    The folder is data: code that it names is never run. Of a model that is none of fedmpi's own, the checkpoint knows
+    the tensors of the vector; with ``factory(input_shape, classes)``, which makes the module, the others are known too.
+    Raises ConfigError where there is no run or no checkpoint, CheckpointError where none is intact.
     """
     if not (folder / "config.toml").is_file():
         found = "holds no config.toml" if folder.is_dir() else "is no folder"
@@ -60,12 +68,54 @@ def read_run(folder: Path, factory: Factory | None = None) -> TrainedModel:
     try:
         module = build_stored(config.model, input_shape, classes, config.experiment.seed, factory)
     except ForeignModel as error:
-        allowed = "a run of a model of fedmpi's own, or --factory MODULE:ATTRIBUTE (factory= in Python)"
-        raise ConfigError("RUN", f"{folder}: {error}", allowed) from error
+        if "layout" not in checkpoint.values[MODEL]:
+            allowed = "a run of a model of fedmpi's own, or --factory MODULE:ATTRIBUTE (factory= in Python)"
+            raise ConfigError("RUN", f"{folder}: {error}", allowed) from error
+        layout = read_layout(checkpoint.path, checkpoint.values[MODEL]["layout"])
+        return _without_code(config, checkpoint, layout, arrays, input_shape, classes, problems)
     model = FlatModel(module)
-    weights = checked_weights(checkpoint.path, arrays, model.vector.numel())
-    count = model.parameter_count
-    mask = stored_mask(checkpoint.path, arrays, count) or Mask(count)
-    mask.apply(weights[:count])
+    weights, mask = _weights(checkpoint, arrays, model.parameter_count, model.vector.numel())
     model.load(torch.from_numpy(weights))
-    return TrainedModel(config, model, mask, input_shape, classes, checkpoint.round_index, tuple(problems))
+    state, rounds = module.state_dict(), checkpoint.round_index
+    return TrainedModel(
+        config, model.layers, model.vector, state, mask, input_shape, classes, rounds, tuple(problems)
+    )
+
+
+def _without_code(
+    config: Config,
+    checkpoint: Checkpoint,
+    layout: Layout,
+    arrays: dict[str, np.ndarray],
+    input_shape: tuple[int, ...],
+    classes: int,
+    problems: list[str],
+) -> TrainedModel:
+    """The model of a user's, of which the checkpoint knows the layout: nothing of its code is needed."""
+    parameters = layout.layers[-1].stop if layout.layers else 0
+    weights, mask = _weights(checkpoint, arrays, parameters, layout.length)
+    state = {name: torch.from_numpy(tensor) for name, tensor in layout.tensors(weights).items()}
+    if layout.others:
+        left_out = f"{', '.join(layout.others)}: as the model is built, and not in the file"
+        problems = [*problems, f"{left_out}; --factory MODULE:ATTRIBUTE builds it"]
+    return TrainedModel(
+        config,
+        layout.layers,
+        torch.from_numpy(weights),
+        state,
+        mask,
+        input_shape,
+        classes,
+        checkpoint.round_index,
+        tuple(problems),
+    )
+
+
+def _weights(
+    checkpoint: Checkpoint, arrays: dict[str, np.ndarray], parameters: int, length: int
+) -> tuple[np.ndarray, Mask]:
+    """The vector of a model with so many parameters and entries, zero where pruned, and the mask."""
+    weights = checked_weights(checkpoint.path, arrays, length)
+    mask = stored_mask(checkpoint.path, arrays, parameters) or Mask(parameters)
+    mask.apply(weights[:parameters])
+    return weights, mask

@@ -69,6 +69,7 @@ class FlatModel:
         self.module = module
         self.parameter_count = sum(p.numel() for _, p in parameters)
         self.buffer_count = sum(b.numel() for _, b in buffers)
+        self.buffer_shapes = tuple((name, tuple(b.shape)) for name, b in buffers)
         self.vector = _aligned_vector(self.parameter_count + self.buffer_count, device)
         self.known = is_known(module)
         self.layers = self._adopt_parameters(parameters)
