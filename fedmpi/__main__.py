@@ -5,6 +5,7 @@ standard library's. The command ``fedmpi`` searches it last.
 """
 
 import os
+import signal
 import sys
 
 if __name__ == "__main__" and not sys.flags.safe_path and sys.path[0] in ("", os.getcwd()):
@@ -17,7 +18,7 @@ def main() -> int:
     """Run the command line. What asks a run to stop counts from here on, before the seconds that imports take."""
     if sys.argv[1:2] != ["run"] and not ("sweep" in sys.argv[1:2] and "--index" in sys.argv):
         return _command()
-    with stop_signals.installed():
+    with stop_signals.installed(afterwards=signal.SIG_IGN):
         return _command()
 
 

@@ -33,7 +33,7 @@ from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.guards import LaunchError, check_launch
 from fedmpi.mpi.library import MPI, library_name
 from fedmpi.mpi.stop_signals import SignalFlag
-from fedmpi.trace import FILE_NAME, TraceError, mark_failed
+from fedmpi.trace import FILE_NAME, STOP, TraceError, mark_failed
 
 PREEMPTED = 75
 EXPECTED: dict[type[Exception], int] = {
@@ -174,7 +174,7 @@ def _rounds(run: Run, recorder: Recorder | None, output: Path, progress: Progres
         assert server is not None
         status = "preempted" if server.preempted and not server.stop_reason else "completed"
         if server.stop_reason:
-            recorder.event(server.round_index - 1, server.now_s, "stop", server.stop_reason)
+            recorder.event(server.round_index - 1, server.now_s, STOP, server.stop_reason)
         recorder.close(status)
         progress.close(*recorder.watch.summary(), _summary(run, output, status))
         return status == "preempted"

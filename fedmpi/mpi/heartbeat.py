@@ -88,7 +88,7 @@ class Heartbeat(AbstractContextManager["Heartbeat"]):
         self._silence = Silence(time.monotonic(), 2 * self._interval_s)
         signal.signal(signal.SIGALRM, self._on_alarm)
         signal.siginterrupt(signal.SIGALRM, False)
-        signal.setitimer(signal.ITIMER_REAL, self._interval_s, self._interval_s)
+        signal.setitimer(signal.ITIMER_REAL, self._interval_s)
         return self
 
     def __exit__(
@@ -96,8 +96,8 @@ class Heartbeat(AbstractContextManager["Heartbeat"]):
     ) -> None:
         if self._alone:
             return
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
         if kind is None or issubclass(kind, Refused):
             self._say_farewell()
 
@@ -105,6 +105,7 @@ class Heartbeat(AbstractContextManager["Heartbeat"]):
         if self._sending.Test():
             self._send()
         self._listen()
+        signal.setitimer(signal.ITIMER_REAL, self._interval_s)  # not before: a handler may interrupt itself
 
     def _listen(self) -> None:
         """Take in what the watched rank has said; end the job when that was too long ago."""

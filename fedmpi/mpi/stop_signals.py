@@ -64,8 +64,11 @@ _handlers: dict[int, Handler] = {}
 
 
 @contextmanager
-def installed() -> Iterator[SignalFlag]:
+def installed(afterwards: signal.Handlers | None = None) -> Iterator[SignalFlag]:
     """The flag of this process: the one that is in place already, else a new one until the block ends.
+
+    ``afterwards``: what the signals do then; None: what they did before. SIG_IGN is for a process that ends with the
+    block: the double of a signal comes too late to change its exit code.
 
     A thread takes the signals in. Python's own handlers run only once the main thread returns from what it is
     doing in C, when two signals of one request may seem seconds apart, or never, when it waits for a rank that is gone.
@@ -91,7 +94,7 @@ def installed() -> Iterator[SignalFlag]:
         yield flag
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler if afterwards is None else afterwards)
         signal.set_wakeup_fd(wakeup_before)
         os.close(writing)
         reader.join()

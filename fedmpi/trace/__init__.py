@@ -1,7 +1,17 @@
 """The trace of a run: one HDF5 file (``trace.h5``) with everything that happened."""
 
 from fedmpi.trace.reader import FILE_NAME, Trace, read
-from fedmpi.trace.schema import Phase, Status, TraceError
+from fedmpi.trace.schema import STOP, Phase, Status, TraceError
 from fedmpi.trace.writer import TraceWriter, mark_failed
 
-__all__ = ["FILE_NAME", "Phase", "Status", "Trace", "TraceError", "TraceWriter", "mark_failed", "read"]
+__all__ = [
+    "FILE_NAME",
+    "STOP",
+    "Phase",
+    "Status",
+    "Trace",
+    "TraceError",
+    "TraceWriter",
+    "mark_failed",
+    "read",
+]

@@ -128,6 +128,9 @@ TABLES: dict[str, np.dtype] = {
 }
 """Name of the data set -> type of its rows."""
 
+STOP = "stop"
+"""The kind of the event with which a run ends, and which is no longer true when it goes on."""
+
 ROW_COLUMN = {"rounds": "round", "clients": "client", "layers": "layer", "events": "kind"}
 """The column of each table whose length says how many rows are appended (a scalar: one)."""
 

@@ -42,6 +42,7 @@ from fedmpi.trace.schema import (
     ROWS_PER_CHUNK,
     RUN_ATTRIBUTES,
     SCHEMA_VERSION,
+    STOP,
     TABLES,
     TraceError,
 )
@@ -112,7 +113,7 @@ class TraceWriter:
     def open_for_append(
         cls, path: os.PathLike[str] | str, keep_rounds: int, attributes: Mapping[str, Any] | None = None
     ) -> Self:
-        """Go on with a trace: rows of rounds >= ``keep_rounds`` are dropped, the others kept as they are.
+        """Go on with a trace: rows of rounds >= ``keep_rounds`` and the event STOP are dropped, all others are kept.
 
         The kept rows are copied to a new file that replaces the old one when it is complete. ``attributes``
         replaces those of ``CALLER_ATTRIBUTES`` that are given (ranks, host, ...); the others stay.
@@ -120,6 +121,7 @@ class TraceWriter:
         """
         with open_trace(path) as old:
             kept = {name: old[name]["round"] < keep_rounds for name in TABLES}
+            kept["events"] &= old["events"]["kind"] != STOP.encode()
             rounds = old["rounds"]["round"][: int(old.attrs["committed_rounds"])]
             kept_rounds = rounds[rounds < keep_rounds]
             last = int(kept_rounds[-1]) if len(kept_rounds) else None

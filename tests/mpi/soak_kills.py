@@ -21,8 +21,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from conftest import find_mpiexec
 from experiments import BASE, VARIANTS, assert_same_trace
+from libraries import this_mpi
 from test_kill_and_resume import committed_rounds, rank_processes
 
 from fedmpi import trace
@@ -30,7 +30,7 @@ from fedmpi import trace
 CONFIGURATIONS = ("dense", "fedavg", "ogd_sign", "buffers", "prunefl_fab", "exp3")
 RANKS = (1, 2, 3, 5)
 LONG = ["experiment.rounds=24", "experiment.checkpoint_every=3"]
-SLOW = ["emulation.clock=realtime", "emulation.time_scale=0.01"]
+SLOW = ["emulation.clock=realtime", "emulation.time_scale=0.04"]
 """A pace at which a kill finds something to kill."""
 _STARTING = 0.2
 """The share of kills while a run starts or resumes; the others come while it makes rounds."""
@@ -53,11 +53,7 @@ class Soak:
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder = folder
         self.random = random.Random(seed)
-        self.environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
-        }
+        self.environment = this_mpi().environment(Path(__file__).parent)
         (folder / "base.toml").write_text(BASE, encoding="utf-8")
         self._whole: dict[str, Path] = {}
 
@@ -102,19 +98,18 @@ class Soak:
         return outcome
 
     def _command(self, ranks: int, configuration: str, output: Path) -> list[str]:
-        mpiexec = find_mpiexec()
-        assert mpiexec is not None
         overrides = [*VARIANTS[configuration], *LONG]
+        existing = "--resume" if any((output / "checkpoint").glob("*")) else "--overwrite"
         run = [
             "run",
             str(self.folder / "base.toml"),
             *overrides,
             "--output",
             str(output),
-            "--resume",
+            existing,
             "--quiet",
         ]
-        return [mpiexec, "-n", str(ranks), sys.executable, "-m", "fedmpi", *run]
+        return this_mpi().command(ranks, "-m", "fedmpi", *run)
 
     def _wait_for_moment(self, process: subprocess.Popen[str], output: Path) -> bool:
         """Whether the run is still there at a random moment of starting or of its rounds."""

@@ -75,20 +75,26 @@ def test_the_handlers_of_before_come_back() -> None:
         assert not new.set
 
 
+def test_a_process_at_its_end_is_not_ended_by_the_double_of_a_signal() -> None:
+    wait = "while not flag.set: time.sleep(0.01)\ntime.sleep(0.5)"
+    assert end_of(wait, (0.0, TERM), (0.2, TERM), afterwards="signal.SIG_IGN") == 75
+    assert end_of(wait, (0.0, TERM), (0.2, TERM)) == -TERM
+
+
 WAITING = """
 import signal, sys, time
 {before}
 from fedmpi.mpi import stop_signals
-with stop_signals.installed() as flag:
+with stop_signals.installed({afterwards}) as flag:
     print("ready", flush=True)
     {wait}
 sys.exit(75 if flag.set else 0)
 """
 
 
-def end_of(wait: str, *signals: tuple[float, int], before: str = "") -> int:
+def end_of(wait: str, *signals: tuple[float, int], before: str = "", afterwards: str = "None") -> int:
     """The exit code of a process that gets each signal so many seconds after the one before it."""
-    program = WAITING.format(before=before, wait=wait)
+    program = WAITING.format(before=before, wait=wait, afterwards=afterwards)
     words = [sys.executable, "-c", "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n" + program]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from experiments import assert_same_trace, write_config
-from many_nodes_cluster import ManyNodes
+from many_nodes_cluster import ManyNodes, many_nodes_cluster
 from one_node_cluster import PROJECT
 
 from fedmpi import trace
@@ -104,4 +104,24 @@ def test_a_job_of_higher_priority_gets_the_nodes_after_a_checkpoint(
     done = many_nodes.wait(job)
     assert (done.state, done.exit_code) == ("COMPLETED", 0), done.output
     assert f"resuming before round {len(left.rounds)}" in done.output
+    assert_same_trace(expected, folder)
+
+
+@pytest.mark.usefixtures("many_nodes")  # for its reasons to skip
+def test_a_job_goes_on_without_the_node_that_died(whole: tuple[Path, Path], tmp_path: Path) -> None:
+    """NODE_FAIL, and back into the queue. MPICH's mpiexec fails before SLURM has noticed, and the job with it."""
+    config, expected = whole
+    folder = tmp_path / "run"
+    with many_nodes_cluster(3) as cluster:
+        job = submit(cluster, config, folder, "srun", "--nodes=2", "--ntasks=3")
+        wait_for_rounds(cluster, job, folder, 7)
+        assert cluster.show(job)["NodeList"] == "n[1-2]"
+        cluster.kill_node(2)
+        waiting = cluster.wait(job, "PENDING", "FAILED", "NODE_FAIL")
+        assert waiting.state == "PENDING", waiting.output
+        assert 7 <= len(trace.read(folder).rounds) < 40
+        cluster.restart(job)
+        done = cluster.wait(job)
+        assert (done.state, done.exit_code) == ("COMPLETED", 0), done.output
+    assert "resuming before round" in done.output
     assert_same_trace(expected, folder)

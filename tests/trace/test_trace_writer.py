@@ -307,6 +307,19 @@ def test_appending_gives_the_file_of_an_uninterrupted_run(tmp_path, path, attrib
     assert not path.with_name("trace.h5.partial").exists()
 
 
+def test_appending_takes_back_the_end_of_the_run(path, attributes, append_round):
+    """A run that has ended and goes on, to more rounds or because it was killed a moment later, ends once."""
+    with TraceWriter.create(path, attributes) as writer:
+        for round_index in range(4):
+            append_round(writer, round_index)
+        for kind in ("stop", "rejected"):
+            writer.append(events={"round": 3, "time_s": 1.0, "kind": kind, "detail": "all rounds done"})
+    TraceWriter.open_for_append(path, 4).close("completed")
+    kinds = read(path).events["kind"].tolist()
+    assert kinds[-1] == "rejected"
+    assert "stop" not in kinds
+
+
 def test_appending_is_refused_when_rounds_are_missing(path, attributes, append_round):
     write(path, attributes, append_round, range(5))
     with pytest.raises(TraceError, match="must hold round 6, but its last committed round before that is 4"):
