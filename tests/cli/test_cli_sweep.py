@@ -142,9 +142,12 @@ def test_a_failing_run_is_told_and_stops_no_other(study, capsys):
     )
     assert cli.main(["sweep", "small.toml", "experiment.rounds=2"]) == 1
     out, error = capsys.readouterr()
-    assert "broken: failed with exit code 1: RuntimeError: no such luck" in out
+    assert "broken: failed with exit code 2: [model] name: 'broken:factory' cannot be called" in out
     assert "2 of 3 runs are complete" in out
-    reason = "exit code 1: RuntimeError: no such luck"
+    reason = (
+        "exit code 2: [model] name: 'broken:factory' cannot be called as factory(input_shape, classes): "
+        "RuntimeError: no such luck (broken.py, line 2); allowed: a factory of torch.nn.Module"
+    )
     assert error == f"fedmpi: run broken failed with {reason}; see runs/small/logs/broken.log\n"
     assert "no such luck" in (study / "runs" / "small" / "logs" / "broken.log").read_text()
     assert listed(capsys, "small.toml", "experiment.rounds=2") == {
