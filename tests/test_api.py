@@ -76,7 +76,9 @@ def test_a_sweep_gives_all_traces(tmp_path: Path) -> None:
     (tmp_path / "base.toml").write_text(
         "[experiment]\nrounds = 1\n[clients]\ncount = 2\n[model]\nhidden = [8]\n"
     )
-    (tmp_path / "two.toml").write_text('base = "base.toml"\nseeds = [1, 2]\n')
+    (tmp_path / "two.toml").write_text(
+        'base = "base.toml"\nseeds = [1, 2]\n\n[axes.method.dense]\nsparsification.method = "dense"\n'
+    )
     traces = fedmpi.sweep(tmp_path / "two.toml", quiet=True)
     assert sorted(trace.config["experiment"]["seed"] for trace in traces.values()) == [1, 2]
     assert all(len(trace.rounds) == 1 for trace in traces.values())
