@@ -17,7 +17,7 @@ from pathlib import Path
 import tomli_w
 from femnist_study import data_folder, figures, parser, run_sweep, tables, unpacked_beside
 
-from fedmpi.sweep import study_text
+from fedmpi.sweeps import study_text
 
 
 def lottery_sweep(name: str, ticket: Path, folder: Path) -> Path:

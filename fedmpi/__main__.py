@@ -5,11 +5,12 @@ standard library's. The command ``fedmpi`` searches it last.
 """
 
 import os
-import signal
 import sys
 
 if __name__ == "__main__" and not sys.flags.safe_path and sys.path[0] in ("", os.getcwd()):
     del sys.path[0]
+
+import signal
 
 from fedmpi.mpi import stop_signals
 

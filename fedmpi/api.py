@@ -71,7 +71,7 @@ def sweep(
     Those that are complete are not run again. ``output`` is the folder of the run folders (``runs/SWEEP``). Raises
     ConfigError and RunError as ``run`` does.
     """
-    from fedmpi.sweep import plan
+    from fedmpi.sweeps import plan
 
     planned = plan(str(config), overrides)
     folder = Path("runs") / planned.name if output is None else Path(output)

@@ -1,4 +1,4 @@
-"""One run of a sweep whose start and end are recorded beside its log (``fedmpi.sweep.outcome``)."""
+"""One run of a sweep whose start and end are recorded beside its log (``fedmpi.sweeps.outcome``)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, TextIO, cast
 
 from fedmpi.cli import launch
 from fedmpi.cli.failure_reason import failure_reason
-from fedmpi.sweep import record_end, record_start
+from fedmpi.sweeps import record_end, record_start
 
 SUCCEEDED = (0, 75)
 """Exit codes of runs that did not fail: done, and preempted with a checkpoint."""

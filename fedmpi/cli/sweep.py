@@ -2,7 +2,7 @@
 
 ``--list`` says what there is, ``--index I`` runs one, as a task of a job array does, and without either all are
 run, several at a time. Runs that are complete are left alone, those that were interrupted go on from their
-checkpoints. ``fedmpi.sweep`` describes the file. How each run ended is kept in ``logs/NAME.json`` of the study.
+checkpoints. ``fedmpi.sweeps`` describes the file. How each run ended is kept in ``logs/NAME.json`` of the study.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fedmpi.config import Config, ConfigError, dumps
 from fedmpi.experiment.folder_lock import FolderLock
 from fedmpi.mpi import stop_signals
 from fedmpi.mpi.guards import inside_mpi_launch
-from fedmpi.sweep import (
+from fedmpi.sweeps import (
     PlannedRun,
     Sweep,
     failure_text,

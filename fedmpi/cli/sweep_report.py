@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fedmpi.cli.process_pool import Program
 from fedmpi.cli.recorded_run import SUCCEEDED
-from fedmpi.sweep import Progress, Sweep, failure_text, state
+from fedmpi.sweeps import Progress, Sweep, failure_text, state
 
 _STATUS_WIDTH = 10
 

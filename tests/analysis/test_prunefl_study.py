@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from fedmpi.config import dumps, loads
-from fedmpi.sweep import plan
+from fedmpi.sweeps import plan
 from fedmpi.trace import Phase, TraceWriter, read
 from fedmpi.trace.schema import TABLES
 

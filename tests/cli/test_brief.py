@@ -1,5 +1,7 @@
 """``fedmpi check --brief``: one screen, and totals that are those of a run."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -146,6 +148,9 @@ def test_host_time_grows_with_the_work_and_shrinks_with_ranks(monkeypatch):
     class Checked:
         sizes = np.full(8, 100)
         dataset = type("Dataset", (), {"test_y": np.zeros(300)})
+        fleet = SimpleNamespace(
+            availability=SimpleNamespace(clients=lambda round_index, start_s: np.arange(8))
+        )
 
     def host(ranks: int, *overrides: str) -> str:
         config = load("quickstart", ["experiment.rounds=10", *overrides])

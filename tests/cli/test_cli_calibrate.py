@@ -49,7 +49,7 @@ def test_another_file(tmp_path, path, monkeypatch, capsys):
     [
         (["mlp"], "the following arguments are required: --device"),
         (["mlp", "--device", "reference"], "--device: found 'reference', a device of fedmpi's own"),
-        (["lenet", "--device", "d"], "there is no model 'lenet'"),
+        (["lenet", "--device", "d"], '[model] name: found "lenet"'),
         (["mlp", "--device", "d", "--densities", "0.1"], "--densities: found [0.1]; allowed: at least two"),
         (
             ["mlp", "--device", "d", "--densities", "0.1", "2"],

@@ -11,7 +11,7 @@ import pytest
 
 from fedmpi.cli import main as cli
 from fedmpi.cli import sweep as command
-from fedmpi.sweep import study_names
+from fedmpi.sweeps import study_names
 from fedmpi.trace import read
 
 LAUNCH_VARIABLES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_ID")

@@ -6,7 +6,7 @@ import pytest
 
 from fedmpi.cli.recorded_run import reason_in, recorded, save
 from fedmpi.config import ConfigError
-from fedmpi.sweep import read_outcome
+from fedmpi.sweeps import read_outcome
 
 LAUNCH_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK", "PMIX_RANK")
 
@@ -77,6 +77,7 @@ def test_an_error_is_recorded_and_raised_again(tmp_path, error, code, reason):
 
 
 def test_rank_0_alone_records(tmp_path, monkeypatch):
+    monkeypatch.setenv("PMI_SIZE", "2")
     monkeypatch.setenv("PMI_RANK", "1")
     assert recorded(tmp_path, "a", ending(3), exit_code) == 3
     assert read_outcome(tmp_path, "a") is None

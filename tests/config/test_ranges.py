@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fedmpi.config import Config, ConfigError, loads, validate
 from fedmpi.config.parts import FAMILIES
 from fedmpi.config.ranges import RANGES, Range
-from fedmpi.sweep.toml_text import value_text
+from fedmpi.sweeps.toml_text import value_text
 
 
 def keys(table: Any = Config, prefix: str = "") -> dict[str, Any]:

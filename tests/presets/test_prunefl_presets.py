@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from fedmpi.cli import main as cli
-from fedmpi.cli import report
 from fedmpi.config import load, preset_names, validate
+from fedmpi.federation import distribution
 from fedmpi.learning.datasets import Dataset
-from fedmpi.sweep import plan
+from fedmpi.sweeps import plan
 
 PUBLISHED = {
     "prunefl-femnist": ("conv2_femnist", "conv2", "bce_one_hot"),
@@ -77,13 +77,13 @@ def test_check_with_data_of_the_same_shape(name, tmp_path, monkeypatch, capsys):
     shape, classes, parameters, buffers = SHAPES[load(name).model.name]
     x, y = np.zeros((40, *shape), np.uint8), np.arange(40) % classes
     data = Dataset(x, y, np.arange(40) // 2, x[:4], y[:4], classes)
-    monkeypatch.setattr(report, "load", lambda config: data)
+    monkeypatch.setattr(distribution, "load", lambda section: data)
     assert cli.main(["check", name, "--ranks", "11", f"data.path={tmp_path}"]) == 0
     out = capsys.readouterr().out
     bytes_down = 4 * (parameters + buffers) + 16
     assert f"model: D = {parameters} parameters" in out
     assert f"first round: 10 participants, k = {parameters}; bytes of each, down {bytes_down} " in out
-    assert "rank 10: client 9, " in out
+    assert "rank 1 to 10: clients 0 to 9, 1 client each, " in out
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -6,7 +6,7 @@ import subprocess
 
 from one_node_cluster import PROJECT, Cluster
 
-from fedmpi.sweep import read_outcome, state
+from fedmpi.sweeps import read_outcome, state
 from fedmpi.trace import read
 
 SCRIPT = PROJECT / "jobs" / "sweep.sbatch"
@@ -70,11 +70,12 @@ def test_a_task_whose_ranks_are_all_gone_is_on_record(cluster: Cluster) -> None:
     outcome = read_outcome(study, "broken")
     assert outcome is not None
     assert outcome.exit_code not in (None, 0, 75)
-    assert outcome.reason == "RuntimeError: no such luck"
+    assert "broken:factory" in outcome.reason
+    assert "RuntimeError: no such luck (broken.py, line 5)" in outcome.reason
     now = state(study, "broken")
     assert (now.status, now.reason) == (
         "failed",
-        f"exit code {outcome.exit_code}: RuntimeError: no such luck",
+        f"exit code {outcome.exit_code}: {outcome.reason}",
     )
     assert state(study, "dense").status == "-"
 

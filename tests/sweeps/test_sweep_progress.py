@@ -8,7 +8,7 @@ import pytest
 
 from fedmpi.config import dumps, loads
 from fedmpi.experiment.folder_lock import FolderLock
-from fedmpi.sweep import (
+from fedmpi.sweeps import (
     PlannedRun,
     Progress,
     Sweep,
@@ -21,7 +21,7 @@ from fedmpi.sweep import (
     state,
     write_list,
 )
-from fedmpi.sweep.outcome import outcome_path
+from fedmpi.sweeps.outcome import outcome_path
 from fedmpi.trace import Phase, TraceWriter
 from fedmpi.trace.schema import TABLES
 

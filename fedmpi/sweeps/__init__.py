@@ -25,9 +25,9 @@ Without ``[[grids]]`` there is one of all axes. A run is named after its points 
 one that two grids have in common is run once. In a grid no two axes may change the same key.
 """
 
-from fedmpi.sweep.outcome import Outcome, OutcomeError, failure_text, read_outcome, record_end, record_start
-from fedmpi.sweep.plan import PlannedRun, Sweep, plan, study_names, study_text
-from fedmpi.sweep.progress import Progress, is_finished, progress, state, write_list
+from fedmpi.sweeps.outcome import Outcome, OutcomeError, failure_text, read_outcome, record_end, record_start
+from fedmpi.sweeps.plan import PlannedRun, Sweep, plan, study_names, study_text
+from fedmpi.sweeps.progress import Progress, is_finished, progress, state, write_list
 
 __all__ = [
     "Outcome",

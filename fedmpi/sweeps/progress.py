@@ -12,8 +12,8 @@ import tomli_w
 
 from fedmpi.config import Config, load
 from fedmpi.experiment.folder_lock import owner_of
-from fedmpi.sweep.outcome import OutcomeError, failure_text, outcome_path, read_outcome
-from fedmpi.sweep.plan import PlannedRun, Sweep
+from fedmpi.sweeps.outcome import OutcomeError, failure_text, outcome_path, read_outcome
+from fedmpi.sweeps.plan import PlannedRun, Sweep
 
 LIST_NAME = "sweep.toml"
 NOT_STARTED = "-"

@@ -14,8 +14,8 @@ from fedmpi.config import Config, ConfigError, loads, preset_names, preset_text
 from fedmpi.config.errors import shortened, shown_value
 from fedmpi.config.spelling import did_you_mean
 from fedmpi.config.toml import TomlError, parse, read_text
-from fedmpi.sweep.grids import Combination, combinations, read_axes
-from fedmpi.sweep.toml_text import value_text
+from fedmpi.sweeps.grids import Combination, combinations, read_axes
+from fedmpi.sweeps.toml_text import value_text
 
 _STUDIES = resources.files("fedmpi") / "presets" / "studies"
 _KEYS = ("base", "seeds", "axes", "grids")

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from fedmpi.config import ConfigError, dumps, load, preset_names, validate
-from fedmpi.sweep import plan, study_names, study_text
-from fedmpi.sweep.toml_text import override_strings, value_text
+from fedmpi.sweeps import plan, study_names, study_text
+from fedmpi.sweeps.toml_text import override_strings, value_text
 
 AXES = """
 [axes.method]

@@ -13,7 +13,7 @@ from fedmpi.config import ConfigError
 from fedmpi.config.errors import shown_value
 from fedmpi.config.ranges import SEED
 from fedmpi.config.spelling import did_you_mean
-from fedmpi.sweep.toml_text import override_strings
+from fedmpi.sweeps.toml_text import override_strings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _MOST_RUNS = 10_000
