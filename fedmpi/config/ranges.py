@@ -71,12 +71,14 @@ BELOW_ONE = Range(0, 1, below=True)
 FLOAT32 = Range(1e-37, 1e38)
 """What multiplies gradients, which are float32."""
 FLOAT32_OR_ZERO = Range(0, 1e38)
+OVER_SELECTION = Range(0, 100)
 ALPHA = Range(1e-6, 1e6)
 """Beyond, Dirichlet's draws are all-or-nothing, or equal, within rounding, or not numbers at all."""
 HALF_LIFE = Range(1e-3, 1e12, or_inf=True)
 SECONDS = Range(1e-9, 1e9)
 """A time that passes in one piece: from a nanosecond to 32 years."""
 SECONDS_OR_ZERO = Range(0, 1e9)
+SECONDS_OR_INF = Range(1e-9, 1e9, or_inf=True)
 TOTAL_SECONDS = Range(1e-9, 1e18)
 FACTOR = Range(1e-9, 1e9)
 RATE = Range(1e-6, 1e6)
@@ -111,6 +113,9 @@ RANGES: Mapping[str, Range] = {
     "training.weight_decay": FLOAT32_OR_ZERO,
     "training.proximal_mu": FLOAT32_OR_ZERO,
     "training.evaluation_batch_size": COUNT,
+    "federation.deadline_s": SECONDS_OR_INF,
+    "federation.over_selection": OVER_SELECTION,
+    "federation.min_updates": COUNT,
     "sparsification.k": COUNT_OR_ZERO,
     "sparsification.k_fraction": FRACTION_OR_ZERO,
     "k_control.k_initial_fraction": FRACTION,
@@ -130,6 +135,9 @@ RANGES: Mapping[str, Range] = {
     "emulation.compute.beta": FACTOR,
     "emulation.network.latency_s": SECONDS_OR_ZERO,
     "emulation.network.jitter_s": SECONDS_OR_ZERO,
+    "emulation.availability.probability": FRACTION,
+    "emulation.availability.period_s": SECONDS_OR_INF,
+    "emulation.availability.dropout_probability": BELOW_ONE,
     "emulation.network.server_ingress_mbit_per_s": RATE_OR_INF,
     "emulation.network.server_egress_mbit_per_s": RATE_OR_INF,
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import inf
+from math import ceil, inf
 from typing import Any
 
 from fedmpi.config.frozen import FrozenTable
@@ -115,9 +115,17 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class FederationConfig:
-    """``[federation]``: what the server makes of the updates of a round. ``options`` are the aggregator's own."""
+    """``[federation]``: what the server makes of the updates of a round. ``options`` are the aggregator's own.
+
+    A round ends ``deadline_s`` emulated seconds after its start at the latest (inf: with the last participant). With
+    ``over_selection`` 0.3, 30 % more than ``clients.per_round`` are asked, and the first ``per_round`` arrivals count.
+    With fewer arrivals than ``min_updates`` nothing is made of them.
+    """
 
     aggregator: str = "mean"
+    deadline_s: float = inf
+    over_selection: float = 0.0
+    min_updates: int = 1
     options: Options = NO_OPTIONS
 
 
@@ -215,9 +223,17 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class AvailabilityConfig:
-    """``[emulation.availability]``: which clients can be asked."""
+    """``[emulation.availability]``: which clients can be asked, and which vanish in the middle of a round.
+
+    ``path`` is a CSV file of intervals (client, on_s, off_s), which repeat every ``period_s`` (inf: never).
+    ``dropout_probability``: with it a participant vanishes at a uniform fraction of its round.
+    """
 
     model: str = "always"
+    probability: float | None = None
+    path: str = ""
+    period_s: float = inf
+    dropout_probability: float = 0.0
     options: Options = NO_OPTIONS
 
 
@@ -250,6 +266,11 @@ class Config:
     k_control: KControlConfig = field(default_factory=KControlConfig)
     pruning: PruningConfig = field(default_factory=PruningConfig)
     emulation: EmulationConfig = field(default_factory=EmulationConfig)
+
+
+def asked_clients(per_round: int, over_selection: float) -> int:
+    """How many clients are asked so that ``per_round`` can count: that share more, rounded up; 0: all."""
+    return ceil(per_round * (1.0 + over_selection) - 1e-9)
 
 
 def value_of(config: Config, key: str) -> Any:

@@ -15,7 +15,7 @@ from fedmpi.config.errors import ConfigError, refusal, shown_value
 from fedmpi.config.names import AVAILABLE
 from fedmpi.config.parts import FAMILIES, check_name
 from fedmpi.config.ranges import MOST_LAYERS, MOST_SAMPLES, WIDTH, check_ranges
-from fedmpi.config.schema import Config, value_of
+from fedmpi.config.schema import Config, asked_clients, value_of
 from fedmpi.config.spelling import did_you_mean
 from fedmpi.config.validate_emulation import check_emulation
 from fedmpi.config.write import tables
@@ -52,6 +52,7 @@ def validate(config: Config) -> None:
     check_ranges(config)
     _check_experiment(config)
     _check_clients_and_placement(config)
+    _check_federation(config)
     _check_data_and_model(config)
     check_emulation(config)
 
@@ -130,6 +131,23 @@ def _check_clients_and_placement(config: Config) -> None:
         raise refusal("clients.per_round", clients.per_round, allowed)
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise refusal("placement.device", device, '"cpu", "cuda" or "cuda:N"')
+
+
+def _check_federation(config: Config) -> None:
+    clients, federation = config.clients, config.federation
+    if federation.over_selection and not clients.per_round:
+        problem = f"found {federation.over_selection:g} with clients.per_round = 0, which asks all"
+        raise ConfigError("federation.over_selection", problem, "0, or a clients.per_round above 0")
+    wanted = clients.per_round or clients.count
+    if federation.min_updates > wanted:
+        allowed = f"at most {wanted}, the clients of a round"
+        raise refusal("federation.min_updates", federation.min_updates, allowed)
+    asked = asked_clients(clients.per_round, federation.over_selection)
+    if asked > clients.count:
+        problem = (
+            f"found {federation.over_selection:g}, with which {asked} clients are asked for {clients.per_round}"
+        )
+        raise ConfigError("federation.over_selection", problem, f"at most clients.count = {clients.count} are asked")
 
 
 def _check_data_and_model(config: Config) -> None:

@@ -1,4 +1,4 @@
-"""Which clients can be asked at the start of a round: the interface of availability models, and ``always``.
+"""Which clients can be asked at the start of a round: the interface of availability models, and the simple ones.
 
 To add one, write a file with an ``AvailabilityModel``; ``BUILT_IN`` gives it a name.
 """
@@ -7,23 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmpi.config.errors import ConfigError, refusal, shown_value
 from fedmpi.config.schema import AvailabilityConfig
 from fedmpi.numerics.streams import Purpose, generator
 
-BUILT_IN = {"always": "fedmpi.emulation.availability:ALWAYS"}
+FloatArray = NDArray[np.float64]
+
+BUILT_IN = {
+    "always": "fedmpi.emulation.availability:ALWAYS",
+    "probability": "fedmpi.emulation.availability:PROBABILITY",
+    "intervals": "fedmpi.emulation.intervals:INTERVALS",
+}
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What does not change during a run: ``[emulation.availability]``, how many clients there are, and the seed."""
+    """What does not change during a run: ``[emulation.availability]``, how many clients there are, and the seed.
+
+    ``prepared`` is what the model's ``prepare`` gave, None without one.
+    """
 
     section: AvailabilityConfig
     clients: int
     seed: int
+    prepared: object = None
 
     def draw(self, round_index: int) -> np.random.Generator:
         """The generator of a round, the only source of randomness."""
@@ -36,18 +48,26 @@ Available = Callable[[Setup, int, float], NDArray[np.bool_]]
 Next = Callable[[Setup, int, float], float]
 """``next_s(setup, round_index, start_s)``: the first emulated moment after ``start_s`` at which somebody can be."""
 
+Leaves = Callable[[Setup, int, float], FloatArray]
+"""``leaves_s(setup, round_index, start_s)``: the emulated moments at which those who can be asked at ``start_s`` will
+be gone, float64 (N,); inf: not before the round's end, whenever that is."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AvailabilityModel:
     """An availability model. ``summary``: one sentence; ``source``: the publication.
 
-    ``available`` says who can be asked. ``next_s``: when, if nobody can be; None: a run ends there.
+    ``available`` says who can be asked. ``next_s``: when, if nobody can be; None: a run ends there. ``leaves_s``: when
+    a participant is gone in the middle of its round; None: never. ``prepare(section, clients)`` reads files and
+    computes what the others need, once; plain arrays and numbers, as what it gives identifies a run.
     """
 
     summary: str
     source: str = ""
     available: Available
     next_s: Next | None = None
+    leaves_s: Leaves | None = None
+    prepare: Callable[[AvailabilityConfig, int], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +92,63 @@ class Availability:
         if self.model.next_s is None:
             return None
         moment = float(self.model.next_s(self.setup, round_index, start_s))
-        return moment if start_s < moment < np.inf else None
+        return moment if start_s < moment < inf else None
+
+    def leaves_s(self, round_index: int, start_s: float, participants: NDArray[np.int64]) -> FloatArray:
+        """The moments (participants,) at which participants of a round that began at ``start_s`` are gone; inf: never.
+
+        Raises ValueError where the model gives anything but float64 (N,), or a moment before the start.
+        """
+        if self.model.leaves_s is None:
+            return np.full(len(participants), inf)
+        moments = np.asarray(self.model.leaves_s(self.setup, round_index, start_s))
+        if moments.dtype != np.float64 or moments.shape != (self.setup.clients,):
+            raise ValueError(
+                f"the availability model's leaves_s gave {moments.dtype} of shape {moments.shape}; "
+                f"float64 of shape ({self.setup.clients},) is expected"
+            )
+        leaving = moments[participants]
+        if not (leaving >= start_s).all():
+            client = int(participants[int((leaving >= start_s).argmin())])
+            raise ValueError(
+                f"the availability model's leaves_s gave {moments[client]} for client {client}; "
+                f"a moment from {start_s} on, or inf, is expected"
+            )
+        return leaving
+
+
+def make_availability(
+    model: AvailabilityModel, section: AvailabilityConfig, clients: int, seed: int
+) -> Availability:
+    """The availability of a run. Raises ConfigError or EmulationError for keys that do not go with the model, and for
+    a file that cannot be read."""
+    _check_keys(section)
+    prepared = None if model.prepare is None else model.prepare(section, clients)
+    return Availability(model, Setup(section, clients, seed, prepared))
+
+
+_KEYS_OF = {"probability": ("probability",), "intervals": ("path", "period_s")}
+"""The keys that a built-in model reads; the others must be left alone."""
+
+
+def _check_keys(section: AvailabilityConfig) -> None:
+    default = AvailabilityConfig()
+    mine = _KEYS_OF.get(section.model, ())
+    for model, keys in _KEYS_OF.items():
+        for key in keys:
+            value = getattr(section, key)
+            if value != getattr(default, key) and key not in mine:
+                problem = f'found {shown_value(value)} with model "{section.model}"'
+                raise ConfigError(
+                    f"emulation.availability.{key}", problem, f'leave it out, or model "{model}"'
+                )
+    if section.model == "probability" and section.probability is None:
+        problem = 'is not set, and model "probability" draws with it'
+        raise ConfigError("emulation.availability.probability", problem, "a number above 0 and at most 1")
+    if section.model == "intervals" and not section.path:
+        raise refusal(
+            "emulation.availability.path", section.path, "a CSV file with columns client, on_s, off_s"
+        )
 
 
 def _everybody(setup: Setup, round_index: int, start_s: float) -> NDArray[np.bool_]:
@@ -80,3 +156,20 @@ def _everybody(setup: Setup, round_index: int, start_s: float) -> NDArray[np.boo
 
 
 ALWAYS = AvailabilityModel(summary="every client can be asked in every round", available=_everybody)
+
+
+def _with_probability(setup: Setup, round_index: int, start_s: float) -> NDArray[np.bool_]:
+    """Drawn anew for every round; a draw in which there is nobody is repeated, as no time passes between rounds."""
+    draw = setup.draw(round_index)
+    probability = setup.section.probability
+    assert probability is not None  # make_availability has refused that
+    there = draw.random(setup.clients) < probability
+    while not there.any():
+        there = draw.random(setup.clients) < probability
+    return there
+
+
+PROBABILITY = AvailabilityModel(
+    summary="each client can be asked in a round with `probability`, drawn anew for every round",
+    available=_with_probability,
+)

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from fedmpi.config import parts
 from fedmpi.config.ranges import FACTOR, SECONDS, SECONDS_OR_ZERO
 from fedmpi.config.schema import Config, Rate
-from fedmpi.emulation.availability import Availability, AvailabilityModel
-from fedmpi.emulation.availability import Setup as AvailabilitySetup
+from fedmpi.emulation.availability import Availability, AvailabilityModel, make_availability
 from fedmpi.emulation.bandwidth import client_rates, server_rate
 from fedmpi.emulation.catalogue import device
 from fedmpi.emulation.compute import Compute, ComputeModel, Setup
@@ -148,7 +147,7 @@ def assign(config: Config, seed: int) -> Fleet:
         compute=Compute(
             model, model.costs(Setup(compute, devices, config.model.name, config.training.batch_size))
         ),
-        availability=Availability(available, AvailabilitySetup(availability, clients, seed)),
+        availability=make_availability(available, availability, clients, seed),
         relative_speed=np.array([d.relative_speed for d in devices]),
     )
 

@@ -13,6 +13,7 @@ from fedmpi.config import (
     validate_resume,
     validate_with_data,
 )
+from fedmpi.config.schema import asked_clients
 from fedmpi.experiment.parts import check_with_model, resolve
 
 
@@ -291,8 +292,25 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
             '[emulation.network] trace: found "a.trace", but in this version',
         ),
         (
+            ["federation.over_selection=0.5"],
+            "[federation] over_selection: found 0.5 with clients.per_round = 0, which asks all; allowed: 0",
+        ),
+        (
+            ["clients.count=12", "clients.per_round=10", "federation.over_selection=0.21"],
+            "over_selection: found 0.21, with which 13 clients are asked for 10; allowed: at most clients.count = 12",
+        ),
+        (
+            ["clients.count=12", "clients.per_round=10", "federation.min_updates=11"],
+            "[federation] min_updates: found 11; allowed: at most 10, the clients of a round",
+        ),
+        (["federation.deadline_s=0"], "[federation] deadline_s: found 0.0; allowed: a number from 1e-09"),
+        (
+            ["emulation.availability.dropout_probability=1"],
+            "dropout_probability: found 1.0; allowed: a number from 0 to below 1",
+        ),
+        (
             ["emulation.availability.model=trace"],
-            '[emulation.availability] model: found "trace"; allowed: always, or module:attribute',
+            '[emulation.availability] model: found "trace"; allowed: always, probability, intervals,',
         ),
     ],
 )
@@ -473,3 +491,11 @@ def test_a_round_of_the_most_samples_is_allowed():
     validate_with_data(config, 10**9)
     with pytest.raises(ConfigError, match="at most 990099"):
         validate_with_data(loads("", ["training.batch_size=101", "training.local_steps=1000000"]), 10**9)
+
+
+@pytest.mark.parametrize(
+    ("per_round", "share", "asked"),
+    [(10, 0.0, 10), (10, 0.3, 13), (10, 0.31, 14), (3, 1 / 3, 4), (0, 0.0, 0)],
+)
+def test_over_selection_is_rounded_up(per_round, share, asked):
+    assert asked_clients(per_round, share) == asked

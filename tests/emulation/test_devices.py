@@ -217,10 +217,10 @@ def test_impossible_networks_are_refused(network, key):
 
 def test_what_is_not_emulated_is_refused():
     base = config()
-    sometimes = replace(
-        base, emulation=replace(base.emulation, availability=AvailabilityConfig("probability"))
-    )
-    with pytest.raises(ConfigError, match=r"\[emulation.availability\] model: .* allowed: always"):
+    sometimes = replace(base, emulation=replace(base.emulation, availability=AvailabilityConfig("sometimes")))
+    with pytest.raises(
+        ConfigError, match=r"\[emulation.availability\] model: .* allowed: always, probability"
+    ):
         assign(sometimes, 0)
     with pytest.raises(ConfigError, match=r"\[emulation.compute\] model: .* did you mean linear"):
         assign(config(model="linaer"), 0)
@@ -290,3 +290,14 @@ def test_a_missing_csv_file_is_named():
         assign(config(2, "nowhere.csv"), 0)
     with pytest.raises(EmulationError, match="cannot be read: embedded null byte"):
         assign(config(2, "a\0.csv"), 0)
+
+
+def test_the_digest_sees_what_the_file_of_intervals_holds(tmp_path):
+    def digest(text):
+        (tmp_path / "a.csv").write_text("client,on_s,off_s\n" + text)
+        base = config()
+        section = AvailabilityConfig("intervals", path=str(tmp_path / "a.csv"))
+        return assign(replace(base, emulation=replace(base.emulation, availability=section)), 0).digest()
+
+    assert digest("0,1,2\n") == digest("0,1,2\n\n")
+    assert digest("0,1,2\n") != digest("0,1,3\n")
