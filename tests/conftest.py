@@ -1,9 +1,13 @@
 """Fixtures shared by the whole test suite."""
 
+import signal
 from pathlib import Path
 
 import pytest
 
+# A shell starts what runs in the background with Ctrl-C ignored, and programs that tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.fixture(scope="session")
 def golden_dir() -> Path:
