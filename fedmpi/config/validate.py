@@ -144,10 +144,10 @@ def _check_federation(config: Config) -> None:
         raise refusal("federation.min_updates", federation.min_updates, allowed)
     asked = asked_clients(clients.per_round, federation.over_selection)
     if asked > clients.count:
-        problem = (
-            f"found {federation.over_selection:g}, with which {asked} clients are asked for {clients.per_round}"
+        problem = f"found {federation.over_selection:g}, with which {asked} clients are asked for {clients.per_round}"
+        raise ConfigError(
+            "federation.over_selection", problem, f"at most clients.count = {clients.count} are asked"
         )
-        raise ConfigError("federation.over_selection", problem, f"at most clients.count = {clients.count} are asked")
 
 
 def _check_data_and_model(config: Config) -> None:

@@ -1,0 +1,80 @@
+"""When a round ends, and who is in time: deadlines, over-selection, and participants that vanish.
+
+A synchronous server that waits for all is as slow as its slowest participant. So it asks more clients than it needs and
+takes the first arrivals, or stops waiting at a deadline (Bonawitz et al., "Towards federated learning at scale: system
+design", MLSys 2019, section 2.2). A participant that vanishes is noticed at that moment: its connection is gone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmpi.numerics.streams import Purpose, generator
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class EndRule:
+    """What ends a round besides the arrival of everybody.
+
+    ``deadline_s``: seconds after its start (inf: none); ``wanted``: so many arrivals (0: all).
+    """
+
+    deadline_s: float = inf
+    wanted: int = 0
+
+
+@dataclass(frozen=True)
+class RoundEnd:
+    """How a round ended, ``duration_s`` after its start, for each participant, bool (n,): exactly one is true.
+
+    ``in_time``: its update arrived and counts; ``dropped``: it vanished before the end; ``late``: neither.
+    """
+
+    duration_s: float
+    in_time: BoolArray
+    dropped: BoolArray
+
+    @property
+    def late(self) -> BoolArray:
+        return ~(self.in_time | self.dropped)
+
+
+def round_end(arrival_s: FloatArray, gone_s: FloatArray, rule: EndRule) -> RoundEnd:
+    """The end of a round whose participants arrive ``arrival_s`` (n,) after its start, or vanish ``gone_s`` (n,).
+
+    ``arrival_s`` is inf for one that vanishes before it has arrived, ``gone_s`` is inf for one that stays; one of both
+    is finite. Of arrivals at the same moment the lower client, which is the earlier in the arrays, comes first.
+    """
+    never = arrival_s == inf
+    in_time = ~never & (arrival_s <= rule.deadline_s)
+    end_s = float(np.where(never, gone_s, arrival_s).max(initial=0.0))
+    if rule.wanted and np.count_nonzero(in_time) >= rule.wanted:
+        first = np.argsort(np.where(in_time, arrival_s, inf), kind="stable")[: rule.wanted]
+        in_time = np.zeros(len(arrival_s), np.bool_)
+        in_time[first] = True
+        end_s = float(arrival_s[first[-1]])
+    end_s = min(end_s, rule.deadline_s)
+    return RoundEnd(end_s, in_time, never & (gone_s <= end_s))
+
+
+def drawn_dropouts(
+    seed: int, round_index: int, participants: NDArray[np.int64], probability: float
+) -> FloatArray:
+    """At which fraction of its round each participant vanishes, float64 (n,), uniform in [0, 1); inf: it does not.
+
+    By stream DROPOUT, of a round and a client.
+    """
+    fractions = np.full(len(participants), inf)
+    if probability:
+        for position, client in enumerate(participants.tolist()):
+            vanishes, fraction = generator(seed, Purpose.DROPOUT, round_index, client).random(2)
+            if vanishes < probability:
+                fractions[position] = fraction
+    return fractions
