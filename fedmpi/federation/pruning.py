@@ -136,7 +136,8 @@ def round_time(
 
     Each makes ``steps`` (n,) local steps and sends and receives messages of ``bytes_up`` and ``bytes_down``: those of
     any message, and those for every active prunable parameter; where that is only done every ``period`` rounds, a
-    round has its share of it. The links of the server are shared evenly. What a client downloads of rounds that it
+    round has its share of it. The links of the server are shared evenly, links that vary
+    have their means, and TCP starts at once. What a client downloads of rounds that it
     missed is not in it.
     Under a compute model with coefficients steps depend on ``active_prunable`` (L,); under the others they do not, and
     take the ``compute_s`` (n,) of the round.
@@ -147,13 +148,17 @@ def round_time(
         step_s, step_s_per_parameter = fleet.compute.step_coefficients(work)
     else:
         step_s, step_s_per_parameter = compute_s / steps, np.zeros((count, active_prunable.size))
-    up = np.minimum(fleet.uplink_bytes_per_s[participants], fleet.server_ingress_bytes_per_s / count)
-    down = np.minimum(fleet.downlink_bytes_per_s[participants], fleet.server_egress_bytes_per_s / count)
+    up, down = (links.payload_bytes_per_s(participants) for links in (fleet.uplink, fleet.downlink))
     return slowest_client(
         steps,
         step_s,
         step_s_per_parameter,
-        (2.0 * fleet.latency_s[participants] + bytes_up[0] / up + bytes_down[0] / down) / period,
+        (
+            2.0 * fleet.uplink.transport.waits * fleet.latency_s[participants]
+            + bytes_up[0] / up
+            + bytes_down[0] / down
+        )
+        / period,
         (bytes_up[1] / up + bytes_down[1] / down) / period,
         active_prunable,
     )
