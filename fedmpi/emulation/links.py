@@ -116,6 +116,47 @@ class Links:
             finish[groups[number]] = moment
         return finish
 
+    def until(
+        self,
+        moment_s: float,
+        clients: NDArray[np.integer],
+        start_s: FloatArray,
+        latency_s: FloatArray,
+        message_bytes: FloatArray,
+        stop_s: FloatArray,
+    ) -> tuple[FloatArray, FloatArray]:
+        """As ``finish_times``, of messages that are given up at ``stop_s`` (n,), whatever has not arrived by then.
+
+        When the last byte arrives, float64 (n,), inf where it is given up before; and how many bytes of each message
+        have arrived, float64 (n,). What is given up leaves its share of the server's link to the others.
+        """
+        link_sharing.check_transfers(start_s, latency_s, message_bytes)
+        begin = start_s + self.transport.waits * latency_s
+        size = message_bytes * self.transport.overhead
+        finish, moved = np.full(len(clients), inf), np.zeros(len(clients))
+        nothing = (size == 0.0) & (begin <= stop_s)
+        finish[nothing] = begin[nothing]
+        link = SharedLink(self.server_bytes_per_s)
+        # In an order that the messages' own does not change, as ties of moments go by numbers of transfers.
+        order = [
+            i for i in np.lexsort((clients, size, begin)).tolist() if size[i] > 0.0 and begin[i] < stop_s[i]
+        ]
+        for index in order:
+            start = float(begin[index])
+            pieces = self.pieces(int(clients[index]), start, 2.0 * float(latency_s[index]), moment_s)
+            link.add(start, float(size[index]), pieces)
+        given_up: dict[float, list[int]] = {inf: []}
+        for number, index in enumerate(order):
+            if stop_s[index] < inf:
+                given_up.setdefault(float(stop_s[index]), []).append(number)
+        for stop in sorted(given_up):
+            for moment, number in link.advance(stop):
+                finish[order[number]], moved[order[number]] = moment, size[order[number]]
+            for number in given_up[stop]:
+                if finish[order[number]] == inf:
+                    moved[order[number]] = link.remove(number)
+        return finish, moved / self.transport.overhead
+
     def _never_binds(self, clients: NDArray[np.integer]) -> bool:
         """Whether the server's link is wide enough for the highest rates of all these clients at once."""
         peaks = self.bytes_per_s[clients]

@@ -7,12 +7,14 @@ design", MLSys 2019, section 2.2). A participant that vanishes is noticed at tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmpi.emulation.timeline import Timeline
 from fedmpi.numerics.streams import Purpose, generator
 
 FloatArray = NDArray[np.float64]
@@ -62,6 +64,51 @@ def round_end(arrival_s: FloatArray, gone_s: FloatArray, rule: EndRule) -> Round
         end_s = float(arrival_s[first[-1]])
     end_s = min(end_s, rule.deadline_s)
     return RoundEnd(end_s, in_time, never & (gone_s <= end_s))
+
+
+def ended_round(
+    simulate: Callable[[FloatArray | None], Timeline],
+    rule: EndRule,
+    leaves_s: FloatArray,
+    dropout_fraction: FloatArray,
+) -> tuple[Timeline, RoundEnd]:
+    """A round with all that ends it early, and the work of each participant up to where it stopped.
+
+    ``simulate(stop_s)`` gives the round in which each participant stops ``stop_s`` (n,) seconds after the start; None:
+    nobody does. ``leaves_s`` (n,): when a participant is not available any more (inf: it stays). ``dropout_fraction``
+    (n,): at which fraction of the round that it would have had it vanishes (inf: it does not). Where others vanish, it
+    may have more of the server's link than that, arrive before, and so be in time after all.
+    """
+    timeline = simulate(None)
+    vanishes = dropout_fraction < inf
+    gone_s = leaves_s.copy()
+    gone_s[vanishes] = np.minimum(leaves_s, np.where(vanishes, dropout_fraction, 0.0) * timeline.work_s)[
+        vanishes
+    ]
+    if (gone_s < timeline.work_s).any():
+        timeline = simulate(gone_s)
+    end = round_end(np.where(timeline.arrived, timeline.work_s, inf), gone_s, rule)
+    if not end.in_time.all():
+        # Nobody's rate changes before the round ends: those in time keep their seconds to the last bit.
+        stopped = simulate(np.minimum(gone_s, end.duration_s))
+        timeline = _chosen(end.in_time, timeline, stopped)
+    wait_s = np.where(end.in_time, end.duration_s - timeline.work_s, 0.0)
+    return replace(timeline, wait_s=wait_s, duration_s=end.duration_s), end
+
+
+def _chosen(which: BoolArray, one: Timeline, other: Timeline) -> Timeline:
+    """Participants of ``one`` where ``which``, else those of ``other``."""
+    names = (
+        "download_s",
+        "compute_s",
+        "upload_s",
+        "bytes_down",
+        "bytes_up",
+        "downloaded",
+        "trained",
+        "arrived",
+    )
+    return replace(one, **{name: np.where(which, getattr(one, name), getattr(other, name)) for name in names})
 
 
 def drawn_dropouts(

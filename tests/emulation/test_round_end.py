@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmpi.emulation.round_end import EndRule, drawn_dropouts, round_end
+from fedmpi.config.schema import ClientsConfig, Config, EmulationConfig, NetworkConfig
+from fedmpi.emulation.devices import assign
+from fedmpi.emulation.round_end import EndRule, drawn_dropouts, ended_round, round_end
+from fedmpi.emulation.timeline import round_timeline
 
 STAYS = [inf, inf, inf, inf]
 
@@ -86,3 +89,96 @@ def test_dropouts_are_drawn_by_round_and_client():
         3, 5, everyone, 0.5
     )  # those who vanish at 25 % do so at 50 % too, at the same moment
     assert (more[drawn < inf] == vanishing).all()
+
+
+def a_round(clients, rule=None, leaves=None, fractions=None, **network):
+    """1 MB down and up for everybody, 1 s of training; 8 Mbit/s are 1 MB/s."""
+    links = NetworkConfig(**{"uplink_mbit_per_s": 8.0, "downlink_mbit_per_s": 8.0, **network})
+    config = Config(clients=ClientsConfig(count=clients), emulation=EmulationConfig(network=links))
+    fleet = assign(config, 0)
+
+    def simulate(stop_s):
+        return round_timeline(
+            100.0, fleet, np.arange(clients), 1_000_000, np.ones(clients), 1_000_000, stop_s=stop_s
+        )
+
+    nobody = np.full(clients, inf)
+    return ended_round(
+        simulate,
+        rule or EndRule(),
+        nobody if leaves is None else np.array(leaves, float),
+        nobody if fractions is None else np.array(fractions, float),
+    )
+
+
+def test_a_late_participant_is_charged_up_to_the_deadline():
+    timeline, end = a_round(3, EndRule(deadline_s=3.25), uplink_mbit_per_s=(8.0, 4.0, 0.8))
+    np.testing.assert_allclose(timeline.download_s, 1.0)
+    np.testing.assert_allclose(timeline.compute_s, 1.0)
+    np.testing.assert_allclose(timeline.upload_s, [1.0, 1.25, 1.25])
+    np.testing.assert_allclose(timeline.wait_s, [0.25, 0.0, 0.0], atol=1e-12)
+    assert timeline.bytes_up.tolist() == [1_000_000, 625_000, 125_000]
+    assert timeline.bytes_up.dtype == np.int64
+    assert (timeline.duration_s, timeline.end_s) == (3.25, 103.25)
+    assert end.late.tolist() == [False, True, True]
+    assert timeline.trained.all()
+
+
+def test_it_may_be_stopped_in_its_training_or_download():
+    timeline, _ = a_round(2, EndRule(deadline_s=1.5), downlink_mbit_per_s=(8.0, 4.0))
+    assert timeline.downloaded.tolist() == [True, False]
+    assert not timeline.trained.any()
+    assert timeline.bytes_down.tolist() == [1_000_000, 750_000]
+    assert timeline.bytes_up.tolist() == [0, 0]
+    np.testing.assert_allclose(timeline.compute_s, [0.5, 0.0])
+    np.testing.assert_allclose(timeline.work_s, 1.5)
+
+
+def test_one_that_leaves_gives_its_share_of_the_link_to_the_others():
+    """Both share 1 MB/s up from 2 s on; at 3 s client 1 is gone, after 0.5 MB."""
+    timeline, end = a_round(2, leaves=[inf, 3.0], server_ingress_mbit_per_s=8.0)
+    assert end.dropped.tolist() == [False, True]
+    np.testing.assert_allclose(timeline.upload_s, [1.5, 1.0])
+    assert timeline.bytes_up.tolist() == [1_000_000, 500_000]
+    assert timeline.duration_s == pytest.approx(3.5)
+
+
+def test_one_that_vanishes_does_so_at_a_fraction_of_its_round():
+    timeline, end = a_round(3, fractions=[0.5, inf, 0.0])
+    np.testing.assert_allclose(timeline.work_s, [1.5, 3.0, 0.0])
+    assert end.dropped.tolist() == [True, False, True]
+    assert end.duration_s == 3.0
+    np.testing.assert_allclose(timeline.wait_s, [0.0, 0.0, 0.0])
+
+
+def test_what_never_binds_changes_nothing():
+    plain, _ = a_round(4, server_ingress_mbit_per_s=10.0)
+    bound, end = a_round(4, EndRule(1e6, 4), [1e5] * 4, server_ingress_mbit_per_s=10.0)
+    assert end.in_time.all()
+    for name in ("download_s", "compute_s", "upload_s", "wait_s", "bytes_up", "duration_s"):
+        np.testing.assert_array_equal(getattr(plain, name), getattr(bound, name))
+
+
+@given(seed=st.integers(0, 10**6))
+def test_seconds_and_bytes_of_any_round(seed):
+    rng = np.random.default_rng(seed)
+    clients = int(rng.integers(1, 7))
+    rule = EndRule(float(rng.choice([inf, rng.uniform(0.1, 6)])), int(rng.integers(0, clients + 1)))
+    leaves = np.where(rng.random(clients) < 0.3, rng.uniform(0, 6, clients), inf)
+    fractions = np.where(rng.random(clients) < 0.3, rng.random(clients), inf)
+    network = {
+        "uplink_mbit_per_s": tuple(rng.uniform(2, 20, clients).tolist()),
+        "server_ingress_mbit_per_s": float(rng.uniform(3, 50)),
+        "server_egress_mbit_per_s": float(rng.uniform(8, 50)),
+        "latency_s": float(rng.uniform(0, 0.2)),
+    }
+    timeline, end = a_round(clients, rule, leaves, fractions, **network)
+    assert (timeline.work_s <= timeline.duration_s + 1e-9).all()
+    np.testing.assert_allclose((timeline.work_s + timeline.wait_s)[end.in_time], timeline.duration_s)
+    assert (timeline.bytes_up[end.in_time] == 1_000_000).all()
+    assert ((timeline.bytes_down >= 0) & (timeline.bytes_down <= 1_000_000)).all()
+    assert (timeline.bytes_up[~timeline.trained] == 0).all()
+    assert (timeline.trained <= timeline.downloaded).all()
+    assert (timeline.arrived <= timeline.trained).all()
+    stopped = ~timeline.arrived
+    np.testing.assert_allclose(timeline.work_s[stopped & end.late], timeline.duration_s)
