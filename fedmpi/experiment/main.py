@@ -23,9 +23,9 @@ from fedmpi.experiment.progress import Progress, duration
 from fedmpi.experiment.recording import Recorder
 from fedmpi.experiment.resuming import Identity
 from fedmpi.experiment.streams import unfailing_streams
-from fedmpi.federation.initial_pruning import InitialPhase
-from fedmpi.federation.initial_server import InitialServer
-from fedmpi.federation.rounds import RoundReport
+from fedmpi.federation.initial_pruning.local_rounds import InitialServer
+from fedmpi.federation.initial_pruning.phase import InitialPhase
+from fedmpi.federation.round_loop import RoundReport
 from fedmpi.learning.datasets import DataError
 from fedmpi.mpi import heartbeat, stop_signals
 from fedmpi.mpi.agreement import Refused, any_rank, on_server
@@ -63,7 +63,7 @@ def main(prepare: Prepare, *, resume: bool, quiet: bool) -> int:
 
 
 def _main(prepare: Prepare, resume: bool, quiet: bool) -> int:
-    ranks = Ranks(MPI.COMM_WORLD)
+    ranks = Ranks.of(MPI.COMM_WORLD)
     try:
         check_launch(ranks.size, os.environ)
         with stop_signals.installed() as signal:

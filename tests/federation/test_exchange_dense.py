@@ -17,7 +17,8 @@ from fedmpi.aggregation.server_optimizers import fedavgm
 from fedmpi.cli import main as cli
 from fedmpi.federation.exchange import Exchanged, Roster
 from fedmpi.federation.exchange_dense import DenseExchange
-from fedmpi.federation.plan import Action, RoundPlan
+from fedmpi.federation.masked_model import MaskedModel
+from fedmpi.federation.messages import Action, RoundPlan
 from fedmpi.learning.training import LocalResult
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.shared_memory import GroupMemory
@@ -50,9 +51,10 @@ class Host:
 
     importance = None
 
-    def __init__(self, updates: np.ndarray) -> None:
-        self.model = Model()
-        self.weights = torch.zeros(PARAMETERS + BUFFERS)
+    def __init__(self, ranks: Ranks, updates: np.ndarray) -> None:
+        flat: Any = Model()
+        self.model = flat
+        self.masked = MaskedModel(ranks, flat)
         self.updates = updates
         self._client = -1
 
@@ -65,8 +67,8 @@ class Host:
 
 
 def exchange_of(aggregator: Aggregator, updates: np.ndarray = UPDATES) -> DenseExchange:
-    ranks = Ranks(MPI.COMM_SELF)
-    host: Any = Host(updates.copy())
+    ranks = Ranks.of(MPI.COMM_SELF)
+    host: Any = Host(ranks, updates.copy())
     return DenseExchange(ranks, GroupMemory(MPI.COMM_SELF), host, aggregator, np.arange(CLIENTS), CLIENTS)
 
 
@@ -87,7 +89,7 @@ def one_round(exchange: DenseExchange, accepted: Sequence[int] = (0, 1, 2, 3)) -
 
 
 def weights_of(exchange: DenseExchange) -> np.ndarray:
-    return exchange.host.weights.numpy()
+    return exchange.host.masked.weights.numpy()
 
 
 def weighted_mean(accepted: Sequence[int] = (0, 1, 2, 3)) -> np.ndarray:
@@ -174,7 +176,7 @@ def test_under_a_mask_active_parameters_alone_are_stepped(
     masked = UPDATES * np.append(active, [True] * BUFFERS)
     seen = Seen()
     exchange = exchange_of(seen.aggregator(combine), masked)
-    exchange.set_mask(Mask.of(active))
+    exchange.host.masked.use(Mask.of(active), 0)
     assert exchange.dimension == travelling
     one_round(exchange)
     parameters = masked.sum(axis=0) if combine else weighted_mean()
@@ -189,11 +191,12 @@ def test_under_a_mask_active_parameters_alone_are_stepped(
 def test_what_is_pruned_loses_its_momentum_for_good() -> None:
     exchange = exchange_of(fedavgm(momentum=0.5))
     one_round(exchange)
-    exchange.set_mask(Mask.of(HALF))
-    exchange.set_mask(Mask(PARAMETERS))
+    exchange.host.masked.use(Mask.of(HALF), 1)
+    exchange.host.masked.use(Mask(PARAMETERS), 2)
     momentum = exchange.server_state()["aggregator.m"]
     np.testing.assert_allclose(momentum, np.where(HALF, weighted_mean()[:PARAMETERS], 0), rtol=1e-6)
     before = weights_of(exchange).copy()
+    assert not before[:PARAMETERS][~HALF].any()
     one_round(exchange)
     change = (before - weights_of(exchange))[:PARAMETERS]
     np.testing.assert_allclose(change, np.where(HALF, 1.5, 1.0) * weighted_mean()[:PARAMETERS], rtol=1e-5)
@@ -204,7 +207,7 @@ def test_a_run_goes_on_with_the_state_of_its_checkpoint() -> None:
     one_round(whole)
     one_round(whole)
     one_round(first)
-    second.host.weights.copy_(first.host.weights)
+    second.host.masked.weights.copy_(first.host.masked.weights)
     second.restore_server(first.server_state())
     one_round(second)
     np.testing.assert_array_equal(weights_of(second), weights_of(whole))
