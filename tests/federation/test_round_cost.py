@@ -5,10 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmpi.config import loads
+from fedmpi.config import Config, loads
 from fedmpi.emulation.compute import LocalTraining
 from fedmpi.emulation.devices import Fleet, assign
-from fedmpi.experiment.parts import resolve
 from fedmpi.federation.messages import RoundStart
 from fedmpi.federation.round_cost import (
     DeviceAccountant,
@@ -22,6 +21,10 @@ from fedmpi.federation.round_cost import (
 from fedmpi.pruning.round_time import RoundTime
 
 DIMENSION, CLIENTS = 1000, 3
+
+
+def positions_sent(config: Config) -> bool:
+    return config.sparsification.method not in ("dense", "fedavg")
 
 
 def start_of(second_model: bool = False, start_s: float = 0.0) -> RoundStart:
@@ -75,9 +78,7 @@ def test_the_published_cost_model(
             f"emulation.compute.beta={beta}",
         ],
     )
-    accountant = make_accountant(
-        config, assign(config, 0), DIMENSION, positions_sent=not resolve(config).sends_all
-    )
+    accountant = make_accountant(config, assign(config, 0), DIMENSION, positions_sent=positions_sent(config))
     start = start_of(k_probe > 0, start_s=3.0)
     sent = accountant.round(start, work_of(entries))
     closed = accountant.close(start, sent, k_down, None)
@@ -94,9 +95,7 @@ def test_the_published_cost_model(
 
 def test_a_probe_adds_bytes_but_no_messages_to_the_published_cost_model() -> None:
     config = loads("", ["sparsification.method=fab", "emulation.compute.model=normalized"])
-    accountant = make_accountant(
-        config, assign(config, 0), DIMENSION, positions_sent=not resolve(config).sends_all
-    )
+    accountant = make_accountant(config, assign(config, 0), DIMENSION, positions_sent=positions_sent(config))
     start = start_of(True)
     sent = accountant.round(start, work_of(10))
     feedback = Feedback(bytes_down=500, compute_s=np.ones(CLIENTS), bytes_up=loss_report_bytes(3))
@@ -117,9 +116,7 @@ def test_feedback_on_devices_by_hand() -> None:
             "emulation.network.latency_s=0.5",
         ],
     )
-    accountant = make_accountant(
-        config, assign(config, 0), DIMENSION, positions_sent=not resolve(config).sends_all
-    )
+    accountant = make_accountant(config, assign(config, 0), DIMENSION, positions_sent=positions_sent(config))
     start = start_of(True, start_s=7.0)
     sent = accountant.round(start, work_of(10, bytes_up=100))
     assert sent.duration_s == pytest.approx(0.52 + 1.0 + 0.6)
@@ -151,9 +148,7 @@ def test_the_time_of_a_masked_round_by_the_published_cost_model(
 ) -> None:
     """beta = 10, of 1000 parameters 200 are never pruned; 40 pairs go up and 60 come down, where k do."""
     config = loads("", [f"sparsification.method={method}", "emulation.compute.model=normalized"])
-    accountant = make_accountant(
-        config, assign(config, 0), DIMENSION, positions_sent=not resolve(config).sends_all
-    )
+    accountant = make_accountant(config, assign(config, 0), DIMENSION, positions_sent=positions_sent(config))
     time = accountant.round_time(
         expected_of(np.ones(CLIENTS), active=[300, 500], never_pruned=200, k=40, k_down=60, period=period)
     )
