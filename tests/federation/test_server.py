@@ -319,9 +319,7 @@ def test_a_round_that_changes_something_makes_a_version(
 def test_losses_are_weighted_by_samples_and_their_feedback_is_charged(world: Callable) -> None:
     given = world(k_state=KState(3, 2), measures=True)
     losses = losses_of([4, 4, 4, 8], [1, 2, 3, 4], [2, 2, 2, 3])
-    _, _, closed = close(
-        given, exchanged_of(None, k_down_probe=2, probe_bytes=40), Measured(losses, None)
-    )
+    _, _, closed = close(given, exchanged_of(None, k_down_probe=2, probe_bytes=40), Measured(losses, None))
     assert closed.losses.previous == pytest.approx((4 * 60 + 8 * 40) / 100)
     assert closed.losses.current == pytest.approx(3.0)
     assert np.isnan(closed.losses.probe)
