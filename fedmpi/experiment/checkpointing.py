@@ -66,14 +66,16 @@ def restore(run: Run, output: Path, expected: Expected) -> tuple[Checkpoint | No
     """
     ranks = run.ranks
     found = on_server(ranks, lambda: find_checkpoint(run.config, output), expected)
-    told: dict[str, Any] = {"path": None, "problems": []}
+    shared: dict[str, Any] = {"path": None, "problems": []}
     if found is not None:
         checkpoint, problems = found
-        told = {"path": str(checkpoint.path) if checkpoint else None, "problems": problems}
-    told = ranks.broadcast_json(told)
-    if told["path"] is None:
-        return None, told["problems"]
-    return on_every_rank(ranks, lambda: _restore_rank(run, Path(told["path"])), expected), told["problems"]
+        shared = {"path": str(checkpoint.path) if checkpoint else None, "problems": problems}
+    shared = ranks.broadcast_json(shared)
+    if shared["path"] is None:
+        return None, shared["problems"]
+    return on_every_rank(ranks, lambda: _restore_rank(run, Path(shared["path"])), expected), shared[
+        "problems"
+    ]
 
 
 def _restore_rank(run: Run, path: Path) -> Checkpoint:

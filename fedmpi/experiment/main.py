@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fedmpi.checkpoint import Checkpoint, CheckpointError
 from fedmpi.config import Config, ConfigError, dumps, loads
-from fedmpi.config.errors import one_line
+from fedmpi.config.errors import BAD_CONFIGURATION, FAILED, PREEMPTED, one_line
 from fedmpi.emulation.clock import Clock, VirtualClock, make_clock
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.experiment import checkpointing
@@ -35,15 +35,14 @@ from fedmpi.mpi.library import MPI, library_name
 from fedmpi.mpi.stop_signals import SignalFlag
 from fedmpi.trace import FILE_NAME, STOP, TraceError, mark_failed
 
-PREEMPTED = 75
 EXPECTED: dict[type[Exception], int] = {
-    ConfigError: 2,
-    DataError: 2,
-    EmulationError: 2,
-    TraceError: 1,
-    CheckpointError: 1,
-    OSError: 1,
-    MemoryError: 1,
+    ConfigError: BAD_CONFIGURATION,
+    DataError: BAD_CONFIGURATION,
+    EmulationError: BAD_CONFIGURATION,
+    TraceError: FAILED,
+    CheckpointError: FAILED,
+    OSError: FAILED,
+    MemoryError: FAILED,
 }
 """What users' input and machines can bring about, with exit codes; anything else is a bug and shows its traceback."""
 
@@ -196,7 +195,7 @@ def _mark_failed(recorder: Recorder | None, output: Path, identity: Identity, ag
 
     Where the ranks have not ``agreed`` on it, the one that fails may be another than the server, which it then ends.
     """
-    with suppress(Exception):  # what went wrong first is what is told
+    with suppress(Exception):  # what went wrong first is what is reported
         if recorder is not None:
             recorder.close("failed")
     with suppress(Exception):

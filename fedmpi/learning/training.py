@@ -140,7 +140,7 @@ def train_batches(
     """One step on each of ``batches`` in turn, from ``model.vector`` on; returns the mean of their losses.
 
     Each batch is (x, y) as ``train`` takes them, float32 x. ``mask`` float32 (D,) holds in all steps; what it prunes
-    must be zero already. ``on_gradient`` is told the gradient of every step before it is made, one tensor for each
+    must be zero already. ``on_gradient`` gets the gradient of every step before it is made, one tensor for each
     layer, of pruned parameters too and without momentum and weight decay; it must not change or keep them. Momentum
     starts at zero. What the module holds outside of its vector starts as in ``train``, and ValueError is raised alike
     for a model that draws random numbers.
