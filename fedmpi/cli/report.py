@@ -14,7 +14,7 @@ from fedmpi.experiment.description import borrowed_constant
 from fedmpi.experiment.model import evaluation_batches, make_model
 from fedmpi.experiment.parts import Parts, resolve
 from fedmpi.federation.distribution import ServerData, read_data
-from fedmpi.federation.initial_training import SAMPLES
+from fedmpi.federation.initial_pruning.training import SAMPLES
 from fedmpi.learning.activations import activations
 from fedmpi.learning.datasets import Dataset
 from fedmpi.learning.flat import FlatModel

@@ -15,10 +15,11 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Timeline:
-    """When what happened: arrays are float64 (n,), one entry for each participant, in their order.
+    """When what happened, and what travelled: arrays are (n,), one entry for each participant, in their order.
 
-    ``start_s`` is an emulated moment; the arrays, and ``duration_s`` of the whole round, are seconds. Of each
-    participant, ``download_s + compute_s + upload_s + wait_s`` is the whole round, up to rounding.
+    ``start_s`` is an emulated moment; the arrays of seconds, float64, and ``duration_s`` of the whole round, are
+    durations. Of each participant, ``download_s + compute_s + upload_s + wait_s`` is the whole round, up to rounding.
+    ``bytes_down`` and ``bytes_up`` are the lengths of its messages.
     """
 
     start_s: float
@@ -26,6 +27,8 @@ class Timeline:
     compute_s: FloatArray
     upload_s: FloatArray
     wait_s: FloatArray
+    bytes_down: NDArray[np.integer]
+    bytes_up: NDArray[np.integer]
     duration_s: float
 
     @property
@@ -34,9 +37,22 @@ class Timeline:
         return self.start_s + self.duration_s
 
     @property
-    def finish_s(self) -> FloatArray:
+    def arrival_s(self) -> FloatArray:
         """The emulated moment at which the server had everything of each participant."""
         return self.start_s + (self.download_s + self.compute_s + self.upload_s)
+
+    def followed_by(self, after: Timeline) -> Timeline:
+        """This and what the same participants do ``after`` its end, as one."""
+        return Timeline(
+            start_s=self.start_s,
+            download_s=self.download_s + after.download_s,
+            compute_s=self.compute_s + after.compute_s,
+            upload_s=self.upload_s + after.upload_s,
+            wait_s=self.wait_s + after.wait_s,
+            bytes_down=self.bytes_down + after.bytes_down,
+            bytes_up=self.bytes_up + after.bytes_up,
+            duration_s=self.duration_s + after.duration_s,
+        )
 
 
 def round_timeline(
@@ -87,5 +103,7 @@ def round_timeline(
         compute_s=computing,
         upload_s=done - ready,
         wait_s=end - done,
+        bytes_down=np.broadcast_to(np.asarray(bytes_down), count),
+        bytes_up=np.broadcast_to(np.asarray(bytes_up), count),
         duration_s=end,
     )

@@ -35,7 +35,7 @@ def test_a_round_by_hand():
     np.testing.assert_allclose(timeline.upload_s, [0.1 + 1 + 0.5 / 0.3, 0.1 + 0.5 / 0.3 + 1.0])
     np.testing.assert_allclose(timeline.wait_s, [1.0, 0.0], atol=1e-12)
     assert timeline.end_s == pytest.approx(50 + 4.2 + 0.5 / 0.3 + 1.0)
-    np.testing.assert_allclose(timeline.finish_s, timeline.end_s - timeline.wait_s)
+    np.testing.assert_allclose(timeline.arrival_s, timeline.end_s - timeline.wait_s)
 
 
 def test_downloads_share_the_servers_egress():
