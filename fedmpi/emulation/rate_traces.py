@@ -9,6 +9,7 @@ rate holds as long as the one before it. Both loop.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from io import StringIO
 from math import inf, isfinite
 from pathlib import Path
@@ -69,6 +70,20 @@ def trace_files(key: str, given: str | Sequence[str]) -> tuple[tuple[Path, ...],
 def read_trace(path: Path, bin_s: float) -> StepwiseRate:
     """The rate in a file. Raises EmulationError that names file and line for anything that is no trace."""
     try:
+        state = path.stat()
+    except (OSError, ValueError):
+        return _read_trace(path, bin_s)  # which says why
+    return _read_again(path, bin_s, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=1024)
+def _read_again(path: Path, bin_s: float, modified_ns: int, size: int) -> StepwiseRate:
+    """A fleet is made several times for one run: what is read once is kept, unless the file has changed."""
+    return _read_trace(path, bin_s)
+
+
+def _read_trace(path: Path, bin_s: float) -> StepwiseRate:
+    try:
         text = path.read_text(encoding="utf-8-sig")
     except ValueError:
         raise EmulationError(f"{path}: found bytes that are no text in UTF-8; allowed: {_FORMATS}") from None
@@ -106,7 +121,7 @@ def _faulty_line(text: str, path: Path) -> EmulationError:
         except ValueError:
             return EmulationError(problem + _FORMATS)
         if len(values) != columns:
-            return EmulationError(problem + (f"{columns} columns, as before" if columns > 1 else _FORMATS))
+            return EmulationError(problem + _FORMATS)
         if not all(isfinite(value) and value >= 0.0 for value in values):
             return EmulationError(problem + "finite numbers, 0 or more")
     return EmulationError(f"{path}: found no lines; allowed: {_FORMATS}")

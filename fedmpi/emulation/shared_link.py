@@ -11,7 +11,7 @@ changes. So the result does not depend on the order in which transfers were adde
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heapreplace
 from math import inf
 
 from fedmpi.emulation.errors import EmulationError
@@ -20,6 +20,9 @@ from fedmpi.emulation.stepwise import NEGLIGIBLE, Pieces
 _SCALE = 2.0**40
 _UNLIMITED_BYTES_PER_S = 1e30
 """What an infinite capacity counts as in sums; more than a million links of any finite rate."""
+
+_NOTHING = (0.0, inf)
+"""The rate after the last."""
 
 _WAITING, _OWN, _SHARED, _ENDED = range(4)
 """A transfer before its beginning, at its own rate, at the level, and after its end."""
@@ -38,6 +41,7 @@ class _Transfer:
     left: float
     due_s: float
     since_s: float = 0.0
+    coming: tuple[float, float] = _NOTHING
     own: float = 0.0
     units: int = 0
     until_s: float = inf
@@ -82,7 +86,15 @@ class SharedLink:
             raise EmulationError(f"begin_s: {begin_s} found, a moment from {self.now_s} on is allowed")
         if not 0.0 <= size_bytes < inf:
             raise EmulationError(f"size_bytes: {size_bytes} found, a finite number, 0 or more, is allowed")
-        transfer = _Transfer(len(self._transfers), size_bytes, weight, pieces, size_bytes, begin_s)
+        transfer = _Transfer(
+            len(self._transfers),
+            size_bytes,
+            weight,
+            pieces,
+            size_bytes,
+            begin_s,
+            coming=next(pieces, _NOTHING),
+        )
         self._transfers.append(transfer)
         heappush(self._agenda, (begin_s, transfer.number))
         return transfer.number
@@ -98,6 +110,7 @@ class SharedLink:
         """
         ended: list[tuple[float, int]] = []
         while True:
+            self._step_alone(until_s)
             moment, moved = self._next_event()
             if moment > until_s or moment == inf:
                 break
@@ -158,6 +171,71 @@ class SharedLink:
             heappop(ends)
         return moment, 0.0
 
+    def _step_alone(self, until_s: float) -> None:
+        """Go through events while each is a step of one transfer that makes nobody cross the level: most of them are.
+
+        The first that may be anything else is left as it is. What is here is what the other methods do in that case,
+        written out, for it takes most of the time.
+        """
+        transfers, agenda, capacity = self._transfers, self._agenda, self._capacity
+        below, above, ends = self._below, self._above, self._ends_at_level
+        own_units, sharing, level = self._own_units, self._sharing, self._level
+        level_since_s, level_moved = self._level_since_s, self._level_moved
+        free = self._capacity_units - own_units
+        now_s = self.now_s
+        while agenda:
+            moment, number = agenda[0]
+            transfer = transfers[number]
+            if transfer.due_s != moment:
+                heappop(agenda)
+                continue
+            mode = transfer.mode
+            if moment > until_s or transfer.last or mode == _WAITING or moment in (now_s, inf):
+                break
+            if len(agenda) > 1 and (agenda[1][0] == moment or agenda[min(2, len(agenda) - 1)][0] == moment):
+                break
+            moved = level_moved
+            if sharing:
+                moved += level * (moment - level_since_s)
+                if ends[0][0] <= moved or level_since_s + (ends[0][0] - level_moved) / level <= moment:
+                    break
+            rate, next_s = transfer.coming
+            own = rate if rate < capacity else capacity
+            units = int(own * _SCALE)
+            if mode == _SHARED:
+                if units * sharing <= free:
+                    break
+                heappush(above, (units, number))
+                due_s = next_s
+            else:
+                left = transfer.left - transfer.own * (moment - transfer.since_s)
+                then_free = free + (transfer.units - units) * transfer.weight
+                if (
+                    left <= NEGLIGIBLE * transfer.size
+                    or units * sharing > then_free
+                    or (below and -below[0][0] * sharing > then_free)
+                    or (above and above[0][0] * sharing <= then_free)
+                ):
+                    break
+                free = then_free
+                if sharing:
+                    level, level_since_s, level_moved = free / sharing / _SCALE, moment, moved
+                transfer.left, transfer.since_s = left, moment
+                heappush(below, (-units, number))
+                end_s = moment + left / own if own > 0.0 else inf
+                transfer.last = end_s <= next_s
+                due_s = end_s if transfer.last else next_s
+            transfer.own, transfer.units, transfer.until_s, transfer.due_s = own, units, next_s, due_s
+            transfer.coming = next(transfer.pieces, _NOTHING)
+            if due_s < inf:
+                heapreplace(agenda, (due_s, number))
+            else:
+                heappop(agenda)
+            now_s = moment
+        self.now_s = now_s
+        self._own_units, self._level = self._capacity_units - free, level
+        self._level_since_s, self._level_moved = level_since_s, level_moved
+
     def _happen(self, moment: float, moved: float, ended: list[tuple[float, int]]) -> dict[int, int]:
         """What begins, steps or ends at ``moment``; the transfers of which that changes something, with the mode that
         each had before."""
@@ -186,7 +264,8 @@ class SharedLink:
                 transfer.mode = _ENDED
                 ended.append((moment, number))
                 continue
-            rate, transfer.until_s = next(transfer.pieces)
+            rate, transfer.until_s = transfer.coming
+            transfer.coming = next(transfer.pieces, _NOTHING)
             transfer.own = rate if rate < self._capacity else self._capacity
             transfer.units = int(transfer.own * _SCALE)
             before[number] = mode
@@ -253,10 +332,7 @@ class SharedLink:
     def _settle(self, moment: float, moved: float, before: dict[int, int]) -> None:
         """The new level, and the next event of each transfer in ``before``."""
         transfers = self._transfers
-        if not self._sharing:
-            level = inf
-        else:
-            level = (self._capacity_units - self._own_units) / self._sharing / _SCALE
+        level = (self._capacity_units - self._own_units) / self._sharing / _SCALE if self._sharing else inf
         if level != self._level:
             self._level, self._level_since_s, self._level_moved = level, moment, moved
         for number, mode in before.items():

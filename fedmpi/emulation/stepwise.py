@@ -79,6 +79,16 @@ class StepwiseRate:
         return float(self.bytes_per_s.max())
 
     @cached_property
+    def longest_stall_s(self) -> float:
+        """The longest time of rate 0 in one piece; equal neighbours are one step, but for the loop's two ends."""
+        if self.period_s == inf:
+            return float(np.diff(self.starts_s)[self.bytes_per_s[:-1] == 0.0].max(initial=0.0))
+        lasts = np.diff(np.append(self.starts_s, self.period_s))
+        stalls = lasts[self.bytes_per_s == 0.0].max(initial=0.0)
+        over_the_end = lasts[0] + lasts[-1] if self.bytes_per_s[0] == self.bytes_per_s[-1] == 0.0 else 0.0
+        return float(max(stalls, over_the_end))
+
+    @cached_property
     def _moved(self) -> FloatArray:
         """Bytes from the loop's start to each step, and to its end, (n + 1,) or without a loop (n,)."""
         ends = self.starts_s[1:] if self.period_s == inf else np.append(self.starts_s[1:], self.period_s)
