@@ -114,7 +114,9 @@ def _links(config: Config, fleet: Fleet) -> list[str]:
         stall_s = max(trace.longest_stall_s for trace in links.traces)
         mean = links.bytes_per_s / BYTES_PER_S_PER_MBIT_PER_S
         start = "at a random moment" if network.trace_start == "random" else "at the beginning"
-        traces = "1 trace" if len(links.files) == 1 else f"{len(links.files)} traces"
+        traces = "1 trace" if len(links.traces) == 1 else f"{len(links.traces)} traces"
+        if len(links.traces) < len(links.files):
+            traces = f"the first {len(links.traces)} of {len(links.files)} traces"
         lines.append(
             f"  {direction}: {traces} for {len(mean)} clients, loops of {_span(periods)} that start {start}, "
             f"mean rates {mean.min():.4g} to {mean.max():.4g} Mbit/s, without capacity for up to {stall_s:.4g} s"
