@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from io import StringIO
-from math import inf, isfinite
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedmpi.config.errors import shortened
-from fedmpi.config.ranges import RATE
+from fedmpi.config.ranges import RATE, SECONDS
 from fedmpi.emulation.bandwidth import BYTES_PER_S_PER_MBIT_PER_S
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.emulation.stepwise import StepwiseRate
@@ -183,6 +183,6 @@ def _two_columns(rows: FloatArray, path: Path) -> StepwiseRate:
         )
     starts = seconds - seconds[0]
     period_s = float(starts[-1] + (starts[-1] - starts[-2]))
-    if not period_s < inf:
-        raise EmulationError(f"{path}: found seconds beyond the range of numbers; allowed: {_FORMATS}")
+    if not period_s <= SECONDS.high:
+        raise EmulationError(f"{path}: found a loop of {period_s:g} s; allowed: at most {SECONDS.high:g}")
     return StepwiseRate(starts, mbit_per_s * BYTES_PER_S_PER_MBIT_PER_S, period_s)

@@ -12,14 +12,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from heapq import heappop, heappush, heapreplace
-from math import inf
+from math import frexp, inf
 
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.emulation.stepwise import NEGLIGIBLE, Pieces
 
-_SCALE = 2.0**40
+_CAPACITY_BITS = 60
+"""A link's capacity as an integer has so many bits; rates are counted in the same unit."""
+
 _UNLIMITED_BYTES_PER_S = 1e30
 """What an infinite capacity counts as in sums; more than a million links of any finite rate."""
+
+_ANY_RATE = 2 ** (_CAPACITY_BITS + 1)
 
 _NOTHING = (0.0, inf)
 """The rate after the last."""
@@ -68,6 +72,7 @@ class SharedLink:
     _level_moved: float = 0.0
     _capacity: float = field(init=False)
     _capacity_units: int = field(init=False)
+    _units_per_rate: float = field(init=False)
 
     def __post_init__(self) -> None:
         if not self.bytes_per_s > 0.0:
@@ -75,7 +80,8 @@ class SharedLink:
                 f"shared_bytes_per_s: {self.bytes_per_s} found, a positive rate or inf is allowed"
             )
         self._capacity = min(self.bytes_per_s, _UNLIMITED_BYTES_PER_S)
-        self._capacity_units = int(self._capacity * _SCALE)
+        self._units_per_rate = 2.0 ** (_CAPACITY_BITS - frexp(self._capacity)[1])
+        self._capacity_units = int(self._capacity * self._units_per_rate)
 
     def add(self, begin_s: float, size_bytes: float, pieces: Pieces, weight: int = 1) -> int:
         """Let a transfer begin at ``begin_s``, which is not before ``now_s``; its number, from 0 on.
@@ -182,7 +188,7 @@ class SharedLink:
         own_units, sharing, level = self._own_units, self._sharing, self._level
         level_since_s, level_moved = self._level_since_s, self._level_moved
         free = self._capacity_units - own_units
-        now_s = self.now_s
+        now_s, units_per_rate = self.now_s, self._units_per_rate
         while agenda:
             moment, number = agenda[0]
             transfer = transfers[number]
@@ -201,7 +207,7 @@ class SharedLink:
                     break
             rate, next_s = transfer.coming
             own = rate if rate < capacity else capacity
-            units = int(own * _SCALE)
+            units = int(own * units_per_rate)
             if mode == _SHARED:
                 if units * sharing <= free:
                     break
@@ -210,16 +216,18 @@ class SharedLink:
             else:
                 left = transfer.left - transfer.own * (moment - transfer.since_s)
                 then_free = free + (transfer.units - units) * transfer.weight
+                # The highest rate that is not above the level: any where nobody is there, if all fit into the link.
+                most = then_free // sharing if sharing else (_ANY_RATE if then_free >= 0 else -1)
                 if (
                     left <= NEGLIGIBLE * transfer.size
-                    or units * sharing > then_free
-                    or (below and -below[0][0] * sharing > then_free)
-                    or (above and above[0][0] * sharing <= then_free)
+                    or units > most
+                    or (below and -below[0][0] > most)
+                    or (above and above[0][0] <= most)
                 ):
                     break
                 free = then_free
                 if sharing:
-                    level, level_since_s, level_moved = free / sharing / _SCALE, moment, moved
+                    level, level_since_s, level_moved = most / units_per_rate, moment, moved
                 transfer.left, transfer.since_s = left, moment
                 heappush(below, (-units, number))
                 end_s = moment + left / own if own > 0.0 else inf
@@ -267,7 +275,7 @@ class SharedLink:
             rate, transfer.until_s = transfer.coming
             transfer.coming = next(transfer.pieces, _NOTHING)
             transfer.own = rate if rate < self._capacity else self._capacity
-            transfer.units = int(transfer.own * _SCALE)
+            transfer.units = int(transfer.own * self._units_per_rate)
             before[number] = mode
             if mode == _OWN:
                 self._own_units += transfer.units * transfer.weight
@@ -332,7 +340,10 @@ class SharedLink:
     def _settle(self, moment: float, moved: float, before: dict[int, int]) -> None:
         """The new level, and the next event of each transfer in ``before``."""
         transfers = self._transfers
-        level = (self._capacity_units - self._own_units) / self._sharing / _SCALE if self._sharing else inf
+        level = inf
+        if self._sharing:
+            most = (self._capacity_units - self._own_units) // self._sharing
+            level = most / self._units_per_rate
         if level != self._level:
             self._level, self._level_since_s, self._level_moved = level, moment, moved
         for number, mode in before.items():

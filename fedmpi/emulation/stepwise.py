@@ -173,7 +173,7 @@ def arrival_s(begin_s: float, size_bytes: float, pieces: Pieces) -> float:
         return begin_s
     for rate, until_s in pieces:
         end_s = now_s + left / rate if rate > 0.0 else inf
-        if end_s <= until_s:
+        if rate > 0.0 and end_s <= until_s:
             return end_s
         left -= rate * (until_s - now_s)
         now_s = until_s
