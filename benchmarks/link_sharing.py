@@ -3,9 +3,9 @@
     python benchmarks/link_sharing.py
 
 Prints both times (of the processor) and their ratio for 10, 100 and 1000 concurrent uploads, for a server link that
-never binds, binds for all at once (downloads), or for uploads that begin one after another. Then the same uploads on links
-whose rates step, each at its own moments (by a factor with 0.5 as standard deviation of its logarithm), beside constant
-rates of the same means, by how many steps an upload has.
+never binds, binds for all at once (downloads), or for uploads that begin one after another. Then the same uploads on
+links whose rates step, each at its own moments (by a factor with 0.5 as standard deviation of its logarithm), beside
+constant rates of the same means, by how many steps an upload has.
 """
 
 from __future__ import annotations

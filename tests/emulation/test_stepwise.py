@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmpi.emulation.errors import EmulationError
-from fedmpi.emulation.stepwise import StepwiseRate, arrival_s, slower
+from fedmpi.emulation.stepwise import StepwiseRate, arrival_of, slower
 
 LOOP = StepwiseRate([0.0, 1.0, 3.0], [10.0, 0.0, 5.0], 4.0)  # 15 bytes in 4 s
 
@@ -37,9 +37,10 @@ def test_pieces_by_hand():
 
 
 def test_a_stall_is_waited_for_and_a_loop_repeats():
-    np.testing.assert_allclose(
-        LOOP.arrivals_s([0.0, 0.0, 0.5, 2.0, 0.0], [10.0, 11.0, 6.0, 1.0, 40.0]), [1.0, 3.2, 3.2, 3.2, 9.0]
-    )
+    cases = [(0.0, 10.0, 1.0), (0.0, 11.0, 3.2), (0.5, 6.0, 3.2), (2.0, 1.0, 3.2), (0.0, 40.0, 9.0)]
+    for begin, size, end in cases:
+        assert LOOP.arrival_s(begin, size) == pytest.approx(end)
+        assert LOOP.arrival_s(begin - 2.0, size, shift_s=2.0) == pytest.approx(end - 2.0)
     assert LOOP.mean_bytes_per_s == 3.75
     assert LOOP.peak_bytes_per_s == 10.0
     assert LOOP.longest_stall_s == 2.0
@@ -61,8 +62,8 @@ def test_equal_neighbours_are_one_step():
     shift=st.floats(0.0, 9.0),
 )
 def test_the_two_ways_to_an_arrival_agree(rate, begin, size, shift):
-    one = rate.arrivals_s([begin], size, shift)[0]
-    assert one == pytest.approx(arrival_s(begin, size, rate.pieces(begin, shift)), rel=1e-9)
+    one = rate.arrival_s(begin, size, shift)
+    assert one == pytest.approx(arrival_of(begin, size, rate.pieces(begin, shift)), rel=1e-9)
     assert one >= begin + size / rate.peak_bytes_per_s * (1 - 1e-12)
 
 
@@ -82,9 +83,7 @@ def test_the_slower_of_two_is_the_lower_at_every_moment(one, other, begin):
 @given(rate=stepwise_rates(), size=st.floats(1.0, 1e3), factor=st.sampled_from([0.25, 0.5, 2.0, 8.0]))
 def test_time_scales(rate, size, factor):
     scaled = StepwiseRate(rate.starts_s * factor, rate.bytes_per_s / factor, rate.period_s * factor)
-    assert scaled.arrivals_s([0.0], size)[0] == pytest.approx(
-        rate.arrivals_s([0.0], size)[0] * factor, rel=1e-12
-    )
+    assert scaled.arrival_s(0.0, size) == pytest.approx(rate.arrival_s(0.0, size) * factor, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -108,4 +107,4 @@ def test_impossible_steps_are_refused(starts, rates, period):
 
 def test_what_never_ends_is_refused():
     with pytest.raises(EmulationError, match="never ends"):
-        arrival_s(0.0, 5.0, iter([(1.0, 2.0), (0.0, inf)]))
+        arrival_of(0.0, 5.0, iter([(1.0, 2.0), (0.0, inf)]))
