@@ -26,6 +26,7 @@ from fedmpi.emulation.stepwise import StepwiseRate
 CHANCE_BYTES = 1500
 
 _MOST_BINS = 10**7
+_MOST_OF_PATH = 200
 _FORMATS = "one integer millisecond a line (Mahimahi), or two columns: seconds, Mbit/s"
 
 FloatArray = NDArray[np.float64]
@@ -46,11 +47,11 @@ def trace_files(key: str, given: str | Sequence[str]) -> tuple[tuple[Path, ...],
             exists = path.exists()
         except OSError as error:
             raise EmulationError(
-                f"{key}: found {shortened(repr(item))}, which cannot be read: {error.strerror}"
+                f"{key}: found {shortened(repr(item), _MOST_OF_PATH)}, which cannot be read: {error.strerror}"
             ) from None
         if not exists:
             raise EmulationError(
-                f"{key}: found {shortened(repr(item))}, which does not exist; "
+                f"{key}: found {shortened(repr(item), _MOST_OF_PATH)}, which does not exist; "
                 f"allowed: a file, a folder, or a list of them"
             )
         if path.is_dir():
@@ -60,7 +61,7 @@ def trace_files(key: str, given: str | Sequence[str]) -> tuple[tuple[Path, ...],
             left_out += none
             if not inside:
                 raise EmulationError(
-                    f"{key}: found no trace in the folder {shortened(repr(item))}; "
+                    f"{key}: found no trace in the folder {shortened(repr(item), _MOST_OF_PATH)}; "
                     f"allowed: a folder with files of {_FORMATS}"
                 )
         found += inside
