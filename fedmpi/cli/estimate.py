@@ -189,7 +189,7 @@ def first_round(
     up = messages.update(sent) if sent else 0
     charges = _charges(messages, fleet, sizes, down, sent, up)
     absent = {
-        "jitter": fleet.jitter_s > 0,
+        "jitter": bool(fleet.jitter_s.any()),
         "the time of training, which is measured when it runs": fleet.compute.model.needs_host_time,
         "the losses by which k is chosen": parts.k_control.measures_losses,
     }
@@ -237,6 +237,7 @@ def whole_run(
         "k as in the first round": parts.k_control.measures_losses,
         "participants as in the first round": participants < config.clients.count,
         "nothing pruned": pruned,
+        "links as at the start": fleet.uplink.vary or fleet.downlink.vary,
     }
     left_out = {"masks and importance": pruned}
     return WholeRun(
@@ -270,7 +271,10 @@ def _charges(messages: _Sizes, fleet: Fleet, sizes: np.ndarray, down: int, sent:
     each = np.ones(len(participants), dtype=np.int64)
     start = RoundStart(0, 0.0, participants)
     accountant = make_accountant(
-        config, replace(fleet, jitter_s=0.0), model.parameter_count, positions_sent=not parts.sends_all
+        config,
+        replace(fleet, jitter_s=np.zeros_like(fleet.jitter_s)),
+        model.parameter_count,
+        positions_sent=not parts.sends_all,
     )
     charges = accountant.round(start, Work(down * each, compute_s, sent * each, up * each))
     return accountant.close(start, charges, messages.answered(len(participants)) if sent else 0, None)

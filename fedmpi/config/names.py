@@ -15,4 +15,7 @@ AVAILABLE: Mapping[str, tuple[str, ...]] = {
     "sparsification.value_type": ("float32", "float16"),
     "pruning.initial.where": ("none", "client", "server"),
     "emulation.clock": ("virtual", "realtime"),
+    "emulation.network.trace_start": ("zero", "random"),
+    "emulation.network.transport": ("fluid", "tcp"),
+    "emulation.network.connection": ("kept", "new"),
 }

@@ -82,6 +82,8 @@ FACTOR = Range(1e-9, 1e9)
 RATE = Range(1e-6, 1e6)
 """Mbit/s: from a bit to a terabit per second. Wider apart, rates on one link are beyond the digits of float64."""
 RATE_OR_INF = Range(1e-6, 1e6, or_inf=True)
+BIN = Range(1e-3, 1e6)
+"""Seconds: chances to send stand in a file by the millisecond."""
 TIMEOUT = Range(1, 10**6, zero="none")
 
 RANGES: Mapping[str, Range] = {
@@ -128,8 +130,7 @@ RANGES: Mapping[str, Range] = {
     "emulation.compute.unit_s": SECONDS,
     "emulation.compute.slowdown": FACTOR,
     "emulation.compute.beta": FACTOR,
-    "emulation.network.latency_s": SECONDS_OR_ZERO,
-    "emulation.network.jitter_s": SECONDS_OR_ZERO,
+    "emulation.network.trace_bin_s": BIN,
     "emulation.network.server_ingress_mbit_per_s": RATE_OR_INF,
     "emulation.network.server_egress_mbit_per_s": RATE_OR_INF,
 }

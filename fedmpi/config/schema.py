@@ -24,6 +24,12 @@ Rate = float | str | tuple[float, ...] | Mapping[str, float | str]
 """A bandwidth in Mbit/s: one number for all, one for each client, "device" (the profile's own),
 or a distribution such as ``{distribution = "lognormal", median = 8.0, sigma = 0.6}``."""
 
+Seconds = float | str | tuple[float, ...] | Mapping[str, float | str]
+"""Seconds of each client, in the same four forms."""
+
+Files = str | tuple[str, ...]
+"""A file, a folder, or a list of them; empty: none."""
+
 
 @dataclass(frozen=True)
 class ExperimentConfig:
@@ -202,15 +208,24 @@ class ComputeConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """``[emulation.network]``: the links of the clients and of the server (``inf``: no limit)."""
+    """``[emulation.network]``: the links of the clients and of the server (``inf``: no limit).
+
+    A trace replaces the rate of its direction by one that varies in time. ``transport`` "tcp" lets messages start
+    slowly, each over a ``connection`` that is "kept" or "new".
+    """
 
     uplink_mbit_per_s: Rate = inf
     downlink_mbit_per_s: Rate = inf
-    latency_s: float = 0.0
-    jitter_s: float = 0.0
+    uplink_trace: Files = ""
+    downlink_trace: Files = ""
+    trace_bin_s: float = 0.5
+    trace_start: str = "zero"
+    transport: str = "fluid"
+    connection: str = "kept"
+    latency_s: Seconds = 0.0
+    jitter_s: Seconds = 0.0
     server_ingress_mbit_per_s: float = inf
     server_egress_mbit_per_s: float = inf
-    trace: str = ""
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ _MAY_CHANGE_ON_RESUME = frozenset(
         "pruning.ticket",
         "emulation.clock",
         "emulation.time_scale",
+        "emulation.network.uplink_trace",
+        "emulation.network.downlink_trace",
     }
 )
 

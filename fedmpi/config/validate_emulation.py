@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import Field, fields
-from math import fsum
+from math import fsum, inf
 from typing import Any
 
 from fedmpi.config.errors import ConfigError, refusal, shown_value
-from fedmpi.config.ranges import RATE, RATE_OR_INF
-from fedmpi.config.schema import Config, value_of
+from fedmpi.config.ranges import RATE_OR_INF, SECONDS_OR_ZERO, Range
+from fedmpi.config.schema import Config, NetworkConfig, value_of
 
 
 def check_emulation(config: Config) -> None:
     """Raise ConfigError for what ``[emulation]`` cannot be."""
     network, profile = config.emulation.network, config.emulation.compute.profile
-    for name in ("uplink_mbit_per_s", "downlink_mbit_per_s"):
-        _check_rate(f"emulation.network.{name}", getattr(network, name), config.clients.count)
-    if network.trace:
-        problem = f"found {shown_value(network.trace)}, but in this version bandwidths do not vary in time"
-        raise ConfigError("emulation.network.trace", problem, '""')
+    for name, allowed in (
+        ("uplink_mbit_per_s", RATE_OR_INF),
+        ("downlink_mbit_per_s", RATE_OR_INF),
+        ("latency_s", SECONDS_OR_ZERO),
+        ("jitter_s", SECONDS_OR_ZERO),
+    ):
+        _check_per_client(f"emulation.network.{name}", getattr(network, name), config.clients.count, allowed)
+    _check_traces(network)
+    if network.connection == "new" and network.transport != "tcp":
+        problem = f'found "new" with transport "{network.transport}", which knows no connections'
+        raise ConfigError("emulation.network.connection", problem, '"kept", or transport = "tcp"')
     if config.emulation.compute.model == "normalized":
         _check_normalized(config)
     key = "emulation.compute.profile"
@@ -53,26 +59,47 @@ def _check_normalized(config: Config) -> None:
             )
 
 
-def _check_rate(key: str, rate: Any, clients: int) -> None:
-    """One bandwidth in Mbit/s in any of its four forms."""
-    if isinstance(rate, str):
-        if rate != "device":
-            raise refusal(key, rate, 'a number in Mbit/s, a list of them, "device", or a table')
-    elif isinstance(rate, tuple):
-        if len(rate) != clients:
-            raise ConfigError(key, f"found a list of {len(rate)}", f"clients.count = {clients} items")
-        for client, item in enumerate(rate):
-            if not RATE_OR_INF.holds(item):
-                raise ConfigError(key, f"found {item} for client {client}", RATE_OR_INF.allowed)
-    elif isinstance(rate, Mapping):
-        _check_distribution(key, rate)
-    elif not RATE_OR_INF.holds(rate):
-        raise refusal(key, rate, RATE_OR_INF.allowed)
+def _check_traces(network: NetworkConfig) -> None:
+    """A trace is the rate of its direction, so there is no other; its own settings need one."""
+    for direction in ("uplink", "downlink"):
+        trace, rate = getattr(network, f"{direction}_trace"), getattr(network, f"{direction}_mbit_per_s")
+        key = f"emulation.network.{direction}_trace"
+        if not all([trace] if isinstance(trace, str) and trace else trace):
+            raise refusal(key, list(trace), "a list of files and folders, none of them empty")
+        if trace and rate != inf:
+            problem = f"found {shown_value(trace)} with {direction}_mbit_per_s = {shown_value(rate)}"
+            raise ConfigError(key, problem, "one of the two")
+    if not (network.uplink_trace or network.downlink_trace):
+        for name, default in (("trace_bin_s", 0.5), ("trace_start", "zero")):
+            value = getattr(network, name)
+            if value != default:
+                problem = f"found {shown_value(value)} without a trace"
+                raise ConfigError(
+                    f"emulation.network.{name}", problem, f"{shown_value(default)}, or a trace of a link"
+                )
 
 
-def _check_distribution(key: str, rate: Mapping[str, Any]) -> None:
-    if not isinstance(rate.get("distribution"), str):
-        raise refusal(key, rate, 'a table with a distribution, such as {distribution = "lognormal", ...}')
-    for name, value in rate.items():
-        if name != "distribution" and not (isinstance(value, float) and 0 <= value <= RATE.high):
-            raise refusal(f"{key}.{name}", value, f"a number from 0 to {RATE.high:g}")
+def _check_per_client(key: str, value: Any, clients: int, allowed: Range) -> None:
+    """One number for each client (Mbit/s, seconds) in any of the four forms."""
+    if isinstance(value, str):
+        if value != "device":
+            unit = " in Mbit/s" if allowed is RATE_OR_INF else " of seconds"
+            raise refusal(key, value, f'a number{unit}, a list of them, "device", or a table')
+    elif isinstance(value, tuple):
+        if len(value) != clients:
+            raise ConfigError(key, f"found a list of {len(value)}", f"clients.count = {clients} items")
+        for client, item in enumerate(value):
+            if not allowed.holds(item):
+                raise ConfigError(key, f"found {item} for client {client}", allowed.allowed)
+    elif isinstance(value, Mapping):
+        _check_distribution(key, value, allowed.high)
+    elif not allowed.holds(value):
+        raise refusal(key, value, allowed.allowed)
+
+
+def _check_distribution(key: str, table: Mapping[str, Any], high: float) -> None:
+    if not isinstance(table.get("distribution"), str):
+        raise refusal(key, table, 'a table with a distribution, such as {distribution = "lognormal", ...}')
+    for name, value in table.items():
+        if name != "distribution" and not (isinstance(value, float) and 0 <= value <= high):
+            raise refusal(f"{key}.{name}", value, f"a number from 0 to {high:g}")

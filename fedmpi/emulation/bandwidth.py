@@ -1,15 +1,16 @@
-"""Bandwidths of the clients' links from the configuration: Mbit/s there, bytes per second here."""
+"""Numbers of clients' links from the configuration: bandwidths (Mbit/s there, bytes per second here) and seconds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmpi.config.ranges import RATE, RATE_OR_INF
-from fedmpi.config.schema import Rate
+from fedmpi.config.ranges import RATE_OR_INF, SECONDS_OR_ZERO, Range
+from fedmpi.config.schema import Rate, Seconds
 from fedmpi.emulation.errors import EmulationError, unknown_name
 from fedmpi.emulation.profiles import REFERENCE
 
@@ -18,46 +19,67 @@ BYTES_PER_S_PER_MBIT_PER_S = 125_000.0
 FloatArray = NDArray[np.float64]
 
 
-def client_rates(
+@dataclass(frozen=True)
+class Quantity:
+    """What a key counts in ``unit``: the ``allowed`` numbers, and the ``factor`` to the unit that is computed with.
+
+    ``thing``: what a device has of it. ``positive``: a distribution of it has no parameter that is 0, spreads excepted.
+    """
+
+    unit: str
+    thing: str
+    allowed: Range
+    factor: float = 1.0
+    positive: bool = False
+
+
+BANDWIDTH = Quantity("Mbit/s", "link", RATE_OR_INF, BYTES_PER_S_PER_MBIT_PER_S, positive=True)
+LATENCY = Quantity("seconds", "latency", SECONDS_OR_ZERO)
+JITTER = Quantity("seconds", "jitter", SECONDS_OR_ZERO)
+
+
+def client_values(
     key: str,
-    rate: Rate,
+    value: Rate | Seconds,
+    quantity: Quantity,
     names: Sequence[str],
-    device_bytes_per_s: Sequence[float | None],
+    of_devices: Sequence[float | None],
     rng: Callable[[], np.random.Generator],
 ) -> FloatArray:
-    """The rate of every client's link in one direction, float64 (clients,), bytes per second.
+    """The number of every client at ``key``, float64 (clients,): bytes per second of a bandwidth, else seconds.
 
-    ``rate`` is what stands at ``key`` in the configuration; ``names`` and ``device_bytes_per_s`` are each
-    client's device and that device's own rate (None: unknown); ``rng`` makes the generator of a
-    distribution. The first clients' draws do not depend on how many clients there are.
+    ``value`` is what stands at ``key`` in the configuration; ``names`` and ``of_devices`` are each client's device and
+    that device's own number, already in the unit that is computed with (None: unknown); ``rng`` makes the generator of
+    a distribution. The first clients' draws do not depend on how many clients there are.
 
-    Raises EmulationError that names the key when a rate is missing, out of its range, or not described as
+    Raises EmulationError that names the key when a number is missing, out of its range, or not described as
     allowed.
     """
-    clients = len(names)
-    if isinstance(rate, str):
-        if rate != "device":
+    clients, unit = len(names), quantity.unit
+    if isinstance(value, str):
+        if value != "device":
             raise EmulationError(
-                f'{key}: found {rate!r}; allowed: Mbit/s, a list of them, "device", or a distribution'
+                f'{key}: found {value!r}; allowed: {unit}, a list of them, "device", or a distribution'
             )
-        return _device_rates(key, names, device_bytes_per_s)
-    if isinstance(rate, Mapping):
-        mbit_per_s = _draw(key, rate, clients, rng())
-    elif isinstance(rate, (tuple, list)):
-        if len(rate) != clients:
+        return _of_devices(key, quantity, names, of_devices)
+    if isinstance(value, Mapping):
+        numbers = _draw(key, value, quantity, clients, rng())
+    elif isinstance(value, (tuple, list)):
+        if len(value) != clients:
             raise EmulationError(
-                f"{key}: found a list of {len(rate)}; allowed: one for each of {clients} clients"
+                f"{key}: found a list of {len(value)}; allowed: one for each of {clients} clients"
             )
-        mbit_per_s = np.asarray(rate, dtype=np.float64)
+        numbers = np.asarray(value, dtype=np.float64)
     else:
-        mbit_per_s = np.full(clients, rate, dtype=np.float64)
-    right = (RATE.low <= mbit_per_s) & ((mbit_per_s <= RATE.high) | (mbit_per_s == inf))
+        numbers = np.full(clients, value, dtype=np.float64)
+    allowed = quantity.allowed
+    right = (allowed.low <= numbers) & ((numbers <= allowed.high) | (allowed.or_inf & (numbers == inf)))
     if not right.all():
         client = int(right.argmin())
         raise EmulationError(
-            f"{key}: found {mbit_per_s[client]} Mbit/s for client {client}; allowed: {RATE_OR_INF.allowed}"
+            f"{key}: found {numbers[client]} {unit} for client {client}; allowed: {allowed.allowed}"
         )
-    return mbit_per_s * BYTES_PER_S_PER_MBIT_PER_S
+    return numbers * quantity.factor
 
 
 def server_rate(key: str, mbit_per_s: float) -> float:
@@ -67,17 +89,23 @@ def server_rate(key: str, mbit_per_s: float) -> float:
     return mbit_per_s * BYTES_PER_S_PER_MBIT_PER_S
 
 
-def _device_rates(key: str, names: Sequence[str], device_bytes_per_s: Sequence[float | None]) -> FloatArray:
-    for name, own in zip(names, device_bytes_per_s, strict=True):
+def _of_devices(
+    key: str, quantity: Quantity, names: Sequence[str], of_devices: Sequence[float | None]
+) -> FloatArray:
+    for name, own in zip(names, of_devices, strict=True):
         if own is None:
-            what = "no device (emulation.compute.profile)" if name == REFERENCE else f"no link of {name!r}"
+            what = f"no {quantity.thing} of {name!r}"
+            if name == REFERENCE:
+                what = "no device (emulation.compute.profile)"
             raise EmulationError(
-                f'{key}: found "device", but {what} is known; allowed: Mbit/s or a distribution'
+                f'{key}: found "device", but {what} is known; allowed: {quantity.unit} or a distribution'
             )
-    return np.asarray(device_bytes_per_s, dtype=np.float64)
+    return np.asarray(of_devices, dtype=np.float64)
 
 
-def _draw(key: str, table: Mapping[str, float | str], clients: int, rng: np.random.Generator) -> FloatArray:
+def _draw(
+    key: str, table: Mapping[str, float | str], quantity: Quantity, clients: int, rng: np.random.Generator
+) -> FloatArray:
     kind = str(table.get("distribution", ""))
     if kind not in _DISTRIBUTIONS:
         raise unknown_name(f"{key}.distribution", kind, tuple(_DISTRIBUTIONS))
@@ -91,7 +119,7 @@ def _draw(key: str, table: Mapping[str, float | str], clients: int, rng: np.rand
     values = []
     for name in parameters:
         value = table[name]
-        lowest = "0 or more" if name in ("sigma", "std") else "above 0"
+        lowest = "above 0" if quantity.positive and name not in ("sigma", "std") else "0 or more"
         if (
             isinstance(value, (bool, str))
             or not (0.0 <= value < inf)
@@ -126,4 +154,4 @@ _DISTRIBUTIONS: dict[str, tuple[Callable[..., FloatArray], tuple[str, ...]]] = {
     "normal": (_normal, ("mean", "std", "minimum")),
     "uniform": (_uniform, ("low", "high")),
 }
-"""Each distribution and its parameters, all in Mbit/s but sigma, in the order in which it takes them."""
+"""Each distribution and its parameters, all in the quantity's unit but sigma, in the order in which it takes them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from math import fsum, inf
 from pathlib import Path
@@ -12,43 +12,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmpi.config import parts
-from fedmpi.config.ranges import FACTOR, SECONDS, SECONDS_OR_ZERO
-from fedmpi.config.schema import Config, Rate
+from fedmpi.config.ranges import FACTOR, SECONDS
+from fedmpi.config.schema import Config, NetworkConfig, Rate, Seconds
 from fedmpi.emulation.availability import Availability, AvailabilityModel
 from fedmpi.emulation.availability import Setup as AvailabilitySetup
-from fedmpi.emulation.bandwidth import client_rates, server_rate
+from fedmpi.emulation.bandwidth import BANDWIDTH, JITTER, LATENCY, Quantity, client_values, server_rate
 from fedmpi.emulation.catalogue import device
 from fedmpi.emulation.compute import Compute, ComputeModel, Setup
 from fedmpi.emulation.device_csv import read_devices
 from fedmpi.emulation.errors import EmulationError
+from fedmpi.emulation.links import Links
 from fedmpi.emulation.profiles import Device
+from fedmpi.emulation.rate_traces import read_trace, trace_files
+from fedmpi.emulation.tcp import Transport
 from fedmpi.numerics.apportionment import largest_remainder
 from fedmpi.numerics.streams import Purpose, generator
 
 FloatArray = NDArray[np.float64]
 
-_UPLINK, _DOWNLINK = 0, 1
-"""Which stream of a distribution of links is drawn; part of the results."""
+_UPLINK, _DOWNLINK, _LATENCY, _JITTER, _START = range(5)
+"""Which stream of a property of links is drawn; part of the results."""
 
 
 @dataclass(frozen=True)
 class Fleet:
     """The emulated devices. Arrays are read-only, float64, in client order: N clients, L prunable layers.
 
-    ``uplink_bytes_per_s``, ``downlink_bytes_per_s``, ``latency_s`` (N,): each client's own link;
-    ``jitter_s``: the most that is added to a latency; ``server_ingress_bytes_per_s`` and
-    ``server_egress_bytes_per_s``: what all uploads, and all downloads, share. Rates may be inf.
+    ``uplink``, ``downlink``: the links of all clients and what they share; ``latency_s`` (N,): from the start of a
+    message to its first byte, on top of which up to ``jitter_s`` (N,) are drawn.
 
     ``compute``: what local training takes; ``availability``: who can be asked. ``relative_speed`` (N,): see ``Device``.
     """
 
     device_names: tuple[str, ...]
-    uplink_bytes_per_s: FloatArray
-    downlink_bytes_per_s: FloatArray
+    uplink: Links
+    downlink: Links
     latency_s: FloatArray
-    jitter_s: float
-    server_ingress_bytes_per_s: float
-    server_egress_bytes_per_s: float
+    jitter_s: FloatArray
     compute: Compute
     availability: Availability
     relative_speed: FloatArray
@@ -71,12 +71,13 @@ class Fleet:
 
 
 def _add_to(digest: hashlib.blake2b, value: object) -> None:
-    """Arrays bit by bit, dataclasses and sequences item by item, anything else as its text."""
+    """Arrays bit by bit, dataclasses (what they are compared by) and sequences item by item, anything else as text."""
     if isinstance(value, np.ndarray):
         digest.update(value.tobytes())
     elif is_dataclass(value):
         for field in fields(value):
-            _add_to(digest, getattr(value, field.name))
+            if field.compare:
+                _add_to(digest, getattr(value, field.name))
     elif isinstance(value, (tuple, list)):
         for item in value:
             _add_to(digest, item)
@@ -101,50 +102,42 @@ def assign(config: Config, seed: int) -> Fleet:
     available = parts.build(
         "emulation.availability.model", availability.model, availability.options, AvailabilityModel
     )
-    latency = np.full(clients, network.latency_s, dtype=np.float64)
+    latency: Seconds = network.latency_s
     uplink: Rate = network.uplink_mbit_per_s
     downlink: Rate = network.downlink_mbit_per_s
+    latencies: Sequence[float | None]
     if isinstance(compute.profile, str) and compute.profile.lower().endswith(".csv"):
         devices, latencies = read_devices(Path(compute.profile), clients)
         for name, value, default in (
             ("uplink_mbit_per_s", uplink, inf),
             ("downlink_mbit_per_s", downlink, inf),
-            ("latency_s", network.latency_s, 0.0),
+            ("latency_s", latency, 0.0),
         ):
             if value not in (default, "device"):
                 raise EmulationError(
                     f"emulation.network.{name}: found {value!r}, but {compute.profile} has a column {name}; "
                     f"allowed: leave the key out"
                 )
-        latency, uplink, downlink = np.array(latencies), "device", "device"
+        latency, uplink, downlink = "device", "device", "device"
     else:
         devices = _named_devices(compute.profile, clients, seed)
+        latencies = [d.latency_s for d in devices]
     names = [d.name for d in devices]
     key = "emulation.network."
+
+    def seconds(
+        name: str, value: Seconds, quantity: Quantity, of_devices: Sequence[float | None], stream: int
+    ) -> FloatArray:
+        return client_values(
+            key + name, value, quantity, names, of_devices, lambda: generator(seed, Purpose.LINKS, stream)
+        )
+
     return Fleet(
         device_names=tuple(names),
-        uplink_bytes_per_s=client_rates(
-            key + "uplink_mbit_per_s",
-            uplink,
-            names,
-            [d.uplink_bytes_per_s for d in devices],
-            lambda: generator(seed, Purpose.LINKS, _UPLINK),
-        ),
-        downlink_bytes_per_s=client_rates(
-            key + "downlink_mbit_per_s",
-            downlink,
-            names,
-            [d.downlink_bytes_per_s for d in devices],
-            lambda: generator(seed, Purpose.LINKS, _DOWNLINK),
-        ),
-        latency_s=latency,
-        jitter_s=network.jitter_s,
-        server_ingress_bytes_per_s=server_rate(
-            key + "server_ingress_mbit_per_s", network.server_ingress_mbit_per_s
-        ),
-        server_egress_bytes_per_s=server_rate(
-            key + "server_egress_mbit_per_s", network.server_egress_mbit_per_s
-        ),
+        uplink=_links(network, "uplink", uplink, "server_ingress_mbit_per_s", devices, seed, _UPLINK),
+        downlink=_links(network, "downlink", downlink, "server_egress_mbit_per_s", devices, seed, _DOWNLINK),
+        latency_s=seconds("latency_s", latency, LATENCY, latencies, _LATENCY),
+        jitter_s=seconds("jitter_s", network.jitter_s, JITTER, [d.jitter_s for d in devices], _JITTER),
         compute=Compute(
             model, model.costs(Setup(compute, devices, config.model.name, config.training.batch_size))
         ),
@@ -153,15 +146,47 @@ def assign(config: Config, seed: int) -> Fleet:
     )
 
 
-def _refuse_unsupported(config: Config) -> None:
-    network, compute = config.emulation.network, config.emulation.compute
-    if network.trace:
-        raise EmulationError(
-            f'emulation.network.trace: found {network.trace!r}; allowed: "", rates that never vary'
+def _links(
+    network: NetworkConfig,
+    direction: str,
+    rate: Rate,
+    server_key: str,
+    devices: Sequence[Device],
+    seed: int,
+    stream: int,
+) -> Links:
+    """The links of one direction: by their traces where there are any, else by their rates."""
+    key = "emulation.network."
+    server = server_rate(key + server_key, getattr(network, server_key))
+    transport = Transport(network.transport == "tcp", network.connection == "new")
+    given = getattr(network, f"{direction}_trace")
+    if not given:
+        rates = client_values(
+            f"{key}{direction}_mbit_per_s",
+            rate,
+            BANDWIDTH,
+            [device.name for device in devices],
+            [getattr(device, f"{direction}_bytes_per_s") for device in devices],
+            lambda: generator(seed, Purpose.LINKS, stream),
         )
+        return Links(rates, server, transport)
+    files, left_out = trace_files(f"{key}{direction}_trace", given)
+    used = files[: len(devices)]
+    traces = tuple(read_trace(path, network.trace_bin_s) for path in used)
+    trace_of = np.arange(len(devices)) % len(used)
+    shift_s = np.zeros(len(devices))
+    if network.trace_start == "random":
+        # One share of the loop for both directions: a client's traces of one recording stay together.
+        for client in range(len(devices)):
+            shift_s[client] = generator(seed, Purpose.LINKS, _START, client).random()
+        shift_s *= np.array([trace.period_s for trace in traces])[trace_of]
+    means = np.array([trace.mean_bytes_per_s for trace in traces])[trace_of]
+    return Links(means, server, transport, traces, trace_of, shift_s, files, left_out)
+
+
+def _refuse_unsupported(config: Config) -> None:
+    compute = config.emulation.compute
     for name, value, allowed in (
-        ("network.latency_s", network.latency_s, SECONDS_OR_ZERO),
-        ("network.jitter_s", network.jitter_s, SECONDS_OR_ZERO),
         ("compute.unit_s", compute.unit_s, SECONDS),
         ("compute.slowdown", compute.slowdown, FACTOR),
     ):

@@ -12,15 +12,16 @@ TRANSFERS = ("download", "upload", "feedback_download", "feedback_upload")
 
 
 def draw_jitter(
-    seed: int, round_index: int, participants: NDArray[np.integer], jitter_s: float
+    seed: int, round_index: int, participants: NDArray[np.integer], jitter_s: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Extra latencies, float64 (n, 4), seconds, uniform in [0, ``jitter_s``]; columns are ``TRANSFERS``.
 
-    Row i depends on (seed, round, client) alone, not on who else takes part.
+    ``jitter_s`` (N,) is that of every client, of which ``participants`` (n,) are some. Row i depends on (seed, round,
+    client) alone, not on who else takes part.
     """
     jitter = np.zeros((len(participants), len(TRANSFERS)))
-    if jitter_s > 0.0:
-        for row, client in zip(jitter, np.asarray(participants).tolist(), strict=True):
+    for row, client in zip(jitter, np.asarray(participants).tolist(), strict=True):
+        if jitter_s[client] > 0.0:
             row[:] = generator(seed, Purpose.JITTER, round_index, client).random(len(TRANSFERS))
-        jitter *= jitter_s
+            row *= jitter_s[client]
     return jitter

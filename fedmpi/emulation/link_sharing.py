@@ -79,10 +79,16 @@ def _checked(
             f"shared_bytes_per_s: {shared_bytes_per_s} found, a positive rate or inf is allowed"
         )
     _check_all(own > 0.0, own, "own_bytes_per_s", "a positive rate or inf")
-    _check_all((size >= 0.0) & (size < inf), size, "transfer_bytes", "a finite number, 0 or more")
-    _check_all(np.isfinite(start), start, "start_s", "a finite moment")
-    _check_all((latency >= 0.0) & (latency < inf), latency, "latency_s", "a finite number, 0 or more")
+    check_transfers(start, latency, size)
     return start + latency, size, own
+
+
+def check_transfers(start_s: FloatArray, latency_s: FloatArray, transfer_bytes: FloatArray) -> None:
+    """Raise EmulationError for moments, latencies or bytes (n,) that no transfer can have."""
+    size, latency = transfer_bytes, latency_s
+    _check_all((size >= 0.0) & (size < inf), size, "transfer_bytes", "a finite number, 0 or more")
+    _check_all(np.isfinite(start_s), start_s, "start_s", "a finite moment")
+    _check_all((latency >= 0.0) & (latency < inf), latency, "latency_s", "a finite number, 0 or more")
 
 
 def _check_all(right: NDArray[np.bool_], values: FloatArray, name: str, allowed: str) -> None:

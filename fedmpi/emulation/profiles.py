@@ -35,8 +35,8 @@ class Device:
 
     ``generic`` is the cost of a step of a model that is not in ``models``: its one coefficient holds for
     every active prunable parameter. Both are for steps of ``batch_size`` samples and None or empty where
-    nothing is known, as are the rates. ``relative_speed`` is the speed of this device's processor over that
-    of ``raspberry-pi-4``.
+    nothing is known, as are the rates, the latency and the jitter of its link. ``relative_speed`` is the
+    speed of this device's processor over that of ``raspberry-pi-4``.
     """
 
     name: str
@@ -47,6 +47,8 @@ class Device:
     models: Mapping[str, StepCost] = field(default_factory=dict)
     uplink_bytes_per_s: float | None = None
     downlink_bytes_per_s: float | None = None
+    latency_s: float | None = None
+    jitter_s: float | None = None
 
 
 @cache

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fedmpi.emulation.devices import Fleet
-from fedmpi.emulation.link_sharing import finish_times
 
 FloatArray = NDArray[np.float64]
 
@@ -71,8 +70,8 @@ def round_timeline(
     the server's egress, uploads its ingress. The round ends with the last upload; without participants, when it starts.
 
     Pure: call it again with other bytes for the time that another k would have taken, or with the bytes of
-    a probe's feedback for the phase after the round. Durations do not depend on ``start_s``. Raises
-    EmulationError for bytes that are negative or not finite.
+    a probe's feedback for the phase after the round. Durations depend on ``start_s`` where links vary, and only
+    there. Raises EmulationError for bytes that are negative or not finite.
     """
     clients = np.asarray(participants)
     latency = fleet.latency_s[clients]
@@ -80,21 +79,13 @@ def round_timeline(
     count = clients.shape
     down = np.broadcast_to(np.asarray(bytes_down, dtype=np.float64), count)
     up = np.broadcast_to(np.asarray(bytes_up, dtype=np.float64), count)
-    downloaded = finish_times(
-        np.zeros(count),
-        np.where(down == 0.0, 0.0, latency + extra[:, 0]),
-        down,
-        fleet.downlink_bytes_per_s[clients],
-        fleet.server_egress_bytes_per_s,
+    downloaded = fleet.downlink.finish_times(
+        start_s, clients, np.zeros(count), np.where(down == 0.0, 0.0, latency + extra[:, 0]), down
     )
     computing = np.array(np.broadcast_to(np.asarray(compute_s, dtype=np.float64), count))
     ready = downloaded + computing
-    done = finish_times(
-        ready,
-        np.where(up == 0.0, 0.0, latency + extra[:, 1]),
-        up,
-        fleet.uplink_bytes_per_s[clients],
-        fleet.server_ingress_bytes_per_s,
+    done = fleet.uplink.finish_times(
+        start_s, clients, ready, np.where(up == 0.0, 0.0, latency + extra[:, 1]), up
     )
     end = float(done.max(initial=0.0))
     return Timeline(

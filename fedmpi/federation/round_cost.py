@@ -139,7 +139,8 @@ class DeviceAccountant:
         )
 
     def round_time(self, expected: ExpectedRound) -> RoundTime:
-        """That of the slowest participant, where the links of the server are shared evenly.
+        """That of the slowest participant, where the links of the server are shared evenly, links that vary have their
+        means, and TCP is as fast at the start as later.
 
         What a client downloads of rounds that it missed is not in it. Under a compute model with coefficients steps
         depend on the active parameters; under the others they do not, and take the ``compute_s`` of the round.
@@ -152,14 +153,14 @@ class DeviceAccountant:
             )
         else:
             step_s, step_s_per_parameter = expected.compute_s / steps, np.zeros((count, active.size))
-        up = np.minimum(fleet.uplink_bytes_per_s[clients], fleet.server_ingress_bytes_per_s / count)
-        down = np.minimum(fleet.downlink_bytes_per_s[clients], fleet.server_egress_bytes_per_s / count)
+        up, down = (links.payload_bytes_per_s(clients) for links in (fleet.uplink, fleet.downlink))
+        waits_s = 2.0 * fleet.uplink.transport.waits * fleet.latency_s[clients]
         (up_fixed, up_each), (down_fixed, down_each) = expected.bytes_up, expected.bytes_down
         return slowest_client(
             steps,
             step_s,
             step_s_per_parameter,
-            (2.0 * fleet.latency_s[clients] + up_fixed / up + down_fixed / down) / expected.period,
+            (waits_s + up_fixed / up + down_fixed / down) / expected.period,
             (up_each / up + down_each / down) / expected.period,
             active,
         )

@@ -1,5 +1,6 @@
 """Rounds charged to devices, and by the cost model of FAB-top-k."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -219,6 +220,23 @@ def test_masks_are_chosen_by_the_time_of_sparse_kernels() -> None:
     coefficients = 5 * np.array([0.0, 7.098850e-6, 1.927325e-7, 1.782308e-7]) / pi3
     assert time.seconds_per_parameter == pytest.approx(coefficients, rel=1e-12)
     assert time.constant_s == pytest.approx(5 * 1.2492789765 / pi3 + 0.5, rel=1e-12)
+
+
+def test_links_that_vary_count_with_their_mean_and_tcp_with_headers_and_connections(tmp_path: Path) -> None:
+    """1 and 3 Mbit/s in turn are 2; a new connection takes a round trip, two latencies, in each direction."""
+    (tmp_path / "link").write_text("0 1\n1 3\n")
+    text = NETWORK.format(model="unit").replace(
+        "uplink_mbit_per_s = [1.0, 2.0, 4.0, 8.0]", f'uplink_trace = "{tmp_path}"'
+    )
+    arguments = (np.full(3, 4.0), np.ones(3), (1000, 4.0), (300, 0.0), ACTIVE)
+    fluid = time_of(assign(loads(text), seed=3), *arguments)
+    assert fluid.seconds_per_parameter == pytest.approx(np.full(2, 4 / 250e3), rel=1e-12)
+    assert fluid.constant_s == pytest.approx(1.0 + 0.5 + 1000 / 250e3 + 300 / 1e6, rel=1e-12)
+    new = ["emulation.network.transport=tcp", "emulation.network.connection=new"]
+    tcp = time_of(assign(loads(text, new), seed=3), *arguments)
+    assert tcp.seconds_per_parameter == pytest.approx(np.full(2, 4 / 250e3 * 1500 / 1448), rel=1e-12)
+    messages = (1000 / 250e3 + 300 / 1e6) * 1500 / 1448
+    assert tcp.constant_s == pytest.approx(1.0 + 1.5 + messages, rel=1e-12)
 
 
 def test_messages_of_every_third_round_count_a_third() -> None:
