@@ -2,19 +2,24 @@
 
     python benchmarks/link_sharing.py
 
-Prints both times and their ratio for 10, 100 and 1000 concurrent uploads, for a server link that never binds,
-binds for all at once (downloads), or for uploads that begin one after another.
+Prints both times (of the processor) and their ratio for 10, 100 and 1000 concurrent uploads, for a server link that
+never binds, binds for all at once (downloads), or for uploads that begin one after another. Then the same uploads on
+links whose rates step, each at its own moments (by a factor with 0.5 as standard deviation of its logarithm), beside
+constant rates of the same means, by how many steps an upload has.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from math import inf
 
 import numpy as np
 
 from fedmpi.emulation.link_sharing import finish_times
+from fedmpi.emulation.links import Links
+from fedmpi.emulation.stepwise import StepwiseRate
 
 
 def naive_finish_times(
@@ -45,15 +50,13 @@ def naive_finish_times(
 
 
 def best_seconds(call: Callable[[], object], budget_s: float = 1.0) -> float:
-    """The shortest of as many calls as fit into the budget, at least one."""
-    best, end = inf, time.perf_counter() + budget_s
-    while True:
-        begin = time.perf_counter()
+    """The shortest of as many calls as fit into the budget, at least two, in seconds of the processor."""
+    best, end, calls = inf, time.perf_counter() + budget_s, 0
+    while calls < 2 or time.perf_counter() < end:
+        begin = time.process_time()
         call()
-        done = time.perf_counter()
-        best = min(best, done - begin)
-        if done >= end:
-            return best
+        best, calls = min(best, time.process_time() - begin), calls + 1
+    return best
 
 
 def main() -> None:
@@ -76,6 +79,42 @@ def main() -> None:
             ours = best_seconds(lambda b=begin, s=size, o=own, c=capacity: finish_times(b, 0.0, s, o, c))  # type: ignore[misc]
             naive = best_seconds(lambda a=lists: naive_finish_times(*a))  # type: ignore[misc]
             print(f"{count:>9}  {case:<22} {ours * 1e3:>10.3f} {naive * 1e3:>10.3f} {naive / ours:>7.1f}")
+    _varying(rng)
+
+
+def _varying(rng: np.random.Generator) -> None:
+    print(
+        f"\n{'transfers':>9}  {'case':<22} {'steps each':>10} {'constant ms':>11} {'varying ms':>10} {'ratio':>7}"
+    )
+    count, steps = 1000, 256
+    own, size = rng.lognormal(13.8, 0.7, count), rng.uniform(1e5, 1e7, count)
+    shift = rng.uniform(0.0, 1e5, count)
+    clients, staggered = np.arange(count), np.sort(rng.uniform(0.0, 20.0, count))
+    for case, begin, share in (
+        ("never binding", staggered, 0.0),
+        ("all at once, half rate", np.zeros(count), 2.0),
+        ("staggered, half rate", staggered, 2.0),
+        ("staggered, tenth rate", staggered, 10.0),
+    ):
+        capacity = float(own.sum() / share) if share else inf
+        ends = finish_times(begin, 0.0, size, own, capacity)
+        constant = best_seconds(partial(finish_times, begin, 0.0, size, own, capacity))
+        for each in (0.5, 2.0, 8.0):
+            starts = np.arange(steps) * float((ends - begin).mean()) / each
+            traces = tuple(
+                StepwiseRate(
+                    starts, np.asarray(rate * rng.lognormal(-0.125, 0.5, steps), np.float64), starts[1] * steps
+                )
+                for rate in own
+            )
+            means = np.array([trace.mean_bytes_per_s for trace in traces])
+            links = Links(means, capacity, traces=traces, trace_of=clients, shift_s=shift)
+            zeros = np.zeros(count)
+            varying = best_seconds(partial(links.finish_times, 0.0, clients, begin, zeros, size))
+            print(
+                f"{count:>9}  {case:<22} {each:>10g} {constant * 1e3:>11.3f} {varying * 1e3:>10.3f} "
+                f"{varying / constant:>7.1f}"
+            )
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import h5py
 
 from fedmpi.config import Config, parts
 from fedmpi.config.names import AVAILABLE
-from fedmpi.config.ranges import RANGES, RATE_OR_INF
+from fedmpi.config.ranges import RANGES, RATE_OR_INF, SECONDS_OR_ZERO
 from fedmpi.config.schema import value_of
 from fedmpi.trace import schema
 
@@ -38,6 +38,8 @@ TYPES = {
     "str": "string",
     "tuple[int, ...]": "list of integers",
     "Rate": "rate",
+    "Seconds": "seconds",
+    "Files": "string or list of strings",
     "str | Mapping[str, float]": "string or table",
     "Options": "table",
 }
@@ -45,8 +47,8 @@ TYPES = {
 
 RATES = f"""## Rates
 
-`emulation.network.uplink_mbit_per_s` and `downlink_mbit_per_s` take one of four forms; every rate is
-{RATE_OR_INF.allowed}.
+`emulation.network.uplink_mbit_per_s`, `downlink_mbit_per_s`, `latency_s` and `jitter_s` take one of four forms; every
+rate is {RATE_OR_INF.allowed}, every latency and jitter {SECONDS_OR_ZERO.allowed}.
 
 | form | example |
 |---|---|
@@ -54,6 +56,25 @@ RATES = f"""## Rates
 | a list with one for each client | `[20.0, 5.0, 1.0]` |
 | the device's own | `"device"` |
 | a distribution, drawn once for each client | `{{ distribution = "lognormal", median = 8.0, sigma = 0.5 }}` |
+
+Distributions: `lognormal` (`median`, `sigma`), `normal` (`mean`, `std`, `minimum`: smaller draws become it) and
+`uniform` (`low`, `high`). No built-in device has a latency or a jitter of its own; a CSV file has latencies.
+
+## Traces of links
+
+`emulation.network.uplink_trace` and `downlink_trace` name a file, a folder or a list of them. Files are given to
+clients round robin in sorted order of their paths, and each loops. Hidden files and READMEs of a folder are left out
+(`fedmpi check` names them); every other file must be a trace, in one of two formats that are told apart by what is in
+them:
+
+- Mahimahi: one integer a line, the millisecond of a chance to send 1500 bytes; lines do not fall, and the last is the
+  length of the loop. Chances are counted in bins of `trace_bin_s` and become a rate by steps;
+- two columns, by blanks or a comma: the second from which on a rate in Mbit/s holds. Seconds rise, the first line is
+  the beginning of the trace, and the last rate holds as long as the one before it.
+
+Where the rate is 0 a message waits. A run is not resumed with other traces; files may have moved in the meantime. With
+`trace_start = "random"` each client starts at a moment of the loop that is drawn from the seed, at the same share of
+both of its loops.
 """
 
 

@@ -20,7 +20,6 @@ from fedmpi.cli.output import check_output, default_output
 from fedmpi.config import Config, dumps, load, loads
 from fedmpi.trace import Trace, read
 
-PREEMPTED = 75
 _KEPT_LINES = 20
 
 

@@ -20,7 +20,8 @@ from fedmpi.config.errors import shown_value
 from fedmpi.config.write import tables
 from fedmpi.experiment.description import borrowed_constant, methods
 from fedmpi.experiment.progress import duration
-from fedmpi.federation.plan import draw_participants, local_steps
+from fedmpi.federation.round_cost import local_steps
+from fedmpi.federation.server import draw_participants
 from fedmpi.learning.datasets.dataset import as_float32
 from fedmpi.learning.evaluation import evaluate_blocks
 

@@ -9,15 +9,17 @@ import numpy as np
 from fedmpi.config import Config
 from fedmpi.emulation.compute import LocalTraining
 from fedmpi.emulation.devices import Fleet
+from fedmpi.emulation.timeline import Timeline
 from fedmpi.experiment.parts import Parts
-from fedmpi.federation.accounts import Charges, Work, make_accountant
 from fedmpi.federation.distribution import ServerData
-from fedmpi.federation.plan import Action, RoundPlan, draw_participants, local_steps
-from fedmpi.k_control.start import start
+from fedmpi.federation.messages import RoundStart
+from fedmpi.federation.round_cost import Work, local_steps, make_accountant
+from fedmpi.federation.server import draw_participants
+from fedmpi.k_control.start import start as first_state
 from fedmpi.learning.activations import Activations
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.training import CONVERTED_BYTES
-from fedmpi.pruning.exchange import ActiveValues, new_mask_bytes
+from fedmpi.pruning.active_values import ActiveValues, new_mask_bytes
 from fedmpi.pruning.mask import Mask
 from fedmpi.sparsification import SparseMethod, WireCodec
 from fedmpi.sparsification.wire import message_bytes
@@ -47,7 +49,7 @@ class FirstRound:
     k: int
     bytes_down: int
     bytes_up: int
-    timeline: Charges
+    timeline: Timeline
     left_out: tuple[str, ...]
     bound: bool
 
@@ -253,7 +255,7 @@ def _participants(parts: Parts, fleet: Fleet) -> np.ndarray:
     return draw_participants(config.experiment.seed, 0, available, config.clients.per_round)
 
 
-def _charges(messages: _Sizes, fleet: Fleet, sizes: np.ndarray, down: int, sent: int, up: int) -> Charges:
+def _charges(messages: _Sizes, fleet: Fleet, sizes: np.ndarray, down: int, sent: int, up: int) -> Timeline:
     """A round of the first one's participants with ``sent`` values in ``up`` bytes of each, without jitter."""
     parts, model, present = messages.parts, messages.model, messages.present
     config = parts.config
@@ -267,23 +269,15 @@ def _charges(messages: _Sizes, fleet: Fleet, sizes: np.ndarray, down: int, sent:
     )
     compute_s = fleet.compute.seconds(training)
     each = np.ones(len(participants), dtype=np.int64)
-    plan = RoundPlan(
-        round_index=0,
-        action=Action.NONE,
-        k=messages.k,
-        k_probe=0,
-        learning_rate=config.training.learning_rate,
-        start_s=0.0,
-        participants=participants,
-    )
+    start = RoundStart(0, 0.0, participants)
     accountant = make_accountant(
         config,
         replace(fleet, jitter_s=np.zeros_like(fleet.jitter_s)),
         model.parameter_count,
         positions_sent=not parts.sends_all,
     )
-    charges = accountant.round(plan, Work(down * each, compute_s, sent * each, up * each))
-    return accountant.close(plan, charges, messages.answered(len(participants)) if sent else 0, None)
+    charges = accountant.round(start, Work(down * each, compute_s, sent * each, up * each))
+    return accountant.close(start, charges, messages.answered(len(participants)) if sent else 0, None)
 
 
 def initial_round_s(config: Config, model: FlatModel, fleet: Fleet, samples: int) -> float:
@@ -296,4 +290,4 @@ def initial_round_s(config: Config, model: FlatModel, fleet: Fleet, samples: int
 
 def first_k(parts: Parts, dimension: int) -> int:
     """The k of round 0, as its controller starts."""
-    return start(parts.config, parts.k_control, dimension, parts.fixed_k(dimension)).k
+    return first_state(parts.config, parts.k_control, dimension, parts.fixed_k(dimension)).k

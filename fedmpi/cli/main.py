@@ -18,11 +18,9 @@ from fedmpi import __version__
 from fedmpi.cli import bench, calibrate, check, data, doctor, export, launch, presets, run, sweep
 from fedmpi.cli.configured import find_modules_of_working_directory
 from fedmpi.config import ConfigError
-from fedmpi.config.errors import one_line
+from fedmpi.config.errors import BAD_CONFIGURATION, FAILED, one_line
 from fedmpi.config.spelling import did_you_mean
 from fedmpi.experiment.streams import drop_unwritten, open_closed_streams
-
-DONE, FAILED, BAD_CONFIGURATION, PREEMPTED = 0, 1, 2, 75
 
 _COMMANDS = {
     "run": run,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from fedmpi.config import preset_names, preset_text
+from fedmpi.config.load import PRESETS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,10 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Print the TOML text of one preset, or the names of all with the first line of each."""
     if arguments.name is not None:
-        print(preset_text(arguments.name), end="")
+        print(PRESETS.text(arguments.name), end="")
         return 0
-    names = preset_names()
-    width = max(map(len, names))
-    for name in names:
-        print(f"{name:{width}}  {preset_text(name).partition(chr(10))[0].lstrip('# ')}")
+    print(PRESETS.listing())
     return 0

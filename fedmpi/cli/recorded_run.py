@@ -13,12 +13,12 @@ from typing import Any, TextIO, cast
 
 from fedmpi.cli import launch
 from fedmpi.cli.failure_reason import failure_reason
+from fedmpi.config.errors import DONE, FAILED, PREEMPTED
 from fedmpi.sweeps import record_end, record_start
 
-SUCCEEDED = (0, 75)
+SUCCEEDED = (DONE, PREEMPTED)
 """Exit codes of runs that did not fail: done, and preempted with a checkpoint."""
 
-_FAILED = 1
 _OF_SLURM = re.compile(r"^(?:srun|slurmstepd\S*): .*\n?", re.MULTILINE)
 _KEPT_CHARACTERS = 65_536
 
@@ -39,7 +39,7 @@ def recorded(
     except BaseException as error:
         expected = exit_code(error)
         reason = str(error) if expected is not None else "".join(traceback.format_exception_only(error))
-        save(record_end, study, name, _FAILED if expected is None else expected, " ".join(reason.split()))
+        save(record_end, study, name, FAILED if expected is None else expected, " ".join(reason.split()))
         raise
     said = "" if code in SUCCEEDED else heard.text()
     save(record_end, study, name, code, reason_in(said))

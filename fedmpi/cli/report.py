@@ -9,12 +9,14 @@ import numpy as np
 from fedmpi.checkpoint.ticket import read_ticket
 from fedmpi.cli import estimate
 from fedmpi.config import Config
+from fedmpi.emulation.bandwidth import BYTES_PER_S_PER_MBIT_PER_S
 from fedmpi.emulation.devices import Fleet, assign
+from fedmpi.emulation.tcp import INITIAL_SEGMENTS, PACKET_BYTES, SEGMENT_BYTES
 from fedmpi.experiment.description import borrowed_constant
 from fedmpi.experiment.model import evaluation_batches, make_model
 from fedmpi.experiment.parts import Parts, resolve
 from fedmpi.federation.distribution import ServerData, read_data
-from fedmpi.federation.initial_training import SAMPLES
+from fedmpi.federation.initial_pruning.training import SAMPLES
 from fedmpi.learning.activations import activations
 from fedmpi.learning.datasets import Dataset
 from fedmpi.learning.flat import FlatModel
@@ -67,6 +69,7 @@ def report(config: Config, ranks: int) -> Checked:
     if parts.pruning.takes_ticket:
         mask = read_ticket(config, model.parameter_count).mask
         lines[1] += f"; {mask.count} active, density {mask.density(model.layers):.6g}"
+    lines += _links(config, fleet)
     first = estimate.first_round(parts, model, fleet, sizes, mask)
     timeline, at_most = first.timeline, "at most " if first.bound else ""
     lines += [
@@ -99,6 +102,34 @@ def _initial_pruning(config: Config, model: FlatModel, fleet: Fleet, sizes: np.n
         return ["", f"{line}, charged as measured when they run", below]
     round_s = estimate.initial_round_s(config, model, fleet, samples)
     return ["", line, f"  each of them {round_s:.6g} s of emulated time while nothing is pruned", below]
+
+
+def _links(config: Config, fleet: Fleet) -> list[str]:
+    """Where links vary or messages start slowly: what they follow. Nothing for constant rates."""
+    network, lines = config.emulation.network, []
+    for direction, links in (("uplink", fleet.uplink), ("downlink", fleet.downlink)):
+        if not links.vary:
+            continue
+        periods = np.array([trace.period_s for trace in links.traces])
+        stall_s = max(trace.longest_stall_s for trace in links.traces)
+        mean = links.bytes_per_s / BYTES_PER_S_PER_MBIT_PER_S
+        start = "at a random moment" if network.trace_start == "random" else "at the beginning"
+        traces = "1 trace" if len(links.traces) == 1 else f"{len(links.traces)} traces"
+        if len(links.traces) < len(links.files):
+            traces = f"the first {len(links.traces)} of {len(links.files)} traces"
+        lines.append(
+            f"  {direction}: {traces} for {len(mean)} clients, loops of {_span(periods)} that start {start}, "
+            f"mean rates {mean.min():.4g} to {mean.max():.4g} Mbit/s, without capacity for up to {stall_s:.4g} s"
+        )
+        if links.left_out:
+            lines.append(f"  {direction}: not a trace: {', '.join(path.name for path in links.left_out)}")
+    if fleet.uplink.transport.tcp:
+        how = "a new connection for each message" if fleet.uplink.transport.new else "over kept connections"
+        lines.append(
+            f"  tcp, {how}: {SEGMENT_BYTES} of {PACKET_BYTES} bytes are payload, and a message starts with "
+            f"{INITIAL_SEGMENTS} segments a round trip of {_span(2.0 * fleet.latency_s)}, doubled each time"
+        )
+    return ["", "links:", *lines] if lines else []
 
 
 def _placement(parts: Parts, model: FlatModel, data: ServerData, ranks: int) -> list[str]:

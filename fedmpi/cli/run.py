@@ -16,11 +16,10 @@ from fedmpi.cli.configured import add_configuration, configured
 from fedmpi.cli.output import check_output, default_output, prepare_output
 from fedmpi.cli.supervisor import announce_start
 from fedmpi.config import Config, ConfigError
+from fedmpi.config.errors import PREEMPTED
 from fedmpi.experiment.folder_lock import FolderLock
 from fedmpi.mpi import stop_signals
 from fedmpi.mpi.guards import inside_mpi_launch
-
-PREEMPTED = 75
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -23,10 +23,12 @@ from fedmpi.cli.recorded_run import SUCCEEDED, reason_in, recorded, save
 from fedmpi.cli.supervisor import announce_start
 from fedmpi.cli.sweep_report import end_text, list_lines, log_size, said_since, table_lines
 from fedmpi.config import Config, ConfigError, dumps
+from fedmpi.config.errors import DONE, FAILED, PREEMPTED
 from fedmpi.experiment.folder_lock import FolderLock
 from fedmpi.mpi import stop_signals
 from fedmpi.mpi.guards import inside_mpi_launch
 from fedmpi.sweeps import (
+    STUDIES,
     PlannedRun,
     Sweep,
     failure_text,
@@ -36,12 +38,8 @@ from fedmpi.sweeps import (
     record_end,
     record_start,
     state,
-    study_names,
-    study_text,
     write_list,
 )
-
-_DONE, _FAILED, _PREEMPTED = 0, 1, 75
 
 _Say = Callable[[str], None]
 
@@ -84,29 +82,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """0 when all runs that were asked for are complete, 75 when they were interrupted, 1 when one failed."""
     if arguments.sweep is None:
-        _list_studies()
-        return _DONE
+        print(STUDIES.listing())
+        return DONE
     if arguments.print:
-        print(study_text(arguments.sweep), end="")
-        return _DONE
+        print(STUDIES.text(arguments.sweep), end="")
+        return DONE
     sweep = plan(arguments.sweep, arguments.overrides)
     study = arguments.output if arguments.output is not None else Path("runs") / sweep.name
     if arguments.list:
         for line in list_lines(sweep, study):
             print(line)
-        return _DONE
+        return DONE
     if arguments.ended is not None:
         return _record_end(sweep, study, arguments)
     if arguments.index is not None:
         return _run_one(sweep, study, arguments)
     return _run_all(sweep, study, arguments)
-
-
-def _list_studies() -> None:
-    names = study_names()
-    width = max(map(len, names))
-    for name in names:
-        print(f"{name:{width}}  {study_text(name).partition(chr(10))[0].lstrip('# ')}")
 
 
 def _of_index(sweep: Sweep, arguments: argparse.Namespace) -> PlannedRun:
@@ -126,7 +117,7 @@ def _record_end(sweep: Sweep, study: Path, arguments: argparse.Namespace) -> int
     run, code = _of_index(sweep, arguments), arguments.ended
     said = "" if code in SUCCEEDED or sys.stdin.isatty() else sys.stdin.read()
     record_end(study, run.name, code, reason_in(said))
-    return _DONE
+    return DONE
 
 
 def _run_one(sweep: Sweep, study: Path, arguments: argparse.Namespace) -> int:
@@ -135,7 +126,7 @@ def _run_one(sweep: Sweep, study: Path, arguments: argparse.Namespace) -> int:
     if _finished(run, study / run.name):
         if launch.rank(os.environ) == 0 and not arguments.quiet:
             print(f"{run.name}: complete already", flush=True)
-        return _DONE
+        return DONE
     return recorded(study, run.name, lambda: _run_recorded(sweep, run, study, arguments), _exit_code)
 
 
@@ -160,7 +151,7 @@ def _run_recorded(sweep: Sweep, run: PlannedRun, study: Path, arguments: argpars
 
     with stop_signals.installed():
         code = main(prepare, resume=True, quiet=arguments.quiet)
-    if code == _PREEMPTED:
+    if code == PREEMPTED:
         stopped.say_with_checkpoint(shlex.join(["fedmpi", *arguments.arguments]))
     return code
 
@@ -228,8 +219,8 @@ def _conclude(sweep: Sweep, study: Path, failed: dict[str, str], interrupted: bo
     for name, how in failed.items():
         print(f"fedmpi: run {name} failed with {how}; see {_log(study, name)}", file=sys.stderr)
     if len(complete) == len(sweep.runs):
-        return _DONE
-    return _PREEMPTED if interrupted and not failed else _FAILED
+        return DONE
+    return PREEMPTED if interrupted and not failed else FAILED
 
 
 def _program(run: PlannedRun, study: Path, ranks: int) -> Program:

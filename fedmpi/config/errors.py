@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+DONE, FAILED, BAD_CONFIGURATION, PREEMPTED = 0, 1, 2, 75
+"""Exit codes of all commands; 75: a run was stopped, with a checkpoint."""
+
 _MOST_CHARACTERS = 60
 _MOST_OF_KEY = 200
 

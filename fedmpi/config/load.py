@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Mapping
-from dataclasses import is_dataclass
+from dataclasses import dataclass, is_dataclass
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -20,8 +21,6 @@ from fedmpi.config.frozen import FrozenTable
 from fedmpi.config.schema import Config
 from fedmpi.config.spelling import did_you_mean, nearest
 from fedmpi.config.toml import TomlError, parse, read_text
-
-_PRESETS = resources.files("fedmpi") / "presets"
 
 _MOST_PARTS = 16
 """Parts of a dotted key, more than any key has."""
@@ -59,18 +58,46 @@ def loads(text: str, overrides: Iterable[str] = (), origin: str = "configuration
     return config
 
 
+@dataclass(frozen=True)
+class PackagedTexts:
+    """The TOML files in a ``folder`` of fedmpi's own, each called a ``kind``."""
+
+    kind: str
+    folder: Traversable
+
+    def names(self) -> list[str]:
+        """The names of all, in alphabetical order."""
+        files = (item.name for item in self.folder.iterdir())
+        return sorted(name.removesuffix(".toml") for name in files if name.endswith(".toml"))
+
+    def text(self, name: str) -> str:
+        """The text of one, comments included. Raises ConfigError with the nearest name."""
+        names = self.names()
+        if name not in names:
+            problem = f"unknown{did_you_mean(name, names)}"
+            raise ConfigError(f"{self.kind} {name}", problem, ", ".join(names))
+        return (self.folder / f"{name}.toml").read_text(encoding="utf-8")
+
+    def listing(self) -> str:
+        """A line for each: its name, and its first line without the comment's mark."""
+        names = self.names()
+        width = max(map(len, names))
+        return "\n".join(
+            f"{name:{width}}  {self.text(name).partition(chr(10))[0].lstrip('# ')}" for name in names
+        )
+
+
+PRESETS = PackagedTexts("preset", resources.files("fedmpi") / "presets")
+
+
 def preset_names() -> list[str]:
     """The presets that come with fedmpi, in alphabetical order."""
-    files = (item.name for item in _PRESETS.iterdir())
-    return sorted(name.removesuffix(".toml") for name in files if name.endswith(".toml"))
+    return PRESETS.names()
 
 
 def preset_text(name: str) -> str:
     """The TOML text of a preset, comments included. Raises ConfigError with the nearest name."""
-    names = preset_names()
-    if name not in names:
-        raise ConfigError(f"preset {name}", f"unknown{did_you_mean(name, names)}", ", ".join(names))
-    return (_PRESETS / f"{name}.toml").read_text(encoding="utf-8")
+    return PRESETS.text(name)
 
 
 def _read(source: str | Path) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Numbers of the clients' links from the configuration: bandwidths (Mbit/s there, bytes per second here) and seconds."""
+"""Numbers of clients' links from the configuration: bandwidths (Mbit/s there, bytes per second here) and seconds."""
 
 from __future__ import annotations
 

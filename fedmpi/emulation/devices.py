@@ -180,7 +180,7 @@ def _links(
             shift_s[client] = generator(seed, Purpose.LINKS, _START, client).random()
         shift_s *= np.array([trace.period_s for trace in traces])[trace_of]
     means = np.array([trace.mean_bytes_per_s for trace in traces])[trace_of]
-    return Links(means, server, transport, traces, trace_of, shift_s, used, left_out)
+    return Links(means, server, transport, traces, trace_of, shift_s, files, left_out)
 
 
 def _refuse_unsupported(config: Config) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedmpi.emulation import link_sharing
 from fedmpi.emulation.shared_link import SharedLink
-from fedmpi.emulation.stepwise import Pieces, StepwiseRate, arrival_s, slower
+from fedmpi.emulation.stepwise import Pieces, StepwiseRate, arrival_of, slower
 from fedmpi.emulation.tcp import FLUID, Transport, start_pieces
 
 FloatArray = NDArray[np.float64]
@@ -95,23 +95,20 @@ class Links:
         if not members:
             return finish
         alone = self._never_binds(clients[size > 0.0])
-        if alone and not self.transport.tcp:
-            for trace in np.unique(which).tolist():
-                chosen = which == trace
-                finish[chosen] = self.traces[trace].arrivals_s(
-                    begin[chosen], size[chosen], moment_s + shift[chosen]
-                )
-            return finish
         link = SharedLink(self.server_bytes_per_s)
         groups = [members[key] for key in sorted(members)]
         for group in groups:
             first = group[0]
-            start, size_bytes = float(begin[first]), float(size[first])
-            pieces = self.pieces(int(clients[first]), start, float(round_trip[first]), moment_s)
+            client, start, left = int(clients[first]), float(begin[first]), float(size[first])
+            if alone and not self.transport.tcp:
+                trace = self.traces[self.trace_of[client]]
+                finish[group] = trace.arrival_s(start, left, moment_s + float(self.shift_s[client]))
+                continue
+            pieces = self.pieces(client, start, float(round_trip[first]), moment_s)
             if alone:
-                finish[group] = arrival_s(start, size_bytes, pieces)
+                finish[group] = arrival_of(start, left, pieces)
             else:
-                link.add(start, size_bytes, pieces, len(group))
+                link.add(start, left, pieces, len(group))
         for moment, number in [] if alone else link.advance():
             finish[groups[number]] = moment
         return finish

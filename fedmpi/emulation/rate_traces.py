@@ -9,15 +9,16 @@ rate holds as long as the one before it. Both loop.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from io import StringIO
-from math import inf, isfinite
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedmpi.config.errors import shortened
-from fedmpi.config.ranges import RATE
+from fedmpi.config.ranges import RATE, SECONDS
 from fedmpi.emulation.bandwidth import BYTES_PER_S_PER_MBIT_PER_S
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.emulation.stepwise import StepwiseRate
@@ -25,6 +26,7 @@ from fedmpi.emulation.stepwise import StepwiseRate
 CHANCE_BYTES = 1500
 
 _MOST_BINS = 10**7
+_MOST_OF_PATH = 200
 _FORMATS = "one integer millisecond a line (Mahimahi), or two columns: seconds, Mbit/s"
 
 FloatArray = NDArray[np.float64]
@@ -45,11 +47,11 @@ def trace_files(key: str, given: str | Sequence[str]) -> tuple[tuple[Path, ...],
             exists = path.exists()
         except OSError as error:
             raise EmulationError(
-                f"{key}: found {shortened(repr(item))}, which cannot be read: {error.strerror}"
+                f"{key}: found {shortened(repr(item), _MOST_OF_PATH)}, which cannot be read: {error.strerror}"
             ) from None
         if not exists:
             raise EmulationError(
-                f"{key}: found {shortened(repr(item))}, which does not exist; "
+                f"{key}: found {shortened(repr(item), _MOST_OF_PATH)}, which does not exist; "
                 f"allowed: a file, a folder, or a list of them"
             )
         if path.is_dir():
@@ -59,7 +61,7 @@ def trace_files(key: str, given: str | Sequence[str]) -> tuple[tuple[Path, ...],
             left_out += none
             if not inside:
                 raise EmulationError(
-                    f"{key}: found no trace in the folder {shortened(repr(item))}; "
+                    f"{key}: found no trace in the folder {shortened(repr(item), _MOST_OF_PATH)}; "
                     f"allowed: a folder with files of {_FORMATS}"
                 )
         found += inside
@@ -68,6 +70,20 @@ def trace_files(key: str, given: str | Sequence[str]) -> tuple[tuple[Path, ...],
 
 def read_trace(path: Path, bin_s: float) -> StepwiseRate:
     """The rate in a file. Raises EmulationError that names file and line for anything that is no trace."""
+    try:
+        state = path.stat()
+    except (OSError, ValueError):
+        return _read_trace(path, bin_s)  # which says why
+    return _read_again(path, bin_s, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=1024)
+def _read_again(path: Path, bin_s: float, modified_ns: int, size: int) -> StepwiseRate:
+    """A fleet is made several times for one run: what is read once is kept, unless the file has changed."""
+    return _read_trace(path, bin_s)
+
+
+def _read_trace(path: Path, bin_s: float) -> StepwiseRate:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except ValueError:
@@ -106,7 +122,7 @@ def _faulty_line(text: str, path: Path) -> EmulationError:
         except ValueError:
             return EmulationError(problem + _FORMATS)
         if len(values) != columns:
-            return EmulationError(problem + (f"{columns} columns, as before" if columns > 1 else _FORMATS))
+            return EmulationError(problem + _FORMATS)
         if not all(isfinite(value) and value >= 0.0 for value in values):
             return EmulationError(problem + "finite numbers, 0 or more")
     return EmulationError(f"{path}: found no lines; allowed: {_FORMATS}")
@@ -168,6 +184,6 @@ def _two_columns(rows: FloatArray, path: Path) -> StepwiseRate:
         )
     starts = seconds - seconds[0]
     period_s = float(starts[-1] + (starts[-1] - starts[-2]))
-    if not period_s < inf:
-        raise EmulationError(f"{path}: found seconds beyond the range of numbers; allowed: {_FORMATS}")
+    if not period_s <= SECONDS.high:
+        raise EmulationError(f"{path}: found a loop of {period_s:g} s; allowed: at most {SECONDS.high:g}")
     return StepwiseRate(starts, mbit_per_s * BYTES_PER_S_PER_MBIT_PER_S, period_s)

@@ -11,15 +11,22 @@ changes. So the result does not depend on the order in which transfers were adde
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
-from math import inf
+from heapq import heappop, heappush, heapreplace
+from math import frexp, inf
 
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.emulation.stepwise import NEGLIGIBLE, Pieces
 
-_SCALE = 2.0**40
+_CAPACITY_BITS = 60
+"""A link's capacity as an integer has so many bits; rates are counted in the same unit."""
+
 _UNLIMITED_BYTES_PER_S = 1e30
 """What an infinite capacity counts as in sums; more than a million links of any finite rate."""
+
+_ANY_RATE = 2 ** (_CAPACITY_BITS + 1)
+
+_NOTHING = (0.0, inf)
+"""The rate after the last."""
 
 _WAITING, _OWN, _SHARED, _ENDED = range(4)
 """A transfer before its beginning, at its own rate, at the level, and after its end."""
@@ -38,6 +45,7 @@ class _Transfer:
     left: float
     due_s: float
     since_s: float = 0.0
+    coming: tuple[float, float] = _NOTHING
     own: float = 0.0
     units: int = 0
     until_s: float = inf
@@ -64,6 +72,7 @@ class SharedLink:
     _level_moved: float = 0.0
     _capacity: float = field(init=False)
     _capacity_units: int = field(init=False)
+    _units_per_rate: float = field(init=False)
 
     def __post_init__(self) -> None:
         if not self.bytes_per_s > 0.0:
@@ -71,7 +80,8 @@ class SharedLink:
                 f"shared_bytes_per_s: {self.bytes_per_s} found, a positive rate or inf is allowed"
             )
         self._capacity = min(self.bytes_per_s, _UNLIMITED_BYTES_PER_S)
-        self._capacity_units = int(self._capacity * _SCALE)
+        self._units_per_rate = 2.0 ** (_CAPACITY_BITS - frexp(self._capacity)[1])
+        self._capacity_units = int(self._capacity * self._units_per_rate)
 
     def add(self, begin_s: float, size_bytes: float, pieces: Pieces, weight: int = 1) -> int:
         """Let a transfer begin at ``begin_s``, which is not before ``now_s``; its number, from 0 on.
@@ -82,7 +92,15 @@ class SharedLink:
             raise EmulationError(f"begin_s: {begin_s} found, a moment from {self.now_s} on is allowed")
         if not 0.0 <= size_bytes < inf:
             raise EmulationError(f"size_bytes: {size_bytes} found, a finite number, 0 or more, is allowed")
-        transfer = _Transfer(len(self._transfers), size_bytes, weight, pieces, size_bytes, begin_s)
+        transfer = _Transfer(
+            len(self._transfers),
+            size_bytes,
+            weight,
+            pieces,
+            size_bytes,
+            begin_s,
+            coming=next(pieces, _NOTHING),
+        )
         self._transfers.append(transfer)
         heappush(self._agenda, (begin_s, transfer.number))
         return transfer.number
@@ -98,6 +116,7 @@ class SharedLink:
         """
         ended: list[tuple[float, int]] = []
         while True:
+            self._step_alone(until_s)
             moment, moved = self._next_event()
             if moment > until_s or moment == inf:
                 break
@@ -158,6 +177,73 @@ class SharedLink:
             heappop(ends)
         return moment, 0.0
 
+    def _step_alone(self, until_s: float) -> None:
+        """Go through events while each is a step of one transfer that makes nobody cross the level: most of them are.
+
+        The first that may be anything else is left as it is. What is here is what the other methods do in that case,
+        written out, for it takes most of the time.
+        """
+        transfers, agenda, capacity = self._transfers, self._agenda, self._capacity
+        below, above, ends = self._below, self._above, self._ends_at_level
+        own_units, sharing, level = self._own_units, self._sharing, self._level
+        level_since_s, level_moved = self._level_since_s, self._level_moved
+        free = self._capacity_units - own_units
+        now_s, units_per_rate = self.now_s, self._units_per_rate
+        while agenda:
+            moment, number = agenda[0]
+            transfer = transfers[number]
+            if transfer.due_s != moment:
+                heappop(agenda)
+                continue
+            mode = transfer.mode
+            if moment > until_s or transfer.last or mode == _WAITING or moment in (now_s, inf):
+                break
+            if len(agenda) > 1 and (agenda[1][0] == moment or agenda[min(2, len(agenda) - 1)][0] == moment):
+                break
+            moved = level_moved
+            if sharing:
+                moved += level * (moment - level_since_s)
+                if ends[0][0] <= moved or level_since_s + (ends[0][0] - level_moved) / level <= moment:
+                    break
+            rate, next_s = transfer.coming
+            own = rate if rate < capacity else capacity
+            units = int(own * units_per_rate)
+            if mode == _SHARED:
+                if units * sharing <= free:
+                    break
+                heappush(above, (units, number))
+                due_s = next_s
+            else:
+                left = transfer.left - transfer.own * (moment - transfer.since_s)
+                then_free = free + (transfer.units - units) * transfer.weight
+                # The highest rate that is not above the level: any where nobody is there, if all fit into the link.
+                most = then_free // sharing if sharing else (_ANY_RATE if then_free >= 0 else -1)
+                if (
+                    left <= NEGLIGIBLE * transfer.size
+                    or units > most
+                    or (below and -below[0][0] > most)
+                    or (above and above[0][0] <= most)
+                ):
+                    break
+                free = then_free
+                if sharing:
+                    level, level_since_s, level_moved = most / units_per_rate, moment, moved
+                transfer.left, transfer.since_s = left, moment
+                heappush(below, (-units, number))
+                end_s = moment + left / own if own > 0.0 else inf
+                transfer.last = end_s <= next_s
+                due_s = end_s if transfer.last else next_s
+            transfer.own, transfer.units, transfer.until_s, transfer.due_s = own, units, next_s, due_s
+            transfer.coming = next(transfer.pieces, _NOTHING)
+            if due_s < inf:
+                heapreplace(agenda, (due_s, number))
+            else:
+                heappop(agenda)
+            now_s = moment
+        self.now_s = now_s
+        self._own_units, self._level = self._capacity_units - free, level
+        self._level_since_s, self._level_moved = level_since_s, level_moved
+
     def _happen(self, moment: float, moved: float, ended: list[tuple[float, int]]) -> dict[int, int]:
         """What begins, steps or ends at ``moment``; the transfers of which that changes something, with the mode that
         each had before."""
@@ -186,9 +272,10 @@ class SharedLink:
                 transfer.mode = _ENDED
                 ended.append((moment, number))
                 continue
-            rate, transfer.until_s = next(transfer.pieces)
+            rate, transfer.until_s = transfer.coming
+            transfer.coming = next(transfer.pieces, _NOTHING)
             transfer.own = rate if rate < self._capacity else self._capacity
-            transfer.units = int(transfer.own * _SCALE)
+            transfer.units = int(transfer.own * self._units_per_rate)
             before[number] = mode
             if mode == _OWN:
                 self._own_units += transfer.units * transfer.weight
@@ -253,10 +340,10 @@ class SharedLink:
     def _settle(self, moment: float, moved: float, before: dict[int, int]) -> None:
         """The new level, and the next event of each transfer in ``before``."""
         transfers = self._transfers
-        if not self._sharing:
-            level = inf
-        else:
-            level = (self._capacity_units - self._own_units) / self._sharing / _SCALE
+        level = inf
+        if self._sharing:
+            most = (self._capacity_units - self._own_units) // self._sharing
+            level = most / self._units_per_rate
         if level != self._level:
             self._level, self._level_since_s, self._level_moved = level, moment, moved
         for number, mode in before.items():

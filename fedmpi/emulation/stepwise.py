@@ -6,14 +6,14 @@ beginning on. The slower of two is again such a sequence: a recorded link and th
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from math import floor, inf
+from math import ceil, floor, inf
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from fedmpi.emulation.errors import EmulationError
 
@@ -79,11 +79,26 @@ class StepwiseRate:
         return float(self.bytes_per_s.max())
 
     @cached_property
+    def longest_stall_s(self) -> float:
+        """The longest time of rate 0 in one piece; equal neighbours are one step, but for the loop's two ends."""
+        if self.period_s == inf:
+            return float(np.diff(self.starts_s)[self.bytes_per_s[:-1] == 0.0].max(initial=0.0))
+        lasts = np.diff(np.append(self.starts_s, self.period_s))
+        stalls = lasts[self.bytes_per_s == 0.0].max(initial=0.0)
+        over_the_end = lasts[0] + lasts[-1] if self.bytes_per_s[0] == self.bytes_per_s[-1] == 0.0 else 0.0
+        return float(max(stalls, over_the_end))
+
+    @cached_property
     def _moved(self) -> FloatArray:
         """Bytes from the loop's start to each step, and to its end, (n + 1,) or without a loop (n,)."""
         ends = self.starts_s[1:] if self.period_s == inf else np.append(self.starts_s[1:], self.period_s)
         lasts = ends - self.starts_s[: ends.size]
         return np.concatenate(([0.0], np.cumsum(self.bytes_per_s[: ends.size] * lasts)))
+
+    @cached_property
+    def _moved_list(self) -> list[float]:
+        moved: list[float] = self._moved.tolist()
+        return moved
 
     @cached_property
     def _lists(self) -> tuple[list[float], list[float], list[float]]:
@@ -112,33 +127,30 @@ class StepwiseRate:
             base = loop * self.period_s - shift_s
             step = 0
 
-    def arrivals_s(self, begin_s: ArrayLike, size_bytes: ArrayLike, shift_s: ArrayLike = 0.0) -> FloatArray:
-        """When transfers that have the link to themselves end, float64 (n,); the arguments are (n,) or scalars."""
-        begin, size, shift = np.broadcast_arrays(
-            *(np.asarray(a, dtype=np.float64) for a in (begin_s, size_bytes, shift_s))
-        )
-        if self.starts_s.size == 1:
-            return np.asarray(begin + size / self.bytes_per_s[0], dtype=np.float64)
-        starts, rates, moved = self.starts_s, self.bytes_per_s, self._moved
-        own_s = begin + shift
-        loops = np.zeros_like(own_s)
+    def arrival_s(self, begin_s: float, size_bytes: float, shift_s: float = 0.0) -> float:
+        """When a transfer ends that has the link to itself from ``begin_s`` on, see ``pieces``."""
+        if not size_bytes > 0.0:
+            return begin_s
+        starts, rates, _ = self._lists
+        moved = self._moved_list
+        own_s, loops = begin_s + shift_s, 0
         if self.period_s < inf:
-            loops = np.floor(own_s / self.period_s)
-            own_s = own_s - loops * self.period_s
-        step = np.clip(np.searchsorted(starts, own_s, side="right") - 1, 0, None)
-        due = moved[step] + (own_s - starts[step]) * rates[step] + size  # bytes since the loop's start
-        least = NEGLIGIBLE * size
+            loops = floor(own_s / self.period_s)
+            own_s -= loops * self.period_s
+        step = max(0, bisect_right(starts, own_s) - 1)
+        due = moved[step] + (own_s - starts[step]) * rates[step] + size_bytes  # bytes since the loop's start
+        least = NEGLIGIBLE * size_bytes
         if self.period_s < inf:
-            more = np.ceil((due - least) / moved[-1]) - 1.0
-            more = np.maximum(more, 0.0)
+            more = max(0, ceil((due - least) / moved[-1]) - 1)
             loops += more
-            due = due - more * moved[-1]
-        step = np.clip(np.searchsorted(moved, due - least, side="left") - 1, 0, rates.size - 1)
-        into = (due - moved[step]) / np.where(rates[step] > 0.0, rates[step], inf)
-        end = starts[step] + into - shift
+            due -= more * moved[-1]
+        step = min(max(0, bisect_left(moved, due - least) - 1), len(rates) - 1)
+        own_s = starts[step]
+        if rates[step] > 0.0:  # else by rounding: nothing is left when the stall begins
+            own_s += (due - moved[step]) / rates[step]
         if self.period_s < inf:
-            end = end + loops * self.period_s
-        return np.where(size > 0.0, np.maximum(end, begin), begin)
+            own_s += loops * self.period_s
+        return max(begin_s, own_s - shift_s)
 
 
 def slower(one: Pieces, other: Pieces) -> Pieces:
@@ -155,7 +167,7 @@ def slower(one: Pieces, other: Pieces) -> Pieces:
             other_rate, other_until_s = next(other)
 
 
-def arrival_s(begin_s: float, size_bytes: float, pieces: Pieces) -> float:
+def arrival_of(begin_s: float, size_bytes: float, pieces: Pieces) -> float:
     """When a transfer ends that begins to move at ``begin_s``, at the rates of ``pieces`` and no others."""
     now_s, left = begin_s, size_bytes
     least = NEGLIGIBLE * size_bytes
@@ -163,7 +175,7 @@ def arrival_s(begin_s: float, size_bytes: float, pieces: Pieces) -> float:
         return begin_s
     for rate, until_s in pieces:
         end_s = now_s + left / rate if rate > 0.0 else inf
-        if end_s <= until_s:
+        if rate > 0.0 and end_s <= until_s:
             return end_s
         left -= rate * (until_s - now_s)
         now_s = until_s

@@ -13,8 +13,8 @@ from fedmpi.config import Config
 from fedmpi.emulation.devices import Fleet, assign
 from fedmpi.experiment.model import make_model
 from fedmpi.experiment.parts import Parts, resolve
-from fedmpi.federation.accounts import NormalizedAccountant, make_accountant
 from fedmpi.federation.client import ClientHost
+from fedmpi.federation.client_importance import ClientImportance
 from fedmpi.federation.distribution import (
     DataFacts,
     ServerData,
@@ -27,14 +27,14 @@ from fedmpi.federation.evaluation import Evaluator
 from fedmpi.federation.exchange import Exchange
 from fedmpi.federation.exchange_dense import DenseExchange
 from fedmpi.federation.exchange_sparse import SparseExchange
-from fedmpi.federation.importance import ClientImportance
-from fedmpi.federation.initial_pruning import InitialPhase
-from fedmpi.federation.initial_server import InitialServer
-from fedmpi.federation.initial_training import InitialTraining, draw_samples
-from fedmpi.federation.pruning import Pruner, Pruning
-from fedmpi.federation.rounds import RoundLoop
+from fedmpi.federation.initial_pruning.local_rounds import InitialServer
+from fedmpi.federation.initial_pruning.phase import InitialPhase
+from fedmpi.federation.initial_pruning.training import InitialTraining, draw_samples
+from fedmpi.federation.masked_model import MaskedModel
+from fedmpi.federation.pruning import ServerPruning
+from fedmpi.federation.round_cost import make_accountant
+from fedmpi.federation.round_loop import Half, RoundLoop, ServerHalf, WorkerHalf
 from fedmpi.federation.server import Server
-from fedmpi.federation.server_pruning import ServerPruning
 from fedmpi.k_control.start import start
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.host_memory import keep_freed_memory
@@ -43,8 +43,7 @@ from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.placement import Placement, home_blocks, most_sharing
 from fedmpi.mpi.shared_memory import GroupMemory
 from fedmpi.mpi.stop_signals import SignalFlag
-from fedmpi.pruning import NONE
-from fedmpi.pruning.interface import Setup
+from fedmpi.pruning import Setup
 from fedmpi.sparsification import SparseMethod
 
 Expected = Mapping[type[Exception], int]
@@ -63,9 +62,9 @@ class Run:
     placement: Placement
     facts: DataFacts
     model: FlatModel
+    masked: MaskedModel
     host: ClientHost
     exchange: Exchange
-    pruning: Pruning
     server: Server | None
     loop: RoundLoop
     initial: InitialPhase | None
@@ -90,13 +89,13 @@ def assemble(ranks: Ranks, config: Config, expected: Expected, signal: SignalFla
     )
     blocks = home_blocks(config.clients.count, ranks.size, config.placement.server_trains)
     placement = Placement(config.clients.count, tuple(blocks), memory.groups)
-    host = ClientHost(config, model, distribute_training(ranks, memory, placement, facts, data))
+    training_data = distribute_training(ranks, memory, placement, facts, data)
     test_x, test_y = distribute_test(ranks, memory, placement, facts, data)
     keep_freed_memory()
     evaluator = Evaluator(ranks, test_x, test_y, config.training.evaluation_batch_size)
-    exchange = _exchange(parts, ranks, placement, memory, host)
+    masked, importance = MaskedModel(ranks, model), None
     if parts.pruning.importance:
-        host.importance = ClientImportance(
+        importance = ClientImportance(
             ranks,
             memory,
             placement.clients_of_group(placement.group_of(ranks.rank)),
@@ -104,41 +103,49 @@ def assemble(ranks: Ranks, config: Config, expected: Expected, signal: SignalFla
             model.parameter_count,
             blocks[ranks.rank],
         )
-    pruning = Pruning(ranks, host, exchange, host.importance)
-    server = None
+    host = ClientHost(config, masked, training_data, importance)
+    exchange = _exchange(parts, ranks, placement, memory, host)
+    server: Server | None = None
+    half: Half = WorkerHalf()
     if fleet is not None:
-        server = _server(parts, facts, fleet, model, exchange)
+        server = _server(parts, facts, fleet, masked, exchange)
+        half = ServerHalf(server, masked, config.emulation.time_scale)
     loop = RoundLoop(
         ranks=ranks,
         placement=placement,
         sizes=np.array(facts.sizes, dtype=np.int64),
         host=host,
         exchange=exchange,
-        pruning=pruning,
         evaluator=evaluator,
-        time_scale=config.emulation.time_scale,
         signal=signal,
-        server=server,
+        half=half,
     )
     initial = None
     if config.pruning.initial.where != "none":
         initial_server = None
         if server is not None and data is not None:
             training = InitialTraining(config, model, *draw_samples(config, data))
-            initial_server = InitialServer(server, pruning, training, facts.classes)
-        initial = InitialPhase(ranks, host, pruning, signal, initial_server)
-    return Run(config, parts, ranks, placement, facts, model, host, exchange, pruning, server, loop, initial)
+            initial_server = InitialServer(server, masked, training, facts.classes)
+        initial = InitialPhase(ranks, masked, signal, initial_server)
+    return Run(config, parts, ranks, placement, facts, model, masked, host, exchange, server, loop, initial)
 
 
-def _server(parts: Parts, facts: DataFacts, fleet: Fleet, model: FlatModel, exchange: Exchange) -> Server:
-    config, dimension = parts.config, model.parameter_count
+def _server(parts: Parts, facts: DataFacts, fleet: Fleet, masked: MaskedModel, exchange: Exchange) -> Server:
+    config, model = parts.config, masked.flat
+    dimension = model.parameter_count
     downlink = Downlink(config.clients.count, dimension, model.buffer_count, parts.codec)
     setup = Setup(config.pruning, config.experiment.rounds, model.layers)
-    pruner = (
-        None if parts.pruning is NONE else Pruner(parts.pruning, setup, config.experiment.seed, dimension)
-    )
     accountant = make_accountant(config, fleet, dimension, positions_sent=not parts.sends_all)
-    normalized = accountant if isinstance(accountant, NormalizedAccountant) else None
+    pruning = ServerPruning(
+        method=parts.pruning,
+        setup=setup,
+        seed=config.experiment.seed,
+        masked=masked,
+        exchange=exchange,
+        downlink=downlink,
+        accountant=accountant,
+        batch_size=config.training.batch_size,
+    )
     return Server(
         config=config,
         sizes=np.array(facts.sizes, dtype=np.int64),
@@ -147,9 +154,7 @@ def _server(parts: Parts, facts: DataFacts, fleet: Fleet, model: FlatModel, exch
         controller=parts.k_control,
         k_state=start(config, parts.k_control, dimension, parts.fixed_k(dimension)),
         downlink=downlink,
-        pruning=ServerPruning(
-            setup, fleet, exchange, downlink, config.training.batch_size, pruner, normalized
-        ),
+        pruning=pruning,
     )
 
 

@@ -45,9 +45,9 @@ def save(run: Run, output: Path, expected: Expected, identity: Identity) -> None
             of_initial = run.initial.state()
             arrays, numbers = arrays | of_initial[0], numbers | of_initial[1]
         if MASK in arrays:
-            arrays[_MASK_SINCE] = np.array([run.pruning.mask_since])
+            arrays[_MASK_SINCE] = np.array([run.masked.since])
         entries = [FileEntry.from_bytes(r.tobytes()) for r in rows]
-        entries.append(_attempt_server(partial, {**arrays, WEIGHTS: run.host.weights.numpy()}))
+        entries.append(_attempt_server(partial, {**arrays, WEIGHTS: run.masked.weights.numpy()}))
         model = {
             "input_shape": run.facts.input_shape,
             "classes": run.facts.classes,
@@ -66,14 +66,16 @@ def restore(run: Run, output: Path, expected: Expected) -> tuple[Checkpoint | No
     """
     ranks = run.ranks
     found = on_server(ranks, lambda: find_checkpoint(run.config, output), expected)
-    told: dict[str, Any] = {"path": None, "problems": []}
+    shared: dict[str, Any] = {"path": None, "problems": []}
     if found is not None:
         checkpoint, problems = found
-        told = {"path": str(checkpoint.path) if checkpoint else None, "problems": problems}
-    told = ranks.broadcast_json(told)
-    if told["path"] is None:
-        return None, told["problems"]
-    return on_every_rank(ranks, lambda: _restore_rank(run, Path(told["path"])), expected), told["problems"]
+        shared = {"path": str(checkpoint.path) if checkpoint else None, "problems": problems}
+    shared = ranks.broadcast_json(shared)
+    if shared["path"] is None:
+        return None, shared["problems"]
+    return on_every_rank(ranks, lambda: _restore_rank(run, Path(shared["path"])), expected), shared[
+        "problems"
+    ]
 
 
 def _restore_rank(run: Run, path: Path) -> Checkpoint:
@@ -88,11 +90,11 @@ def _restore_rank(run: Run, path: Path) -> Checkpoint:
 
 def _take(run: Run, checkpoint: Checkpoint) -> None:
     path, arrays = checkpoint.path, checkpoint.server()
-    run.host.weights.numpy()[:] = checked_weights(path, arrays, run.host.weights.numel())
+    run.masked.weights.numpy()[:] = checked_weights(path, arrays, run.masked.weights.numel())
     del arrays[WEIGHTS]
     if MASK in arrays:
         mask = Mask.from_bits(arrays[MASK], run.model.parameter_count)
-        run.pruning.set(mask, int(arrays[_MASK_SINCE][0]))
+        run.masked.use(mask, int(arrays[_MASK_SINCE][0]))
     if run.server is not None:
         if run.server.accountant.fleet.digest() != checkpoint.values.get(DEVICES):
             raise CheckpointError(
@@ -105,11 +107,10 @@ def _take(run: Run, checkpoint: Checkpoint) -> None:
     if run.initial is not None:
         run.initial.restore(arrays, checkpoint.values)
     run.loop.seen[:] = arrays["client_version"] >= 0
-    mine = [client for client in run.placement.blocks[run.ranks.rank] if run.loop.seen[client]]
-    for client, state in checkpoint.clients(mine).items():
+    for client, state in checkpoint.clients(run.loop.carrying).items():
         importance = state.pop(_IMPORTANCE, None)
-        if importance is not None and run.pruning.importance is not None:
-            run.pruning.importance.restore_client(client, importance)
+        if importance is not None and run.host.importance is not None:
+            run.host.importance.restore_client(client, importance)
         if state:
             run.exchange.restore_client(client, state)
             _check_taken((run.exchange.client_state(client), {}), (state, {}))
@@ -136,11 +137,10 @@ def _same(now: Any, stored: Any) -> bool:
 
 
 def _write_clients(run: Run, partial: Path) -> FileEntry:
-    mine = [client for client in run.placement.blocks[run.ranks.rank] if run.loop.seen[client]]
-    states = {client: run.exchange.client_state(client) for client in mine}
-    if run.pruning.importance is not None:
+    states = {client: run.exchange.client_state(client) for client in run.loop.carrying}
+    if run.host.importance is not None:
         for client, state in states.items():
-            state.update(run.pruning.importance.client_state(client))
+            state.update(run.host.importance.client_state(client))
     try:
         return store.write_clients(partial, {client: state for client, state in states.items() if state})
     except CheckpointError as error:

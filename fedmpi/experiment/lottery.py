@@ -23,11 +23,9 @@ def start_ticket(run: Run, expected: Mapping[type[Exception], int]) -> None:
     seed = ranks.broadcast_json(
         None if ticket is None else weights_seed(config.pruning.method, config.experiment.seed, ticket.seed)
     )
-    mask = run.pruning.share(None if ticket is None else ticket.mask)
+    mask = run.masked.shared(None if ticket is None else ticket.mask)
     model = build_flat(config.model, run.facts.input_shape, run.facts.classes, seed)
-    weights = run.host.weights.numpy()
-    weights[:] = model.vector.detach().numpy()
-    mask.apply(weights[:parameters])
-    run.pruning.set(mask, 0)
+    run.masked.weights.numpy()[:] = model.vector.detach().numpy()
+    run.masked.use(mask, 0)
     if run.server is not None:
-        run.server.pruning.start(mask)
+        run.server.pruning.start()

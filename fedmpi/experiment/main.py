@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fedmpi.checkpoint import Checkpoint, CheckpointError
 from fedmpi.config import Config, ConfigError, dumps, loads
-from fedmpi.config.errors import one_line
+from fedmpi.config.errors import BAD_CONFIGURATION, FAILED, PREEMPTED, one_line
 from fedmpi.emulation.clock import Clock, VirtualClock, make_clock
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.experiment import checkpointing
@@ -23,9 +23,9 @@ from fedmpi.experiment.progress import Progress, duration
 from fedmpi.experiment.recording import Recorder
 from fedmpi.experiment.resuming import Identity
 from fedmpi.experiment.streams import unfailing_streams
-from fedmpi.federation.initial_pruning import InitialPhase
-from fedmpi.federation.initial_server import InitialServer
-from fedmpi.federation.rounds import RoundReport
+from fedmpi.federation.initial_pruning.local_rounds import InitialServer
+from fedmpi.federation.initial_pruning.phase import InitialPhase
+from fedmpi.federation.round_loop import RoundReport
 from fedmpi.learning.datasets import DataError
 from fedmpi.mpi import heartbeat, stop_signals
 from fedmpi.mpi.agreement import Refused, any_rank, on_server
@@ -35,15 +35,14 @@ from fedmpi.mpi.library import MPI, library_name
 from fedmpi.mpi.stop_signals import SignalFlag
 from fedmpi.trace import FILE_NAME, STOP, TraceError, mark_failed
 
-PREEMPTED = 75
 EXPECTED: dict[type[Exception], int] = {
-    ConfigError: 2,
-    DataError: 2,
-    EmulationError: 2,
-    TraceError: 1,
-    CheckpointError: 1,
-    OSError: 1,
-    MemoryError: 1,
+    ConfigError: BAD_CONFIGURATION,
+    DataError: BAD_CONFIGURATION,
+    EmulationError: BAD_CONFIGURATION,
+    TraceError: FAILED,
+    CheckpointError: FAILED,
+    OSError: FAILED,
+    MemoryError: FAILED,
 }
 """What users' input and machines can bring about, with exit codes; anything else is a bug and shows its traceback."""
 
@@ -63,7 +62,7 @@ def main(prepare: Prepare, *, resume: bool, quiet: bool) -> int:
 
 
 def _main(prepare: Prepare, resume: bool, quiet: bool) -> int:
-    ranks = Ranks(MPI.COMM_WORLD)
+    ranks = Ranks.of(MPI.COMM_WORLD)
     try:
         check_launch(ranks.size, os.environ)
         with stop_signals.installed() as signal:
@@ -196,7 +195,7 @@ def _mark_failed(recorder: Recorder | None, output: Path, identity: Identity, ag
 
     Where the ranks have not ``agreed`` on it, the one that fails may be another than the server, which it then ends.
     """
-    with suppress(Exception):  # what went wrong first is what is told
+    with suppress(Exception):  # what went wrong first is what is reported
         if recorder is not None:
             recorder.close("failed")
     with suppress(Exception):

@@ -10,11 +10,11 @@ from fedmpi.config import Config, ConfigError, validate_ranks, validate_with_dat
 from fedmpi.config.errors import shown_value
 from fedmpi.experiment.parts import Parts, check_with_model
 from fedmpi.federation.distribution import DataFacts
-from fedmpi.federation.initial_training import SAMPLES
+from fedmpi.federation.initial_pruning.schedule import BATCH_SIZE
+from fedmpi.federation.initial_pruning.training import SAMPLES
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.models import build, build_flat, is_users
 from fedmpi.learning.trial import Trial, try_out
-from fedmpi.pruning.initial import BATCH_SIZE
 
 
 def make_model(parts: Parts, facts: DataFacts, ranks: int) -> FlatModel:

@@ -15,8 +15,8 @@ from fedmpi.experiment.assembly import Run
 from fedmpi.experiment.progress import Progress
 from fedmpi.experiment.resuming import Identity
 from fedmpi.experiment.watch import Watch
-from fedmpi.federation.initial_server import InitialServer
-from fedmpi.federation.rounds import RoundReport
+from fedmpi.federation.initial_pruning.local_rounds import InitialServer
+from fedmpi.federation.round_loop import RoundReport
 from fedmpi.mpi.library import library_name
 from fedmpi.trace import FILE_NAME, Phase, Status, TraceWriter, read
 
@@ -41,13 +41,13 @@ class Recorder:
             self.watch = Watch(progress.warn, int(kept["participants"].sum()), int(kept["dropped"].sum()))
             self.writer = TraceWriter.open_for_append(path, keep_rounds, attributes)
         if not keep_rounds and (run.initial is None or not run.initial.pending):
-            self._layers(0, run.pruning.mask.active_per_layer(run.model.layers))
+            self._layers(0, run.masked.mask.active_per_layer(run.model.layers))
 
     def round(self, report: RoundReport) -> None:
         """One finished round."""
         closed, plan = report.closed, report.closed.plan
         judged, charges = closed.judged, closed.charges
-        accepted = judged.verdict["accepted"] == 1
+        accepted = judged.accepted
         run = self.run
         if plan.round_index and report.mask_since == plan.round_index:
             self._layers(plan.round_index, report.mask.active_per_layer(run.model.layers))
@@ -76,7 +76,7 @@ class Recorder:
             "round": plan.round_index,
             "client": plan.participants,
             "rank": report.rank_of,
-            "status": np.where(accepted, int(Status.OK), int(Status.REJECTED)),
+            "status": judged.verdict["status"].astype(np.int64),
             "samples": judged.records["samples"],
             "download_s": charges.download_s,
             "compute_s": charges.compute_s,
@@ -115,8 +115,8 @@ class Recorder:
 
     def local_round(self, initial: InitialServer) -> None:
         """One finished local round of initial pruning, for the reader of the progress line."""
-        machine, row = initial.machine, initial.rows[-1]
-        self.progress.initial(machine.rounds, initial.max_rounds, row, initial.base.now_s)
+        schedule, row = initial.schedule, initial.rows[-1]
+        self.progress.initial(schedule.rounds, initial.max_rounds, row, initial.base.now_s)
 
     def initial(self, initial: InitialServer) -> None:
         """All local rounds of initial pruning, which has finished: rounds -r to -1, and the first mask of round 0."""

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fedmpi.config.schema import Config
-from fedmpi.federation.importance import ClientImportance
-from fedmpi.federation.plan import RoundPlan
+from fedmpi.federation.client_importance import ClientImportance
+from fedmpi.federation.masked_model import MaskedModel
+from fedmpi.federation.messages import RoundPlan
 from fedmpi.learning.augmentation import augmenter
 from fedmpi.learning.evaluation import sample_loss
-from fedmpi.learning.flat import FlatModel
-from fedmpi.learning.training import LocalResult, train
+from fedmpi.learning.training import LocalResult, LocalTask, train
 from fedmpi.numerics.streams import Purpose, generator, torch_seed
 
 
@@ -26,10 +27,10 @@ class ClientData:
     samples lie (start -1: not reachable here).
     """
 
-    x: np.ndarray
-    y: np.ndarray
-    starts: np.ndarray
-    sizes: np.ndarray
+    x: NDArray[np.uint8] | NDArray[np.float32]
+    y: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    sizes: NDArray[np.int64]
 
     def of(self, client: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The samples (uint8 or float32) and labels (int64) of one client; views of the group's memory."""
@@ -40,26 +41,30 @@ class ClientData:
 
 
 class ClientHost:
-    """Trains clients one after the other on this rank's copy of the model.
+    """Trains clients one after the other on this rank's copy of the model, from the weights and under the mask of
+    ``masked``.
 
-    ``weights`` is the global vector as this rank knows it (torch float32, parameters then float buffers, on the CPU);
-    every rank applies the same changes to its own. ``mask`` (float32 (D,) on the model's device, None: nothing is
-    pruned) holds in training; ``importance`` takes in what every training tells of the parameters.
+    ``importance`` adds up what every training shows of the importance of parameters; None where nobody asks for it.
     """
 
-    def __init__(self, config: Config, model: FlatModel, data: ClientData) -> None:
+    def __init__(
+        self,
+        config: Config,
+        masked: MaskedModel,
+        data: ClientData,
+        importance: ClientImportance | None = None,
+    ) -> None:
         self.config = config
-        self.model = model
+        self.masked = masked
+        self.model = masked.flat
         self.data = data
-        self.weights = model.vector.detach().cpu().clone()
-        self.mask: torch.Tensor | None = None
-        self.importance: ClientImportance | None = None
+        self.importance = importance
         self._direction = torch.empty(0)
-        self._start = self.weights
+        self._start = masked.weights
 
     def begin_round(self) -> None:
         """Take the global model as the starting point of every client of this round."""
-        self._start = self.weights.to(self.model.vector.device)
+        self._start = self.masked.weights.to(self.model.vector.device)
 
     def train(
         self,
@@ -81,22 +86,20 @@ class ClientHost:
             if not self._direction.numel():
                 self._direction = torch.zeros(self.model.parameter_count, device=device)
             directions = self._direction
-        result = train(
-            self.model,
-            self._start if start is None else start,
-            x.to(device),
-            y.to(device),
-            self.config.training,
-            plan.learning_rate,
-            generator(seed, Purpose.BATCHES, plan.round_index, client),
-            direction_sum=directions,
-            mask=self.mask,
+        task = LocalTask(
+            training=self.config.training,
+            learning_rate=plan.learning_rate,
+            batches=generator(seed, Purpose.BATCHES, plan.round_index, client),
             augment=augmenter(self.config.data.augmentation, seed, plan.round_index, client),
-            need_weights=direction_sum is None,
             torch_seed=torch_seed(seed, Purpose.DROPOUT, plan.round_index, client)
             if self.model.draws
             else None,
+            mask=self.masked.in_training,
+            direction_sum=directions,
+            need_weights=direction_sum is None,
         )
+        begin_at = self._start if start is None else start
+        result = train(self.model, begin_at, (x.to(device), y.to(device)), task)
         # A client whose directions are not finite is rejected, and adds nothing.
         if (
             self.importance is not None

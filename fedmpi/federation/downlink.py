@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+from numpy.typing import NDArray
 
 from fedmpi.sparsification.codec import Codec, WireCodec
 from fedmpi.sparsification.wire import message_bytes
@@ -36,13 +39,13 @@ class Downlink:
         self._changed_at = np.zeros(dimension, dtype=np.int32)
         self._changed_in = [dimension]
         """Number of active coordinates that version v was the last to change, for each v."""
-        self._active: np.ndarray | None = None
-        self._positions: np.ndarray | slice = slice(dimension)
+        self._active: NDArray[np.bool_] | None = None
+        self._positions: NDArray[np.int64] | slice = slice(dimension)
         """The active coordinates, by which versions are noted faster than by flags."""
         self._mask_version = 0
         self._mask_bytes = 0
 
-    def new_mask(self, active: np.ndarray, dimension: int, mask_bytes: int) -> None:
+    def new_mask(self, active: NDArray[np.bool_], dimension: int, mask_bytes: int) -> None:
         """A new version: another mask, ``active`` bool (D,). What is pruned now was last changed by it."""
         self.version += 1
         self._mask_version = self.version
@@ -50,8 +53,8 @@ class Downlink:
         self._changed_at[before & ~active] = self.version
         self.set_mask(active, dimension, mask_bytes)
 
-    def set_mask(self, active: np.ndarray, dimension: int, mask_bytes: int) -> None:
-        """Go on under a mask that is no news."""
+    def set_mask(self, active: NDArray[np.bool_], dimension: int, mask_bytes: int) -> None:
+        """Go on under a mask that all clients of this version know."""
         self._active = active
         self._positions = np.flatnonzero(active)
         self.dimension = dimension
@@ -62,7 +65,7 @@ class Downlink:
         changed_at = self._changed_at[self._positions]
         self._changed_in = np.bincount(changed_at, minlength=self.version + 1).tolist()
 
-    def advance(self, changed: np.ndarray | None) -> None:
+    def advance(self, changed: NDArray[np.int32] | None) -> None:
         """A new version has been made; ``changed`` holds its int32 coordinates (None: all of them)."""
         self.version += 1
         if changed is None:
@@ -74,7 +77,7 @@ class Downlink:
         self._changed_at[changed] = self.version
         self._changed_in.append(len(changed))
 
-    def download_bytes(self, clients: np.ndarray) -> np.ndarray:
+    def download_bytes(self, clients: NDArray[np.int64]) -> NDArray[np.int64]:
         """The bytes, int64, of the message that brings each client to the present version."""
         versions, which = np.unique(self.client_version[clients], return_inverse=True)
         sizes = np.array([self._bytes_from(int(version)) for version in versions], dtype=np.int64)
@@ -93,7 +96,7 @@ class Downlink:
         update = codec.message_bytes(missed, self.dimension) + 4 * self.tail
         return min(model, update) + new_mask
 
-    def delivered(self, clients: np.ndarray) -> None:
+    def delivered(self, clients: NDArray[np.int64]) -> None:
         """These clients now have the present version."""
         self.client_version[clients] = self.version
 
@@ -105,7 +108,7 @@ class Downlink:
             "mask_version": np.array([self._mask_version]),
         }
 
-    def restore(self, version: int, state: dict[str, np.ndarray]) -> None:
+    def restore(self, version: int, state: Mapping[str, np.ndarray]) -> None:
         """Continue from ``state`` at ``version``, under the mask that was set before."""
         self.version = version
         self.client_version = np.array(state["client_version"], dtype=np.int64)

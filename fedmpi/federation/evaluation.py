@@ -1,16 +1,31 @@
-"""Evaluation of the global model, spread over all ranks in fixed blocks of the test set."""
+"""Evaluation on every rank: of the global model on the test set, and of several weights on single training samples.
+
+The losses of single samples are those on which k and the size of a model are chosen (Han, Wang, Leung, "Adaptive
+gradient sparsification for efficient federated learning: an online learning approach", ICDCS 2020, section IV: one
+random sample of each participant's first minibatch).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fedmpi.federation.client import ClientHost
+from fedmpi.federation.messages import LOSSES
 from fedmpi.learning.evaluation import block_slices, evaluate_blocks
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.numerics.streams import Purpose, torch_seed
+from fedmpi.pruning.mask import Mask
 
 _SUMS = np.dtype([("block", np.int64), ("loss", np.float64), ("correct", np.float64), ("count", np.float64)])
+
+LossColumn = Literal["previous", "current", "probe", "pruned"]
+"""Under which weights a loss was measured: see ``messages.LOSSES``."""
 
 
 class Evaluator:
@@ -21,7 +36,7 @@ class Evaluator:
     ``x`` (n, ...) and ``y`` (n,) are the whole test set, in memory that the group shares.
     """
 
-    def __init__(self, ranks: Ranks, x: np.ndarray, y: np.ndarray, block_size: int) -> None:
+    def __init__(self, ranks: Ranks, x: np.ndarray, y: NDArray[np.int64], block_size: int) -> None:
         self.ranks = ranks
         blocks = block_slices(len(y), block_size)
         self._numbers = [np.arange(rank, len(blocks), ranks.size) for rank in range(ranks.size)]
@@ -31,7 +46,7 @@ class Evaluator:
 
     def evaluate(self, host: ClientHost) -> tuple[float, float]:
         """Mean loss and accuracy of the global model on the server; NaN elsewhere."""
-        host.load(host.weights)
+        host.load(host.masked.weights)
         mine = self._numbers[self.ranks.rank]
         rows = np.zeros(len(mine), dtype=_SUMS)
         rows["block"] = mine
@@ -48,3 +63,31 @@ class Evaluator:
         ordered = np.sort(gathered, order="block")
         count = ordered["count"].sum()
         return float(ordered["loss"].sum() / count), float(ordered["correct"].sum() / count)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """``records``: the LOSSES of all accepted participants; ``tried``: the mask of ``pruned``, None without one."""
+
+    records: np.ndarray
+    tried: Mask | None
+
+
+def sample_losses(
+    host: ClientHost,
+    clients: Sequence[int],
+    samples: Mapping[int, int],
+    tried: Iterable[tuple[LossColumn, torch.Tensor]],
+) -> np.ndarray:
+    """The LOSSES of ``clients``, each on its own one of ``samples``.
+
+    ``tried`` names columns, and gives the weights (D + B,) of each; a vector may be changed for the next. Columns that
+    it does not name are zero.
+    """
+    losses = np.zeros(len(clients), dtype=LOSSES)
+    losses["client"] = clients
+    if clients:
+        for column, vector in tried:
+            host.load(vector)
+            losses[column] = [host.loss_of_sample(client, samples[client]) for client in clients]
+    return losses

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from fedmpi.federation.plan import RoundPlan
+from fedmpi.federation.messages import RoundPlan
 from fedmpi.learning.training import LocalResult
-from fedmpi.pruning.mask import Mask
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,18 @@ class Roster:
     largest magnitude among accepted updates, ``dealt`` who trained whom.
     """
 
-    clients: np.ndarray
-    accepted: np.ndarray
-    sizes: np.ndarray
-    message_bytes: np.ndarray
+    clients: NDArray[np.int64]
+    accepted: NDArray[np.bool_]
+    sizes: NDArray[np.int64]
+    message_bytes: NDArray[np.int64]
     max_abs: float
-    dealt: list[np.ndarray]
+    dealt: list[NDArray[np.int64]]
 
     @property
-    def accepted_clients(self) -> np.ndarray:
+    def accepted_clients(self) -> NDArray[np.int64]:
         return self.clients[self.accepted]
 
-    def accepted_of(self, rank: int) -> np.ndarray:
+    def accepted_of(self, rank: int) -> NDArray[np.int64]:
         """The accepted participants that ``rank`` trained, rising."""
         mine = self.dealt[rank]
         return mine[self.accepted[np.searchsorted(self.clients, mine)]]
@@ -65,16 +65,18 @@ class Exchanged:
     down, ``probe_bytes`` what the probe adds to it.
     """
 
-    changed: np.ndarray | None
+    changed: NDArray[np.int32] | None
     k_down: int
     k_down_probe: int
-    entries_used: np.ndarray
+    entries_used: NDArray[np.int64]
     bytes_down: int
     probe_bytes: int
 
 
 class Exchange(Protocol):
     """One way of getting from trained clients to a new global model. All methods run on every rank.
+
+    It follows the masks of the ``MaskedModel`` whose weights it changes.
 
     ``period``: in every so many rounds one exchanges something, the last of them. Participants stay the same for
     a period, and download at its start.
@@ -84,19 +86,13 @@ class Exchange(Protocol):
     dimension: int
     """Among how many coordinates the values of a message are, under the present mask."""
 
-    def set_mask(self, mask: Mask) -> None:
-        """Go on under ``mask``, which all that clients carry already obeys."""
-
-    def drop(self, mask: Mask, clients: list[int]) -> None:
-        """Set to zero what ``clients`` carry for pruned parameters (collective in a group of ranks)."""
-
     def bytes_by_size(self, entries: int, down: bool = False) -> tuple[float, float]:
         """Bytes of a message of so many values whatever is pruned, and those for every active prunable parameter.
 
         Up, or ``down``.
         """
 
-    def begin(self, plan: RoundPlan, mine: np.ndarray) -> None:
+    def begin(self, plan: RoundPlan, mine: NDArray[np.int64]) -> None:
         """A round starts in which this rank trains the clients ``mine``."""
 
     def train(self, client: int, plan: RoundPlan) -> Trained:
@@ -111,7 +107,7 @@ class Exchange(Protocol):
     def message_bytes_down(self, k_down: int) -> int:
         """The bytes of a message with ``k_down`` values of the update."""
 
-    def weights_tried(self) -> Iterator[tuple[str, torch.Tensor]]:
+    def weights_tried(self) -> Iterator[tuple[Literal["previous", "probe"], torch.Tensor]]:
         """For the choice of k after ``finish``: ("previous", w(m-1)), and ("probe", w'(m)) that the probe would give.
 
         One vector (D + B,), which is another when the next is asked for.

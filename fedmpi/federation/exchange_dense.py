@@ -15,22 +15,24 @@ participants end such a round together, the slowest sets the pace.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fedmpi.aggregation import Aggregator
 from fedmpi.federation.client import ClientHost, largest_magnitude
-from fedmpi.federation.client_rows import ClientRows
-from fedmpi.federation.exact_average import ExactAverage
 from fedmpi.federation.exchange import Exchanged, Roster, Trained
-from fedmpi.federation.plan import RoundPlan
+from fedmpi.federation.messages import RoundPlan
 from fedmpi.federation.server_aggregation import ServerAggregation
+from fedmpi.mpi.client_rows import ClientRows
 from fedmpi.mpi.collectives import Ranks
+from fedmpi.mpi.exact_average import ExactAverage
 from fedmpi.mpi.shared_memory import GroupMemory
-from fedmpi.pruning.exchange import ActiveValues
+from fedmpi.pruning.active_values import ActiveValues
 from fedmpi.pruning.mask import Mask, never_pruned
 from fedmpi.sparsification.wire import bytes_by_dimension, message_bytes
 
@@ -50,19 +52,19 @@ class DenseExchange:
         memory: GroupMemory,
         host: ClientHost,
         aggregator: Aggregator,
-        clients: np.ndarray,
+        clients: NDArray[np.int64],
         total_clients: int,
         period: int = 1,
     ) -> None:
         self.ranks = ranks
         self.host = host
         self.period = period
-        length = host.weights.numel()
-        self._group = Ranks(memory.comm)
+        self._masked = host.masked
+        length = self._masked.weights.numel()
+        self._group = Ranks.of(memory.comm)
         self._own = ClientRows(memory, clients if period > 1 else clients[:0], total_clients, length)
         self._average = ExactAverage(ranks, memory, length)
         self._aggregation = ServerAggregation(aggregator, host.model.parameter_count, ranks.is_server)
-        self._support: np.ndarray | None = None
         self.dimension = host.model.parameter_count
         self._active: ActiveValues | None = None
         self._whole = torch.empty(0)
@@ -70,8 +72,13 @@ class DenseExchange:
         self._mine = np.empty(0, dtype=np.int64)
         self._trained = 0
         self._carrying: set[int] = set()
+        self._masked.follow(self._take_mask)
 
-    def set_mask(self, mask: Mask) -> None:
+    def _take_mask(self, mask: Mask, clients: Sequence[int]) -> None:
+        """Go on under ``mask``.
+
+        It changes where a period ends, and from one to the next ``clients`` carry nothing.
+        """
         model = self.host.model
         active = ActiveValues(mask, model.layers)
         self._active = None if active.dense else active
@@ -84,17 +91,13 @@ class DenseExchange:
         self._average.resize(self.dimension + model.buffer_count)
         if self.ranks.is_server:
             self._aggregation.drop(mask)
-            self._support = mask.support()
-
-    def drop(self, mask: Mask, clients: list[int]) -> None:
-        pass  # a mask changes where a period ends, and from one to the next clients carry nothing
 
     def bytes_by_size(self, entries: int, down: bool = False) -> tuple[float, float]:
         model = self.host.model
         fixed, each = bytes_by_dimension("dense", entries, self.dimension)
         return fixed + each * never_pruned(model.layers) + 4 * model.buffer_count, each
 
-    def begin(self, plan: RoundPlan, mine: np.ndarray) -> None:
+    def begin(self, plan: RoundPlan, mine: NDArray[np.int64]) -> None:
         if self.period > 1:
             self._group.barrier()  # another rank of the group may have trained these clients in the round before
         self._mine = mine
@@ -151,7 +154,9 @@ class DenseExchange:
             probe_bytes=0,
         )
 
-    def _revision(self, roster: Roster, taken: np.ndarray) -> Callable[[np.ndarray], None] | None:
+    def _revision(
+        self, roster: Roster, taken: NDArray[np.bool_]
+    ) -> Callable[[NDArray[np.float32]], None] | None:
         """What the server makes of the exact mean, in place; None where it is taken as it is (collective).
 
         ``taken`` bool are those of this rank's rows that are accepted.
@@ -161,19 +166,22 @@ class DenseExchange:
         updates = self._gather_updates(roster, taken) if self._aggregation.aggregator.needs_updates else None
         return partial(self._revise, updates, roster.sizes[roster.accepted])
 
-    def _revise(self, updates: np.ndarray | None, samples: np.ndarray, mean: np.ndarray) -> None:
+    def _revise(
+        self, updates: NDArray[np.float32] | None, samples: NDArray[np.int64], mean: NDArray[np.float32]
+    ) -> None:
         """On the server: put in place of the ``mean`` what w changes by; its tail, of float buffers, stays."""
         values = mean[: self.dimension]
         if updates is not None:
             values[:] = self._aggregation.combined(updates, samples)
-        if self._support is not None and self._active is None:  # under a mask, but zeros travel
-            values[self._support] = self._aggregation.change(values[self._support], self._support)
+        support = self._masked.support
+        if support is not None and self._active is None:  # under a mask, but zeros travel
+            values[support] = self._aggregation.change(values[support], support)
             return
-        change = self._aggregation.change(values, self._support)
+        change = self._aggregation.change(values, support)
         if change is not values:
             values[:] = change
 
-    def _gather_updates(self, roster: Roster, taken: np.ndarray) -> np.ndarray | None:
+    def _gather_updates(self, roster: Roster, taken: NDArray[np.bool_]) -> NDArray[np.float32] | None:
         """On the server: what all accepted clients sent for parameters, (n, dimension) in rising order of clients."""
         rows = self._average.rows[: len(taken), : self.dimension].numpy()[taken]
         accepted = [roster.accepted_of(rank) for rank in range(self.ranks.size)]
@@ -187,12 +195,12 @@ class DenseExchange:
 
     def _subtract(self, mean: torch.Tensor) -> None:
         """Take the mean off w, where it travelled."""
-        weights = self.host.weights
+        weights = self._masked.weights
         if self._active is None:
             weights.sub_(mean)
             return
         parameters = self.host.model.parameter_count
-        self._active.subtract(mean[: self.dimension].numpy(), weights[:parameters].numpy())
+        self._active.subtract(mean[: self.dimension].numpy(), self._masked.parameters)
         weights[parameters:].sub_(mean[self.dimension :])
 
     def _exchanges(self, plan: RoundPlan) -> bool:
@@ -205,7 +213,7 @@ class DenseExchange:
     def message_bytes_down(self, k_down: int) -> int:
         return self.message_bytes_up(k_down)
 
-    def weights_tried(self) -> Iterator[tuple[str, torch.Tensor]]:
+    def weights_tried(self) -> Iterator[tuple[Literal["previous", "probe"], torch.Tensor]]:
         return iter(())  # there is no k to choose
 
     def client_state(self, client: int) -> dict[str, np.ndarray]:

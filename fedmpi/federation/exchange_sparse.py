@@ -10,17 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fedmpi.aggregation import Aggregator
 from fedmpi.federation.client import ClientHost, largest_magnitude
-from fedmpi.federation.client_rows import ClientRows
 from fedmpi.federation.exchange import Exchanged, Roster, Trained
-from fedmpi.federation.plan import RoundPlan
-from fedmpi.federation.sparse_answer import Answer, Answering
-from fedmpi.federation.sparse_messages import broadcast_bytes, gather_messages
+from fedmpi.federation.messages import RoundPlan
+from fedmpi.federation.server_aggregation import Answer, Answering
+from fedmpi.mpi.client_rows import ClientRows
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.shared_memory import GroupMemory
 from fedmpi.pruning.mask import LayerSlice, Mask, never_pruned
@@ -39,7 +40,7 @@ _NOTHING = Entries(np.empty(0, np.int32), np.empty(0, np.float32), NO_TAIL)
 class _Sent:
     """What a client sends: the ``indices`` of its entries (int32, among the active coordinates), and its message."""
 
-    indices: np.ndarray
+    indices: NDArray[np.int32]
     message: Message
 
 
@@ -61,7 +62,7 @@ class SparseExchange:
         method: SparseMethod,
         codec: Codec,
         aggregator: Aggregator,
-        clients: np.ndarray,
+        clients: NDArray[np.int64],
         total_clients: int,
     ) -> None:
         self.ranks = ranks
@@ -70,27 +71,25 @@ class SparseExchange:
         self.codec = codec
         self.parameters = host.model.parameter_count
         self.tail_length = host.model.buffer_count
-        self.support: np.ndarray | None = None
         self.dimension = self.parameters
-        self._group = Ranks(memory.comm)
+        self._masked = host.masked
+        self._group = Ranks.of(memory.comm)
         self._accumulated = ClientRows(memory, clients, total_clients, self.parameters)
         self._direction = torch.zeros(self.parameters, device=host.model.vector.device)
         self._answering = Answering(method.select, codec, aggregator, self.parameters, ranks.is_server)
-        self._shared: np.ndarray | None = None
+        self._shared: NDArray[np.int32] | None = None
         self._sent: dict[int, _Sent] = {}
         self._before = (np.empty(0, np.int32), np.empty(0, np.float32))
         self._probed = self._before
         self._tail_before = np.empty(0, np.float32)
         self._layers = _layer_slices(Mask(self.parameters), host.model.layers)
+        self._masked.follow(self._take_mask)
 
-    def set_mask(self, mask: Mask) -> None:
+    def _take_mask(self, mask: Mask, clients: Sequence[int]) -> None:
+        """Go on under ``mask``: what ``clients`` have accumulated for pruned parameters becomes zero."""
         self._answering.set_mask(mask)
-        self.support = mask.support()
         self.dimension = mask.count
         self._layers = _layer_slices(mask, self.host.model.layers)
-
-    def drop(self, mask: Mask, clients: list[int]) -> None:
-        self._group.barrier()  # nobody is still settling what was sent
         for client in clients:
             mask.apply(self._accumulated.of(client))
 
@@ -99,7 +98,7 @@ class SparseExchange:
         fixed, each = codec.bytes_by_dimension(entries, self.dimension)
         return fixed + each * never_pruned(self.host.model.layers) + 4 * self.tail_length, each
 
-    def begin(self, plan: RoundPlan, mine: np.ndarray) -> None:
+    def begin(self, plan: RoundPlan, mine: NDArray[np.int64]) -> None:
         self._group.barrier()  # another rank of the group may have trained these clients, and has now let go of them
         self._sent.clear()
         if self.method.coordinates is not None:
@@ -119,12 +118,13 @@ class SparseExchange:
         if np.isfinite(max_abs):
             accumulated = self._accumulated.of(client)
             direction = self._direction.cpu().numpy()
-            if self.support is None:
+            support = self._masked.support
+            if support is None:
                 accumulated += direction
                 active = accumulated
             else:
-                active = accumulated[self.support] + direction[self.support]
-                accumulated[self.support] = active
+                active = accumulated[support] + direction[support]
+                accumulated[support] = active
             indices = self._shared
             if indices is None:
                 indices = self.method.choose(active, entries, self._choice(plan, client))
@@ -141,26 +141,23 @@ class SparseExchange:
         return Choice(self.host.config.experiment.seed, plan.round_index, client, self._layers)
 
     def finish(self, plan: RoundPlan, roster: Roster) -> Exchanged:
-        received = self._receive(roster)
-        answer = None if received is None else self._answering.answer(plan, *received)
-        data = broadcast_bytes(self.ranks, None if answer is None else answer.message)
-        told = self._read(self._answering.codec_down, data) if len(data) else _NOTHING
-        self._settle(roster, told.indices, answer)
+        sent = self._receive(roster)
+        answer = None if sent is None else self._answering.answer(plan, *sent)
+        codec = self._answering.codec_down
+        data = self.ranks.broadcast_bytes(None if answer is None else answer.message)
+        received = self._read(codec, data) if len(data) else _NOTHING
+        self._settle(roster, received.indices, answer)
         if plan.k_probe:
-            data = broadcast_bytes(self.ranks, None if answer is None else answer.probe_message)
-            probed = (
-                decode_probe(self._answering.codec_down, data, told, self.dimension)
-                if len(data)
-                else _NOTHING
-            )
+            data = self.ranks.broadcast_bytes(None if answer is None else answer.probe_message)
+            probed = decode_probe(codec, data, received, self.dimension) if len(data) else _NOTHING
             self._probed = self._step(probed, plan.learning_rate)
-        indices, step = self._step(told, plan.learning_rate)
-        weights = self.host.weights.numpy()
+        indices, step = self._step(received, plan.learning_rate)
+        weights = self._masked.weights.numpy()
         self._before = (indices, weights[indices])
         self._tail_before = weights[self.parameters :].copy()
         weights[indices] -= step
-        if len(told.tail):
-            weights[self.parameters :] -= told.tail
+        if len(received.tail):
+            weights[self.parameters :] -= received.tail
         used = np.zeros(len(roster.clients), dtype=np.int64)
         if answer is None:
             return Exchanged(indices, 0, 0, used, bytes_down=0, probe_bytes=0)
@@ -174,7 +171,7 @@ class SparseExchange:
             probe_bytes=len(answer.probe_message),
         )
 
-    def _receive(self, roster: Roster) -> tuple[Uploads, np.ndarray] | None:
+    def _receive(self, roster: Roster) -> tuple[Uploads, NDArray[np.float32]] | None:
         """On the server: what the accepted participants sent, if there are any, and the weighted mean of their tails.
 
         Both in client order. The uploads are views of the messages.
@@ -192,24 +189,24 @@ class SparseExchange:
         indices, values, _ = zip(*sent, strict=True)
         return Uploads(indices, values, weights, self.dimension), tail.astype(np.float32)
 
-    def _read(self, codec: Codec, data: np.ndarray) -> Entries:
+    def _read(self, codec: Codec, data: NDArray[np.uint8]) -> Entries:
         return codec.decode(data, self.dimension, self.tail_length, self._shared)
 
-    def _settle(self, roster: Roster, told: np.ndarray, answer: Answer | None) -> None:
+    def _settle(self, roster: Roster, received: NDArray[np.int32], answer: Answer | None) -> None:
         """Take out of this rank's accumulated gradients what the server used of them."""
         mine = roster.accepted_of(self.ranks.rank).tolist()
         if self.method.confirm_used or self._answering.aggregation.aggregator.dense:
             used = self._scattered(roster, answer)
         else:
             in_step = np.zeros(self.dimension, np.bool_)
-            in_step[told] = True
+            in_step[received] = True
             used = [in_step[self._sent[client].indices] for client in mine]
         for client, flags in zip(mine, used, strict=True):
             sent = self._sent[client]
-            indices = sent.indices if self.support is None else self.support[sent.indices]
+            indices = self._of_model(sent.indices)
             take_out(self._accumulated.of(client), indices, sent.message.values, flags)
 
-    def _scattered(self, roster: Roster, answer: Answer | None) -> list[np.ndarray]:
+    def _scattered(self, roster: Roster, answer: Answer | None) -> list[NDArray[np.bool_]]:
         """Hand every rank the flags of what its clients sent."""
         mine = [len(self._sent[client].indices) for client in roster.accepted_of(self.ranks.rank).tolist()]
         counts = np.zeros(self.ranks.size, dtype=np.int64)
@@ -226,10 +223,15 @@ class SparseExchange:
         own = self.ranks.scatter_rows(flags, counts.tolist(), np.dtype(np.uint8)).view(np.bool_)
         return np.split(own, np.cumsum(mine)[:-1]) if mine else []
 
-    def _step(self, told: Entries, learning_rate: float) -> tuple[np.ndarray, np.ndarray]:
-        """Coordinates of w (int32), and what is subtracted there: eta * b, float32."""
-        indices = told.indices if self.support is None else self.support[told.indices]
-        return indices, (learning_rate * told.values.astype(np.float64)).astype(np.float32)
+    def _step(self, received: Entries, learning_rate: float) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Coordinates of w, and what is subtracted there: eta * b."""
+        step = (learning_rate * received.values.astype(np.float64)).astype(np.float32)
+        return self._of_model(received.indices), step
+
+    def _of_model(self, indices: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Coordinates of w, of positions among the active ones."""
+        support = self._masked.support
+        return indices if support is None else support[indices]
 
     def message_bytes_up(self, entries: int) -> int:
         return self.codec.message_bytes(entries, self.dimension) + 4 * self.tail_length
@@ -237,15 +239,15 @@ class SparseExchange:
     def message_bytes_down(self, k_down: int) -> int:
         return self._answering.codec_down.message_bytes(k_down, self.dimension) + 4 * self.tail_length
 
-    def weights_tried(self) -> Iterator[tuple[str, torch.Tensor]]:
+    def weights_tried(self) -> Iterator[tuple[Literal["previous", "probe"], torch.Tensor]]:
         indices, before = self._before
         probe_indices, probe_step = self._probed
-        vector = self.host.weights.clone()
+        vector = self._masked.weights.clone()
         flat = vector.numpy()
         flat[indices] = before
         flat[self.parameters :] = self._tail_before
         yield "previous", vector
-        flat[self.parameters :] = self.host.weights.numpy()[self.parameters :]
+        flat[self.parameters :] = self._masked.weights.numpy()[self.parameters :]
         flat[probe_indices] -= probe_step
         yield "probe", vector
 
@@ -262,6 +264,28 @@ class SparseExchange:
         kept = dict(state)
         self._answering.lost[:] = kept.pop(_LOST)
         self._answering.aggregation.restore(kept)
+
+
+def gather_messages(ranks: Ranks, roster: Roster, mine: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    """Bring the messages of all accepted participants to the server: views in client order there.
+
+    ``mine`` are those of this rank's, in client order. One Gatherv of bytes; the roster has their lengths. Empty
+    on other ranks, and where nobody was accepted.
+    """
+    by_rank = [roster.accepted_of(rank).tolist() for rank in range(ranks.size)]
+    lengths = dict(zip(roster.clients.tolist(), roster.message_bytes.tolist(), strict=True))
+    counts = [sum(lengths[client] for client in clients) for clients in by_rank]
+    rows = np.concatenate(mine) if mine else np.empty(0, np.uint8)
+    gathered = ranks.gather_rows(rows, counts)
+    if gathered is None:
+        return []
+    messages = {}
+    start = 0
+    for clients in by_rank:
+        for client in clients:
+            messages[client] = gathered[start : start + lengths[client]]
+            start += lengths[client]
+    return [messages[client] for client in sorted(messages)]
 
 
 def _layer_slices(mask: Mask, layers: Sequence[LayerSlice]) -> tuple[slice, ...]:

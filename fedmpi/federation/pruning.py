@@ -1,164 +1,173 @@
-"""Pruning in the rounds: the mask that every rank has, and on the server the method that changes it."""
+"""Pruning on the server: the method that changes the mask, and what a mask costs in bytes and time."""
 
 from __future__ import annotations
 
-from math import nan
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
 from fedmpi.emulation.compute import LocalTraining
-from fedmpi.emulation.devices import Fleet
-from fedmpi.federation.client import ClientHost
-from fedmpi.federation.exchange import Exchange, Roster
-from fedmpi.federation.importance import ClientImportance, ImportanceSum
-from fedmpi.mpi.collectives import Ranks
+from fedmpi.federation.downlink import Downlink
+from fedmpi.federation.exchange import Exchange
+from fedmpi.federation.masked_model import MaskedModel
+from fedmpi.federation.messages import RoundPlan
+from fedmpi.federation.round_cost import Accountant, ExpectedRound, FloatArray, IntArray
 from fedmpi.numerics.streams import Purpose, generator
-from fedmpi.pruning import Method
-from fedmpi.pruning.interface import MASK, Change, Needs, Observation, Setup, State
-from fedmpi.pruning.mask import Mask
-from fedmpi.pruning.round_time import RoundTime, slowest_client
+from fedmpi.pruning import NONE, Change, Losses, Mask, Method, Needs, Observation, Setup, State
+from fedmpi.pruning.active_values import new_mask_bytes
+from fedmpi.pruning.interface import MASK
+from fedmpi.pruning.mask import never_pruned
+from fedmpi.pruning.round_time import RoundTime
+from fedmpi.sparsification.wire import VALUE_BYTES
 
-VALUE_BYTES = 4
+_NUMBERS = "pruning"
 
 
-class Pruning:
-    """The mask of the present round on every rank, applied to all that lives in parameter space.
+@dataclass(frozen=True)
+class FinishedRound:
+    """What a pruning method may be interested in of a round.
 
-    ``mask_since`` is the first round of the present mask. ``importance`` is None where the method never asks for it.
+    ``samples`` and ``compute_s`` (participants,): what was processed, and in how many emulated seconds; ``k_down``
+    values came down. ``weights`` (D,) are those after the round, ``before`` those before it where the mask may change,
+    ``importance`` (D,) is what clients sent of it, ``losses`` those of a mask that was tried.
+    """
+
+    plan: RoundPlan
+    samples: IntArray
+    compute_s: FloatArray
+    k_down: int
+    weights: NDArray[np.float32]
+    before: NDArray[np.float32] | None
+    importance: NDArray[np.float64] | None
+    losses: Losses | None
+
+
+class ServerPruning:
+    """The pruning method with its ``state``, whose mask is the one that all ranks go on under.
+
+    It asks rounds for what the method needs, announces masks to the downlink, and times rounds by ``masked``'s mask.
     """
 
     def __init__(
         self,
-        ranks: Ranks,
-        host: ClientHost,
+        method: Method,
+        setup: Setup,
+        seed: int,
+        masked: MaskedModel,
         exchange: Exchange,
-        importance: ClientImportance | None,
+        downlink: Downlink,
+        accountant: Accountant,
+        batch_size: int,
     ) -> None:
-        self.ranks = ranks
-        self.host = host
-        self.exchange = exchange
-        self.importance = importance
-        self.mask = Mask(host.model.parameter_count)
-        self.mask_since = 0
-
-    def begin(self, participants: np.ndarray) -> None:
-        """A round starts."""
-        if self.importance is not None:
-            self.importance.begin(participants)
-
-    def gather_importance(self, roster: Roster) -> ImportanceSum:
-        """The sum of what the accepted participants have gathered, which they forget (collective)."""
-        assert self.importance is not None
-        return self.importance.gather(roster)
-
-    def change(self, mask: Mask | None, since: int, clients: list[int]) -> None:
-        """Take the server's ``mask`` (None on other ranks) from round ``since`` on (collective).
-
-        Weights that are pruned become zero, and so does what ``clients``, those of this rank that may carry
-        state, have accumulated for them.
-        """
-        self.set(self.share(mask), since)
-        self.mask.apply(self.host.weights.numpy()[: self.mask.dimension])
-        self.exchange.drop(self.mask, clients)
-
-    def share(self, mask: Mask | None) -> Mask:
-        """The server's ``mask`` (None on other ranks), on every rank (collective)."""
-        bits = np.empty(-(-self.mask.dimension // 8), np.uint8) if mask is None else mask.to_bits()
-        self.ranks.broadcast(bits)
-        return Mask.from_bits(bits, self.mask.dimension)
-
-    def set(self, mask: Mask, since: int) -> None:
-        """Go on under ``mask``, which the weights already obey."""
-        self.mask = mask
-        self.mask_since = since
-        flags = None if mask.is_full else torch.from_numpy(mask.flags().astype(np.float32))
-        self.host.mask = None if flags is None else flags.to(self.host.model.vector.device)
-        self.exchange.set_mask(mask)
-
-
-class Pruner:
-    """The pruning method and its state, on the server."""
-
-    def __init__(self, method: Method, setup: Setup, seed: int, dimension: int) -> None:
         self.method = method
         self.setup = setup
         self.seed = seed
-        self.state: State = method.init(setup, Mask(dimension))
-
-    @property
-    def importance_bytes(self) -> int:
-        """What a client adds to its message where importance is asked for: a value of every prunable parameter."""
-        return VALUE_BYTES * int(self.setup.sizes.sum())
-
-    def start(self, mask: Mask) -> None:
-        """Start the method again, with ``mask`` for round 0."""
-        self.state = self.method.init(self.setup, mask)
+        self.state: State = method.init(setup, masked.mask)
+        self._masked = masked
+        self._exchange = exchange
+        self._downlink = downlink
+        self._accountant = accountant
+        self._batch_size = batch_size
 
     def needs(self, round_index: int) -> Needs:
-        """What the method wants to know of the round that is about to run."""
+        """What the method asks of the round that is about to run; NOTHING: the mask stays."""
         return self.method.needs(self.setup, self.state, round_index)
 
-    def mask_to_try(self, weights: np.ndarray) -> Mask:
+    def importance_bytes(self, needs: Needs) -> int:
+        """What a participant adds to its message: a value of every prunable parameter, if importance is asked for."""
+        return VALUE_BYTES["float32"] * int(self.setup.sizes.sum()) if Needs.IMPORTANCE in needs else 0
+
+    def mask_to_try(self, weights: NDArray[np.float32]) -> Mask:
         """The smaller mask under which losses are wanted, by the weights (D,) after the round; full for none."""
         probe = self.method.probe
         mask = None if probe is None else probe(self.setup, self.state, weights)
         return Mask(weights.size) if mask is None else mask
 
-    def step(self, observation: Observation) -> Change | None:
-        """Tell the method of a finished round."""
-        draw = generator(self.seed, Purpose.PRUNING, observation.round_index).random
+    def step(self, finished: FinishedRound) -> Change | None:
+        """The method's step after a round; the change is None where the mask stays."""
+        if self.method is NONE:
+            return None
+        plan, needs = finished.plan, finished.plan.needs
+        observation = Observation(plan.round_index)
+        if needs:
+            gradient = time = None
+            if Needs.GRADIENT in needs:
+                assert finished.before is not None
+                gradient = (finished.before - finished.weights) / np.float32(plan.learning_rate)
+            if Needs.TIME in needs:
+                steps = finished.samples / self._batch_size
+                time = self.round_time(plan.participants, steps, finished.compute_s, plan.k, finished.k_down)
+            observation = Observation(
+                plan.round_index,
+                weights=finished.weights,
+                gradient=gradient,
+                importance=finished.importance,
+                time=time,
+                losses=finished.losses if Needs.LOSSES in needs else None,
+            )
+        draw = generator(self.seed, Purpose.PRUNING, plan.round_index).random
         self.state, change = self.method.step(self.setup, self.state, observation, draw)
         return change
 
-    def to_dict(self) -> tuple[np.ndarray, dict[str, Any]]:
-        """The bits of the mask, and the rest of the state as JSON."""
-        values = self.state.to_dict()
-        return values.pop(MASK), values
-
-    def restore(self, bits: np.ndarray, values: dict[str, Any]) -> None:
-        """Continue from what ``to_dict`` gave."""
-        self.state = self.method.state.from_dict({MASK: bits, **values})
-
-
-def round_time(
-    fleet: Fleet,
-    participants: np.ndarray,
-    steps: np.ndarray,
-    compute_s: np.ndarray,
-    bytes_up: tuple[float, float],
-    bytes_down: tuple[float, float],
-    active_prunable: np.ndarray,
-    period: int = 1,
-) -> RoundTime:
-    """T(M) of a round of ``participants`` (n,), that of the slowest of them.
-
-    Each makes ``steps`` (n,) local steps and sends and receives messages of ``bytes_up`` and ``bytes_down``: those of
-    any message, and those for every active prunable parameter; where that is only done every ``period`` rounds, a
-    round has its share of it. The links of the server are shared evenly, links that vary
-    have their means, and TCP starts at once. What a client downloads of rounds that it
-    missed is not in it.
-    Under a compute model with coefficients steps depend on ``active_prunable`` (L,); under the others they do not, and
-    take the ``compute_s`` (n,) of the round.
-    """
-    count = len(participants)
-    if fleet.compute.model.coefficients is not None:
-        work = LocalTraining.of(participants, steps, active_prunable, density=nan)
-        step_s, step_s_per_parameter = fleet.compute.step_coefficients(work)
-    else:
-        step_s, step_s_per_parameter = compute_s / steps, np.zeros((count, active_prunable.size))
-    up, down = (links.payload_bytes_per_s(participants) for links in (fleet.uplink, fleet.downlink))
-    return slowest_client(
-        steps,
-        step_s,
-        step_s_per_parameter,
-        (
-            2.0 * fleet.uplink.transport.waits * fleet.latency_s[participants]
-            + bytes_up[0] / up
-            + bytes_down[0] / down
+    def compute_seconds(self, clients: IntArray, steps: FloatArray, host_s: FloatArray) -> FloatArray:
+        """Emulated seconds (n,) in which ``clients`` (n,) make their local ``steps`` under the present mask."""
+        active, density = self._masked.active_prunable, self._masked.density
+        return self._accountant.fleet.compute.seconds(
+            LocalTraining.of(clients, steps, active, density=density, host_s=host_s)
         )
-        / period,
-        (bytes_up[1] / up + bytes_down[1] / down) / period,
-        active_prunable,
-    )
+
+    def round_time(
+        self, participants: IntArray, steps: FloatArray, compute_s: FloatArray, k: int, k_down: int
+    ) -> RoundTime:
+        """T(M) of a round of ``participants`` (n,) with ``steps`` and ``compute_s`` (n,), under the present mask.
+
+        Each sends ``k`` values and receives ``k_down``.
+        """
+        return self._accountant.round_time(
+            ExpectedRound(
+                participants=participants,
+                steps=steps,
+                compute_s=compute_s,
+                active_prunable=self._masked.active_prunable,
+                never_pruned=never_pruned(self.setup.layers),
+                k=k,
+                k_down=k_down,
+                bytes_up=self._exchange.bytes_by_size(k),
+                bytes_down=self._exchange.bytes_by_size(k_down, down=True),
+                period=self._exchange.period,
+            )
+        )
+
+    def new_mask_bytes(self, mask: Mask) -> int:
+        """Bytes of a message that brings ``mask`` to whoever has another."""
+        return new_mask_bytes(mask, self.setup.layers)
+
+    def start(self) -> None:
+        """Start the method with the present mask, in which round 0 will run; clients do not have it yet."""
+        mask = self._masked.mask
+        self.state = self.method.init(self.setup, mask)
+        if not mask.is_full:
+            self.announce()
+
+    def announce(self) -> None:
+        """The present mask is a new one, which clients are charged for from now on."""
+        mask = self._masked.mask
+        self._downlink.new_mask(mask.flags(), self._exchange.dimension, self.new_mask_bytes(mask))
+
+    def to_dict(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """What a checkpoint keeps: arrays, and numbers as JSON; nothing where nothing is pruned."""
+        if self.method is NONE:
+            return {}, {}
+        numbers = self.state.to_dict()
+        return {MASK: numbers.pop(MASK)}, {_NUMBERS: numbers}
+
+    def restore(self, arrays: Mapping[str, np.ndarray], numbers: Mapping[str, Any]) -> None:
+        """Continue from what ``to_dict`` gave, under its mask, which is the present one already."""
+        if self.method is NONE:
+            return
+        self.state = self.method.state.from_dict({MASK: arrays[MASK], **numbers[_NUMBERS]})
+        mask = self.state.mask
+        self._downlink.set_mask(mask.flags(), self._exchange.dimension, self.new_mask_bytes(mask))

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedmpi.emulation.clock import Clock
 from fedmpi.federation.exchange import Roster
@@ -30,7 +31,7 @@ class Releases:
         self._mine = np.searchsorted(roster.clients, roster.dealt[ranks.rank])
         self.late_s = np.full(len(self._mine), np.nan)
 
-    def hold(self, due_s: np.ndarray) -> None:
+    def hold(self, due_s: NDArray[np.float64]) -> None:
         """Hold each message of this rank until its own moment; ``due_s`` (participants,) are those of all."""
         if not self._clock.runs:
             return
@@ -39,7 +40,7 @@ class Releases:
             late_s = self._clock.hold_until(float(due_s[position]))
             self.late_s[position] = np.fmax(self.late_s[position], late_s)
 
-    def hold_until_servers(self, due_s: np.ndarray | None) -> None:
+    def hold_until_servers(self, due_s: NDArray[np.float64] | None) -> None:
         """The same with moments (participants,) that the server alone knows (None on other ranks); collective."""
         if not self._clock.runs:
             return
@@ -48,7 +49,7 @@ class Releases:
             self._ranks.broadcast(shared)
         self.hold(shared)
 
-    def gather(self) -> np.ndarray:
+    def gather(self) -> NDArray[np.float64]:
         """``late_s`` of all participants in client order, on the server; NaN elsewhere; collective."""
         every = np.full(len(self._roster.clients), np.nan)
         if not self._clock.runs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import nan
 from typing import Any
@@ -11,29 +12,35 @@ from numpy.typing import NDArray
 
 from fedmpi import k_control
 from fedmpi.config.schema import Config
-from fedmpi.federation.accounts import (
+from fedmpi.emulation.timeline import Timeline
+from fedmpi.federation.downlink import Downlink
+from fedmpi.federation.evaluation import Measured
+from fedmpi.federation.exchange import Exchange, Exchanged, Roster
+from fedmpi.federation.messages import VERDICT, Action, RoundPlan, RoundStart
+from fedmpi.federation.pruning import ServerPruning
+from fedmpi.federation.round_cost import (
     Accountant,
-    Charges,
     Feedback,
+    FloatArray,
+    IntArray,
     Work,
     feedback_arrival_s,
+    local_steps,
     loss_report_bytes,
 )
-from fedmpi.federation.downlink import Downlink
-from fedmpi.federation.exchange import Exchange, Exchanged, Roster
-from fedmpi.federation.plan import Action, RoundPlan, draw_participants, learning_rate_at
-from fedmpi.federation.records import VERDICT
-from fedmpi.federation.sample_losses import Measured
-from fedmpi.federation.server_pruning import ServerPruning
 from fedmpi.k_control import Controller, State
 from fedmpi.k_control.probe import estimated_cost
+from fedmpi.learning.training import learning_rate_at
 from fedmpi.numerics.streams import Purpose, generator
-from fedmpi.pruning.exchange import new_mask_bytes
-from fedmpi.pruning.interface import Losses
-from fedmpi.pruning.mask import Mask
+from fedmpi.pruning import Losses, Mask
+from fedmpi.pruning.round_time import RoundTime
+from fedmpi.trace import Status
 
 _EXCHANGE = "exchange."
 """What the names of the exchange's arrays begin with in a checkpoint."""
+
+_BEFORE_ROUNDS = -1
+"""The round that what happens before the first one is charged as."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,12 @@ class Judged:
     verdict: np.ndarray
     max_abs: float
     work: Work
-    charges: Charges
+    charges: Timeline
+
+    @property
+    def accepted(self) -> NDArray[np.bool_]:
+        """Whose updates are taken, bool (participants,)."""
+        return np.asarray(self.verdict["status"] == Status.OK)
 
 
 @dataclass(frozen=True)
@@ -60,11 +72,28 @@ class Closed:
 
     plan: RoundPlan
     judged: Judged
-    charges: Charges
+    charges: Timeline
     train_loss: float
     k_down: int
-    entries_used: np.ndarray
+    entries_used: IntArray
     losses: Losses | None
+
+
+def draw_participants(seed: int, round_index: int, available: IntArray, per_round: int) -> IntArray:
+    """The clients of one round, rising: all that are ``available``, or ``per_round`` of them (0: all).
+
+    They are drawn uniformly without replacement; where fewer are available, all of them take part.
+    """
+    if per_round == 0 or per_round >= len(available):
+        return available
+    draw = generator(seed, Purpose.PARTICIPANTS, round_index)
+    return np.sort(draw.choice(available, size=per_round, replace=False, shuffle=False))
+
+
+def statuses_of(records: np.ndarray) -> NDArray[np.int8]:
+    """What becomes of participants by their RECORDs: an update that is not finite is rejected."""
+    finite = np.isfinite(records["max_abs"])
+    return np.where(finite, np.int8(Status.OK), np.int8(Status.REJECTED))
 
 
 class Server:
@@ -73,7 +102,7 @@ class Server:
     def __init__(
         self,
         config: Config,
-        sizes: np.ndarray,
+        sizes: IntArray,
         accountant: Accountant,
         exchange: Exchange,
         controller: Controller,
@@ -96,54 +125,64 @@ class Server:
         self._abandoned = False
 
     def plan(self) -> RoundPlan:
-        """What happens at this boundary, and in the round after it if there is one."""
-        experiment = self.config.experiment
-        if not self.stop_reason and self.round_index >= experiment.rounds:
+        """What happens at this boundary, and in the round after it if there is one.
+
+        Where nobody is available, emulated time moves on until somebody is, or the run stops.
+        """
+        experiment, training, index = self.config.experiment, self.config.training, self.round_index
+        if not self.stop_reason and index >= experiment.rounds:
             self.stop_reason = f"all {experiment.rounds} rounds done"
-        participants = np.empty(0, np.int64) if self.stop_reason else self._participants()
+        start = None if self.stop_reason else self._next_start()
+        if start is None:
+            self.stop_reason = self.stop_reason or "no client is available any more"
+            start = RoundStart(index, self.now_s, np.empty(0, np.int64))
+        self.now_s = start.start_s
+        k, k_probe = self.k_state.k, self.k_state.k_probe
+        return RoundPlan(
+            round_index=index,
+            action=self._action(),
+            k=min(k, self.exchange.dimension),
+            k_probe=k_probe if k_probe < self.exchange.dimension else 0,
+            learning_rate=learning_rate_at(training, index),
+            start_s=start.start_s,
+            participants=start.participants,
+            needs=self.pruning.needs(index),
+        )
+
+    def _action(self) -> Action:
+        experiment, index = self.config.experiment, self.round_index
         action = Action.NONE
         every = experiment.checkpoint_every
         if self._abandoned:
             action |= Action.STOP
         elif self.preempted or self.stop_reason:
             action |= Action.STOP | Action.CHECKPOINT
-        elif every and self.round_index and self.round_index % every == 0:
+        elif every and index and index % every == 0:
             action |= Action.CHECKPOINT
-        index = self.round_index
         if (index + 1) % experiment.evaluate_every == 0 or index + 1 == experiment.rounds:
             action |= Action.EVALUATE
         if self.controller.measures_losses:
             action |= Action.MEASURE
-        action |= self.pruning.wishes(index)
-        training = self.config.training
-        k, k_probe = self.k_state.k, self.k_state.k_probe
-        return RoundPlan(
-            round_index=index,
-            action=action,
-            k=min(k, self.exchange.dimension),
-            k_probe=k_probe if k_probe < self.exchange.dimension else 0,
-            learning_rate=learning_rate_at(
-                index, training.learning_rate, training.learning_rate_half_life_rounds
-            ),
-            start_s=self.now_s,
-            participants=participants,
-        )
+        return action
 
-    def _participants(self) -> NDArray[np.int64]:
-        """Draw among those available; where nobody is, emulated time moves on until somebody is, or the run stops."""
-        availability, index = self.accountant.fleet.availability, self.round_index
-        available = availability.clients(index, self.now_s)
+    def _next_start(self) -> RoundStart | None:
+        """When the next round begins, and with whom: drawn among those available then; None: nobody ever is."""
+        availability, index, start_s = self.accountant.fleet.availability, self.round_index, self.now_s
+        available = availability.clients(index, start_s)
         while not len(available):
-            moment = availability.next_s(index, self.now_s)
+            moment = availability.next_s(index, start_s)
             if moment is None:
-                self.stop_reason = self.stop_reason or "no client is available any more"
-                break
-            self.now_s = moment
-            available = availability.clients(index, self.now_s)
+                return None
+            start_s = moment
+            available = availability.clients(index, start_s)
         first_of_period = index - index % self.exchange.period
-        return draw_participants(
-            self.config.experiment.seed, first_of_period, available, self.config.clients.per_round
-        )
+        per_round = self.config.clients.per_round
+        participants = draw_participants(self.config.experiment.seed, first_of_period, available, per_round)
+        return RoundStart(index, start_s, participants)
+
+    def preempt_if(self, signalled: bool) -> None:
+        """Stop at the next boundary, with a checkpoint, if some rank was ``signalled`` to."""
+        self.preempted = self.preempted or signalled
 
     def abandon(self) -> None:
         """Stop at the next boundary without a checkpoint: the run cannot be recorded any more."""
@@ -155,22 +194,22 @@ class Server:
         ``records`` are the participants' RECORD rows in any order. A rejected update is charged like any other: the
         device has sent it.
         """
-        self.preempted = self.preempted or bool(records["signalled"].any())
+        self.preempt_if(bool(records["signalled"].any()))
         records = np.sort(records, order="client")
-        verdict = np.zeros(len(records), dtype=VERDICT)
-        verdict["accepted"] = np.isfinite(records["max_abs"])
         bytes_down = np.zeros(len(records), dtype=np.int64)
         if plan.round_index % self.exchange.period == 0:
             bytes_down = self.downlink.download_bytes(plan.participants)
             self.downlink.delivered(plan.participants)
         steps = records["samples"] / self.config.training.batch_size
         compute_s = self.pruning.compute_seconds(plan.participants, steps, records["compute_host_s"])
-        bytes_up = records["message_bytes"] + self.pruning.importance_bytes(plan)
+        bytes_up = records["message_bytes"] + self.pruning.importance_bytes(plan.needs)
         work = Work(bytes_down, compute_s, records["entries"], bytes_up)
-        charges = self.accountant.round(plan, work)
+        charges = self.accountant.round(plan.start, work)
+        verdict = np.zeros(len(records), dtype=VERDICT)
+        verdict["status"] = statuses_of(records)
         verdict["deadline_s"] = charges.arrival_s
         verdict["message_bytes"] = records["message_bytes"]
-        accepted = records["max_abs"][verdict["accepted"] == 1]
+        accepted = records["max_abs"][verdict["status"] == Status.OK]
         return Judged(
             records=records,
             verdict=verdict,
@@ -195,9 +234,8 @@ class Server:
             self.downlink.advance(exchanged.changed)
         cost_probe = loss_prev = loss = feedback = losses = None
         if measured is not None:
-            update_bytes = exchanged.bytes_down + exchanged.probe_bytes
-            feedback = self._feedback(plan, judged, update_bytes, measured.tried)
-        charges = self.accountant.close(plan, judged.charges, exchanged.k_down, feedback)
+            feedback = self._feedback(plan, judged, _bytes_down(exchanged), measured.tried)
+        charges = self.accountant.close(plan.start, judged.charges, exchanged.k_down, feedback)
         if measured is not None:
             self.downlink.delivered(plan.participants)
             loss_prev, loss, loss_probe, loss_pruned = self._weighted(measured.records)
@@ -212,17 +250,11 @@ class Server:
         )
         self.now_s = charges.end_s
         self.round_index = plan.round_index + 1
-        accepted = judged.verdict["accepted"] == 1
-        train_loss = float("nan")
-        if accepted.any():
-            train_loss = float(
-                np.average(judged.records["train_loss"][accepted], weights=roster.sizes[accepted])
-            )
         return Closed(
             plan=plan,
             judged=judged,
             charges=charges,
-            train_loss=train_loss,
+            train_loss=_mean_of_accepted(judged.records["train_loss"], roster),
             k_down=exchanged.k_down,
             entries_used=exchanged.entries_used,
             losses=losses,
@@ -230,13 +262,11 @@ class Server:
 
     def losses_due_s(
         self, plan: RoundPlan, judged: Judged, exchanged: Exchanged, tried: Mask | None
-    ) -> np.ndarray:
+    ) -> FloatArray:
         """The emulated moments (participants,) at which the losses of each participant have arrived."""
-        update_bytes = exchanged.bytes_down + exchanged.probe_bytes
-        feedback = self._feedback(plan, judged, update_bytes, tried)
-        return feedback_arrival_s(
-            judged.charges, self.accountant.close(plan, judged.charges, exchanged.k_down, feedback)
-        )
+        feedback = self._feedback(plan, judged, _bytes_down(exchanged), tried)
+        whole = self.accountant.close(plan.start, judged.charges, exchanged.k_down, feedback)
+        return feedback_arrival_s(judged.charges, whole)
 
     def stop_if_reached(self, test_accuracy: float, host_s: float) -> None:
         """Stop at the next boundary if a limit of ``[experiment]`` is reached. ``host_s``: since the run began here."""
@@ -251,6 +281,37 @@ class Server:
                 self.stop_reason = f"{what} reached {limit:g}{unit}"
                 return
 
+    def charge_before_rounds(self, client: int, work: Work) -> Timeline:
+        """Charge what ``client`` does alone before the first round; the clock moves on to its end."""
+        start = RoundStart(_BEFORE_ROUNDS, self.now_s, np.array([client]))
+        charges = self.accountant.round(start, work)
+        self.now_s = charges.end_s
+        return charges
+
+    def first_round_time(self, host_s_per_sample: float) -> RoundTime:
+        """T(M) of round 0, were it run under the present mask, with as many values down as up.
+
+        ``host_s_per_sample``: what training takes here. Raises ValueError where no client is ever available.
+        """
+        start = self._next_start()
+        if start is None:
+            raise ValueError("no client is ever available: a first round has no time")
+        steps = local_steps(self.config, self.sizes[start.participants])
+        host_s = steps * self.config.training.batch_size * host_s_per_sample
+        compute_s = self.pruning.compute_seconds(start.participants, steps, host_s)
+        k = min(self.k_state.k, self.exchange.dimension)
+        return self.pruning.round_time(start.participants, steps, compute_s, k, k)
+
+    def begin_pruned(self, holder: int | None) -> None:
+        """Initial pruning has ended: round 0 starts from its weights and mask, which all ranks have.
+
+        Clients are charged for both, but for the client ``holder`` (None: the server pruned), which made them.
+        """
+        self.pruning.start()
+        self.downlink.advance(None)
+        if holder is not None:
+            self.downlink.delivered(np.array([holder]))
+
     def _feedback(self, plan: RoundPlan, judged: Judged, bytes_down: int, tried: Mask | None) -> Feedback:
         """Forward passes of one sample, priced as one sample's step, between the update and the losses.
 
@@ -259,17 +320,17 @@ class Server:
         per_sample_s = judged.work.compute_s / judged.records["samples"]
         losses = 2 + (plan.k_probe > 0) + (tried is not None)
         if tried is not None:
-            bytes_down += new_mask_bytes(tried, self.pruning.setup.layers)
+            bytes_down += self.pruning.new_mask_bytes(tried)
         return Feedback(bytes_down, per_sample_s, loss_report_bytes(losses))
 
     def _cost_at_probe(self, plan: RoundPlan, judged: Judged, k_down: int, tried: Mask | None) -> float:
         """What this round would have cost had every client sent ``k_probe`` entries."""
         entries = np.full(len(plan.participants), plan.k_probe, dtype=np.int64)
-        message_bytes = self.exchange.message_bytes_up(plan.k_probe) + self.pruning.importance_bytes(plan)
-        bytes_up = np.full(len(entries), message_bytes, dtype=np.int64)
-        charges = self.accountant.round(plan, replace(judged.work, entries=entries, bytes_up=bytes_up))
+        message_bytes = self.exchange.message_bytes_up(plan.k_probe)
+        bytes_up = np.full(len(entries), message_bytes + self.pruning.importance_bytes(plan.needs))
+        charges = self.accountant.round(plan.start, replace(judged.work, entries=entries, bytes_up=bytes_up))
         feedback = self._feedback(plan, judged, self.exchange.message_bytes_down(k_down), tried)
-        return self.accountant.close(plan, charges, k_down, feedback).duration_s
+        return self.accountant.close(plan.start, charges, k_down, feedback).duration_s
 
     def _weighted(self, losses: np.ndarray) -> tuple[float, float, float, float]:
         """The four losses over all clients, weighted by their numbers of samples, in client order."""
@@ -290,11 +351,11 @@ class Server:
             "k_control": self.k_state.to_dict(),
         }
         carried = {f"{_EXCHANGE}{name}": array for name, array in self.exchange.server_state().items()}
-        masked, method = self.pruning.state()
+        masked, method = self.pruning.to_dict()
         return {**self.downlink.state(), **carried, **masked}, {**numbers, **method}
 
-    def restore(self, arrays: dict[str, np.ndarray], numbers: dict[str, Any]) -> None:
-        """Continue from what ``state`` gave; the exchange has the mask already."""
+    def restore(self, arrays: Mapping[str, np.ndarray], numbers: Mapping[str, Any]) -> None:
+        """Continue from what ``state`` gave; the mask is in use already."""
         self.round_index = int(numbers["round"])
         self.now_s = float(numbers["emulated_s"])
         self.k_state = self.controller.state.from_dict(numbers["k_control"])
@@ -304,3 +365,15 @@ class Server:
         self.exchange.restore_server(
             {name[length:]: array for name, array in arrays.items() if name.startswith(_EXCHANGE)}
         )
+
+
+def _bytes_down(exchanged: Exchanged) -> int:
+    return exchanged.bytes_down + exchanged.probe_bytes
+
+
+def _mean_of_accepted(values: FloatArray, roster: Roster) -> float:
+    """The mean over accepted participants, weighted by their numbers of samples; NaN without any."""
+    accepted = roster.accepted
+    if not accepted.any():
+        return nan
+    return float(np.average(values[accepted], weights=roster.sizes[accepted]))

@@ -43,69 +43,66 @@ class LocalResult:
     probe_sample: int
 
 
-def train(
-    model: FlatModel,
-    start: Tensor,
-    x: Tensor,
-    y: Tensor,
-    training: TrainingConfig,
-    learning_rate: float,
-    rng: np.random.Generator,
-    direction_sum: Tensor | None = None,
-    mask: Tensor | None = None,
-    *,
-    augment: Callable[[int], Augmentation] | None = None,
-    need_weights: bool = True,
-    torch_seed: int | None = None,
-) -> LocalResult:
-    """Train one client from ``start`` and leave its weights and buffers in ``model.vector``.
+@dataclass(frozen=True)
+class LocalTask:
+    """How a client trains in a round, and what is wanted of it.
 
-    ``start``: float32 (D + B,), or ``model.vector`` itself (no copy is made). ``x``: float32 or uint8
-    (n, C, H, W), the latter scaled by ``as_float32`` where it is used; ``y``: int64 (n,), n >= 1.
-    All on the model's device. Momentum starts at zero.
+    ``batches`` draws the order of its samples. ``augment`` is called once with the number of samples of all steps, and
+    gives what changes them in the order in which they are taken; the type of the samples stays. ``torch_seed`` seeds
+    the global generators for models that draw in training (``FlatModel.draws``); they are put back.
+
+    ``mask``, bool or float32 (D,) of zeros and ones: parameters at zero are zero in the weights that training starts
+    from (the caller's duty) and throughout; their directions are in ``direction_sum`` all the same, because the
+    importance of pruned parameters is made of them. A float32 mask is faster.
 
     ``direction_sum``, contiguous float32 (D,), receives the sum over the steps of the direction that the
     learning rate multiplies: the gradient, with momentum and weight decay where those are set. It is the
     update divided by the learning rate, without the rounding of the weights; for one step of plain SGD it is
     the gradient itself.
 
-    ``mask``, bool or float32 (D,) of zeros and ones: parameters at zero are zero in ``start`` (the caller's duty) and
-    throughout; their directions are in ``direction_sum`` all the same, because the importance of
-    pruned parameters is made of them. A float32 mask is faster.
-
-    ``augment`` is called once with the number of samples of all steps, and gives what changes them in the order in
-    which they are taken; the type of ``x`` stays.
-
     ``need_weights=False`` says that nobody reads the trained parameters: the last step then leaves them
-    unwritten, and ``model.vector`` keeps those from which the last step started.
-
-    All that the module holds outside of its vector starts as it was built (``FlatModel``), and ``torch_seed`` seeds
-    the global generators for models that draw in training (``model.draws``); they are put back. ValueError when such a
-    model gets none, or when there are no samples.
-
-    A gradient that is not finite is not caught here: it shows in the result.
+    unwritten, and the model keeps those from which the last step started.
     """
+
+    training: TrainingConfig
+    learning_rate: float
+    batches: np.random.Generator
+    augment: Callable[[int], Augmentation] | None = None
+    torch_seed: int | None = None
+    mask: Tensor | None = None
+    direction_sum: Tensor | None = None
+    need_weights: bool = True
+
+
+def train(model: FlatModel, start: Tensor, samples: tuple[Tensor, Tensor], task: LocalTask) -> LocalResult:
+    """Train one client from ``start`` and leave its weights and buffers in ``model.vector``.
+
+    ``start``: float32 (D + B,), or ``model.vector`` itself (no copy is made). ``samples``: x float32 or uint8
+    (n, C, H, W), the latter scaled by ``as_float32`` where it is used, and y int64 (n,), n >= 1.
+    All on the model's device. Momentum starts at zero, and all that the module holds outside of its vector as it was
+    built (``FlatModel``).
+
+    Raises ValueError where there are no samples, and for a model that draws random numbers in training and gets no
+    seed for them. A gradient that is not finite is not caught here: it shows in the result.
+    """
+    x, y = samples
+    training, need_weights = task.training, task.need_weights
     if len(x) == 0:
         raise ValueError("a client without samples cannot be trained")
-    order, bounds = batch_order(len(x), training, rng)
-    changes = None if augment is None else augment(len(order))
+    order, bounds = batch_order(len(x), training, task.batches)
+    changes = None if task.augment is None else task.augment(len(order))
     batches = _taken(x, y, torch.from_numpy(order).to(x.device), bounds, changes)
-    mask_views = None if mask is None else model.parameter_views(mask.to(torch.float32))
+    mask_views = None if task.mask is None else model.parameter_views(task.mask.to(torch.float32))
     model.load(start)
-    sums = None if direction_sum is None else model.parameter_views(direction_sum)
+    sums = None if task.direction_sum is None else model.parameter_views(task.direction_sum)
     if training.proximal_mu and start is model.vector:
         start = start.clone()
     changed = training.momentum or training.weight_decay or training.proximal_mu
     plain = not changed and start is not model.vector
-    with training_alone(model, torch_seed), summed_linear(model, sums if plain else None) as totals:
-        step = _SgdStep(model, training, learning_rate, sums, mask_views, start, totals)
-        mean = _descend(
-            model,
-            batches,
-            training.loss,
-            step,
-            steps_written=len(bounds) if need_weights else len(bounds) - 1,
-        )
+    with training_alone(model, task.torch_seed), summed_linear(model, sums if plain else None) as totals:
+        step = _SgdStep(model, training, task.learning_rate, sums, mask_views, start, totals)
+        written = len(bounds) if need_weights else len(bounds) - 1
+        mean = _descend(model, batches, training.loss, step, steps_written=written)
     return LocalResult(samples=len(order), loss=mean, steps=len(bounds), probe_sample=int(order[0]))
 
 
@@ -143,7 +140,7 @@ def train_batches(
     """One step on each of ``batches`` in turn, from ``model.vector`` on; returns the mean of their losses.
 
     Each batch is (x, y) as ``train`` takes them, float32 x. ``mask`` float32 (D,) holds in all steps; what it prunes
-    must be zero already. ``on_gradient`` is told the gradient of every step before it is made, one tensor for each
+    must be zero already. ``on_gradient`` gets the gradient of every step before it is made, one tensor for each
     layer, of pruned parameters too and without momentum and weight decay; it must not change or keep them. Momentum
     starts at zero. What the module holds outside of its vector starts as in ``train``, and ValueError is raised alike
     for a model that draws random numbers.
@@ -174,6 +171,11 @@ def _descend(
         step.take(gradients, write=index < steps_written)
     step.finish()
     return sum(loss.item() for loss in losses) / len(losses)
+
+
+def learning_rate_at(training: TrainingConfig, round_index: int) -> float:
+    """The learning rate of a round: halved every ``learning_rate_half_life_rounds`` (inf: constant)."""
+    return float(training.learning_rate * 0.5 ** (round_index / training.learning_rate_half_life_rounds))
 
 
 def batch_order(

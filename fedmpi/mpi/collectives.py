@@ -32,22 +32,29 @@ _PR_SET_TIMERSLACK = 29  # linux/prctl.h; in nanoseconds
 
 
 class Ranks:
-    """The communicator of a run, with the few collectives that fedmpi uses.
+    """A communicator, with the few collectives that fedmpi uses; made by ``Ranks.of``.
 
+    A wait spins for ``spin_s`` host seconds before it begins to sleep.
     ``carried_bytes`` counts the bytes of the buffers that went through the collectives since it was last reset:
     each collective's payload once, however many ranks took part, and also on a single rank, so that the figure
     does not depend on placement.
     """
 
-    def __init__(self, comm: MPI.Comm) -> None:
+    def __init__(self, comm: MPI.Comm, spin_s: float = _SPIN_S) -> None:
         self.comm = comm
         self.rank = comm.Get_rank()
         self.size = comm.Get_size()
         self.carried_bytes = 0
+        self._spin_s = spin_s
+
+    @classmethod
+    def of(cls, comm: MPI.Comm) -> Ranks:
+        """The ranks of ``comm``, with waits that suit how many of them share cores (collective)."""
         node = comm.Split_type(MPI.COMM_TYPE_SHARED)
-        self._spin_s = _SPIN_SHARED_CORES_S if node.Get_size() > _cores(node) else _SPIN_S
+        crowded = node.Get_size() > _cores(node)
         node.Free()
         _sharpen_sleep()
+        return cls(comm, _SPIN_SHARED_CORES_S if crowded else _SPIN_S)
 
     @property
     def is_server(self) -> bool:
@@ -62,16 +69,19 @@ class Ranks:
         for start in range(0, flat.size, MAX_MESSAGE_BYTES):
             self._wait(self.comm.Ibcast(flat[start : start + MAX_MESSAGE_BYTES], root=0))
 
+    def broadcast_bytes(self, data: np.ndarray | None) -> np.ndarray:
+        """The server's bytes (uint8; None: nothing) on every rank, their length before them."""
+        length = np.array([0 if data is None else len(data)], dtype=np.int64)
+        self.broadcast(length)
+        copy = np.empty(int(length[0]), np.uint8) if data is None else data
+        if len(copy):
+            self.broadcast(copy)
+        return copy
+
     def broadcast_json(self, value: Any = None) -> Any:
         """Send a JSON-able value of the server to everybody, as UTF-8 text with its length before it."""
-        text = json.dumps(value).encode() if self.is_server else b""
-        length = np.array([len(text)], dtype=np.int64)
-        self.broadcast(length)
-        buffer = np.empty(int(length[0]), dtype=np.uint8)
-        if self.is_server:
-            buffer[:] = np.frombuffer(text, dtype=np.uint8)
-        self.broadcast(buffer)
-        return json.loads(buffer.tobytes())
+        text = np.frombuffer(json.dumps(value).encode(), np.uint8).copy() if self.is_server else None
+        return json.loads(self.broadcast_bytes(text).tobytes())
 
     def gather_rows(self, rows: np.ndarray, counts: Sequence[int]) -> np.ndarray | None:
         """Concatenate every rank's rows (1-D, same dtype) in rank order on the server.

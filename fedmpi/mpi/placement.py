@@ -1,6 +1,6 @@
 """Where clients live: contiguous home blocks on ranks, and who trains whom in a round.
 
-Nothing in the results depends on what is decided here; only the trace's ``rank`` column tells of it.
+Nothing in the results depends on what is decided here; only the trace's ``rank`` column shows it.
 """
 
 from __future__ import annotations

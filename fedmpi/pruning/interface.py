@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 
 
 class Needs(Flag):
-    """What a method must be told after the round that is about to run."""
+    """What a method must see of the round that is about to run, when it has ended."""
 
     NOTHING = 0
     WEIGHTS = auto()
@@ -101,7 +101,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Change:
-    """A new mask, and the plain numbers that tell of its making."""
+    """A new mask, and plain numbers about how it was made."""
 
     mask: Mask
     facts: Mapping[str, float]
@@ -183,5 +183,5 @@ NONE = Method(summary="nothing is pruned", init=_start, needs=_nothing, step=_un
 def required(value: _T | None, name: str, method: str) -> _T:
     """``value``, which the round must have brought. Raises ValueError naming what is missing."""
     if value is None:
-        raise ValueError(f"{method} was not told the {name} of the round, which it asked for")
+        raise ValueError(f"{method} did not get the {name} of the round, which it asked for")
     return value

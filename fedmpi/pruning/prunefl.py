@@ -76,7 +76,7 @@ def step(
 
 
 def change_of(result: Reconfiguration, before: Mask) -> Change:
-    """What the trace tells of a reconfiguration."""
+    """The change that a reconfiguration makes, with what is recorded of it."""
     return Change(
         result.mask,
         {

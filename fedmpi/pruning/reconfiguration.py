@@ -69,7 +69,7 @@ def reconfigure(
 
     The density never exceeds ``max_density``: among equals at the limit the lowest index returns, and where
     step 1 leaves too many, every layer gives up the same fraction more, its smallest weights.
-    Sums are made in float64 in an order that hangs on nothing but the arguments.
+    Sums are made in float64 in an order that depends on the arguments alone.
 
     Raises ValueError for shapes, dtypes or numbers outside of this, and when T would be zero.
     """

@@ -22,7 +22,7 @@ _NAME = "snip"
 
 @dataclass(frozen=True)
 class SnipState(State):
-    """``pruned`` tells that the one pruning is done."""
+    """``pruned``: whether the one pruning is done."""
 
     pruned: bool
 

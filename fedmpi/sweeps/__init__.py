@@ -26,10 +26,11 @@ one that two grids have in common is run once. In a grid no two axes may change 
 """
 
 from fedmpi.sweeps.outcome import Outcome, OutcomeError, failure_text, read_outcome, record_end, record_start
-from fedmpi.sweeps.plan import PlannedRun, Sweep, plan, study_names, study_text
+from fedmpi.sweeps.plan import STUDIES, PlannedRun, Sweep, plan
 from fedmpi.sweeps.progress import Progress, is_finished, progress, state, write_list
 
 __all__ = [
+    "STUDIES",
     "Outcome",
     "OutcomeError",
     "PlannedRun",
@@ -43,7 +44,5 @@ __all__ = [
     "record_end",
     "record_start",
     "state",
-    "study_names",
-    "study_text",
     "write_list",
 ]

@@ -12,12 +12,15 @@ import tomli_w
 
 from fedmpi.config import Config, ConfigError, loads, preset_names, preset_text
 from fedmpi.config.errors import shortened, shown_value
+from fedmpi.config.load import PackagedTexts
 from fedmpi.config.spelling import did_you_mean
 from fedmpi.config.toml import TomlError, parse, read_text
 from fedmpi.sweeps.grids import Combination, combinations, read_axes
 from fedmpi.sweeps.toml_text import value_text
 
-_STUDIES = resources.files("fedmpi") / "presets" / "studies"
+STUDIES = PackagedTexts("sweep", resources.files("fedmpi") / "presets" / "studies")
+"""The sweeps that come with fedmpi."""
+
 _KEYS = ("base", "seeds", "axes", "grids")
 
 _MOST_CHARACTERS_OF_NAME = 200
@@ -45,20 +48,6 @@ class Sweep:
     name: str
     runs: tuple[PlannedRun, ...]
     common: tuple[str, ...]
-
-
-def study_names() -> list[str]:
-    """The sweeps that come with fedmpi, in alphabetical order."""
-    files = (item.name for item in _STUDIES.iterdir())
-    return sorted(name.removesuffix(".toml") for name in files if name.endswith(".toml"))
-
-
-def study_text(name: str) -> str:
-    """The TOML text of a sweep that comes with fedmpi. Raises ConfigError with the nearest name."""
-    names = study_names()
-    if name not in names:
-        raise ConfigError(f"sweep {name}", f"unknown{did_you_mean(name, names)}", ", ".join(names))
-    return (_STUDIES / f"{name}.toml").read_text(encoding="utf-8")
 
 
 def plan(source: str, overrides: Sequence[str] = ()) -> Sweep:
@@ -115,9 +104,9 @@ def _run(index: int, combination: Combination, base: str, common: Sequence[str])
 def _read(source: str, place: str) -> tuple[str, Path]:
     """The text of a sweep, and the folder that its base is looked for in."""
     path = Path(source)
-    names = study_names()
+    names = STUDIES.names()
     if source in names and not path.is_file():
-        return study_text(source), Path()
+        return STUDIES.text(source), Path()
     try:
         return read_text(path), path.parent
     except FileNotFoundError:

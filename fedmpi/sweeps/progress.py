@@ -11,6 +11,7 @@ from pathlib import Path
 import tomli_w
 
 from fedmpi.config import Config, load
+from fedmpi.config.errors import PREEMPTED
 from fedmpi.experiment.folder_lock import owner_of
 from fedmpi.sweeps.outcome import OutcomeError, failure_text, outcome_path, read_outcome
 from fedmpi.sweeps.plan import PlannedRun, Sweep
@@ -18,7 +19,6 @@ from fedmpi.sweeps.plan import PlannedRun, Sweep
 LIST_NAME = "sweep.toml"
 NOT_STARTED = "-"
 
-_PREEMPTED = 75
 _NO_END = "it ended without saying so: killed, or its machine went down"
 
 _ENDS = ("rounds", "stop_at_accuracy", "stop_at_emulated_s", "stop_at_host_s")
@@ -63,7 +63,7 @@ def state(study: Path, name: str) -> Progress:
         if outcome.lost():
             return replace(now, status="failed", reason=_NO_END)
         return replace(now, status="running", reason=f"started {outcome.started}")
-    if outcome.exit_code == _PREEMPTED:
+    if outcome.exit_code == PREEMPTED:
         return replace(now, status="preempted")
     if outcome.exit_code:
         return replace(now, status="failed", reason=failure_text(outcome.exit_code, outcome.reason))

@@ -11,7 +11,7 @@ import pytest
 
 from fedmpi.cli import main as cli
 from fedmpi.cli import sweep as command
-from fedmpi.sweeps import study_names
+from fedmpi.sweeps import STUDIES
 from fedmpi.trace import read
 
 LAUNCH_VARIABLES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_ID")
@@ -45,7 +45,7 @@ def listed(capsys, *arguments):
 def test_own_sweeps_are_listed_and_printed(capsys):
     assert cli.main(["sweep"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == study_names()
+    assert [line.split()[0] for line in lines] == STUDIES.names()
     assert "three seeds" in lines[0]
     assert cli.main(["sweep", "fab-study", "--print"]) == 0
     assert 'base = "fab-femnist"' in capsys.readouterr().out

@@ -272,3 +272,9 @@ def test_every_preset_says_in_its_first_line_what_it_is():
         first = preset_text(name).partition("\n")[0]
         assert first.startswith("# ")
         assert dumps(load(name))
+
+
+def test_a_former_key_may_stand_with_the_value_that_it_had():
+    assert loads("[emulation.network]\ntrace = ''\n") == loads("")
+    with pytest.raises(ConfigError, match="unknown key"):
+        loads("[emulation.network]\ntrace = 'lte.up'\n")

@@ -288,8 +288,8 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
             "[emulation.network] latency_s: found inf; allowed: a number from 0 to 1e+09",
         ),
         (
-            ["emulation.network.trace=a.trace"],
-            '[emulation.network] trace: found "a.trace", but in this version',
+            ["clients.count=2", "emulation.network.jitter_s=[0.1, -1]"],
+            "[emulation.network] jitter_s: found -1.0 for client 1; allowed: a number from 0 to 1e+09",
         ),
         (
             ["federation.over_selection=0.5"],
@@ -308,6 +308,39 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
             ["emulation.availability.dropout_probability=1"],
             "dropout_probability: found 1.0; allowed: a number from 0 to below 1",
         ),
+        (
+            ["emulation.network.latency_s=slow"],
+            '[emulation.network] latency_s: found "slow"; allowed: a number of seconds, a list of them, "device"',
+        ),
+        (
+            ["emulation.network.uplink_trace=a", "emulation.network.uplink_mbit_per_s=8"],
+            '[emulation.network] uplink_trace: found "a" with uplink_mbit_per_s = 8.0; allowed: one of the two',
+        ),
+        (
+            ["emulation.network.downlink_trace=['a', '']"],
+            "[emulation.network] downlink_trace: found ['a', '']; allowed: a list of files and folders, none",
+        ),
+        (
+            ["emulation.network.trace_start=random"],
+            '[emulation.network] trace_start: found "random" without a trace; allowed: "zero", or a trace',
+        ),
+        (
+            ["emulation.network.trace_bin_s=1"],
+            "[emulation.network] trace_bin_s: found 1.0 without a trace; allowed: 0.5, or a trace of a link",
+        ),
+        (
+            ["emulation.network.connection=new"],
+            '[emulation.network] connection: found "new" with transport "fluid", which knows no connections',
+        ),
+        (
+            ["emulation.network.transport=udp"],
+            '[emulation.network] transport: found "udp"; allowed: fluid, tcp',
+        ),
+        (
+            ["emulation.compute.model=normalized", "emulation.network.uplink_trace=a"],
+            '[emulation.network] uplink_trace: found "a" with [emulation.compute] model "normalized"',
+        ),
+        (["emulation.network.trace=a.trace"], "[emulation.network] trace: unknown key"),
         (
             ["emulation.availability.model=trace"],
             '[emulation.availability] model: found "trace"; allowed: always, probability, intervals,',

@@ -34,6 +34,8 @@ OTHERS_WITH_NUMBERS = {
     "emulation.compute.profile",
     "emulation.network.uplink_mbit_per_s",
     "emulation.network.downlink_mbit_per_s",
+    "emulation.network.latency_s",
+    "emulation.network.jitter_s",
 }
 HUGE = [10**5000, 10**400, 2**64, 2**63, 10**12, -1, -(2**70), 1e308, -1e308, 1e39, inf, -inf, nan]
 

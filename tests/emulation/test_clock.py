@@ -92,7 +92,7 @@ def test_the_time_scale_is_the_host_seconds_of_an_emulated_second(host):
 
 def test_a_wait_beyond_all_timers_is_made_of_several(host):
     """``time.sleep`` refuses some hundred years."""
-    assert RealtimeClock(origin_s=100.0).hold_until(2.5e6) == 0.0
+    assert RealtimeClock(origin_s=100.0).hold_until(2.5e6) < 2e-6
     assert host.slept[:2] == [1e6, 1e6]
     assert host.slept[2] == pytest.approx(0.5e6, abs=1.0)
 

@@ -121,22 +121,22 @@ def test_bandwidths_in_mbit_per_s_become_bytes_per_s():
         ),
         0,
     )
-    np.testing.assert_array_equal(fleet.uplink_bytes_per_s, [1e6, 1e6, 1e6])
-    np.testing.assert_array_equal(fleet.downlink_bytes_per_s, [125e3, 250e3, inf])
+    np.testing.assert_array_equal(fleet.uplink.bytes_per_s, [1e6, 1e6, 1e6])
+    np.testing.assert_array_equal(fleet.downlink.bytes_per_s, [125e3, 250e3, inf])
     np.testing.assert_array_equal(fleet.latency_s, [0.1, 0.1, 0.1])
-    assert fleet.server_ingress_bytes_per_s == 12.5e6
-    assert fleet.server_egress_bytes_per_s == inf
+    assert fleet.uplink.server_bytes_per_s == 12.5e6
+    assert fleet.downlink.server_bytes_per_s == inf
 
 
 def test_arrays_of_a_fleet_are_read_only():
     fleet = assign(config(3), 0)
     with pytest.raises(ValueError, match="read-only"):
-        fleet.uplink_bytes_per_s[0] = 1.0
+        fleet.uplink.bytes_per_s[0] = 1.0
 
 
 def test_the_devices_own_link():
     fleet = assign(config(2, "raspberry-pi-4", uplink_mbit_per_s="device"), 0)
-    np.testing.assert_allclose(fleet.uplink_bytes_per_s, 8 / 5.561621025626998e-06, rtol=1e-14)
+    np.testing.assert_allclose(fleet.uplink.bytes_per_s, 8 / 5.561621025626998e-06, rtol=1e-14)
     for profile, found in (("raspberry-pi-5", "raspberry-pi-5"), ("reference", "no device")):
         with pytest.raises(EmulationError, match=rf"downlink_mbit_per_s: found \"device\".*{found}"):
             assign(config(2, profile, downlink_mbit_per_s="device"), 0)
@@ -145,19 +145,19 @@ def test_the_devices_own_link():
 def test_distributions_are_drawn_once_for_each_client_and_direction():
     drawn = {"distribution": "lognormal", "median": 8.0, "sigma": 0.5}
     fleet = assign(config(4000, uplink_mbit_per_s=drawn, downlink_mbit_per_s=drawn), 7)
-    assert np.median(fleet.uplink_bytes_per_s) == pytest.approx(1e6, rel=0.05)
-    assert np.log(fleet.uplink_bytes_per_s).std() == pytest.approx(0.5, rel=0.05)
-    assert (fleet.uplink_bytes_per_s != fleet.downlink_bytes_per_s).all()
+    assert np.median(fleet.uplink.bytes_per_s) == pytest.approx(1e6, rel=0.05)
+    assert np.log(fleet.uplink.bytes_per_s).std() == pytest.approx(0.5, rel=0.05)
+    assert (fleet.uplink.bytes_per_s != fleet.downlink.bytes_per_s).all()
     fewer = assign(config(100, uplink_mbit_per_s=drawn), 7)
-    np.testing.assert_array_equal(fewer.uplink_bytes_per_s, fleet.uplink_bytes_per_s[:100])
+    np.testing.assert_array_equal(fewer.uplink.bytes_per_s, fleet.uplink.bytes_per_s[:100])
     assert (
-        assign(config(100, uplink_mbit_per_s=drawn), 8).uplink_bytes_per_s != fewer.uplink_bytes_per_s
+        assign(config(100, uplink_mbit_per_s=drawn), 8).uplink.bytes_per_s != fewer.uplink.bytes_per_s
     ).all()
 
 
 def test_a_normal_distribution_stops_at_its_own_minimum():
     drawn = {"distribution": "normal", "mean": 4.0, "std": 4.0, "minimum": 1.0}
-    rates = assign(config(2000, uplink_mbit_per_s=drawn), 1).uplink_bytes_per_s / 125e3
+    rates = assign(config(2000, uplink_mbit_per_s=drawn), 1).uplink.bytes_per_s / 125e3
     assert rates.min() == 1.0
     assert (rates == 1.0).mean() == pytest.approx(0.227, abs=0.03)
     assert np.median(rates) == pytest.approx(4.0, rel=0.1)
@@ -165,7 +165,7 @@ def test_a_normal_distribution_stops_at_its_own_minimum():
 
 def test_a_uniform_distribution_keeps_to_its_bounds():
     drawn = {"distribution": "uniform", "low": 2.0, "high": 3.0}
-    rates = assign(config(2000, uplink_mbit_per_s=drawn), 1).uplink_bytes_per_s / 125e3
+    rates = assign(config(2000, uplink_mbit_per_s=drawn), 1).uplink.bytes_per_s / 125e3
     assert 2.0 <= rates.min() < 2.05
     assert 2.95 < rates.max() <= 3.0
 
@@ -203,7 +203,7 @@ def test_impossible_bandwidths_are_refused(rate, found):
 @pytest.mark.parametrize(
     ("network", "key"),
     [
-        ({"trace": "lte.up"}, "network.trace"),
+        ({"uplink_trace": "lte.up"}, "network.uplink_trace"),
         ({"latency_s": -0.1}, "network.latency_s"),
         ({"jitter_s": inf}, "network.jitter_s"),
         ({"server_ingress_mbit_per_s": 0.0}, "network.server_ingress_mbit_per_s"),
@@ -213,6 +213,27 @@ def test_impossible_bandwidths_are_refused(rate, found):
 def test_impossible_networks_are_refused(network, key):
     with pytest.raises(EmulationError, match=f"emulation.{key}: found"):
         assign(config(**network), 0)
+
+
+def test_latency_and_jitter_take_the_four_forms(tmp_path):
+    drawn = {"distribution": "uniform", "low": 0.0, "high": 0.2}
+    fleet = assign(config(500, latency_s=drawn, jitter_s=drawn), 7)
+    assert 0.0 <= fleet.latency_s.min() < 0.01 < 0.19 < fleet.latency_s.max() <= 0.2
+    assert (fleet.latency_s != fleet.jitter_s).all()
+    np.testing.assert_array_equal(assign(config(9, latency_s=drawn), 7).latency_s, fleet.latency_s[:9])
+    np.testing.assert_array_equal(assign(config(2, jitter_s=(0.0, 0.5)), 0).jitter_s, [0.0, 0.5])
+    path = tmp_path / "devices.csv"
+    path.write_text(HEADER + "watch,0.8,1.6,0.2,3.0,1e-6\n")
+    np.testing.assert_array_equal(
+        assign(config(1, str(path), latency_s="device", jitter_s=0.1), 0).latency_s, [0.2]
+    )
+    for profile, found in (("raspberry-pi-4", "no latency of 'raspberry-pi-4'"), ("reference", "no device")):
+        with pytest.raises(
+            EmulationError, match=rf'latency_s: found "device", but {found}.*allowed: seconds or'
+        ):
+            assign(config(2, profile, latency_s="device"), 0)
+    with pytest.raises(EmulationError, match=r"jitter_s: found -0.1 seconds for client 1; allowed: a number"):
+        assign(config(2, jitter_s=(0.0, -0.1)), 0)
 
 
 def test_what_is_not_emulated_is_refused():
@@ -240,8 +261,8 @@ def test_a_csv_fleet(tmp_path):
     path.write_text(HEADER + "watch,0.8,1.6,0.2,3.0,1e-6\n\nphone, 8, inf, 0.05, 0.5, 2e-7\n")
     fleet = assign(config(2, str(path), model="linear"), 0)
     assert fleet.device_names == ("watch", "phone")
-    np.testing.assert_array_equal(fleet.uplink_bytes_per_s, [1e5, 1e6])
-    np.testing.assert_array_equal(fleet.downlink_bytes_per_s, [2e5, inf])
+    np.testing.assert_array_equal(fleet.uplink.bytes_per_s, [1e5, 1e6])
+    np.testing.assert_array_equal(fleet.downlink.bytes_per_s, [2e5, inf])
     np.testing.assert_array_equal(fleet.latency_s, [0.2, 0.05])
     np.testing.assert_array_equal(fleet.compute.costs.constant_s, [3.0, 0.5])
     np.testing.assert_array_equal(fleet.compute.costs.seconds_per_parameter, [1e-6, 2e-7])

@@ -77,7 +77,7 @@ def test_parts_add_up_and_nothing_depends_on_order_or_start(drawn):
     rng = np.random.default_rng(seed)
     clients = np.sort(rng.choice(9, n, replace=False))
     arrays = [np.array(a, dtype=np.float64) for a in (down, compute, up)]
-    jitter = draw_jitter(seed, 4, clients, 0.3)[:, :2]
+    jitter = draw_jitter(seed, 4, clients, np.full(9, 0.3))[:, :2]
     timeline = round_timeline(0.0, devices, clients, *arrays, jitter)
     parts = timeline.download_s + timeline.compute_s + timeline.upload_s + timeline.wait_s
     np.testing.assert_allclose(parts, timeline.duration_s, rtol=1e-12)
@@ -121,11 +121,16 @@ def test_jitter_delays_its_own_transfer():
 
 
 def test_jitter_is_drawn_for_each_client_and_round():
-    all_clients = draw_jitter(3, 7, np.arange(50), 0.2)
+    most = np.full(50, 0.2)
+    all_clients = draw_jitter(3, 7, np.arange(50), most)
     assert all_clients.shape == (50, len(TRANSFERS))
     assert 0 <= all_clients.min() < 0.02
     assert 0.18 < all_clients.max() <= 0.2
-    np.testing.assert_array_equal(draw_jitter(3, 7, np.array([30, 4]), 0.2), all_clients[[30, 4]])
-    assert (draw_jitter(3, 8, np.arange(50), 0.2) != all_clients).all()
-    assert (draw_jitter(4, 7, np.arange(50), 0.2) != all_clients).all()
-    np.testing.assert_array_equal(draw_jitter(3, 7, np.arange(5), 0.0), np.zeros((5, len(TRANSFERS))))
+    np.testing.assert_array_equal(draw_jitter(3, 7, np.array([30, 4]), most), all_clients[[30, 4]])
+    assert (draw_jitter(3, 8, np.arange(50), most) != all_clients).all()
+    assert (draw_jitter(4, 7, np.arange(50), most) != all_clients).all()
+    np.testing.assert_array_equal(draw_jitter(3, 7, np.arange(5), 0.0 * most), np.zeros((5, len(TRANSFERS))))
+    most[[4, 30]] = 0.1, 0.0
+    np.testing.assert_array_equal(
+        draw_jitter(3, 7, np.array([4, 30, 31]), most), all_clients[[4, 30, 31]] * [[0.5], [0.0], [1.0]]
+    )

@@ -39,7 +39,7 @@ def test_what_varies(overrides, expected):
         ),
         (ADAPTIVE, "sparsification fab, k by ogd_sign; "),
         (
-            ["pruning.method=prunefl", "pruning.initial.where=server"],
+            ["pruning.method=prunefl", "pruning.initial.where=server", "pruning.initial.charged=false"],
             "; pruning prunefl, initial pruning at server; ",
         ),
         (["emulation.clock=realtime", "emulation.time_scale=0.1"], "clock realtime, time scale 0.1"),

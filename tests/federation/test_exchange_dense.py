@@ -17,7 +17,8 @@ from fedmpi.aggregation.server_optimizers import fedavgm
 from fedmpi.cli import main as cli
 from fedmpi.federation.exchange import Exchanged, Roster
 from fedmpi.federation.exchange_dense import DenseExchange
-from fedmpi.federation.plan import Action, RoundPlan
+from fedmpi.federation.masked_model import MaskedModel
+from fedmpi.federation.messages import Action, RoundPlan
 from fedmpi.learning.training import LocalResult
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.shared_memory import GroupMemory
@@ -42,7 +43,9 @@ class Layer:
 class Model:
     parameter_count, buffer_count = PARAMETERS, BUFFERS
     layers = (Layer(0, PARAMETERS, True),)
-    vector = torch.zeros(PARAMETERS + BUFFERS)
+
+    def __init__(self) -> None:
+        self.vector = torch.zeros(PARAMETERS + BUFFERS)
 
 
 class Host:
@@ -50,9 +53,10 @@ class Host:
 
     importance = None
 
-    def __init__(self, updates: np.ndarray) -> None:
-        self.model = Model()
-        self.weights = torch.zeros(PARAMETERS + BUFFERS)
+    def __init__(self, ranks: Ranks, updates: np.ndarray) -> None:
+        flat: Any = Model()
+        self.model = flat
+        self.masked = MaskedModel(ranks, flat)
         self.updates = updates
         self._client = -1
 
@@ -65,8 +69,8 @@ class Host:
 
 
 def exchange_of(aggregator: Aggregator, updates: np.ndarray = UPDATES) -> DenseExchange:
-    ranks = Ranks(MPI.COMM_SELF)
-    host: Any = Host(updates.copy())
+    ranks = Ranks.of(MPI.COMM_SELF)
+    host: Any = Host(ranks, updates.copy())
     return DenseExchange(ranks, GroupMemory(MPI.COMM_SELF), host, aggregator, np.arange(CLIENTS), CLIENTS)
 
 
@@ -87,7 +91,7 @@ def one_round(exchange: DenseExchange, accepted: Sequence[int] = (0, 1, 2, 3)) -
 
 
 def weights_of(exchange: DenseExchange) -> np.ndarray:
-    return exchange.host.weights.numpy()
+    return exchange.host.masked.weights.numpy()
 
 
 def weighted_mean(accepted: Sequence[int] = (0, 1, 2, 3)) -> np.ndarray:
@@ -174,7 +178,7 @@ def test_under_a_mask_active_parameters_alone_are_stepped(
     masked = UPDATES * np.append(active, [True] * BUFFERS)
     seen = Seen()
     exchange = exchange_of(seen.aggregator(combine), masked)
-    exchange.set_mask(Mask.of(active))
+    exchange.host.masked.use(Mask.of(active), 0)
     assert exchange.dimension == travelling
     one_round(exchange)
     parameters = masked.sum(axis=0) if combine else weighted_mean()
@@ -189,11 +193,12 @@ def test_under_a_mask_active_parameters_alone_are_stepped(
 def test_what_is_pruned_loses_its_momentum_for_good() -> None:
     exchange = exchange_of(fedavgm(momentum=0.5))
     one_round(exchange)
-    exchange.set_mask(Mask.of(HALF))
-    exchange.set_mask(Mask(PARAMETERS))
+    exchange.host.masked.use(Mask.of(HALF), 1)
+    exchange.host.masked.use(Mask(PARAMETERS), 2)
     momentum = exchange.server_state()["aggregator.m"]
     np.testing.assert_allclose(momentum, np.where(HALF, weighted_mean()[:PARAMETERS], 0), rtol=1e-6)
     before = weights_of(exchange).copy()
+    assert not before[:PARAMETERS][~HALF].any()
     one_round(exchange)
     change = (before - weights_of(exchange))[:PARAMETERS]
     np.testing.assert_allclose(change, np.where(HALF, 1.5, 1.0) * weighted_mean()[:PARAMETERS], rtol=1e-5)
@@ -204,7 +209,7 @@ def test_a_run_goes_on_with_the_state_of_its_checkpoint() -> None:
     one_round(whole)
     one_round(whole)
     one_round(first)
-    second.host.weights.copy_(first.host.weights)
+    second.host.masked.weights.copy_(first.host.masked.weights)
     second.restore_server(first.server_state())
     one_round(second)
     np.testing.assert_array_equal(weights_of(second), weights_of(whole))
@@ -220,3 +225,83 @@ def test_fedadam_learns_digits_sooner_than_the_mean(tmp_path: Path) -> None:
         accuracy[name] = trace.read(tmp_path / name).rounds["test_accuracy"].iloc[-1]
     assert accuracy["fedadam"] > 0.85
     assert accuracy["fedadam"] > accuracy["mean"] + 0.1
+
+
+# --- periods ---
+
+
+def periodic(period: int) -> DenseExchange:
+    ranks = Ranks.of(MPI.COMM_SELF)
+    host: Any = Host(ranks, UPDATES.copy())
+    return DenseExchange(ranks, GroupMemory(MPI.COMM_SELF), host, MEAN, np.arange(CLIENTS), CLIENTS, period)
+
+
+def numbered_round(exchange: DenseExchange, index: int) -> tuple[Exchanged, list[Any]]:
+    clients = np.arange(CLIENTS)
+    plan = RoundPlan(index, Action.NONE, 0, 0, 1.0, 0.0, clients)
+    exchange.begin(plan, clients)
+    trained = [exchange.train(client, plan) for client in clients.tolist()]
+    sent = np.array([each.message_bytes for each in trained])
+    largest = max(each.max_abs for each in trained)
+    return exchange.finish(plan, Roster(clients, SIZES > 0, SIZES, sent, largest, [clients])), trained
+
+
+def test_only_the_last_round_of_a_period_exchanges() -> None:
+    exchange = periodic(3)
+    starts: list[Any] = []
+    host: Any = exchange.host
+    train = host.train
+
+    def noted(client: int, plan: RoundPlan, directions: Any, start: Any) -> Any:
+        starts.append(None if start is None else start.clone())
+        host.model.vector[:] = client + 10 * plan.round_index
+        return train(client, plan)
+
+    host.train = noted
+    whole = 16 + 4 * PARAMETERS + 4 * BUFFERS
+    for index, exchanges in enumerate([False, False, True, False]):
+        exchanged, trained = numbered_round(exchange, index)
+        assert [each.message_bytes for each in trained] == [whole * exchanges] * CLIENTS
+        assert [each.entries for each in trained] == [PARAMETERS * exchanges] * CLIENTS
+        assert exchanged.bytes_down == whole * exchanges
+        assert exchanged.k_down == PARAMETERS * exchanges
+        assert (exchanged.changed is None) == exchanges
+        assert exchanged.entries_used.tolist() == [PARAMETERS * exchanges] * CLIENTS
+        assert weights_of(exchange).any() == (index >= 2)
+        carried = [bool(exchange.client_state(client)) for client in range(CLIENTS)]
+        assert carried == [not exchanges] * CLIENTS
+    by_round = [starts[at : at + CLIENTS] for at in range(0, 16, CLIENTS)]
+    assert [each is None for each in starts] == [True] * 4 + [False] * 8 + [True] * 4
+    assert [float(start[0]) for start in by_round[1]] == [0.0, 1.0, 2.0, 3.0]
+    assert [float(start[0]) for start in by_round[2]] == [10.0, 11.0, 12.0, 13.0]
+    np.testing.assert_allclose(weights_of(exchange), -weighted_mean(), rtol=1e-6)
+
+
+def test_own_weights_go_on_from_a_checkpoint() -> None:
+    exchange, again = periodic(2), periodic(2)
+    exchange.host.model.vector[:] = 2.5
+    numbered_round(exchange, 0)
+    again.restore_client(1, exchange.client_state(1))
+    assert again.client_state(1)["weights"].tolist() == [2.5] * (PARAMETERS + BUFFERS)
+    assert again.client_state(0) == {}
+    with pytest.raises(ValueError, match="which dense averaging does not keep"):
+        periodic(1).restore_client(1, exchange.client_state(1))
+    with pytest.raises(ValueError, match="which dense averaging does not keep"):
+        again.restore_client(1, {"accumulated": np.zeros(2)})
+
+
+def test_a_rejected_update_counts_for_nothing() -> None:
+    exchange = exchange_of(MEAN)
+    exchanged = one_round(exchange, accepted=(1, 3))
+    np.testing.assert_allclose(weights_of(exchange), -weighted_mean((1, 3)), rtol=1e-6)
+    assert exchanged.entries_used.tolist() == [0, PARAMETERS, 0, PARAMETERS]
+
+
+def test_bytes_are_those_of_what_is_active() -> None:
+    exchange = exchange_of(MEAN)
+    exchange.host.masked.use(Mask.of(HALF), 0)
+    assert exchange.message_bytes_up(5) == 16 + 4 * PARAMETERS // 2 + 4 * BUFFERS
+    assert exchange.message_bytes_down(5) == exchange.message_bytes_up(5)
+    assert exchange.message_bytes_up(0) == 0
+    assert exchange.bytes_by_size(5) == (16 + 4 * BUFFERS, 4)
+    assert list(exchange.weights_tried()) == []

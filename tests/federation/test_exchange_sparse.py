@@ -8,7 +8,9 @@ import pytest
 from fedmpi import trace
 from fedmpi.cli import main as cli
 from fedmpi.federation import exchange_sparse
-from fedmpi.federation.accounts import loss_report_bytes
+from fedmpi.federation.exchange_sparse import SparseExchange
+from fedmpi.federation.round_cost import loss_report_bytes
+from fedmpi.mpi.collectives import Ranks
 
 FORMS = {
     "coo": ["sparsification.method=fab", "sparsification.wire=coo"],
@@ -23,7 +25,8 @@ FORMS = {
 def lengths(monkeypatch: pytest.MonkeyPatch) -> dict[str, list]:
     """Lengths of what the exchange gathers and broadcasts, in order; ``up`` by client."""
     seen: dict[str, list] = {"up": [], "down": []}
-    gather, broadcast = exchange_sparse.gather_messages, exchange_sparse.broadcast_bytes
+    gather, broadcast = exchange_sparse.gather_messages, Ranks.broadcast_bytes
+    finish = SparseExchange.finish
 
     def recorded_gather(ranks, roster, mine):
         gathered = gather(ranks, roster, mine)
@@ -36,7 +39,13 @@ def lengths(monkeypatch: pytest.MonkeyPatch) -> dict[str, list]:
         return copy
 
     monkeypatch.setattr(exchange_sparse, "gather_messages", recorded_gather)
-    monkeypatch.setattr(exchange_sparse, "broadcast_bytes", recorded_broadcast)
+
+    def recorded_finish(*given):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Ranks, "broadcast_bytes", recorded_broadcast)
+            return finish(*given)
+
+    monkeypatch.setattr(SparseExchange, "finish", recorded_finish)
     return seen
 
 

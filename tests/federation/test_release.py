@@ -35,7 +35,7 @@ class LateClock:
 
 @pytest.fixture
 def ranks() -> Ranks:
-    return Ranks(MPI.COMM_SELF)
+    return Ranks.of(MPI.COMM_SELF)
 
 
 def a_roster(*dealt: list[int]) -> Roster:

@@ -10,7 +10,7 @@ from fedmpi.config.names import AVAILABLE
 from fedmpi.config.schema import TrainingConfig
 from fedmpi.learning.augmentation import AUGMENTATIONS, FlipCrop, augmenter
 from fedmpi.learning.flat import FlatModel
-from fedmpi.learning.training import batch_order, train
+from fedmpi.learning.training import LocalTask, batch_order, train
 
 
 def _possible(image: torch.Tensor) -> list[torch.Tensor]:
@@ -100,7 +100,7 @@ def test_training_takes_the_changed_samples(as_bytes: bool) -> None:
         model = FlatModel(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 3)))
         augment = augmenter("flip_crop", 0, 1, 2) if changed else None
         rng = np.random.default_rng(2)
-        result = train(model, model.vector, samples, labels, training, 0.1, rng, augment=augment)
+        result = train(model, model.vector, (samples, labels), LocalTask(training, 0.1, rng, augment=augment))
         return result.loss, model.vector.clone()
 
     loss, weights = trained(x, y, changed=True)

@@ -64,6 +64,6 @@ def test_as_float32_leaves_float32_and_refuses_the_rest() -> None:
 
 def test_unknown_data_set_is_refused() -> None:
     with pytest.raises(
-        ConfigError, match=r"there is no data set 'svhn'; allowed: digits, idx, leaf, cifar10"
+        ConfigError, match=r'\[data\] dataset: found "svhn"; allowed: digits, idx, leaf, cifar10'
     ):
         load(DataConfig("svhn"))

@@ -12,7 +12,7 @@ from fedmpi.config.schema import TrainingConfig
 from fedmpi.learning.evaluation import evaluate_blocks, sample_loss
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.isolation import evaluated_alone, training_alone
-from fedmpi.learning.training import train, train_batches
+from fedmpi.learning.training import LocalTask, train, train_batches
 
 
 class Noisy(nn.Module):
@@ -67,7 +67,7 @@ def test_training_is_repeated_bit_for_bit(model: FlatModel, by_batches: bool) ->
             loss = train_batches(model, [(X[:5], Y[:5]), (X[5:], Y[5:])], training, 0.1, torch_seed=seed)
         else:
             rng = np.random.default_rng(0)
-            loss = train(model, start, X, Y, training, 0.1, rng, torch_seed=seed).loss
+            loss = train(model, start, (X, Y), LocalTask(training, 0.1, rng, torch_seed=seed)).loss
         return loss, model.vector.tolist()
 
     first = trained(2**63 - 2)

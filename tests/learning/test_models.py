@@ -18,7 +18,7 @@ from fedmpi.learning.evaluation import evaluate_blocks
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.models import MODELS, build, build_flat
 from fedmpi.learning.models.local_response import LocalResponseNorm
-from fedmpi.learning.training import train
+from fedmpi.learning.training import LocalTask, train
 
 FEMNIST = ((1, 28, 28), 62)
 EXPERIMENTS = {
@@ -128,7 +128,9 @@ def test_the_gradient_is_the_slope_of_the_loss(name: str) -> None:
     draw = np.random.default_rng(0)
     x, y = torch.from_numpy(draw.random((8, 3, 32, 32), dtype=np.float32)), torch.arange(8) % 4
     gradient = torch.empty(model.parameter_count)
-    result = train(model, start, x, y, TrainingConfig(batch_size=8), 0.1, draw, gradient)
+    result = train(
+        model, start, (x, y), LocalTask(TrainingConfig(batch_size=8), 0.1, draw, direction_sum=gradient)
+    )
     assert torch.isfinite(gradient).all()
     assert all(gradient[layer.start : layer.stop].any() for layer in model.layers)
 
@@ -149,7 +151,7 @@ def test_batch_norm_statistics_lie_in_the_vector(name: str) -> None:
     start = model.vector.clone()
     x, y = torch.rand(8, 3, 32, 32), torch.arange(8) % 4
     fresh = evaluate_blocks(model, [(x, y)], "cross_entropy")
-    train(model, start, x, y, TrainingConfig(batch_size=8), 0.1, np.random.default_rng(0))
+    train(model, start, (x, y), LocalTask(TrainingConfig(batch_size=8), 0.1, np.random.default_rng(0)))
     after = evaluate_blocks(model, [(x, y)], "cross_entropy")
     statistics = model.vector[model.parameter_count :]
     assert not torch.equal(statistics, start[model.parameter_count :])

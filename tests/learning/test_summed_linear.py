@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from fedmpi.config.schema import TrainingConfig
 from fedmpi.learning import summed_linear
 from fedmpi.learning.flat import FlatModel
-from fedmpi.learning.training import batch_order, train
+from fedmpi.learning.training import LocalTask, batch_order, train
 
 
 def known() -> nn.Module:
@@ -41,7 +41,12 @@ def _trained(
     sums = torch.full((count,), torch.nan)
     training = TrainingConfig(local_steps=steps, batch_size=5)
     rng = np.random.default_rng(0)
-    train(model, start, x, y, training, 0.3, rng, sums, mask, need_weights=need_weights)
+    train(
+        model,
+        start,
+        (x, y),
+        LocalTask(training, 0.3, rng, direction_sum=sums, mask=mask, need_weights=need_weights),
+    )
     assert not any("forward" in vars(module) for module in model.module.modules())
     return model.vector.clone(), sums
 
@@ -76,9 +81,14 @@ def test_other_training_keeps_its_gradients(monkeypatch: pytest.MonkeyPatch) -> 
     start = model.vector.clone()
     for changes, wanted in (({"momentum": 0.5}, sums), ({"weight_decay": 0.1}, sums), ({}, None)):
         training = TrainingConfig(local_steps=2, batch_size=5, **changes)
-        train(model, start, x, y, training, 0.1, np.random.default_rng(0), wanted)
+        train(model, start, (x, y), LocalTask(training, 0.1, np.random.default_rng(0), direction_sum=wanted))
     with pytest.raises(AssertionError, match="a total was made"):
-        train(model, start, x, y, TrainingConfig(), 0.1, np.random.default_rng(0), sums)
+        train(
+            model,
+            start,
+            (x, y),
+            LocalTask(TrainingConfig(), 0.1, np.random.default_rng(0), direction_sum=sums),
+        )
 
 
 class Users(nn.Module):
@@ -150,7 +160,12 @@ def test_sums_of_any_sequence_are_those_of_plain_training(widths: list[int], ste
         training = TrainingConfig(local_steps=steps, batch_size=4)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(summed_linear, "LARGE", large)
-            train(model, start, x, y, training, 0.3, np.random.default_rng(seed), sums)
+            train(
+                model,
+                start,
+                (x, y),
+                LocalTask(training, 0.3, np.random.default_rng(seed), direction_sum=sums),
+            )
         found.append((sums, model.vector.clone()))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
@@ -190,7 +205,7 @@ def test_every_gradient_is_the_true_one_whatever_uses_the_weights(
         model = FlatModel(module)
         sums = torch.full((model.parameter_count,), torch.nan)
         rng, start = np.random.default_rng(seed), model.vector.clone()
-        train(model, start, x, y, training, 0.1, rng, sums, torch_seed=0)
+        train(model, start, (x, y), LocalTask(training, 0.1, rng, direction_sum=sums, torch_seed=0))
     torch.testing.assert_close(sums, torch.cat([total.flatten() for total in expected]), rtol=1e-4, atol=1e-6)
     weights = torch.cat([parameter.detach().flatten() for parameter in reference.parameters()])
     torch.testing.assert_close(model.vector[: model.parameter_count], weights, rtol=1e-4, atol=1e-6)

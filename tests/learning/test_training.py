@@ -14,7 +14,7 @@ from fedmpi.learning.augmentation import augmenter
 from fedmpi.learning.datasets.dataset import as_float32
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.losses import LOSSES
-from fedmpi.learning.training import batch_order, train
+from fedmpi.learning.training import LocalTask, batch_order, learning_rate_at, train
 
 SAMPLES = torch.rand(23, 1, 4, 4, generator=torch.Generator().manual_seed(1))
 LABELS = torch.randint(0, 3, (23,), generator=torch.Generator().manual_seed(2))
@@ -67,7 +67,7 @@ def test_equals_torch_sgd(loss: str, momentum: float, weight_decay: float, local
     model = FlatModel(_module())
     start = model.vector.clone()
     sums = torch.full((model.parameter_count,), torch.nan)
-    result = train(model, start, SAMPLES, LABELS, training, RATE, _draws(), sums)
+    result = train(model, start, (SAMPLES, LABELS), _task(training, sums))
     assert torch.equal(model.vector, expected)
     assert result.loss == pytest.approx(expected_loss, rel=1e-12)
     assert result.steps == (7 if local_epochs == 0 else 8)
@@ -75,12 +75,16 @@ def test_equals_torch_sgd(loss: str, momentum: float, weight_decay: float, local
     torch.testing.assert_close(start - RATE * sums, expected, rtol=0, atol=1e-6)
 
 
+def _task(training: TrainingConfig, sums: Tensor | None = None) -> LocalTask:
+    return LocalTask(training, RATE, _draws(), direction_sum=sums)
+
+
 def test_one_step_gives_exactly_the_gradient() -> None:
     training = TrainingConfig(local_steps=1, batch_size=5)
     model = FlatModel(_module())
     start = model.vector.clone()
     sums = torch.empty(model.parameter_count)
-    result = train(model, start, SAMPLES, LABELS, training, RATE, _draws(), sums)
+    result = train(model, start, (SAMPLES, LABELS), _task(training, sums))
 
     order, _ = batch_order(len(SAMPLES), training, _draws())
     reference = _module()
@@ -95,9 +99,9 @@ def test_starts_from_start_every_time() -> None:
     model = FlatModel(_module())
     start = model.vector.clone()
     training = TrainingConfig(local_steps=3, batch_size=5, momentum=0.9)
-    train(model, start, SAMPLES, LABELS, training, RATE, _draws())
+    train(model, start, (SAMPLES, LABELS), _task(training))
     first = model.vector.clone()
-    train(model, start, SAMPLES, LABELS, training, RATE, _draws())
+    train(model, start, (SAMPLES, LABELS), _task(training))
     assert torch.equal(model.vector, first)
     assert not torch.equal(first, start)
 
@@ -107,22 +111,32 @@ def test_weights_nobody_needs_are_not_written() -> None:
     start = model.vector.clone()
     one = TrainingConfig(local_steps=1, batch_size=5)
     sums, expected = torch.empty(model.parameter_count), torch.empty(model.parameter_count)
-    train(model, start, SAMPLES, LABELS, one, RATE, _draws(), expected)
-    train(model, start, SAMPLES, LABELS, one, RATE, _draws(), sums, need_weights=False)
+    train(model, start, (SAMPLES, LABELS), LocalTask(one, RATE, _draws(), direction_sum=expected))
+    train(
+        model,
+        start,
+        (SAMPLES, LABELS),
+        LocalTask(one, RATE, _draws(), direction_sum=sums, need_weights=False),
+    )
     assert torch.equal(model.vector, start)
     assert torch.equal(sums, expected)
 
     three = replace(one, local_steps=3)
-    train(model, start, SAMPLES, LABELS, three, RATE, _draws(), expected)
-    train(model, start, SAMPLES, LABELS, three, RATE, _draws(), sums, need_weights=False)
+    train(model, start, (SAMPLES, LABELS), LocalTask(three, RATE, _draws(), direction_sum=expected))
+    train(
+        model,
+        start,
+        (SAMPLES, LABELS),
+        LocalTask(three, RATE, _draws(), direction_sum=sums, need_weights=False),
+    )
     assert torch.equal(sums, expected)
 
 
 def test_start_may_be_the_vector_of_the_model() -> None:
     model, twin = FlatModel(_module()), FlatModel(_module())
     training = TrainingConfig(local_steps=2, batch_size=5)
-    train(model, model.vector, SAMPLES, LABELS, training, RATE, _draws())
-    train(twin, twin.vector.clone(), SAMPLES, LABELS, training, RATE, _draws())
+    train(model, model.vector, (SAMPLES, LABELS), _task(training))
+    train(twin, twin.vector.clone(), (SAMPLES, LABELS), _task(training))
     assert torch.equal(model.vector, twin.vector)
 
 
@@ -135,7 +149,10 @@ def test_the_proximal_term_pulls_towards_the_start(momentum: float, from_own_vec
     start = model.vector.clone()
     sums = torch.empty(model.parameter_count)
     result = train(
-        model, model.vector if from_own_vector else start, SAMPLES, LABELS, training, RATE, _draws(), sums
+        model,
+        model.vector if from_own_vector else start,
+        (SAMPLES, LABELS),
+        LocalTask(training, RATE, _draws(), direction_sum=sums),
     )
     torch.testing.assert_close(model.vector, expected)
     torch.testing.assert_close(start - RATE * sums, expected)
@@ -154,7 +171,7 @@ def test_masked_weights_stay_exactly_zero(dtype: torch.dtype, momentum: float, w
     start[:count] *= mask
     sums = torch.empty(count)
     training = TrainingConfig(local_steps=4, batch_size=6, momentum=momentum, weight_decay=weight_decay)
-    train(model, start, SAMPLES, LABELS, training, RATE, _draws(), sums, mask)
+    train(model, start, (SAMPLES, LABELS), LocalTask(training, RATE, _draws(), direction_sum=sums, mask=mask))
     kept = mask.bool()
     assert not model.vector[:count][~kept].any()
     assert sums[~kept].any()
@@ -166,8 +183,8 @@ def test_a_mask_of_ones_keeps_every_step() -> None:
     model, twin = FlatModel(_module()), FlatModel(_module())
     training = TrainingConfig(local_steps=4, batch_size=6)
     ones = torch.ones(model.parameter_count)
-    train(model, model.vector.clone(), SAMPLES, LABELS, training, RATE, _draws(), mask=ones)
-    train(twin, twin.vector.clone(), SAMPLES, LABELS, training, RATE, _draws())
+    train(model, model.vector.clone(), (SAMPLES, LABELS), LocalTask(training, RATE, _draws(), mask=ones))
+    train(twin, twin.vector.clone(), (SAMPLES, LABELS), _task(training))
     torch.testing.assert_close(model.vector, twin.vector, rtol=0, atol=1e-6)
 
 
@@ -175,8 +192,8 @@ def test_uint8_samples_are_scaled() -> None:
     bytes_x = (SAMPLES * 255).to(torch.uint8)
     model, twin = FlatModel(_module()), FlatModel(_module())
     training = TrainingConfig(local_steps=3, batch_size=6)
-    train(model, model.vector.clone(), bytes_x, LABELS, training, RATE, _draws())
-    train(twin, twin.vector.clone(), bytes_x.float() / 255, LABELS, training, RATE, _draws())
+    train(model, model.vector.clone(), (bytes_x, LABELS), _task(training))
+    train(twin, twin.vector.clone(), (bytes_x.float() / 255, LABELS), _task(training))
     assert torch.equal(model.vector, twin.vector)
 
 
@@ -199,7 +216,7 @@ def test_how_many_samples_are_converted_at_once_changes_nothing(
         model = FlatModel(_module())
         augment = augmenter("flip_crop", 1, 2, 3)
         start, x = model.vector.clone(), (SAMPLES * 255).to(torch.uint8)
-        train(model, start, x, LABELS, training, RATE, _draws(), augment=augment)
+        train(model, start, (x, LABELS), LocalTask(training, RATE, _draws(), augment=augment))
         whole.append(model.vector.clone())
     assert torch.equal(*whole)
     assert sum(sizes) == (42 if epochs == 0 else 46)
@@ -213,7 +230,7 @@ def test_dropout_depends_on_its_seed_alone() -> None:
     start = model.vector.clone()
 
     def run(seed: int) -> Tensor:
-        train(model, start, SAMPLES, LABELS, training, RATE, _draws(), torch_seed=seed)
+        train(model, start, (SAMPLES, LABELS), LocalTask(training, RATE, _draws(), torch_seed=seed))
         return model.vector.clone()
 
     first = run(11)
@@ -223,7 +240,7 @@ def test_dropout_depends_on_its_seed_alone() -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert not torch.equal(run(12), first)
     with pytest.raises(ValueError, match="needs a torch_seed"):
-        train(model, start, SAMPLES, LABELS, training, RATE, _draws())
+        train(model, start, (SAMPLES, LABELS), _task(training))
 
 
 def test_unused_parameters_do_not_move() -> None:
@@ -232,7 +249,12 @@ def test_unused_parameters_do_not_move() -> None:
     model = FlatModel(module)
     layer = next(layer for layer in model.layers if layer.name == "unused")
     sums = torch.empty(model.parameter_count)
-    train(model, model.vector.clone(), SAMPLES, LABELS, TrainingConfig(), RATE, _draws(), sums)
+    train(
+        model,
+        model.vector.clone(),
+        (SAMPLES, LABELS),
+        LocalTask(TrainingConfig(), RATE, _draws(), direction_sum=sums),
+    )
     assert torch.equal(model.vector[layer.start : layer.stop], torch.ones(4))
     assert not sums[layer.start : layer.stop].any()
 
@@ -241,7 +263,12 @@ def test_what_is_not_finite_reaches_the_caller() -> None:
     model = FlatModel(_module())
     sums = torch.empty(model.parameter_count)
     bad = torch.full((4, 1, 4, 4), torch.inf)
-    result = train(model, model.vector.clone(), bad, LABELS[:4], TrainingConfig(), RATE, _draws(), sums)
+    result = train(
+        model,
+        model.vector.clone(),
+        (bad, LABELS[:4]),
+        LocalTask(TrainingConfig(), RATE, _draws(), direction_sum=sums),
+    )
     assert not np.isfinite(result.loss)
     assert not torch.isfinite(sums).all()
 
@@ -249,7 +276,7 @@ def test_what_is_not_finite_reaches_the_caller() -> None:
 def test_a_client_without_samples_is_refused() -> None:
     model = FlatModel(_module())
     with pytest.raises(ValueError, match="without samples"):
-        train(model, model.vector, SAMPLES[:0], LABELS[:0], TrainingConfig(), RATE, _draws())
+        train(model, model.vector, (SAMPLES[:0], LABELS[:0]), LocalTask(TrainingConfig(), RATE, _draws()))
 
 
 @given(
@@ -289,3 +316,10 @@ def test_every_sample_can_come_first() -> None:
     training = TrainingConfig(local_steps=1, batch_size=2)
     firsts = {int(batch_order(5, training, _draws(seed))[0][0]) for seed in range(80)}
     assert firsts == set(range(5))
+
+
+def test_learning_rate_halves() -> None:
+    halving = TrainingConfig(learning_rate=0.4, learning_rate_half_life_rounds=10.0)
+    assert learning_rate_at(halving, 0) == 0.4
+    assert learning_rate_at(halving, 20) == pytest.approx(0.1)
+    assert learning_rate_at(TrainingConfig(learning_rate=0.4), 10**6) == 0.4

@@ -72,7 +72,7 @@ def check_shared_memory(ranks: Ranks) -> None:
 
 
 if __name__ == "__main__":
-    world = Ranks(MPI.COMM_WORLD)
+    world = Ranks.of(MPI.COMM_WORLD)
     check_all(world)
     collectives.MAX_MESSAGE_BYTES = 64
     check_all(world)

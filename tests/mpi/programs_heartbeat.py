@@ -24,7 +24,7 @@ def compute(seconds: float) -> None:
 
 def check(arguments: list[str]) -> None:
     del arguments
-    ranks = Ranks(MPI.COMM_WORLD)
+    ranks = Ranks.of(MPI.COMM_WORLD)
     with Heartbeat(ranks, TIMEOUT_S):
         if ranks.rank == 0:
             compute(2.5)

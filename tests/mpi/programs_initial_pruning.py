@@ -17,39 +17,39 @@ from fedmpi.config import loads, validate
 from fedmpi.emulation.clock import VirtualClock
 from fedmpi.experiment.assembly import Run, assemble
 from fedmpi.experiment.main import EXPECTED
+from fedmpi.federation.initial_pruning.schedule import BATCH_SIZE
 from fedmpi.learning import training
 from fedmpi.mpi.collectives import Ranks
-from fedmpi.pruning.initial import BATCH_SIZE
 
 
 def check(overrides: list[str]) -> None:
     config = loads(BASE, overrides)
     validate(config)
-    run = assemble(Ranks(MPI.COMM_WORLD), config, EXPECTED)
+    run = assemble(Ranks.of(MPI.COMM_WORLD), config, EXPECTED)
     initial = run.initial
     assert initial is not None
-    initially = run.host.weights.numpy().copy()
+    initially = run.masked.weights.numpy().copy()
     steps = _check_steps(run)
     account = initial.run(VirtualClock(), lambda server: None, EXPECTED)
     assert not initial.pending
     assert (account is not None) == run.ranks.is_server == (steps[0] > 0)
     if account is not None:
         assert steps[0] == len(account.rows) * -(-account.training.samples // BATCH_SIZE)
-        np.testing.assert_array_equal(run.host.weights.numpy(), run.model.vector.numpy())
-        assert run.pruning.mask.count == account.machine.mask.count < run.model.parameter_count
-    weights, pruned = run.host.weights.numpy(), ~run.pruning.mask.flags()
+        np.testing.assert_array_equal(run.masked.weights.numpy(), run.model.vector.numpy())
+        assert run.masked.mask.count == account.schedule.mask.count < run.model.parameter_count
+    weights, pruned = run.masked.weights.numpy(), ~run.masked.mask.flags()
     assert (weights != initially).any()
     assert not weights[: pruned.size][pruned].view(np.uint32).any()
-    of_server, mask_of_server = weights.copy(), run.pruning.mask.to_bits()
+    of_server, mask_of_server = weights.copy(), run.masked.mask.to_bits()
     MPI.COMM_WORLD.Bcast(of_server, root=0)
     MPI.COMM_WORLD.Bcast(mask_of_server, root=0)
     np.testing.assert_array_equal(weights, of_server)
-    np.testing.assert_array_equal(run.pruning.mask.to_bits(), mask_of_server)
+    np.testing.assert_array_equal(run.masked.mask.to_bits(), mask_of_server)
     train = run.exchange.train
 
     def checked_train(client, plan):
         if plan.round_index == 0:
-            np.testing.assert_array_equal(run.host.weights.numpy(), of_server)
+            np.testing.assert_array_equal(run.masked.weights.numpy(), of_server)
         result = train(client, plan)
         assert not run.host.model.vector.numpy()[: pruned.size][pruned].any() or plan.round_index
         return result
@@ -66,7 +66,7 @@ def _check_steps(run: Run) -> list[int]:
         take(self, directions, write)
         if run.initial is not None and run.initial.pending:
             counted[0] += 1
-            pruned = ~run.pruning.mask.flags()
+            pruned = ~run.masked.mask.flags()
             assert not run.model.vector.numpy()[: pruned.size][pruned].view(np.uint32).any()
 
     training._SgdStep.take = checked_take

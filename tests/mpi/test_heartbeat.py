@@ -36,7 +36,7 @@ def test_silence_adds_up_while_this_rank_runs(looks: Sequence[tuple[float, bool]
 
 
 def test_what_is_configured_holds_and_a_debugger_turns_the_default_off(monkeypatch) -> None:
-    ranks = Ranks(MPI.COMM_SELF)
+    ranks = Ranks.of(MPI.COMM_SELF)
     monkeypatch.setattr(sys, "gettrace", lambda: None)
     assert heartbeat.timeout_s(ranks, None) == DEFAULT_TIMEOUT_S == 600.0
     assert heartbeat.timeout_s(ranks, 0.0) == 0.0

@@ -61,7 +61,7 @@ def test_long_messages_between_pid_namespaces_are_right(launch_apart, tmp_path: 
         "from fedmpi.mpi.library import MPI\n"
         "from fedmpi.mpi.collectives import Ranks\n"
         "from fedmpi.mpi.shared_memory import GroupMemory\n"
-        "ranks = Ranks(MPI.COMM_WORLD)\n"
+        "ranks = Ranks.of(MPI.COMM_WORLD)\n"
         "long = np.full(300_000, 7.0) if ranks.is_server else np.zeros(300_000)\n"
         "ranks.send(long, 1) if ranks.is_server else ranks.receive(long, 0)\n"
         "assert (long == 7.0).all() and os.getpid() == 1\n"

@@ -100,5 +100,5 @@ def test_a_state_of_other_keys_is_refused(setup_of: Callable) -> None:
 def test_what_the_round_did_not_bring_is_named(setup_of: Callable, missing: str) -> None:
     setup = setup_of([40], reconfigure_every=1)
     seen = Observation(**{**observation(0).__dict__, missing: None})
-    with pytest.raises(ValueError, match=f"prunefl was not told the {missing}"):
+    with pytest.raises(ValueError, match=f"prunefl did not get the {missing}"):
         prunefl.step(setup, prunefl.init(setup, Mask(40)), seen, no_draw)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from fedmpi.config import ConfigError, dumps, load, preset_names, validate
-from fedmpi.sweeps import plan, study_names, study_text
+from fedmpi.sweeps import STUDIES, plan
 from fedmpi.sweeps.toml_text import override_strings, value_text
 
 AXES = """
@@ -232,10 +232,10 @@ def test_a_sweep_that_is_not_there(tmp_path):
 
 
 def test_sweeps_of_fedmpi_are_sound_and_are_no_presets():
-    assert {"fab-study", "fab-study-small"} <= set(study_names())
-    assert not set(study_names()) & set(preset_names())
-    for name in study_names():
-        assert study_text(name).startswith("# ")
+    assert {"fab-study", "fab-study-small"} <= set(STUDIES.names())
+    assert not set(STUDIES.names()) & set(preset_names())
+    for name in STUDIES.names():
+        assert STUDIES.text(name).startswith("# ")
         for run in plan(name).runs:
             validate(run.config)
             assert dumps(run.config)
@@ -243,4 +243,4 @@ def test_sweeps_of_fedmpi_are_sound_and_are_no_presets():
 
 def test_a_sweep_of_fedmpi_that_is_not_there():
     with pytest.raises(ConfigError, match=r"sweep fab-stduy: unknown; did you mean fab-study\?"):
-        study_text("fab-stduy")
+        STUDIES.text("fab-stduy")

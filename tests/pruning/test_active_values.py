@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fedmpi.pruning.exchange import ActiveValues, new_mask_bytes
+from fedmpi.pruning.active_values import ActiveValues, new_mask_bytes
 from fedmpi.pruning.mask import Mask
 
 

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from fedmpi.emulation.clock import Clock
-from fedmpi.federation.client import ClientHost
-from fedmpi.federation.initial_server import InitialServer, is_unfinished
-from fedmpi.federation.pruning import Pruning
+from fedmpi.federation.initial_pruning.local_rounds import InitialServer, is_unfinished
+from fedmpi.federation.masked_model import MaskedModel
 from fedmpi.mpi.agreement import any_rank, on_server
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.stop_signals import SignalFlag
@@ -33,16 +32,10 @@ class InitialPhase:
     """
 
     def __init__(
-        self,
-        ranks: Ranks,
-        host: ClientHost,
-        pruning: Pruning,
-        signal: SignalFlag,
-        server: InitialServer | None,
+        self, ranks: Ranks, masked: MaskedModel, signal: SignalFlag, server: InitialServer | None
     ) -> None:
         self.ranks = ranks
-        self.host = host
-        self.pruning = pruning
+        self.masked = masked
         self.signal = signal
         self.server = server
         self.pending = True
@@ -69,17 +62,17 @@ class InitialPhase:
             on_local_round(server)
             server.base.stop_if_reached(float("nan"), time.perf_counter() - began_s)
 
-        while (told := self._next()) is _Next.LOCAL_ROUND:
+        while (following := self._next()) is _Next.LOCAL_ROUND:
             on_server(self.ranks, local_round, expected)
-        if told is _Next.INTERRUPTED:
+        if following is _Next.INTERRUPTED:
             if server is not None:
                 server.interrupt()
             return None
         if server is not None:
             server.publish()
         self.ranks.carried_bytes = 0
-        self.ranks.broadcast(self.host.weights.numpy())
-        self.pruning.change(None if server is None else server.machine.mask, 0, [])
+        self.ranks.broadcast(self.masked.weights.numpy())
+        self.masked.change(None if server is None else server.schedule.mask, 0, [])
         if server is not None:
             server.finish()
         self.pending, self.server = False, None
@@ -88,16 +81,16 @@ class InitialPhase:
     def _next(self) -> _Next:
         """Agree on what comes next; a signal to any rank counts."""
         signalled = any_rank(self.ranks, self.signal.set)
-        told = np.zeros(1, np.int8)
+        following = np.zeros(1, np.int8)
         if self.server is not None:
             run = self.server.base
-            run.preempted = run.preempted or signalled
-            if self.server.machine.finished:
-                told[0] = _Next.FINISHED
+            run.preempt_if(signalled)
+            if self.server.schedule.finished:
+                following[0] = _Next.FINISHED
             elif run.preempted or run.stop_reason:
-                told[0] = _Next.INTERRUPTED
-        self.ranks.broadcast(told)
-        return _Next(int(told[0]))
+                following[0] = _Next.INTERRUPTED
+        self.ranks.broadcast(following)
+        return _Next(int(following[0]))
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """What a checkpoint keeps of it (server): nothing once it has finished."""

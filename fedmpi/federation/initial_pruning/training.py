@@ -9,13 +9,12 @@ import torch
 
 from fedmpi.config.schema import Config
 from fedmpi.federation.distribution import ServerData
-from fedmpi.federation.plan import learning_rate_at
+from fedmpi.federation.initial_pruning.schedule import BATCH_SIZE, BATCHES
 from fedmpi.learning.datasets.dataset import as_float32
 from fedmpi.learning.evaluation import block_slices, evaluate_blocks
 from fedmpi.learning.flat import FlatModel
-from fedmpi.learning.training import train_batches
+from fedmpi.learning.training import learning_rate_at, train_batches
 from fedmpi.numerics.streams import Purpose, generator, torch_seed
-from fedmpi.pruning.initial import BATCH_SIZE, BATCHES
 
 SAMPLES = BATCHES * BATCH_SIZE
 
@@ -47,21 +46,16 @@ class InitialTraining:
     def __init__(self, config: Config, model: FlatModel, x: np.ndarray, y: np.ndarray) -> None:
         self.model = model
         self.samples = len(y)
-        training = config.training
+        self.learning_rate = learning_rate_at(config.training, 0)
+        """That of all local rounds."""
         self._config = config
         self._seed = config.experiment.seed
-        self._rate = learning_rate_at(0, training.learning_rate, training.learning_rate_half_life_rounds)
         device = model.vector.device
         self._x = as_float32(torch.from_numpy(x)).to(device)
         self._y = torch.from_numpy(y).to(device)
         self._batches = [
             (self._x[at].clone(), self._y[at].clone()) for at in block_slices(self.samples, BATCH_SIZE)
         ]
-
-    @property
-    def learning_rate(self) -> float:
-        """That of all local rounds."""
-        return self._rate
 
     def round(
         self,
@@ -74,7 +68,7 @@ class InitialTraining:
             self.model,
             self._batches,
             self._config.training,
-            self._rate,
+            self.learning_rate,
             mask,
             on_gradient=on_gradient,
             torch_seed=torch_seed(self._seed, Purpose.DROPOUT, -1 - number) if self.model.draws else None,

@@ -26,8 +26,8 @@ class ExactAverage:
 
     def __init__(self, ranks: Ranks, memory: GroupMemory, length: int) -> None:
         self._ranks = ranks
-        self._group = Ranks(memory.comm)
-        self._leaders = Ranks(ranks.comm.Split(color=0 if memory.leads else 1, key=ranks.rank))
+        self._group = Ranks.of(memory.comm)
+        self._leaders = Ranks.of(ranks.comm.Split(color=0 if memory.leads else 1, key=ranks.rank))
         self._leads = memory.leads
         self._one_group = len(memory.groups) == 1
         self._all_sums = memory.allocate((self._group.size, length), np.dtype(np.int64))

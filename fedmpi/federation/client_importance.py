@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from fedmpi.federation.client_rows import ClientRows
-from fedmpi.federation.exact_average import ExactAverage
 from fedmpi.federation.exchange import Roster
+from fedmpi.mpi.client_rows import ClientRows
 from fedmpi.mpi.collectives import Ranks
+from fedmpi.mpi.exact_average import ExactAverage
 from fedmpi.mpi.shared_memory import GroupMemory
 from fedmpi.pruning.importance import add_squares
 
@@ -19,7 +20,7 @@ from fedmpi.pruning.importance import add_squares
 class ImportanceSum:
     """``values`` float64 (D,): the sum over clients; ``left_out``: how many had values that are not finite."""
 
-    values: np.ndarray
+    values: NDArray[np.float64]
     left_out: int
 
 
@@ -35,19 +36,19 @@ class ClientImportance:
         self,
         ranks: Ranks,
         memory: GroupMemory,
-        clients: np.ndarray,
+        clients: NDArray[np.int64],
         total_clients: int,
         parameters: int,
         own: range,
     ) -> None:
         self._ranks = ranks
-        self._group = Ranks(memory.comm)
+        self._group = Ranks.of(memory.comm)
         self._rows = ClientRows(memory, clients, total_clients, parameters)
         self._average = ExactAverage(ranks, memory, parameters)
         self._own = own
         self._carrying: set[int] = set()
 
-    def begin(self, participants: np.ndarray) -> None:
+    def begin(self, participants: NDArray[np.int64]) -> None:
         """A round starts; another rank of the group may have trained these clients in the one before."""
         self._group.barrier()
         self._carrying.update(participants.tolist())

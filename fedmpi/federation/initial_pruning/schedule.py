@@ -1,7 +1,7 @@
-"""Initial pruning: PruneFL before the federated rounds, on a few samples of one client or of the server.
+"""The schedule of initial pruning, PruneFL on a few samples (Jiang et al., IEEE TNNLS 2022).
 
-(Jiang et al., IEEE TNNLS 2022.) Who trains tells this machine the gradient of every step and the accuracy after every
-round; it says what the mask is and when to stop.
+Whoever trains passes on the gradient of every step and the accuracy after every round; the schedule says what the mask
+is and when to stop.
 
 What is pruned takes no part in this training, so nothing is known of its importance and it stays pruned; a
 reconfiguration takes back only what it has dropped itself. So it is in the authors' program. In the rounds pruned
@@ -73,14 +73,14 @@ class InitialPruning:
         return self.rounds >= self.setup.max_rounds or self.stable >= self.setup.stable_reconfigurations
 
     def end_step(self, gradients: Sequence[NDArray[np.float32]]) -> None:
-        """Tell the gradient of a local step: float32, one flat array for each layer."""
+        """Take in the gradient of a local step: float32, one flat array for each layer."""
         for layer, gradient in zip(self.layers, gradients, strict=True):
             add_squares(self.importance[layer.start : layer.stop], gradient)
 
     def end_round(self, accuracy: float, weights: NDArray[np.float32], time: RoundTime) -> Change | None:
-        """Tell the training accuracy, the weights (D,) after a round, and T(M); the change when the mask has changed.
+        """A round has ended, with this training ``accuracy`` and ``weights`` (D,); ``time`` is T(M).
 
-        Raises ValueError when initial pruning has finished.
+        Returns the change where the mask has changed. Raises ValueError when initial pruning has finished.
         """
         if self.finished:
             raise ValueError(f"initial pruning has finished after {self.rounds} rounds")

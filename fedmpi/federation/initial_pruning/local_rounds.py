@@ -1,4 +1,4 @@
-"""Initial pruning on the server: the local rounds of the selected client, what they cost, and their account.
+"""Initial pruning on the server: the local rounds of the selected client, and what they cost.
 
 The server has all training data when a run starts, so it computes for the client; on a device the
 client would. What is charged is what the device and its link would have taken.
@@ -16,17 +16,14 @@ import torch
 
 from fedmpi.config import ConfigError
 from fedmpi.emulation.clock import Clock
-from fedmpi.federation.accounts import Charges, Work
 from fedmpi.federation.client import largest_magnitude
-from fedmpi.federation.initial_training import SAMPLES, InitialTraining
-from fedmpi.federation.plan import Action, RoundPlan, local_steps
-from fedmpi.federation.pruning import Pruning
+from fedmpi.federation.initial_pruning.schedule import InitialPruning, InitialSetup
+from fedmpi.federation.initial_pruning.training import SAMPLES, InitialTraining
+from fedmpi.federation.masked_model import MaskedModel
+from fedmpi.federation.round_cost import Work
 from fedmpi.federation.server import Server
-from fedmpi.pruning.exchange import ActiveValues, new_mask_bytes
-from fedmpi.pruning.initial import InitialPruning, InitialSetup
-from fedmpi.pruning.interface import Change
-from fedmpi.pruning.mask import Mask
-from fedmpi.pruning.round_time import RoundTime
+from fedmpi.pruning import Change, Mask
+from fedmpi.pruning.active_values import ActiveValues
 
 LOCAL_ROUND = np.dtype(
     [(name, np.float64) for name in ("start_s", "end_s", "download_s", "compute_s", "upload_s")]
@@ -43,12 +40,12 @@ _NUMBERS = "initial_pruning"
 class InitialServer:
     """The state of initial pruning on rank 0, from the first local round to the mask of round 0.
 
-    ``base`` is the server of the rounds, whose accounts it uses. ``rows`` (n,) LOCAL_ROUND tells of the local rounds
-    so far, ``masks`` of each new mask: the local round from which on it holds and the active parameters of every
-    layer; ``events`` of what else happened: local round, emulated time, kind, detail.
+    ``base`` is the server of the rounds, which charges for them. ``rows`` (n,) LOCAL_ROUND are the local rounds
+    so far, ``masks`` each new mask: the local round from which on it holds and the active parameters of every
+    layer; ``events`` what else happened: local round, emulated time, kind, detail.
     """
 
-    def __init__(self, base: Server, pruning: Pruning, training: InitialTraining, classes: int) -> None:
+    def __init__(self, base: Server, masked: MaskedModel, training: InitialTraining, classes: int) -> None:
         config = base.config
         self.base = base
         self.training = training
@@ -58,34 +55,34 @@ class InitialServer:
         self.masks: list[tuple[int, list[int]]] = []
         self.events: list[tuple[int, float, str, str]] = []
         self._charged = self.client is not None and config.pruning.initial.charged
-        self._pruning = pruning
+        self._masked = masked
         self._model = training.model
         self._setup = InitialSetup(
             classes, max_density=config.pruning.max_density, max_rounds=self.max_rounds
         )
         full = Mask(self._model.parameter_count)
-        self.machine = InitialPruning(self._setup, self._model.layers, full)
+        self.schedule = InitialPruning(self._setup, self._model.layers, full)
 
     def begin(self) -> None:
-        """Start, or go on, from the global weights under the machine's mask."""
-        self._model.load(self._pruning.host.weights)
-        self._use(self.machine.mask)
-        if self.machine.rounds == 0:
-            self._tell_mask()
+        """Start, or go on, from the global weights under the mask of the schedule."""
+        self._model.load(self._masked.weights)
+        self._masked.use(self.schedule.mask, 0)
+        if self.schedule.rounds == 0:
+            self._note_mask()
             if self.training.samples < SAMPLES:
-                self._tell(0, f"only {self.training.samples} samples are there, {SAMPLES} are wanted")
+                self._note(0, f"only {self.training.samples} samples are there, {SAMPLES} are wanted")
 
     def local_round(self, clock: Clock) -> None:
-        """Train, tell the machine, and charge the device.
+        """Train, change the mask where it is due, and charge the device.
 
         Raises ConfigError when training diverges.
         """
         begin = time.perf_counter()
-        machine, number = self.machine, self.machine.rounds
-        mask, had_started = machine.mask, machine.started
+        schedule, number = self.schedule, self.schedule.rounds
+        mask, had_started = schedule.mask, schedule.started
         row = np.zeros(1, LOCAL_ROUND)
         samples = self.training.samples
-        loss = self.training.round(number, self._pruning.host.mask, self._on_gradient)
+        loss = self.training.round(number, self._masked.in_training, self._on_gradient)
         train_host_s = time.perf_counter() - begin
         if not (isfinite(loss) and isfinite(largest_magnitude(self._model.vector))):
             problem = (
@@ -93,10 +90,10 @@ class InitialServer:
                 f"round {number + 1}"
             )
             raise ConfigError("training.learning_rate", problem, "a smaller number")
-        steps = samples / self.base.config.training.batch_size
-        compute_s = nan if self.client is None else self._compute_s(steps, train_host_s)
+        compute_s = nan if self.client is None else self._compute_s(self.client, train_host_s)
         accuracy = nan if had_started else self.training.accuracy()
-        change = machine.end_round(accuracy, self._weights(), self._round_time(train_host_s / samples))
+        time_of_round = self.base.first_round_time(train_host_s / samples)
+        change = schedule.end_round(accuracy, self._weights(), time_of_round)
         row[0]["samples"], row[0]["train_loss"] = samples, loss
         row[0]["active"], row[0]["density"] = mask.count, mask.density(self._model.layers)
         if change is not None:
@@ -104,37 +101,34 @@ class InitialServer:
         self._charge(row[0], compute_s, clock)
         if change is not None:
             detail = ", ".join(f"{name} {value:g}" for name, value in change.facts.items())
-            self._tell(number, detail, "pruning")
-        if machine.started and not had_started:
-            self._tell(number, f"training accuracy {accuracy:.4g} reached: reconfigurations from here on")
-        if machine.finished:
-            why = "stable" if machine.stable >= self._setup.stable_reconfigurations else "max_rounds"
-            self._tell(
+            self._note(number, detail, "pruning")
+        if schedule.started and not had_started:
+            self._note(number, f"training accuracy {accuracy:.4g} reached: reconfigurations from here on")
+        if schedule.finished:
+            why = "stable" if schedule.stable >= self._setup.stable_reconfigurations else "max_rounds"
+            self._note(
                 number,
-                f"ended ({why}) after {machine.rounds} local rounds: density "
-                f"{machine.mask.density(self._model.layers):.4g}, training accuracy {self.training.accuracy():.4g}",
+                f"ended ({why}) after {schedule.rounds} local rounds: density "
+                f"{schedule.mask.density(self._model.layers):.4g}, training accuracy {self.training.accuracy():.4g}",
             )
         row[0]["host_s"] = time.perf_counter() - begin
         self.rows = np.concatenate([self.rows, row])
 
     def publish(self) -> None:
         """The weights so far become the global ones of this rank."""
-        self._pruning.host.weights.copy_(self._model.vector)
+        self._masked.weights.copy_(self._model.vector)
 
     def interrupt(self) -> None:
         """Make ready for a checkpoint: what the rounds know of stays as it was before initial pruning."""
         self.publish()
-        self._use(Mask(self.machine.mask.dimension))
+        self._masked.use(Mask(self.schedule.mask.dimension), 0)
 
     def finish(self) -> None:
         """Charge from now on for the mask and the weights, which all ranks have."""
-        self.base.pruning.start(self.machine.mask)
-        self.base.downlink.advance(None)
-        if self.client is not None:
-            self.base.downlink.delivered(np.array([self.client]))
+        self.base.begin_pruned(self.client)
 
     def _on_gradient(self, gradients: Sequence[torch.Tensor]) -> None:
-        self.machine.end_step([gradient.cpu().numpy().reshape(-1) for gradient in gradients])
+        self.schedule.end_step([gradient.cpu().numpy().reshape(-1) for gradient in gradients])
 
     def _weights(self) -> np.ndarray:
         weights: np.ndarray = self._model.vector[: self._model.parameter_count].cpu().numpy()
@@ -145,26 +139,13 @@ class InitialServer:
         whole = self._model.vector.cpu()
         change.mask.apply(whole[: self._model.parameter_count].numpy())
         self._model.vector.copy_(whole)
-        self._use(change.mask)
-        self._tell_mask()
+        self._masked.use(change.mask, 0)
+        self._note_mask()
 
-    def _use(self, mask: Mask) -> None:
-        self._pruning.set(mask, 0)
-        self.base.pruning.time_under(mask)
-
-    def _compute_s(self, steps: float, host_s: float) -> float:
+    def _compute_s(self, client: int, host_s: float) -> float:
         """Emulated seconds of the selected client for a local round under the present mask."""
-        clients = np.array([self.client])
-        return float(self.base.pruning.compute_seconds(clients, np.array([steps]), np.array([host_s]))[0])
-
-    def _round_time(self, host_s_per_sample: float) -> RoundTime:
-        """T(M) of federated round 0, were it run under the present mask, with as many values down as up."""
-        plan, config = self.base.plan(), self.base.config
-        steps = local_steps(config, self.base.sizes[plan.participants])
-        host_s = steps * config.training.batch_size * host_s_per_sample
-        pruning = self.base.pruning
-        compute_s = pruning.compute_seconds(plan.participants, steps, host_s)
-        return pruning.round_time(plan.participants, steps, compute_s, plan.k, plan.k)
+        steps = np.array([self.training.samples / self.base.config.training.batch_size])
+        return float(self.base.pruning.compute_seconds(np.array([client]), steps, np.array([host_s]))[0])
 
     def _charge(self, row: np.void, compute_s: float, clock: Clock) -> None:
         """Fill in bytes and times: the model comes down first, mask and values go up last."""
@@ -173,51 +154,36 @@ class InitialServer:
             row[name] = nan
         if self.client is None:
             return
-        if self.machine.rounds == 1:
+        if self.schedule.rounds == 1:
             row["bytes_down"] = self.base.downlink.download_bytes(np.array([self.client]))[0]
-        if self.machine.finished:
+        if self.schedule.finished:
             row["entries_sent"], row["bytes_up"] = self._upload()
         if not self._charged:
             return
-        charges = self._charges(row, compute_s)
+        down, entries, up = (np.array([row[name]]) for name in ("bytes_down", "entries_sent", "bytes_up"))
+        charges = self.base.charge_before_rounds(self.client, Work(down, np.array([compute_s]), entries, up))
         row["overrun_s"] = clock.hold_until(charges.end_s)
         for name in ("download_s", "compute_s", "upload_s"):
             row[name] = getattr(charges, name)[0]
-        row["end_s"] = self.base.now_s = charges.end_s
-
-    def _charges(self, row: np.void, compute_s: float) -> Charges:
-        plan = RoundPlan(
-            round_index=-1,
-            action=Action.NONE,
-            k=0,
-            k_probe=0,
-            learning_rate=self.training.learning_rate,
-            start_s=self.base.now_s,
-            participants=np.array([self.client]),
-        )
-        entries = np.array([row["entries_sent"]])
-        work = Work(
-            np.array([row["bytes_down"]]), np.array([compute_s]), entries, np.array([row["bytes_up"]])
-        )
-        return self.base.accountant.round(plan, work)
+        row["end_s"] = charges.end_s
 
     def _upload(self) -> tuple[int, int]:
         """How many values the selected client sends in the end, and the bytes of them and of the mask."""
-        mask, layers = self.machine.mask, self._model.layers
-        values = ActiveValues(mask, layers)
-        told = 0 if mask.is_full else new_mask_bytes(mask, layers)
-        return values.count, told + values.message_bytes() + 4 * self._model.buffer_count
+        mask = self.schedule.mask
+        values = ActiveValues(mask, self._model.layers)
+        mask_bytes = 0 if mask.is_full else self.base.pruning.new_mask_bytes(mask)
+        return values.count, mask_bytes + values.message_bytes() + 4 * self._model.buffer_count
 
-    def _tell_mask(self) -> None:
-        active = self.machine.mask.active_per_layer(self._model.layers)
-        self.masks.append((self.machine.rounds, active.tolist()))
+    def _note_mask(self) -> None:
+        active = self.schedule.mask.active_per_layer(self._model.layers)
+        self.masks.append((self.schedule.rounds, active.tolist()))
 
-    def _tell(self, number: int, detail: str, kind: str = "initial_pruning") -> None:
+    def _note(self, number: int, detail: str, kind: str = "initial_pruning") -> None:
         self.events.append((number, self.base.now_s, kind, detail))
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """What a checkpoint keeps of initial pruning that has not finished: arrays, and numbers as JSON."""
-        values = self.machine.to_dict()
+        values = self.schedule.to_dict()
         arrays = {f"{_ARRAYS}{name}": values.pop(name) for name in ("mask", "importance")}
         arrays[f"{_ARRAYS}rows"] = self.rows
         return arrays, {_NUMBERS: {"machine": values, "masks": self.masks, "events": self.events}}
@@ -226,7 +192,7 @@ class InitialServer:
         """Continue from what ``state`` gave."""
         values = numbers[_NUMBERS]
         kept = {name: arrays[f"{_ARRAYS}{name}"] for name in ("mask", "importance")}
-        self.machine = InitialPruning.from_dict(
+        self.schedule = InitialPruning.from_dict(
             self._setup, self._model.layers, {**values["machine"], **kept}
         )
         self.rows = arrays[f"{_ARRAYS}rows"].astype(LOCAL_ROUND)

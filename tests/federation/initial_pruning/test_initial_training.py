@@ -4,7 +4,7 @@ import torch
 
 from fedmpi.config import Config, loads
 from fedmpi.federation.distribution import ServerData
-from fedmpi.federation.initial_training import (
+from fedmpi.federation.initial_pruning.training import (
     InitialTraining,
     draw_samples,
 )

@@ -1,0 +1,233 @@
+"""What a round costs on the devices: bytes and times, of the round itself and of the probe that may follow it.
+
+Accountants are pure: the same arguments give the same charges, so that a round can be charged again with the k that was
+not taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import nan
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmpi.config.schema import Config
+from fedmpi.emulation.compute import LocalTraining
+from fedmpi.emulation.devices import Fleet
+from fedmpi.emulation.jitter import draw_jitter
+from fedmpi.emulation.normalized import training_seconds, transfer_seconds
+from fedmpi.emulation.timeline import Timeline, round_timeline
+from fedmpi.federation.messages import RoundStart
+from fedmpi.pruning.round_time import RoundTime, slowest_client
+from fedmpi.sparsification.wire import HEADER_BYTES, VALUE_BYTES
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What each participant does up to the end of its upload, arrays (participants,) in client order.
+
+    ``compute_s``: emulated seconds of its training; ``entries``: how many values it sends in ``bytes_up``. A
+    message of 0 bytes is none.
+    """
+
+    bytes_down: IntArray
+    compute_s: FloatArray
+    entries: IntArray
+    bytes_up: IntArray
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What follows where losses are measured: the update comes down at once, each participant tries it on a sample
+    (``compute_s``, participants) and sends its losses."""
+
+    bytes_down: int
+    compute_s: FloatArray
+    bytes_up: int
+
+
+@dataclass(frozen=True)
+class ExpectedRound:
+    """A round as far as its time follows from the mask.
+
+    ``participants`` (n,) make ``steps`` (n,) local steps, in ``compute_s`` (n,) where these do not depend on
+    ``active_prunable`` (L,), the active parameters of each prunable layer. ``k`` values go up and ``k_down`` come down,
+    in messages of ``bytes_up`` and ``bytes_down``: bytes of any message, and those for every active prunable parameter;
+    where that is only done every ``period`` rounds, a round has its share of it. ``never_pruned`` parameters are in no
+    prunable layer.
+    """
+
+    participants: IntArray
+    steps: FloatArray
+    compute_s: FloatArray
+    active_prunable: IntArray
+    never_pruned: int
+    k: int
+    k_down: int
+    bytes_up: tuple[float, float]
+    bytes_down: tuple[float, float]
+    period: int = 1
+
+
+def local_steps(config: Config, sizes: IntArray) -> FloatArray:
+    """Local steps of clients with ``sizes`` samples, in steps of ``batch_size`` samples, float64."""
+    training = config.training
+    if training.local_epochs:
+        return np.asarray(training.local_epochs * sizes / training.batch_size)
+    return np.asarray(training.local_steps * np.minimum(sizes, training.batch_size) / training.batch_size)
+
+
+def loss_report_bytes(losses: int) -> int:
+    """A participant's message of so many losses, float32."""
+    return HEADER_BYTES + VALUE_BYTES["float32"] * losses
+
+
+def feedback_arrival_s(before: Timeline, whole: Timeline) -> FloatArray:
+    """The emulated moments (participants,) at which losses have arrived, from charges without and with feedback.
+
+    After its losses a participant only waits for those of the others.
+    """
+    return whole.end_s - (whole.wait_s - before.wait_s)
+
+
+class Accountant(Protocol):
+    """Charges rounds."""
+
+    fleet: Fleet
+
+    def round(self, start: RoundStart, work: Work) -> Timeline:
+        """Up to the arrival of the uploads."""
+
+    def close(self, start: RoundStart, charges: Timeline, k_down: int, feedback: Feedback | None) -> Timeline:
+        """The whole round, in which the server sends ``k_down`` values and may ask for losses."""
+
+    def round_time(self, expected: ExpectedRound) -> RoundTime:
+        """T(M) of a round without a probe, as a function of the active parameters of each prunable layer."""
+
+
+class DeviceAccountant:
+    """Charges rounds to the devices and links of a fleet: downloads, training, uploads, perhaps feedback.
+
+    What the server sends without asking for losses is charged to the round in which it is downloaded.
+    """
+
+    def __init__(self, fleet: Fleet, seed: int) -> None:
+        self.fleet = fleet
+        self.seed = seed
+
+    def round(self, start: RoundStart, work: Work) -> Timeline:
+        jitter_s = self._jitter_s(start)[:, :2]
+        down, up = work.bytes_down, work.bytes_up
+        return round_timeline(
+            start.start_s, self.fleet, start.participants, down, work.compute_s, up, jitter_s
+        )
+
+    def close(self, start: RoundStart, charges: Timeline, k_down: int, feedback: Feedback | None) -> Timeline:
+        if feedback is None:
+            return charges
+        jitter_s = self._jitter_s(start)[:, 2:]
+        down, up = feedback.bytes_down, feedback.bytes_up
+        return charges.followed_by(
+            round_timeline(
+                charges.end_s, self.fleet, start.participants, down, feedback.compute_s, up, jitter_s
+            )
+        )
+
+    def round_time(self, expected: ExpectedRound) -> RoundTime:
+        """That of the slowest participant, where the links of the server are shared evenly, links that vary have their
+        means, and TCP is as fast at the start as later.
+
+        What a client downloads of rounds that it missed is not in it. Under a compute model with coefficients steps
+        depend on the active parameters; under the others they do not, and take the ``compute_s`` of the round.
+        """
+        fleet, clients, steps = self.fleet, expected.participants, expected.steps
+        active, count = expected.active_prunable, len(expected.participants)
+        if fleet.compute.model.coefficients is not None:
+            step_s, step_s_per_parameter = fleet.compute.step_coefficients(
+                LocalTraining.of(clients, steps, active, density=nan)
+            )
+        else:
+            step_s, step_s_per_parameter = expected.compute_s / steps, np.zeros((count, active.size))
+        up, down = (links.payload_bytes_per_s(clients) for links in (fleet.uplink, fleet.downlink))
+        waits_s = 2.0 * fleet.uplink.transport.waits * fleet.latency_s[clients]
+        (up_fixed, up_each), (down_fixed, down_each) = expected.bytes_up, expected.bytes_down
+        return slowest_client(
+            steps,
+            step_s,
+            step_s_per_parameter,
+            (waits_s + up_fixed / up + down_fixed / down) / expected.period,
+            (up_each / up + down_each / down) / expected.period,
+            active,
+        )
+
+    def _jitter_s(self, start: RoundStart) -> FloatArray:
+        return draw_jitter(self.seed, start.round_index, start.participants, self.fleet.jitter_s)
+
+
+class NormalizedAccountant:
+    """Charges rounds by the formula of FAB-top-k (``emulation.normalized``); bytes are counted all the same.
+
+    A round is training, upload and the download of its own result, which therefore is the last to be known. A
+    probe lengthens training; its messages take no time. ``positions_sent``: with every entry.
+    """
+
+    def __init__(self, fleet: Fleet, config: Config, dimension: int, positions_sent: bool) -> None:
+        self.fleet = fleet
+        self.beta = config.emulation.compute.beta
+        self.batch_size = config.training.batch_size
+        self.dimension = dimension
+        self.positions_sent = positions_sent
+
+    def round(self, start: RoundStart, work: Work) -> Timeline:
+        compute_s = work.compute_s * training_seconds(self.batch_size, probe=start.tries_second_model)
+        upload_s = np.array([self._transfer_s(int(entries)) for entries in work.entries])
+        duration_s = float((compute_s + upload_s).max(initial=0.0))
+        return Timeline(
+            start_s=start.start_s,
+            download_s=np.zeros(len(start.participants)),
+            compute_s=compute_s,
+            upload_s=upload_s,
+            wait_s=duration_s - (compute_s + upload_s),
+            bytes_down=work.bytes_down,
+            bytes_up=work.bytes_up,
+            duration_s=duration_s,
+        )
+
+    def close(self, start: RoundStart, charges: Timeline, k_down: int, feedback: Feedback | None) -> Timeline:
+        download_s = self._transfer_s(k_down)
+        down, up = (0, 0) if feedback is None else (feedback.bytes_down, feedback.bytes_up)
+        return replace(
+            charges,
+            download_s=charges.download_s + download_s,
+            duration_s=charges.duration_s + download_s,
+            bytes_down=charges.bytes_down + down,
+            bytes_up=charges.bytes_up + up,
+        )
+
+    def round_time(self, expected: ExpectedRound) -> RoundTime:
+        """That of a method that sends entries does not depend on the mask.
+
+        One that sends everything sends what is never pruned and active prunable parameters.
+        """
+        training_s = training_seconds(self.batch_size, probe=False)
+        layers = expected.active_prunable.size
+        if self.positions_sent:
+            transfers_s = self._transfer_s(expected.k), self._transfer_s(expected.k_down)
+            return RoundTime(training_s + transfers_s[0] + transfers_s[1], np.zeros(layers))
+        value_s = 2 * self._transfer_s(1) / expected.period
+        return RoundTime(training_s + value_s * expected.never_pruned, np.full(layers, value_s))
+
+    def _transfer_s(self, entries: int) -> float:
+        return transfer_seconds(self.beta, self.dimension, entries, positions_sent=self.positions_sent)
+
+
+def make_accountant(config: Config, fleet: Fleet, dimension: int, *, positions_sent: bool) -> Accountant:
+    """The accountant of a run whose model has ``dimension`` parameters; ``positions_sent``: with every entry."""
+    if fleet.compute.model.prices_rounds:
+        return NormalizedAccountant(fleet, config, dimension, positions_sent)
+    return DeviceAccountant(fleet, config.experiment.seed)

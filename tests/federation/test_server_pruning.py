@@ -1,0 +1,212 @@
+"""What a pruning method is asked and shown on the server, and what its masks cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedmpi.federation.messages import Action, RoundPlan
+from fedmpi.federation.pruning import FinishedRound
+from fedmpi.pruning import Change, Losses, Mask, Method, Needs, Observation, State
+from fedmpi.pruning.active_values import new_mask_bytes
+
+BEFORE = np.arange(10, dtype=np.float32)
+AFTER = BEFORE * np.float32(0.5) + np.float32(1)
+IMPORTANCE = np.arange(10) / 3
+LOSSES = Losses(3.0, 2.0, 2.5)
+SMALL = Mask.of(np.arange(10) < 9)
+
+
+@dataclass(frozen=True)
+class Counted(State):
+    rounds: int
+
+
+@dataclass
+class Seen:
+    """A method that asks for ``wanted``, keeps what it sees, and prunes the last parameter after round 1."""
+
+    wanted: Needs
+    observations: list[Observation] = field(default_factory=list)
+    draws: list[float] = field(default_factory=list)
+
+    def step(self, setup: Any, state: Counted, observation: Observation, draw: Callable[[], float]) -> Any:
+        self.observations.append(observation)
+        self.draws.append(draw())
+        change = Change(SMALL, {"pruned": 1}) if observation.round_index == 1 else None
+        mask = state.mask if change is None else change.mask
+        return Counted(mask, state.rounds + 1), change
+
+    def method(self, **given: Any) -> Method:
+        return Method(
+            summary="Seen.",
+            state=Counted,
+            init=lambda setup, mask: Counted(mask, 0),
+            needs=lambda setup, state, round_index: self.wanted if round_index else Needs.NOTHING,
+            step=self.step,
+            **given,
+        )
+
+
+def finished(needs: Needs, index: int = 1, **given: Any) -> FinishedRound:
+    plan = RoundPlan(index, Action.NONE, 3, 0, 0.25, 0.0, np.array([0, 2]), needs)
+    values = {"before": BEFORE, "importance": IMPORTANCE, "losses": LOSSES, **given}
+    return FinishedRound(plan, np.array([10, 30]), np.array([1.0, 2.0]), 7, AFTER, **values)
+
+
+def test_what_was_not_asked_for_is_not_shown(world: Callable) -> None:
+    seen = Seen(Needs.NOTHING)
+    pruning = world(method=seen.method()).server.pruning
+    assert pruning.step(finished(Needs.NOTHING, index=0)) is None
+    assert seen.observations == [Observation(0)]
+    assert pruning.state.rounds == 1
+
+
+def test_weights_are_shown_wherever_anything_is_asked_for(world: Callable) -> None:
+    seen = Seen(Needs.WEIGHTS)
+    pruning = world(method=seen.method()).server.pruning
+    change = pruning.step(finished(Needs.WEIGHTS, importance=None))
+    assert change is not None
+    assert change.mask is SMALL
+    assert pruning.state.mask is SMALL
+    (observation,) = seen.observations
+    assert observation.weights is AFTER
+    assert (observation.gradient, observation.time, observation.losses) == (None, None, None)
+
+
+def test_the_gradient_is_the_update_over_the_learning_rate(world: Callable) -> None:
+    seen = Seen(Needs.GRADIENT)
+    world(method=seen.method()).server.pruning.step(finished(Needs.GRADIENT))
+    gradient = seen.observations[0].gradient
+    assert gradient is not None
+    assert gradient.dtype == np.float32
+    np.testing.assert_array_equal(gradient, (BEFORE - AFTER) / 0.25)
+
+
+def test_importance_and_losses_are_passed_on(world: Callable) -> None:
+    seen = Seen(Needs.IMPORTANCE | Needs.LOSSES)
+    pruning = world(method=seen.method()).server.pruning
+    pruning.step(finished(Needs.IMPORTANCE | Needs.LOSSES))
+    assert seen.observations[0].importance is IMPORTANCE
+    assert seen.observations[0].losses is LOSSES
+
+
+def test_the_time_is_that_of_the_round_under_its_mask(world: Callable) -> None:
+    """1000 bytes a second each way: 100 + 4 k up and 200 + 4 k down, 0.25 and 0.5 for each active parameter."""
+    seen = Seen(Needs.TIME)
+    given = world(method=seen.method())
+    given.server.pruning.step(finished(Needs.TIME))
+    time = seen.observations[0].time
+    assert time is not None
+    assert time.seconds_per_parameter.tolist() == pytest.approx([0.00075, 0.00075])
+    assert time.constant_s == pytest.approx(2.0 + 0.112 + 0.228)
+    given.exchange.period = 4
+    given.server.pruning.step(finished(Needs.TIME, index=2))
+    assert seen.observations[1].time.constant_s == pytest.approx(2.0 + 0.34 / 4)
+
+
+def test_steps_are_samples_over_the_batch_size(world: Callable) -> None:
+    seen = Seen(Needs.TIME)
+    given, calls = world(method=seen.method()), []
+    given.server.pruning.round_time = lambda *arguments: calls.append(arguments)
+    given.server.pruning.step(finished(Needs.TIME))
+    participants, steps, compute_s, k, k_down = calls[0]
+    assert participants.tolist() == [0, 2]
+    assert steps.tolist() == [1.0, 3.0]
+    assert compute_s.tolist() == [1.0, 2.0]
+    assert (k, k_down) == (3, 7)
+
+
+def test_draws_depend_on_the_round_alone(world: Callable) -> None:
+    drawn = []
+    for _ in range(2):
+        seen = Seen(Needs.NOTHING)
+        pruning = world(method=seen.method()).server.pruning
+        for index in (0, 2):
+            pruning.step(finished(Needs.NOTHING, index=index))
+        drawn.append(seen.draws)
+    assert drawn[0] == drawn[1]
+    assert drawn[0][0] != drawn[0][1]
+
+
+def test_importance_is_a_float32_of_every_prunable_parameter(world: Callable) -> None:
+    pruning = world(method=Seen(Needs.NOTHING).method()).server.pruning
+    assert pruning.importance_bytes(Needs.IMPORTANCE | Needs.WEIGHTS) == 4 * 8
+    assert pruning.importance_bytes(Needs.WEIGHTS) == 0
+
+
+def test_without_a_probe_a_full_mask_is_tried(world: Callable) -> None:
+    assert world(method=Seen(Needs.LOSSES).method()).server.pruning.mask_to_try(AFTER).is_full
+    none = Seen(Needs.LOSSES).method(probe=lambda setup, state, weights: None)
+    assert world(method=none).server.pruning.mask_to_try(AFTER).is_full
+    probe = Seen(Needs.LOSSES).method(probe=lambda setup, state, weights: Mask.of(weights > 2))
+    tried = world(method=probe).server.pruning.mask_to_try(AFTER)
+    np.testing.assert_array_equal(tried.flags(), AFTER > 2)
+
+
+def test_training_is_timed_under_the_present_mask(world: Callable) -> None:
+    given, seen = world(method=Seen(Needs.NOTHING).method()), []
+    compute = given.server.accountant.fleet.compute
+    object.__setattr__(compute, "model", Model(seen.append))
+    given.masked.use(Mask.of(np.arange(10) % 2 == 0), 0)
+    given.server.pruning.compute_seconds(np.array([1]), np.array([4.0]), np.array([0.5]))
+    (training,) = seen
+    assert training.clients.tolist() == [1]
+    assert (training.steps.tolist(), training.host_s.tolist()) == ([4.0], [0.5])
+    assert training.active.tolist() == given.masked.active_prunable.tolist()
+    assert training.density == given.masked.density < 1.0
+
+
+@dataclass
+class Model:
+    note: Callable
+
+    def seconds(self, costs: Any, training: Any) -> None:
+        self.note(training)
+
+
+def test_a_new_mask_is_a_version_that_everybody_lacks(world: Callable) -> None:
+    given = world(method=Seen(Needs.NOTHING).method())
+    downlink = given.server.downlink
+    downlink.delivered(np.arange(3))
+    given.masked.use(SMALL, 1)
+    given.exchange.dimension = 9
+    given.server.pruning.announce()
+    mask_bytes = new_mask_bytes(SMALL, given.masked.flat.layers)
+    assert given.server.pruning.new_mask_bytes(SMALL) == mask_bytes
+    assert downlink.version == 1
+    assert downlink.dimension == 9
+    assert downlink.download_bytes(np.arange(4)).tolist() == [16 + mask_bytes] * 3 + [52 + mask_bytes]
+
+
+@pytest.mark.parametrize(("mask", "version"), [(SMALL, 1), (Mask(10), 0)])
+def test_a_start_under_a_full_mask_is_no_version(world: Callable, mask: Mask, version: int) -> None:
+    given = world(method=Seen(Needs.NOTHING).method())
+    given.server.pruning.state = Counted(Mask(10), 8)
+    given.masked.use(mask, 0)
+    given.server.pruning.start()
+    assert given.server.pruning.state == Counted(given.masked.mask, 0)
+    assert given.server.downlink.version == version
+
+
+def test_a_method_goes_on_from_its_state(world: Callable) -> None:
+    given, again = (world(method=Seen(Needs.NOTHING).method()) for _ in range(2))
+    given.server.pruning.state = Counted(SMALL, 5)
+    arrays, numbers = given.server.pruning.to_dict()
+    assert numbers == {"pruning": {"dimension": 10, "rounds": 5}}
+    again.server.pruning.restore(arrays, numbers)
+    assert again.server.pruning.state.rounds == 5
+    np.testing.assert_array_equal(again.server.pruning.state.mask.flags(), SMALL.flags())
+    assert again.server.downlink.version == 0
+
+
+def test_where_nothing_is_pruned_nothing_is_kept(world: Callable) -> None:
+    pruning = world().server.pruning
+    assert pruning.to_dict() == ({}, {})
+    pruning.restore({}, {})
+    assert pruning.step(finished(Needs.NOTHING)) is None
+    assert pruning.needs(0) is Needs.NOTHING

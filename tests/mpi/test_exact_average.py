@@ -1,0 +1,116 @@
+"""The exact weighted mean on one rank: what is taken, in any order, and what a revision makes of it."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mpi4py import MPI
+
+from fedmpi.mpi.client_rows import ClientRows
+from fedmpi.mpi.collectives import Ranks
+from fedmpi.mpi.exact_average import ExactAverage
+from fedmpi.mpi.shared_memory import GroupMemory
+
+LENGTH = 21
+
+
+def averaging(length: int = LENGTH) -> ExactAverage:
+    return ExactAverage(Ranks.of(MPI.COMM_SELF), GroupMemory(MPI.COMM_SELF), length)
+
+
+def mean_of(average: ExactAverage, updates: np.ndarray, weights: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    average.begin(len(updates))
+    average.rows[: len(updates)] = torch.from_numpy(updates)
+    largest = float(np.abs(updates[taken]).max(initial=0.0))
+    return average.finish(weights, taken, int(weights[taken].sum()), largest).numpy().copy()
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 6))
+def test_the_mean_is_exact_whatever_the_order(seed: int, count: int) -> None:
+    draw = np.random.default_rng(seed)
+    updates = draw.standard_normal((count, LENGTH)).astype(np.float32)
+    weights, taken = draw.integers(1, 50, count), draw.random(count) < 0.7
+    taken[0] = True
+    average = averaging()
+    mean = mean_of(average, updates, weights, taken)
+    order = draw.permutation(count)
+    np.testing.assert_array_equal(mean_of(average, updates[order], weights[order], taken[order]), mean)
+    total = int(weights[taken].sum())
+    for column in range(LENGTH):
+        chosen = zip(updates[taken, column].tolist(), weights[taken].tolist(), strict=True)
+        exact = sum((Fraction(value) * weight for value, weight in chosen), Fraction()) / total
+        assert mean[column] == pytest.approx(float(exact), rel=1e-6, abs=1e-9)
+
+
+def test_where_nothing_is_taken_the_mean_is_zero() -> None:
+    updates = np.full((2, LENGTH), np.nan, np.float32)
+    mean = mean_of(averaging(), updates, np.array([3, 4]), np.array([False, False]))
+    assert mean.tolist() == [0.0] * LENGTH
+
+
+def test_what_is_not_taken_may_be_anything() -> None:
+    updates = np.ones((2, LENGTH), np.float32)
+    updates[0] = np.inf
+    assert mean_of(averaging(), updates, np.array([3, 4]), np.array([False, True])).tolist() == [1.0] * LENGTH
+
+
+def test_a_revision_changes_the_mean_in_place() -> None:
+    average, seen = averaging(), []
+
+    def revise(mean: np.ndarray) -> None:
+        seen.append(mean.copy())
+        mean[:] = -mean
+
+    average.begin(1)
+    average.rows[0] = 2.0
+    mean = average.finish(np.array([5]), np.array([True]), 5, 2.0, revise)
+    assert seen[0].tolist() == [2.0] * LENGTH
+    assert mean.tolist() == [-2.0] * LENGTH
+
+
+def test_fewer_values_may_follow_but_not_more() -> None:
+    average = averaging()
+    average.resize(5)
+    mean = mean_of(average, np.full((1, 5), 3.0, np.float32), np.array([2]), np.array([True]))
+    assert mean.tolist() == [3.0] * 5
+    average.resize(LENGTH)
+    with pytest.raises(ValueError, match=f"updates of {LENGTH + 1} values do not fit, allowed are {LENGTH}"):
+        average.resize(LENGTH + 1)
+
+
+def test_the_rows_stay_for_the_most_participants_seen() -> None:
+    average = averaging()
+    average.begin(3)
+    rows = average.rows
+    assert rows.shape == (3, LENGTH)
+    assert rows.stride(0) % 16 == 0
+    average.begin(2)
+    assert average.rows is rows
+    average.begin(4)
+    assert len(average.rows) == 4
+
+
+@pytest.mark.parametrize(("total", "carried"), [(1, LENGTH * (4 + 8)), (0, LENGTH * (4 + 8))])
+def test_what_is_carried_is_the_sums_and_the_mean(total: int, carried: int) -> None:
+    ranks = Ranks.of(MPI.COMM_SELF)
+    average = ExactAverage(ranks, GroupMemory(MPI.COMM_SELF), LENGTH)
+    average.begin(1)
+    average.rows[:] = 0.0
+    average.finish(np.array([1]), np.array([total > 0]), total, 0.0)
+    assert ranks.carried_bytes == carried
+
+
+def test_rows_belong_to_clients_of_the_group() -> None:
+    rows = ClientRows(GroupMemory(MPI.COMM_SELF), np.array([2, 5]), 7, 3)
+    rows.of(5)[:] = [1, 2, 3]
+    assert rows.of(2).tolist() == [0, 0, 0]
+    assert rows.of(5).tolist() == [1, 2, 3]
+    for client in (0, 6):
+        with pytest.raises(LookupError, match=f"client {client} is at home in another group of ranks"):
+            rows.of(client)
