@@ -100,11 +100,9 @@ def _varying(rng: np.random.Generator) -> None:
         ends = finish_times(begin, 0.0, size, own, capacity)
         constant = best_seconds(partial(finish_times, begin, 0.0, size, own, capacity))
         for each in (0.5, 2.0, 8.0):
-            starts = np.arange(steps) * float((ends - begin).mean()) / each
+            starts = np.asarray(np.arange(steps) * float((ends - begin).mean()) / each, np.float64)
             traces = tuple(
-                StepwiseRate(
-                    starts, np.asarray(rate * rng.lognormal(-0.125, 0.5, steps), np.float64), starts[1] * steps
-                )
+                StepwiseRate(starts, rate * rng.lognormal(-0.125, 0.5, steps), starts[1] * steps)
                 for rate in own
             )
             means = np.array([trace.mean_bytes_per_s for trace in traces])

@@ -17,6 +17,7 @@ from fedmpi.cli import estimate
 from fedmpi.cli.report import Checked
 from fedmpi.config import Config
 from fedmpi.config.errors import shown_value
+from fedmpi.config.schema import asked_clients
 from fedmpi.config.write import tables
 from fedmpi.experiment.description import borrowed_constant, methods
 from fedmpi.experiment.progress import duration
@@ -125,7 +126,8 @@ def _host(config: Config, checked: Checked, ranks: int) -> str:
     step_s, sample_s = _measured(config, checked)
     experiment, clients = config.experiment, config.clients
     available = checked.fleet.availability.clients(0, 0.0)
-    participants = draw_participants(experiment.seed, 0, available, clients.per_round)
+    asked = asked_clients(clients.per_round, config.federation.over_selection)
+    participants = draw_participants(experiment.seed, 0, available, asked)
     steps = float(local_steps(config, checked.sizes[participants]).sum())
     cores = max(1, (os.cpu_count() or 1) // config.placement.threads_per_rank)
     training = ranks if ranks == 1 or config.placement.server_trains else ranks - 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fedmpi.config import Config
+from fedmpi.config.schema import asked_clients
 from fedmpi.emulation.compute import LocalTraining
 from fedmpi.emulation.devices import Fleet
 from fedmpi.emulation.timeline import Timeline
@@ -252,7 +253,8 @@ def whole_run(
 def _participants(parts: Parts, fleet: Fleet) -> np.ndarray:
     config = parts.config
     available = fleet.availability.clients(0, 0.0)
-    return draw_participants(config.experiment.seed, 0, available, config.clients.per_round)
+    asked = asked_clients(config.clients.per_round, config.federation.over_selection)
+    return draw_participants(config.experiment.seed, 0, available, asked)
 
 
 def _charges(messages: _Sizes, fleet: Fleet, sizes: np.ndarray, down: int, sent: int, up: int) -> Timeline:

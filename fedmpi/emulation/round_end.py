@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmpi.config.schema import Config, asked_clients
+from fedmpi.emulation.availability import Availability
 from fedmpi.emulation.timeline import Timeline
 from fedmpi.numerics.streams import Purpose, generator
 
@@ -33,7 +36,7 @@ class EndRule:
 
 
 @dataclass(frozen=True)
-class RoundEnd:
+class Arrivals:
     """How a round ended, ``duration_s`` after its start, for each participant, bool (n,): exactly one is true.
 
     ``in_time``: its update arrived and counts; ``dropped``: it vanished before the end; ``late``: neither.
@@ -48,7 +51,7 @@ class RoundEnd:
         return ~(self.in_time | self.dropped)
 
 
-def round_end(arrival_s: FloatArray, gone_s: FloatArray, rule: EndRule) -> RoundEnd:
+def round_end(arrival_s: FloatArray, gone_s: FloatArray, rule: EndRule) -> Arrivals:
     """The end of a round whose participants arrive ``arrival_s`` (n,) after its start, or vanish ``gone_s`` (n,).
 
     ``arrival_s`` is inf for one that vanishes before it has arrived, ``gone_s`` is inf for one that stays; one of both
@@ -63,7 +66,7 @@ def round_end(arrival_s: FloatArray, gone_s: FloatArray, rule: EndRule) -> Round
         in_time[first] = True
         end_s = float(arrival_s[first[-1]])
     end_s = min(end_s, rule.deadline_s)
-    return RoundEnd(end_s, in_time, never & (gone_s <= end_s))
+    return Arrivals(end_s, in_time, never & (gone_s <= end_s))
 
 
 def ended_round(
@@ -71,7 +74,7 @@ def ended_round(
     rule: EndRule,
     leaves_s: FloatArray,
     dropout_fraction: FloatArray,
-) -> tuple[Timeline, RoundEnd]:
+) -> tuple[Timeline, Arrivals]:
     """A round with all that ends it early, and the work of each participant up to where it stopped.
 
     ``simulate(stop_s)`` gives the round in which each participant stops ``stop_s`` (n,) seconds after the start; None:
@@ -96,6 +99,53 @@ def ended_round(
     return replace(timeline, wait_s=wait_s, duration_s=end.duration_s), end
 
 
+@dataclass(frozen=True)
+class Departures:
+    """All that makes participants of a run stop before they are done: its configuration, and who is available."""
+
+    config: Config
+    availability: Availability
+
+    @property
+    def asked(self) -> int:
+        """How many clients the server asks to take part; 0: all."""
+        return asked_clients(self.config.clients.per_round, self.config.federation.over_selection)
+
+    def of_round(
+        self,
+        simulate: Callable[[FloatArray | None], Timeline],
+        round_index: int,
+        start_s: float,
+        participants: NDArray[np.int64],
+        sends: bool = True,
+    ) -> tuple[Timeline, Arrivals]:
+        """The round of ``participants`` (n,) that ``simulate`` gives, with all that ends it early; see ``ended_round``.
+
+        ``sends``: whether anything is sent to the server in it; if not, there are no first arrivals to wait for.
+        """
+        federation, availability = self.config.federation, self.config.emulation.availability
+        wanted = self.config.clients.per_round if federation.over_selection and sends else 0
+        return ended_round(
+            simulate,
+            EndRule(federation.deadline_s, wanted),
+            self.availability.leaves_s(round_index, start_s, participants) - start_s,
+            drawn_dropouts(
+                self.config.experiment.seed, round_index, participants, availability.dropout_probability
+            ),
+        )
+
+
+def may_stop_early(config: Config) -> bool:
+    """Whether a participant of a run may stop before it has trained."""
+    federation, availability = config.federation, config.emulation.availability
+    return bool(
+        federation.deadline_s < inf
+        or federation.over_selection
+        or availability.dropout_probability
+        or availability.model not in ("always", "probability")
+    )
+
+
 def _chosen(which: BoolArray, one: Timeline, other: Timeline) -> Timeline:
     """Participants of ``one`` where ``which``, else those of ``other``."""
     names = (
@@ -108,7 +158,10 @@ def _chosen(which: BoolArray, one: Timeline, other: Timeline) -> Timeline:
         "trained",
         "arrived",
     )
-    return replace(one, **{name: np.where(which, getattr(one, name), getattr(other, name)) for name in names})
+    chosen: dict[str, Any] = {
+        name: np.where(which, getattr(one, name), getattr(other, name)) for name in names
+    }
+    return replace(one, **chosen)
 
 
 def drawn_dropouts(
@@ -116,12 +169,12 @@ def drawn_dropouts(
 ) -> FloatArray:
     """At which fraction of its round each participant vanishes, float64 (n,), uniform in [0, 1); inf: it does not.
 
-    By stream DROPOUT, of a round and a client.
+    By stream VANISHING, of a round and a client.
     """
     fractions = np.full(len(participants), inf)
     if probability:
         for position, client in enumerate(participants.tolist()):
-            vanishes, fraction = generator(seed, Purpose.DROPOUT, round_index, client).random(2)
+            vanishes, fraction = generator(seed, Purpose.VANISHING, round_index, client).random(2)
             if vanishes < probability:
                 fractions[position] = fraction
     return fractions

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -45,6 +46,18 @@ class Timeline:
     def work_s(self) -> FloatArray:
         """From the start to the arrival of the upload, or to where the participant stopped."""
         return self.download_s + self.compute_s + self.upload_s
+
+    def followed_by(self, after: Timeline, who: BoolArray) -> Timeline:
+        """This and what those participants of it ``who`` (n,) bool do ``after`` its end, as one."""
+
+        def added(name: str) -> NDArray[Any]:
+            total = np.array(getattr(self, name))
+            total[who] += getattr(after, name)
+            return total
+
+        names = ("download_s", "compute_s", "upload_s", "wait_s", "bytes_down", "bytes_up")
+        sums: dict[str, Any] = {name: added(name) for name in names}
+        return replace(self, duration_s=self.duration_s + after.duration_s, **sums)
 
     @property
     def arrival_s(self) -> FloatArray:

@@ -11,6 +11,7 @@ import torch
 
 from fedmpi.config import Config
 from fedmpi.emulation.devices import Fleet, assign
+from fedmpi.emulation.round_end import may_stop_early
 from fedmpi.experiment.model import make_model
 from fedmpi.experiment.parts import Parts, resolve
 from fedmpi.federation.client import ClientHost
@@ -102,6 +103,7 @@ def assemble(ranks: Ranks, config: Config, expected: Expected, signal: SignalFla
             placement.clients,
             model.parameter_count,
             blocks[ranks.rank],
+            may_stop_early(config),
         )
     host = ClientHost(config, masked, training_data, importance)
     exchange = _exchange(parts, ranks, placement, memory, host)

@@ -66,7 +66,6 @@ def resolve(config: Config) -> Parts:
     _check_k_control(found)
     _check_pruning(found)
     _check_initial_pruning(found)
-    _check_availability(found)
     _check_aggregator(found)
     _check_proximal_term(found)
     return found
@@ -197,16 +196,6 @@ def _check_initial_pruning(found: Parts) -> None:
     if initial.where == "server" and initial.charged:
         problem = 'found true with where "server", which is no emulated device'
         raise ConfigError("pruning.initial.charged", problem, 'false, or where "client"')
-
-
-def _check_availability(found: Parts) -> None:
-    model, method = found.config.emulation.availability.model, found.config.sparsification.method
-    if model != "always" and isinstance(found.sparsification, DenseMethod) and found.sparsification.period:
-        problem = (
-            f'found "{model}" with [sparsification] method "{method}", whose participants stay the same from one '
-            f"exchange to the next"
-        )
-        raise ConfigError("emulation.availability.model", problem, "always, or another sparsification.method")
 
 
 def _check_aggregator(found: Parts) -> None:

@@ -36,9 +36,12 @@ class Recorder:
         if keep_rounds is None:
             self.writer = TraceWriter.create(path, attributes)
         else:
-            kept = read(path).rounds
-            kept = kept[kept["round"].between(0, keep_rounds - 1)]
-            self.watch = Watch(progress.warn, int(kept["participants"].sum()), int(kept["dropped"].sum()))
+            before = read(path)
+            rounds, events = (
+                table[table["round"].between(0, keep_rounds - 1)] for table in (before.rounds, before.events)
+            )
+            not_finite = (events["kind"] == "rejected") & events["detail"].str.startswith("client ")
+            self.watch = Watch(progress.warn, int(rounds["participants"].sum()), int(not_finite.sum()))
             self.writer = TraceWriter.open_for_append(path, keep_rounds, attributes)
         if not keep_rounds and (run.initial is None or not run.initial.pending):
             self._layers(0, run.masked.mask.active_per_layer(run.model.layers))
@@ -77,20 +80,30 @@ class Recorder:
             "client": plan.participants,
             "rank": report.rank_of,
             "status": judged.verdict["status"].astype(np.int64),
-            "samples": judged.records["samples"],
+            "samples": np.where(charges.trained, judged.records["samples"], 0),
             "download_s": charges.download_s,
             "compute_s": charges.compute_s,
             "upload_s": charges.upload_s,
             "wait_s": charges.wait_s,
             "bytes_down": charges.bytes_down,
             "bytes_up": charges.bytes_up,
-            "entries_sent": judged.records["entries"],
+            "entries_sent": np.where(charges.arrived, judged.records["entries"], 0),
             "entries_used": closed.entries_used,
-            "train_loss": judged.records["train_loss"],
+            "train_loss": np.where(charges.trained, judged.records["train_loss"], np.nan),
             "overrun_s": report.overrun_s,
         }
-        for client in plan.participants[~accepted]:
+        if closed.idle_s > 0.0:
+            detail = f"nobody was available for {closed.idle_s:.6g} s before the round"
+            self.event(plan.round_index, charges.start_s, "idle", detail)
+        rejected = judged.staying & ~np.isfinite(judged.records["max_abs"])
+        for client in plan.participants[rejected]:
             self.event(plan.round_index, charges.end_s, "rejected", f"client {client}: update is not finite")
+        if judged.abandoned:
+            arrived = int(np.count_nonzero(judged.staying & ~rejected))
+            detail = (
+                f"{arrived} updates, fewer than federation.min_updates = {run.config.federation.min_updates}"
+            )
+            self.event(plan.round_index, charges.end_s, "abandoned", detail)
         if report.importance_left_out:
             detail = f"importance of {report.importance_left_out} clients is not finite"
             self.event(plan.round_index, charges.end_s, "rejected", detail)
@@ -110,7 +123,7 @@ class Recorder:
             self.event(plan.round_index, charges.end_s, "overrun", late)
         self.writer.append(clients=clients, rounds=row)
         self.writer.commit()
-        self.watch.judged(plan.round_index, accepted)
+        self.watch.judged(plan.round_index, rejected)
         self.progress.update(row)
 
     def local_round(self, initial: InitialServer) -> None:

@@ -26,14 +26,14 @@ class Watch:
         self.late = 0
         self.late_s = 0.0
 
-    def judged(self, round_index: int, accepted: np.ndarray) -> None:
-        """The verdict on a round's updates, bool (participants,)."""
-        rejected = int(np.count_nonzero(~accepted))
-        self.updates += len(accepted)
+    def judged(self, round_index: int, not_finite: np.ndarray) -> None:
+        """Whose updates in a round were rejected as they are not finite, bool (participants,)."""
+        rejected = int(np.count_nonzero(not_finite))
+        self.updates += len(not_finite)
         self.rejected += rejected
         if not rejected or self._warned_of_all:
             return
-        if rejected == len(accepted):
+        if rejected == len(not_finite):
             self._warned_of_some = self._warned_of_all = True
             self._warn(
                 f"round {round_index}: all {rejected} updates are not finite and were rejected, so the model stays as "
@@ -42,7 +42,7 @@ class Watch:
         elif not self._warned_of_some:
             self._warned_of_some = True
             self._warn(
-                f"round {round_index}: {rejected} of {len(accepted)} updates are not finite and were rejected; where "
+                f"round {round_index}: {rejected} of {len(not_finite)} updates are not finite and were rejected; where "
                 f"this goes on, training diverges: see status in the trace, and training.learning_rate"
             )
 

@@ -29,7 +29,8 @@ class ClientImportance:
 
     It lies in the memory that a group of ranks shares. ``clients`` are those at home in this rank's group,
     ``own`` (a subset) those at home on this rank. Only who takes part in the round in which it is asked for
-    can send what it has gathered; after that round everybody starts from zero.
+    can send what it has gathered; after that round everybody starts from zero. Where participants ``may_stop_early``,
+    what they add in a round can be taken back.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class ClientImportance:
         total_clients: int,
         parameters: int,
         own: range,
+        may_stop_early: bool = False,
     ) -> None:
         self._ranks = ranks
         self._group = Ranks.of(memory.comm)
@@ -47,15 +49,27 @@ class ClientImportance:
         self._average = ExactAverage(ranks, memory, parameters)
         self._own = own
         self._carrying: set[int] = set()
+        self._keeps = may_stop_early
+        self._before: dict[int, NDArray[np.float32]] = {}
 
     def begin(self, participants: NDArray[np.int64]) -> None:
         """A round starts; another rank of the group may have trained these clients in the one before."""
         self._group.barrier()
         self._carrying.update(participants.tolist())
+        self._before.clear()
 
     def add(self, client: int, direction_sum: torch.Tensor, samples: int) -> None:
         """Take in a round of a client: its summed directions (D,), finite, and the samples that it processed."""
-        add_squares(self._rows.of(client), direction_sum.cpu().numpy(), float(samples))
+        row = self._rows.of(client)
+        if self._keeps:
+            self._before[client] = row.copy()
+        add_squares(row, direction_sum.cpu().numpy(), float(samples))
+
+    def take_back(self, clients: NDArray[np.int64]) -> None:
+        """Of this round, ``clients`` that this rank trained leave nothing."""
+        for client in clients.tolist():
+            if client in self._before:
+                self._rows.of(client)[:] = self._before[client]
 
     def gather(self, roster: Roster) -> ImportanceSum:
         """The exact sum over the accepted participants, on every rank; then all start from zero (collective)."""

@@ -35,7 +35,8 @@ class Roster:
 
     ``clients`` are all participants in rising order, ``accepted`` (bool) whose updates are taken, ``sizes``
     their numbers of samples (int64), ``message_bytes`` the lengths of their messages (int64), ``max_abs`` the
-    largest magnitude among accepted updates, ``dealt`` who trained whom.
+    largest magnitude among accepted updates, ``dealt`` who trained whom. ``trained`` (bool): who had trained before it
+    stopped; of the others, this round leaves nothing.
     """
 
     clients: NDArray[np.int64]
@@ -44,6 +45,7 @@ class Roster:
     message_bytes: NDArray[np.int64]
     max_abs: float
     dealt: list[NDArray[np.int64]]
+    trained: NDArray[np.bool_]
 
     @property
     def accepted_clients(self) -> NDArray[np.int64]:
@@ -53,6 +55,11 @@ class Roster:
         """The accepted participants that ``rank`` trained, rising."""
         mine = self.dealt[rank]
         return mine[self.accepted[np.searchsorted(self.clients, mine)]]
+
+    def untrained_of(self, rank: int) -> NDArray[np.int64]:
+        """The participants dealt to ``rank`` that stopped before they had trained, rising."""
+        mine = self.dealt[rank]
+        return mine[~self.trained[np.searchsorted(self.clients, mine)]]
 
 
 @dataclass(frozen=True)

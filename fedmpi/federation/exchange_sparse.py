@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedmpi.aggregation import Aggregator
+from fedmpi.emulation.round_end import may_stop_early
 from fedmpi.federation.client import ClientHost, largest_magnitude
 from fedmpi.federation.exchange import Exchanged, Roster, Trained
 from fedmpi.federation.messages import RoundPlan
@@ -79,6 +80,9 @@ class SparseExchange:
         self._answering = Answering(method.select, codec, aggregator, self.parameters, ranks.is_server)
         self._shared: NDArray[np.int32] | None = None
         self._sent: dict[int, _Sent] = {}
+        self._keeps = may_stop_early(host.config)
+        self._untouched: dict[int, NDArray[np.float32]] = {}
+        """What clients had accumulated before this round, where one may stop before it has trained."""
         self._before = (np.empty(0, np.int32), np.empty(0, np.float32))
         self._probed = self._before
         self._tail_before = np.empty(0, np.float32)
@@ -101,6 +105,7 @@ class SparseExchange:
     def begin(self, plan: RoundPlan, mine: NDArray[np.int64]) -> None:
         self._group.barrier()  # another rank of the group may have trained these clients, and has now let go of them
         self._sent.clear()
+        self._untouched.clear()
         if self.method.coordinates is not None:
             self._shared = self.method.coordinates(self.dimension, plan.k, self._choice(plan, ALL_CLIENTS))
 
@@ -117,6 +122,8 @@ class SparseExchange:
         size = self.message_bytes_up(entries)
         if np.isfinite(max_abs):
             accumulated = self._accumulated.of(client)
+            if self._keeps:
+                self._untouched[client] = accumulated.copy()
             direction = self._direction.cpu().numpy()
             support = self._masked.support
             if support is None:
@@ -193,7 +200,13 @@ class SparseExchange:
         return codec.decode(data, self.dimension, self.tail_length, self._shared)
 
     def _settle(self, roster: Roster, received: NDArray[np.int32], answer: Answer | None) -> None:
-        """Take out of this rank's accumulated gradients what the server used of them."""
+        """Take out of this rank's accumulated gradients what the server used of them.
+
+        Who is late keeps all that it has accumulated; who stopped before it had trained, what it had before the round.
+        """
+        for client in roster.untrained_of(self.ranks.rank).tolist():
+            if client in self._untouched:
+                self._accumulated.of(client)[:] = self._untouched[client]
         mine = roster.accepted_of(self.ranks.rank).tolist()
         if self.method.confirm_used or self._answering.aggregation.aggregator.dense:
             used = self._scattered(roster, answer)

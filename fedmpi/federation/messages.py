@@ -31,9 +31,12 @@ many values it sends, in a message of ``message_bytes``. ``max_abs``: its larges
 update is not finite. ``compute_host_s``: how long training took here; ``ready_s``: the emulated moment at which
 it was done (NaN under a virtual clock). ``signalled``: whether its rank was asked to stop."""
 
-VERDICT = np.dtype([("deadline_s", np.float64), ("message_bytes", np.int64), ("status", np.int8)])
+VERDICT = np.dtype(
+    [("deadline_s", np.float64), ("message_bytes", np.int64), ("status", np.int8), ("trained", np.bool_)]
+)
 """The server's verdict on one participant, in client order: the emulated time at which its message has arrived, how
-long that is, and its status (``trace.Status``): the update of a participant that is OK is taken, of any other not."""
+long that is, and its status (``trace.Status``): the update of a participant that is OK is taken, of any other not.
+``deadline_s`` is where a participant stopped that is late or dropped; ``trained``: whether it had trained by then."""
 
 LOSSES = np.dtype(
     [

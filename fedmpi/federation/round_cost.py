@@ -25,6 +25,7 @@ from fedmpi.sparsification.wire import HEADER_BYTES, VALUE_BYTES
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -100,11 +101,21 @@ class Accountant(Protocol):
 
     fleet: Fleet
 
-    def round(self, start: RoundStart, work: Work) -> Timeline:
-        """Up to the arrival of the uploads."""
+    def round(self, start: RoundStart, work: Work, stop_s: FloatArray | None = None) -> Timeline:
+        """Up to the arrival of the uploads, or to where a participant stops: ``stop_s`` (n,) after the start."""
 
-    def close(self, start: RoundStart, charges: Timeline, k_down: int, feedback: Feedback | None) -> Timeline:
-        """The whole round, in which the server sends ``k_down`` values and may ask for losses."""
+    def close(
+        self,
+        start: RoundStart,
+        charges: Timeline,
+        k_down: int,
+        feedback: Feedback | None,
+        staying: BoolArray | None = None,
+    ) -> Timeline:
+        """The whole round, in which the server sends ``k_down`` values and may ask for losses.
+
+        ``staying`` bool (participants,): whom it asks, those whose uploads were in time (None: all).
+        """
 
     def round_time(self, expected: ExpectedRound) -> RoundTime:
         """T(M) of a round without a probe, as a function of the active parameters of each prunable layer."""
@@ -120,22 +131,35 @@ class DeviceAccountant:
         self.fleet = fleet
         self.seed = seed
 
-    def round(self, start: RoundStart, work: Work) -> Timeline:
+    def round(self, start: RoundStart, work: Work, stop_s: FloatArray | None = None) -> Timeline:
         jitter_s = self._jitter_s(start)[:, :2]
         down, up = work.bytes_down, work.bytes_up
         return round_timeline(
-            start.start_s, self.fleet, start.participants, down, work.compute_s, up, jitter_s
+            start.start_s, self.fleet, start.participants, down, work.compute_s, up, jitter_s, stop_s
         )
 
-    def close(self, start: RoundStart, charges: Timeline, k_down: int, feedback: Feedback | None) -> Timeline:
+    def close(
+        self,
+        start: RoundStart,
+        charges: Timeline,
+        k_down: int,
+        feedback: Feedback | None,
+        staying: BoolArray | None = None,
+    ) -> Timeline:
         if feedback is None:
             return charges
-        jitter_s = self._jitter_s(start)[:, 2:]
-        down, up = feedback.bytes_down, feedback.bytes_up
+        who = np.ones(len(start.participants), np.bool_) if staying is None else staying
         return charges.followed_by(
             round_timeline(
-                charges.end_s, self.fleet, start.participants, down, feedback.compute_s, up, jitter_s
-            )
+                charges.end_s,
+                self.fleet,
+                start.participants[who],
+                feedback.bytes_down,
+                feedback.compute_s[who],
+                feedback.bytes_up,
+                self._jitter_s(start)[who, 2:],
+            ),
+            who,
         )
 
     def round_time(self, expected: ExpectedRound) -> RoundTime:
@@ -183,30 +207,50 @@ class NormalizedAccountant:
         self.dimension = dimension
         self.positions_sent = positions_sent
 
-    def round(self, start: RoundStart, work: Work) -> Timeline:
+    def round(self, start: RoundStart, work: Work, stop_s: FloatArray | None = None) -> Timeline:
         compute_s = work.compute_s * training_seconds(self.batch_size, probe=start.tries_second_model)
         upload_s = np.array([self._transfer_s(int(entries)) for entries in work.entries])
+        bytes_up = work.bytes_up
+        trained = arrived = np.ones(len(start.participants), np.bool_)
+        if stop_s is not None:
+            trained, arrived = compute_s <= stop_s, compute_s + upload_s <= stop_s
+            compute_s = np.minimum(compute_s, stop_s)
+            sent_s = np.minimum(upload_s, stop_s - compute_s)
+            share = np.divide(sent_s, upload_s, out=np.zeros(len(upload_s)), where=upload_s > 0.0)
+            bytes_up = np.where(arrived, bytes_up, np.floor(share * bytes_up).astype(np.int64))
+            upload_s = sent_s
         duration_s = float((compute_s + upload_s).max(initial=0.0))
         return Timeline(
             start_s=start.start_s,
             download_s=np.zeros(len(start.participants)),
             compute_s=compute_s,
             upload_s=upload_s,
-            wait_s=duration_s - (compute_s + upload_s),
+            wait_s=np.where(arrived, duration_s - (compute_s + upload_s), 0.0),
             bytes_down=work.bytes_down,
-            bytes_up=work.bytes_up,
+            bytes_up=bytes_up,
             duration_s=duration_s,
+            downloaded=np.ones(len(start.participants), np.bool_),
+            trained=trained,
+            arrived=arrived,
         )
 
-    def close(self, start: RoundStart, charges: Timeline, k_down: int, feedback: Feedback | None) -> Timeline:
+    def close(
+        self,
+        start: RoundStart,
+        charges: Timeline,
+        k_down: int,
+        feedback: Feedback | None,
+        staying: BoolArray | None = None,
+    ) -> Timeline:
         download_s = self._transfer_s(k_down)
         down, up = (0, 0) if feedback is None else (feedback.bytes_down, feedback.bytes_up)
+        who = np.ones(len(start.participants), np.bool_) if staying is None else staying
         return replace(
             charges,
-            download_s=charges.download_s + download_s,
+            download_s=charges.download_s + np.where(who, download_s, 0.0),
             duration_s=charges.duration_s + download_s,
-            bytes_down=charges.bytes_down + down,
-            bytes_up=charges.bytes_up + up,
+            bytes_down=charges.bytes_down + np.where(who, down, 0),
+            bytes_up=charges.bytes_up + np.where(who, up, 0),
         )
 
     def round_time(self, expected: ExpectedRound) -> RoundTime:

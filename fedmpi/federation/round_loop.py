@@ -190,6 +190,7 @@ class ServerHalf:
         for rank, clients in enumerate(roster.dealt):
             rank_of[np.searchsorted(roster.clients, clients)] = rank
         unready_s = np.maximum(judged.records["ready_s"] - judged.charges.arrival_s, 0.0)
+        unready_s[~judged.staying] = 0.0  # who stops early may have trained longer than that here
         return RoundReport(
             closed=self._closed,
             test_loss=end.test_loss,
@@ -269,6 +270,8 @@ class RoundLoop:
         records, samples = self._train(plan, dealt[self.ranks.rank])
         gathered = self.ranks.gather_rows(records, [len(clients) for clients in dealt])
         roster, due_s = self._share_verdict(plan, dealt, *self.half.judge(plan, gathered))
+        if self.host.importance is not None:
+            self.host.importance.take_back(roster.untrained_of(self.ranks.rank))
         releases = Releases(self.ranks, self.clock, roster)
         releases.hold(due_s)
         exchanged = self.exchange.finish(plan, roster)
@@ -339,6 +342,7 @@ class RoundLoop:
             message_bytes=verdict["message_bytes"],
             max_abs=float(largest[0]),
             dealt=dealt,
+            trained=verdict["trained"],
         )
         return roster, verdict["deadline_s"]
 

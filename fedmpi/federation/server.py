@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from math import nan
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from fedmpi import k_control
 from fedmpi.config.schema import Config
+from fedmpi.emulation.round_end import Arrivals, Departures
 from fedmpi.emulation.timeline import Timeline
 from fedmpi.federation.downlink import Downlink
 from fedmpi.federation.evaluation import Measured
@@ -39,16 +41,19 @@ from fedmpi.trace import Status
 _EXCHANGE = "exchange."
 """What the names of the exchange's arrays begin with in a checkpoint."""
 
+_STAYING = "staying"
+
 _BEFORE_ROUNDS = -1
 """The round that what happens before the first one is charged as."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """The verdict on a round's updates and what the round costs up to the last upload.
+    """The verdict on a round's updates and what the round costs up to its last upload, or to where it was ended.
 
     ``records`` are the participants' in client order; ``verdict`` VERDICT records alike; ``max_abs`` the
-    largest magnitude among the accepted updates.
+    largest magnitude among the accepted updates; ``work`` what participants did or would have done, had none stopped.
+    ``abandoned``: too few updates arrived, and none is taken.
     """
 
     records: np.ndarray
@@ -56,18 +61,25 @@ class Judged:
     max_abs: float
     work: Work
     charges: Timeline
+    abandoned: bool = False
 
     @property
     def accepted(self) -> NDArray[np.bool_]:
         """Whose updates are taken, bool (participants,)."""
         return np.asarray(self.verdict["status"] == Status.OK)
 
+    @property
+    def staying(self) -> NDArray[np.bool_]:
+        """Whose updates were in time, taken or rejected, bool (participants,)."""
+        return np.isin(self.verdict["status"], (Status.OK, Status.REJECTED))
+
 
 @dataclass(frozen=True)
 class Closed:
     """A finished round as the trace and the reader of the progress line want it.
 
-    ``losses`` are those of the probe samples, None where nobody was asked.
+    ``losses`` are those of the probe samples, None where nobody was asked. ``idle_s``: how long nobody was available
+    before the round.
     """
 
     plan: RoundPlan
@@ -77,6 +89,7 @@ class Closed:
     k_down: int
     entries_used: IntArray
     losses: Losses | None
+    idle_s: float = 0.0
 
 
 def draw_participants(seed: int, round_index: int, available: IntArray, per_round: int) -> IntArray:
@@ -90,10 +103,11 @@ def draw_participants(seed: int, round_index: int, available: IntArray, per_roun
     return np.sort(draw.choice(available, size=per_round, replace=False, shuffle=False))
 
 
-def statuses_of(records: np.ndarray) -> NDArray[np.int8]:
-    """What becomes of participants by their RECORDs: an update that is not finite is rejected."""
-    finite = np.isfinite(records["max_abs"])
-    return np.where(finite, np.int8(Status.OK), np.int8(Status.REJECTED))
+def statuses_of(records: np.ndarray, arrivals: Arrivals) -> NDArray[np.int8]:
+    """What becomes of participants: who is not in time is dropped or late, an update that is not finite is rejected."""
+    status = np.where(np.isfinite(records["max_abs"]), Status.OK, Status.REJECTED)
+    status = np.where(arrivals.late, Status.LATE, status)
+    return np.where(arrivals.dropped, Status.DROPPED, status).astype(np.int8)
 
 
 class Server:
@@ -118,8 +132,12 @@ class Server:
         self.k_state = k_state
         self.downlink = downlink
         self.pruning = pruning
+        self.departures = Departures(config, accountant.fleet.availability)
         self.round_index = 0
         self.now_s = 0.0
+        self._staying = np.empty(0, np.int64)
+        """Within a period, the participants that have not stopped since it began."""
+        self._idle_s = 0.0
         self.stop_reason = ""
         self.preempted = False
         self._abandoned = False
@@ -136,7 +154,7 @@ class Server:
         if start is None:
             self.stop_reason = self.stop_reason or "no client is available any more"
             start = RoundStart(index, self.now_s, np.empty(0, np.int64))
-        self.now_s = start.start_s
+        self._idle_s, self.now_s = start.start_s - self.now_s, start.start_s
         k, k_probe = self.k_state.k, self.k_state.k_probe
         return RoundPlan(
             round_index=index,
@@ -166,8 +184,13 @@ class Server:
         return action
 
     def _next_start(self) -> RoundStart | None:
-        """When the next round begins, and with whom: drawn among those available then; None: nobody ever is."""
+        """When the next round begins, and with whom: drawn among those available then; None: nobody ever is.
+
+        Within a period it begins at once, with those who have not stopped.
+        """
         availability, index, start_s = self.accountant.fleet.availability, self.round_index, self.now_s
+        if index % self.exchange.period:
+            return RoundStart(index, start_s, self._staying)
         available = availability.clients(index, start_s)
         while not len(available):
             moment = availability.next_s(index, start_s)
@@ -175,9 +198,7 @@ class Server:
                 return None
             start_s = moment
             available = availability.clients(index, start_s)
-        first_of_period = index - index % self.exchange.period
-        per_round = self.config.clients.per_round
-        participants = draw_participants(self.config.experiment.seed, first_of_period, available, per_round)
+        participants = draw_participants(self.config.experiment.seed, index, available, self.departures.asked)
         return RoundStart(index, start_s, participants)
 
     def preempt_if(self, signalled: bool) -> None:
@@ -189,24 +210,36 @@ class Server:
         self._abandoned = True
 
     def judge(self, plan: RoundPlan, records: np.ndarray) -> Judged:
-        """Reject updates that are not finite, and time the round up to the arrival of the last upload.
+        """Reject updates that are not finite, and time the round up to its last upload, or to where it is ended.
 
         ``records`` are the participants' RECORD rows in any order. A rejected update is charged like any other: the
-        device has sent it.
+        device has sent it. A participant that is late or dropped is charged up to where it stopped, and has the model
+        if it had downloaded it by then. With fewer updates than ``federation.min_updates`` all are rejected.
         """
         self.preempt_if(bool(records["signalled"].any()))
         records = np.sort(records, order="client")
         bytes_down = np.zeros(len(records), dtype=np.int64)
-        if plan.round_index % self.exchange.period == 0:
+        downloads = plan.round_index % self.exchange.period == 0
+        if downloads:
             bytes_down = self.downlink.download_bytes(plan.participants)
-            self.downlink.delivered(plan.participants)
         steps = records["samples"] / self.config.training.batch_size
         compute_s = self.pruning.compute_seconds(plan.participants, steps, records["compute_host_s"])
         bytes_up = records["message_bytes"] + self.pruning.importance_bytes(plan.needs)
         work = Work(bytes_down, compute_s, records["entries"], bytes_up)
-        charges = self.accountant.round(plan.start, work)
+        charges, arrivals = self._charge(plan.start, work)
+        if downloads:
+            self.downlink.delivered(plan.participants[charges.downloaded])
+        status = statuses_of(records, arrivals)
+        in_time = status == Status.OK
+        abandoned = self._exchanges(plan.round_index) and (
+            int(np.count_nonzero(in_time)) < self.config.federation.min_updates
+        )
+        if abandoned:
+            status[in_time] = Status.REJECTED
+        self._staying = plan.participants[arrivals.in_time]
         verdict = np.zeros(len(records), dtype=VERDICT)
-        verdict["status"] = statuses_of(records)
+        verdict["status"] = status
+        verdict["trained"] = charges.trained
         verdict["deadline_s"] = charges.arrival_s
         verdict["message_bytes"] = records["message_bytes"]
         accepted = records["max_abs"][verdict["status"] == Status.OK]
@@ -216,6 +249,20 @@ class Server:
             max_abs=float(accepted.max(initial=0.0)),
             work=work,
             charges=charges,
+            abandoned=abandoned,
+        )
+
+    def _exchanges(self, round_index: int) -> bool:
+        return (round_index + 1) % self.exchange.period == 0
+
+    def _charge(self, start: RoundStart, work: Work) -> tuple[Timeline, Arrivals]:
+        """A round up to its last upload, or to where it is ended, and who is in time."""
+        return self.departures.of_round(
+            partial(self.accountant.round, start, work),
+            start.round_index,
+            start.start_s,
+            start.participants,
+            sends=self._exchanges(start.round_index),
         )
 
     def close(
@@ -235,9 +282,11 @@ class Server:
         cost_probe = loss_prev = loss = feedback = losses = None
         if measured is not None:
             feedback = self._feedback(plan, judged, _bytes_down(exchanged), measured.tried)
-        charges = self.accountant.close(plan.start, judged.charges, exchanged.k_down, feedback)
+        charges = self.accountant.close(
+            plan.start, judged.charges, exchanged.k_down, feedback, judged.staying
+        )
         if measured is not None:
-            self.downlink.delivered(plan.participants)
+            self.downlink.delivered(plan.participants[judged.staying])
             loss_prev, loss, loss_probe, loss_pruned = self._weighted(measured.records)
             losses = Losses(loss_prev, loss, loss_pruned if measured.tried is not None else nan)
             if plan.k_probe:
@@ -258,15 +307,19 @@ class Server:
             k_down=exchanged.k_down,
             entries_used=exchanged.entries_used,
             losses=losses,
+            idle_s=self._idle_s,
         )
 
     def losses_due_s(
         self, plan: RoundPlan, judged: Judged, exchanged: Exchanged, tried: Mask | None
     ) -> FloatArray:
-        """The emulated moments (participants,) at which the losses of each participant have arrived."""
+        """The emulated moments (participants,) at which the losses of each participant have arrived.
+
+        That of one that is late or dropped, which sends none, is the end of all.
+        """
         feedback = self._feedback(plan, judged, _bytes_down(exchanged), tried)
-        whole = self.accountant.close(plan.start, judged.charges, exchanged.k_down, feedback)
-        return feedback_arrival_s(judged.charges, whole)
+        whole = self.accountant.close(plan.start, judged.charges, exchanged.k_down, feedback, judged.staying)
+        return np.where(judged.staying, feedback_arrival_s(judged.charges, whole), whole.end_s)
 
     def stop_if_reached(self, test_accuracy: float, host_s: float) -> None:
         """Stop at the next boundary if a limit of ``[experiment]`` is reached. ``host_s``: since the run began here."""
@@ -328,9 +381,10 @@ class Server:
         entries = np.full(len(plan.participants), plan.k_probe, dtype=np.int64)
         message_bytes = self.exchange.message_bytes_up(plan.k_probe)
         bytes_up = np.full(len(entries), message_bytes + self.pruning.importance_bytes(plan.needs))
-        charges = self.accountant.round(plan.start, replace(judged.work, entries=entries, bytes_up=bytes_up))
+        work = replace(judged.work, entries=entries, bytes_up=bytes_up)
+        charges, arrivals = self._charge(plan.start, work)
         feedback = self._feedback(plan, judged, self.exchange.message_bytes_down(k_down), tried)
-        return self.accountant.close(plan.start, charges, k_down, feedback).duration_s
+        return self.accountant.close(plan.start, charges, k_down, feedback, arrivals.in_time).duration_s
 
     def _weighted(self, losses: np.ndarray) -> tuple[float, float, float, float]:
         """The four losses over all clients, weighted by their numbers of samples, in client order."""
@@ -352,7 +406,8 @@ class Server:
         }
         carried = {f"{_EXCHANGE}{name}": array for name, array in self.exchange.server_state().items()}
         masked, method = self.pruning.to_dict()
-        return {**self.downlink.state(), **carried, **masked}, {**numbers, **method}
+        period = {_STAYING: self._staying} if self.round_index % self.exchange.period else {}
+        return {**self.downlink.state(), **carried, **masked, **period}, {**numbers, **method}
 
     def restore(self, arrays: Mapping[str, np.ndarray], numbers: Mapping[str, Any]) -> None:
         """Continue from what ``state`` gave; the mask is in use already."""
@@ -361,6 +416,7 @@ class Server:
         self.k_state = self.controller.state.from_dict(numbers["k_control"])
         self.pruning.restore(arrays, numbers)
         self.downlink.restore(int(numbers["version"]), arrays)
+        self._staying = arrays.get(_STAYING, self._staying)
         length = len(_EXCHANGE)
         self.exchange.restore_server(
             {name[length:]: array for name, array in arrays.items() if name.startswith(_EXCHANGE)}

@@ -32,6 +32,7 @@ class Purpose(IntEnum):
     INITIAL_PRUNING = 16
     EVALUATION = 17
     PROBE_LOSS = 18
+    VANISHING = 19
 
 
 _ROUND_OFFSET = 2**31
