@@ -12,6 +12,7 @@ from fedmpi.config import Config
 from fedmpi.emulation.bandwidth import BYTES_PER_S_PER_MBIT_PER_S
 from fedmpi.emulation.devices import Fleet, assign
 from fedmpi.emulation.tcp import INITIAL_SEGMENTS, PACKET_BYTES, SEGMENT_BYTES
+from fedmpi.experiment.departures import check_deadline, departure_lines
 from fedmpi.experiment.description import borrowed_constant
 from fedmpi.experiment.model import evaluation_batches, make_model
 from fedmpi.experiment.parts import Parts, resolve
@@ -70,6 +71,8 @@ def report(config: Config, ranks: int) -> Checked:
         mask = read_ticket(config, model.parameter_count).mask
         lines[1] += f"; {mask.count} active, density {mask.density(model.layers):.6g}"
     lines += _links(config, fleet)
+    lines += departure_lines(config, fleet)
+    check_deadline(parts, model, fleet, sizes)
     first = estimate.first_round(parts, model, fleet, sizes, mask)
     timeline, at_most = first.timeline, "at most " if first.bound else ""
     lines += [

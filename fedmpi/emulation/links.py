@@ -53,6 +53,11 @@ class Links:
         shared = self.server_bytes_per_s / len(clients) if len(clients) else inf
         return np.minimum(self.bytes_per_s[clients], shared) / self.transport.overhead
 
+    def peak_payload_bytes_per_s(self, clients: NDArray[np.integer]) -> FloatArray:
+        """Bytes of messages per second (n,) at which each of ``clients`` (n,) sends at most, alone on all links."""
+        peaks = np.minimum(self._peak_bytes_per_s(clients), self.server_bytes_per_s)
+        return np.asarray(peaks / self.transport.overhead)
+
     def pieces(self, client: int, begin_s: float, round_trip_s: float = 0.0, moment_s: float = 0.0) -> Pieces:
         """The rates that a transfer of ``client`` meets from ``begin_s`` on, counted from the emulated ``moment_s``."""
         if self.traces:
@@ -156,7 +161,10 @@ class Links:
 
     def _never_binds(self, clients: NDArray[np.integer]) -> bool:
         """Whether the server's link is wide enough for the highest rates of all these clients at once."""
-        peaks = self.bytes_per_s[clients]
-        if self.traces:
-            peaks = np.array([trace.peak_bytes_per_s for trace in self.traces])[self.trace_of[clients]]
+        peaks = self._peak_bytes_per_s(clients)
         return self.server_bytes_per_s == inf or float(np.sort(peaks).sum()) <= self.server_bytes_per_s
+
+    def _peak_bytes_per_s(self, clients: NDArray[np.integer]) -> FloatArray:
+        if not self.traces:
+            return self.bytes_per_s[clients]
+        return np.array([trace.peak_bytes_per_s for trace in self.traces])[self.trace_of[clients]]

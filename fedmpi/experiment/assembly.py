@@ -12,6 +12,7 @@ import torch
 from fedmpi.config import Config
 from fedmpi.emulation.devices import Fleet, assign
 from fedmpi.emulation.round_end import may_stop_early
+from fedmpi.experiment.departures import check_deadline
 from fedmpi.experiment.model import make_model
 from fedmpi.experiment.parts import Parts, resolve
 from fedmpi.federation.client import ClientHost
@@ -83,7 +84,7 @@ def assemble(ranks: Ranks, config: Config, expected: Expected, signal: SignalFla
     facts = _share_facts(ranks, data)
 
     model = on_every_rank(ranks, lambda: make_model(parts, facts, ranks.size), expected)
-    fleet = on_server(ranks, lambda: _fleet(config, model), expected)
+    fleet = on_server(ranks, lambda: _fleet(parts, model, facts), expected)
     # Launchers need not hand the environment to other nodes: rank 0 reads it for all.
     memory = GroupMemory(
         ranks.comm, ranks.broadcast_json(on_server(ranks, lambda: most_sharing(os.environ), expected))
@@ -160,9 +161,10 @@ def _server(parts: Parts, facts: DataFacts, fleet: Fleet, masked: MaskedModel, e
     )
 
 
-def _fleet(config: Config, model: FlatModel) -> Fleet:
-    fleet = assign(config, config.experiment.seed)
+def _fleet(parts: Parts, model: FlatModel, facts: DataFacts) -> Fleet:
+    fleet = assign(parts.config, parts.config.experiment.seed)
     fleet.compute.check(sum(layer.prunable for layer in model.layers))
+    check_deadline(parts, model, fleet, np.array(facts.sizes))
     return fleet
 
 

@@ -132,7 +132,6 @@ class Server:
         self.k_state = k_state
         self.downlink = downlink
         self.pruning = pruning
-        self.departures = Departures(config, accountant.fleet.availability)
         self.round_index = 0
         self.now_s = 0.0
         self._staying = np.empty(0, np.int64)
@@ -141,6 +140,11 @@ class Server:
         self.stop_reason = ""
         self.preempted = False
         self._abandoned = False
+
+    @property
+    def departures(self) -> Departures:
+        """What makes participants stop before they are done."""
+        return Departures(self.config, self.accountant.fleet.availability)
 
     def plan(self) -> RoundPlan:
         """What happens at this boundary, and in the round after it if there is one.

@@ -58,7 +58,7 @@ def run_of(mask: Mask) -> Any:
 def report_of(index: int = 0, **changes: Any) -> RoundReport:
     records, verdict = np.zeros(3, RECORD), np.zeros(3, VERDICT)
     records["client"], records["samples"], records["entries"] = PARTICIPANTS, [10, 20, 30], [3, 4, 5]
-    records["train_loss"] = [1.0, 2.0, 3.0]
+    records["train_loss"], records["max_abs"] = [1.0, 2.0, 3.0], [1.0, np.inf, 1.0]
     verdict["status"] = [Status.OK, Status.REJECTED, Status.OK]
     seconds = np.array([0.25, 0.5, 0.75])
     timeline = Timeline(
@@ -70,6 +70,9 @@ def report_of(index: int = 0, **changes: Any) -> RoundReport:
         bytes_down=np.array([100, 200, 300]),
         bytes_up=np.array([10, 20, 30]),
         duration_s=8.0,
+        downloaded=np.ones(3, bool),
+        trained=np.ones(3, bool),
+        arrived=np.ones(3, bool),
     )
     work = Work(timeline.bytes_down, seconds, records["entries"], timeline.bytes_up)
     plan = RoundPlan(index, Action.NONE, 5, 4, 0.125, 2.0, PARTICIPANTS)

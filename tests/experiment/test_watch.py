@@ -5,7 +5,7 @@ import pytest
 
 from fedmpi.experiment.watch import Watch
 
-NO, YES = False, True
+FINITE, NOT = False, True
 
 
 @pytest.fixture
@@ -19,36 +19,36 @@ def watch(said: list[str]) -> Watch:
 
 
 def test_the_first_rejection_and_the_first_round_without_any_update_are_warned_of(watch: Watch, said) -> None:
-    watch.judged(0, np.array([YES, YES, YES]))
+    watch.judged(0, np.array([FINITE, FINITE, FINITE]))
     assert said == []
-    watch.judged(1, np.array([YES, NO, YES]))
-    watch.judged(2, np.array([NO, NO, YES]))
+    watch.judged(1, np.array([FINITE, NOT, FINITE]))
+    watch.judged(2, np.array([NOT, NOT, FINITE]))
     assert len(said) == 1
     assert said[0].startswith("round 1: 1 of 3 updates are not finite and were rejected")
-    watch.judged(3, np.array([NO, NO, NO]))
-    watch.judged(4, np.array([NO, NO, NO]))
-    watch.judged(5, np.array([NO, YES, YES]))
+    watch.judged(3, np.array([NOT, NOT, NOT]))
+    watch.judged(4, np.array([NOT, NOT, NOT]))
+    watch.judged(5, np.array([NOT, FINITE, FINITE]))
     assert len(said) == 2
     assert said[1].startswith("round 3: all 3 updates are not finite and were rejected")
     assert watch.summary() == ["10 of 18 updates were not finite and were rejected"]
 
 
 def test_a_run_that_rejects_all_from_the_start_is_warned_of_once(watch: Watch, said) -> None:
-    watch.judged(0, np.array([NO, NO]))
-    watch.judged(1, np.array([NO, YES]))
+    watch.judged(0, np.array([NOT, NOT]))
+    watch.judged(1, np.array([NOT, FINITE]))
     assert len(said) == 1
     assert "all 2 updates" in said[0]
 
 
 def test_a_resumed_run_counts_from_its_beginning(said) -> None:
     watch = Watch(said.append, updates=1000, rejected=4)
-    watch.judged(7, np.array([YES, YES]))
+    watch.judged(7, np.array([FINITE, FINITE]))
     assert watch.summary() == ["4 of 1,002 updates were not finite and were rejected"]
     assert said == []
 
 
 def test_a_run_without_faults_says_nothing(watch: Watch, said) -> None:
-    watch.judged(0, np.array([YES]))
+    watch.judged(0, np.array([FINITE]))
     assert watch.timed("round 0", "messages were", 1.0, np.array([0.0])) == ""
     assert watch.timed("round 1", "messages were", 1.0, np.array([np.nan])) == ""
     assert watch.summary() == []

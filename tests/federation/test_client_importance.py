@@ -29,7 +29,7 @@ def importance() -> ClientImportance:
 def roster_of(clients: Sequence[int], accepted: Sequence[int]) -> Roster:
     ids = np.array(clients)
     ones = np.ones(len(ids), dtype=np.int64)
-    return Roster(ids, np.isin(ids, accepted), ones, ones, 1.0, [ids])
+    return Roster(ids, np.isin(ids, accepted), ones, ones, 1.0, [ids], ones == 1)
 
 
 def a_round(importance: ClientImportance, clients: Sequence[int], samples: int = 1) -> None:

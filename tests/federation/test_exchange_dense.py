@@ -86,6 +86,7 @@ def one_round(exchange: DenseExchange, accepted: Sequence[int] = (0, 1, 2, 3)) -
         message_bytes=np.array([each.message_bytes for each in trained]),
         max_abs=float(max((trained[client].max_abs for client in accepted), default=0.0)),
         dealt=[clients],
+        trained=clients >= 0,
     )
     return exchange.finish(plan, roster)
 
@@ -243,7 +244,9 @@ def numbered_round(exchange: DenseExchange, index: int) -> tuple[Exchanged, list
     trained = [exchange.train(client, plan) for client in clients.tolist()]
     sent = np.array([each.message_bytes for each in trained])
     largest = max(each.max_abs for each in trained)
-    return exchange.finish(plan, Roster(clients, SIZES > 0, SIZES, sent, largest, [clients])), trained
+    return exchange.finish(
+        plan, Roster(clients, SIZES > 0, SIZES, sent, largest, [clients], SIZES > 0)
+    ), trained
 
 
 def test_only_the_last_round_of_a_period_exchanges() -> None:

@@ -41,7 +41,8 @@ def ranks() -> Ranks:
 def a_roster(*dealt: list[int]) -> Roster:
     clients = np.sort(np.concatenate([np.array(d, dtype=np.int64) for d in dealt]))
     ones = np.ones(len(clients), dtype=np.int64)
-    return Roster(clients, ones == 1, ones, ones, 1.0, [np.array(d, dtype=np.int64) for d in dealt])
+    of_ranks = [np.array(d, dtype=np.int64) for d in dealt]
+    return Roster(clients, ones == 1, ones, ones, 1.0, of_ranks, ones == 1)
 
 
 def test_each_message_has_its_own_moment_the_earliest_first(ranks: Ranks) -> None:

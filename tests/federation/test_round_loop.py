@@ -72,9 +72,13 @@ class Host:
 @dataclass
 class Importance:
     begun: list[list[int]] = field(default_factory=list)
+    taken_back: list[list[int]] = field(default_factory=list)
 
     def begin(self, participants: np.ndarray) -> None:
         self.begun.append(participants.tolist())
+
+    def take_back(self, clients: np.ndarray) -> None:
+        self.taken_back.append(clients.tolist())
 
     def gather(self, roster: Roster) -> ImportanceSum:
         return ImportanceSum(np.arange(10.0), left_out=2)

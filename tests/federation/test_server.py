@@ -11,6 +11,7 @@ import pytest
 
 from fedmpi.emulation.availability import Availability, AvailabilityModel
 from fedmpi.emulation.availability import Setup as AvailabilitySetup
+from fedmpi.emulation.round_end import Arrivals
 from fedmpi.federation.evaluation import Measured
 from fedmpi.federation.exchange import Exchanged, Roster
 from fedmpi.federation.messages import LOSSES, Action, RoundPlan
@@ -59,7 +60,8 @@ def asking(needs: Needs) -> Method:
 
 
 def roster_of(judged: Judged) -> Roster:
-    return Roster(EVERYBODY, judged.accepted, SIZES, judged.verdict["message_bytes"], judged.max_abs, [])
+    sent = judged.verdict["message_bytes"]
+    return Roster(EVERYBODY, judged.accepted, SIZES, sent, judged.max_abs, [], EVERYBODY >= 0)
 
 
 def exchanged_of(changed: np.ndarray | None, k_down_probe: int = 0, probe_bytes: int = 0) -> Exchanged:
@@ -175,7 +177,9 @@ def test_participants_stay_the_same_for_a_period(world: Callable) -> None:
     drawn = []
     for index in range(6):
         given.server.round_index = index
-        drawn.append(given.server.plan().participants.tolist())
+        plan = given.server.plan()
+        drawn.append(plan.participants.tolist())
+        given.server.judge(plan, given.records()[::-1][plan.participants])
     assert drawn[0] == drawn[1] == drawn[2] == draw_participants(0, 0, EVERYBODY, 2).tolist()
     assert drawn[3] == drawn[4] == drawn[5] == draw_participants(0, 3, EVERYBODY, 2).tolist()
 
@@ -203,7 +207,12 @@ def test_where_nobody_is_available_any_more_it_stops(world: Callable) -> None:
 
 def test_an_update_that_is_not_finite_is_rejected() -> None:
     records = np.array([(np.inf,), (0.0,), (np.nan,), (3.0,)], dtype=[("max_abs", float)])
-    assert statuses_of(records).tolist() == [Status.REJECTED, Status.OK, Status.REJECTED, Status.OK]
+    everybody = Arrivals(1.0, np.ones(4, bool), np.zeros(4, bool))
+    expected = [Status.REJECTED, Status.OK, Status.REJECTED, Status.OK]
+    assert statuses_of(records, everybody).tolist() == expected
+    some = Arrivals(1.0, np.array([True, False, False, False]), np.array([False, False, True, False]))
+    expected = [Status.REJECTED, Status.LATE, Status.DROPPED, Status.LATE]
+    assert statuses_of(records, some).tolist() == expected
 
 
 def test_participants_are_judged_and_charged_in_client_order(world: Callable) -> None:
