@@ -56,11 +56,12 @@ def test_any_ranks_and_a_resumed_run_give_one_trace(
 
 
 def test_a_run_is_resumed_with_moved_traces_but_not_with_others(launch, tmp_path: Path) -> None:
-    run = ["-m", "fedmpi", "run", write_config(tmp_path, "dense"), "--output", tmp_path / "run", "--quiet"]
-    launch(1, *run, *links(tmp_path / "links"), "experiment.rounds=3")
-    launch(1, *run, *links(tmp_path / "moved"), "experiment.rounds=4", "--resume")
+    run = ["-m", "fedmpi", "run", write_config(tmp_path, "dense")]
+    into = ["--output", tmp_path / "run", "--quiet"]
+    launch(1, *run, *links(tmp_path / "links"), "experiment.rounds=3", *into)
+    launch(1, *run, *links(tmp_path / "moved"), "experiment.rounds=4", *into, "--resume")
     other = links(tmp_path / "other")
     (tmp_path / "other" / "b.up").write_text("0 0.5\n0.3 4\n1.1 0.02\n2.9 2\n")
-    done = launch(1, *run, *other, "experiment.rounds=5", "--resume", check=False)
+    done = launch(1, *run, *other, "experiment.rounds=5", *into, "--resume", check=False)
     assert done.returncode == 1
     assert "the devices are not those of before" in done.stderr
