@@ -36,20 +36,12 @@ def links(folder: Path) -> list[str]:
 def test_any_ranks_and_a_resumed_run_give_one_trace(
     launch, tmp_path: Path, method: str, more: list[str]
 ) -> None:
-    run = [
-        "-m",
-        "fedmpi",
-        "run",
-        write_config(tmp_path, method),
-        *more,
-        *links(tmp_path / "links"),
-        "--quiet",
-    ]
-    launch(1, *run, "--output", tmp_path / "one")
-    launch(3, *run, "--output", tmp_path / "three")
+    run = ["-m", "fedmpi", "run", write_config(tmp_path, method), *more, EVERY, *links(tmp_path / "links")]
+    launch(1, *run, "--output", tmp_path / "one", "--quiet")
+    launch(3, *run, "--output", tmp_path / "three", "--quiet")
     assert_same_trace(tmp_path / "one", tmp_path / "three")
-    launch(3, *run, "experiment.rounds=3", "--output", tmp_path / "resumed")
-    launch(2, *run, "--output", tmp_path / "resumed", "--resume")
+    launch(3, *run, "experiment.rounds=3", "--output", tmp_path / "resumed", "--quiet")
+    launch(2, *run, "--output", tmp_path / "resumed", "--resume", "--quiet")
     assert_same_trace(tmp_path / "one", tmp_path / "resumed")
     clients = trace.read(tmp_path / "one").clients
     assert clients.groupby("client")["upload_s"].nunique().max() > 1
