@@ -17,7 +17,7 @@ from math import inf
 
 import numpy as np
 
-from fedmpi.emulation.link_sharing import finish_times
+from fedmpi.emulation.link_sharing import FloatArray, finish_times
 from fedmpi.emulation.links import Links
 from fedmpi.emulation.stepwise import StepwiseRate
 
@@ -100,15 +100,16 @@ def _varying(rng: np.random.Generator) -> None:
         ends = finish_times(begin, 0.0, size, own, capacity)
         constant = best_seconds(partial(finish_times, begin, 0.0, size, own, capacity))
         for each in (0.5, 2.0, 8.0):
-            starts = np.asarray(np.arange(steps) * float((ends - begin).mean()) / each, np.float64)
-            traces = tuple(
-                StepwiseRate(starts, rate * rng.lognormal(-0.125, 0.5, steps), starts[1] * steps)
-                for rate in own
+            starts: FloatArray = np.linspace(
+                0.0, steps * float((ends - begin).mean()) / each, steps, endpoint=False
             )
+            factors = rng.lognormal(-0.125, 0.5, (count, steps))
+            loop_s = float(starts[1]) * steps
+            traces = tuple(StepwiseRate(starts, rates, loop_s) for rates in own[:, None] * factors)
             means = np.array([trace.mean_bytes_per_s for trace in traces])
             links = Links(means, capacity, traces=traces, trace_of=clients, shift_s=shift)
-            zeros = np.zeros(count)
-            varying = best_seconds(partial(links.finish_times, 0.0, clients, begin, zeros, size))
+            solve = partial(links.finish_times, 0.0, clients, begin, np.zeros(count), size)
+            varying = best_seconds(solve)
             print(
                 f"{count:>9}  {case:<22} {each:>10g} {constant * 1e3:>11.3f} {varying * 1e3:>10.3f} "
                 f"{varying / constant:>7.1f}"

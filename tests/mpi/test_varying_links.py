@@ -36,31 +36,24 @@ def links(folder: Path) -> list[str]:
 def test_any_ranks_and_a_resumed_run_give_one_trace(
     launch, tmp_path: Path, method: str, more: list[str]
 ) -> None:
-    run = [
-        "-m",
-        "fedmpi",
-        "run",
-        write_config(tmp_path, method),
-        *more,
-        *links(tmp_path / "links"),
-        "--quiet",
-    ]
-    launch(1, *run, "--output", tmp_path / "one")
-    launch(3, *run, "--output", tmp_path / "three")
+    run = ["-m", "fedmpi", "run", write_config(tmp_path, method), *more, EVERY, *links(tmp_path / "links")]
+    launch(1, *run, "--output", tmp_path / "one", "--quiet")
+    launch(3, *run, "--output", tmp_path / "three", "--quiet")
     assert_same_trace(tmp_path / "one", tmp_path / "three")
-    launch(3, *run, "experiment.rounds=3", "--output", tmp_path / "resumed")
-    launch(2, *run, "--output", tmp_path / "resumed", "--resume")
+    launch(3, *run, "experiment.rounds=3", "--output", tmp_path / "resumed", "--quiet")
+    launch(2, *run, "--output", tmp_path / "resumed", "--resume", "--quiet")
     assert_same_trace(tmp_path / "one", tmp_path / "resumed")
     clients = trace.read(tmp_path / "one").clients
     assert clients.groupby("client")["upload_s"].nunique().max() > 1
 
 
 def test_a_run_is_resumed_with_moved_traces_but_not_with_others(launch, tmp_path: Path) -> None:
-    run = ["-m", "fedmpi", "run", write_config(tmp_path, "dense"), "--output", tmp_path / "run", "--quiet"]
-    launch(1, *run, *links(tmp_path / "links"), "experiment.rounds=3")
-    launch(1, *run, *links(tmp_path / "moved"), "experiment.rounds=4", "--resume")
+    run = ["-m", "fedmpi", "run", write_config(tmp_path, "dense")]
+    into = ["--output", tmp_path / "run", "--quiet"]
+    launch(1, *run, *links(tmp_path / "links"), "experiment.rounds=3", *into)
+    launch(1, *run, *links(tmp_path / "moved"), "experiment.rounds=4", *into, "--resume")
     other = links(tmp_path / "other")
     (tmp_path / "other" / "b.up").write_text("0 0.5\n0.3 4\n1.1 0.02\n2.9 2\n")
-    done = launch(1, *run, *other, "experiment.rounds=5", "--resume", check=False)
+    done = launch(1, *run, *other, "experiment.rounds=5", *into, "--resume", check=False)
     assert done.returncode == 1
     assert "the devices are not those of before" in done.stderr
