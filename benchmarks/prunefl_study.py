@@ -17,12 +17,12 @@ from pathlib import Path
 import tomli_w
 from femnist_study import data_folder, figures, parser, run_sweep, tables, unpacked_beside
 
-from fedmpi.sweep import study_text
+from fedmpi.sweep import STUDIES
 
 
 def lottery_sweep(name: str, ticket: Path, folder: Path) -> Path:
     """The sweep ``name`` as a file in ``folder``, with all its tickets taken from the run folder ``ticket``."""
-    content = tomllib.loads(study_text(name))
+    content = tomllib.loads(STUDIES.text(name))
     for point in content["axes"]["ticket"].values():
         point["pruning"]["ticket"] = str(ticket)
     path = folder / f"{name}.toml"
