@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import nan
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedmpi import k_control
 from fedmpi.config.schema import Config
@@ -28,6 +27,7 @@ from fedmpi.federation.round_cost import (
     local_steps,
     loss_report_bytes,
 )
+from fedmpi.federation.verdict import Closed, Judged, draw_participants, mean_of_accepted, statuses_of
 from fedmpi.k_control import Controller, State
 from fedmpi.k_control.probe import estimated_cost
 from fedmpi.learning.training import learning_rate_at
@@ -41,59 +41,6 @@ _EXCHANGE = "exchange."
 
 _BEFORE_ROUNDS = -1
 """The round that what happens before the first one is charged as."""
-
-
-@dataclass(frozen=True)
-class Judged:
-    """The verdict on a round's updates and what the round costs up to the last upload.
-
-    ``records`` are the participants' in client order; ``verdict`` VERDICT records alike; ``max_abs`` the
-    largest magnitude among the accepted updates.
-    """
-
-    records: np.ndarray
-    verdict: np.ndarray
-    max_abs: float
-    work: Work
-    charges: Timeline
-
-    @property
-    def accepted(self) -> NDArray[np.bool_]:
-        """Whose updates are taken, bool (participants,)."""
-        return np.asarray(self.verdict["status"] == Status.OK)
-
-
-@dataclass(frozen=True)
-class Closed:
-    """A finished round as the trace and the reader of the progress line want it.
-
-    ``losses`` are those of the probe samples, None where nobody was asked.
-    """
-
-    plan: RoundPlan
-    judged: Judged
-    charges: Timeline
-    train_loss: float
-    k_down: int
-    entries_used: IntArray
-    losses: Losses | None
-
-
-def draw_participants(seed: int, round_index: int, available: IntArray, per_round: int) -> IntArray:
-    """The clients of one round, rising: all that are ``available``, or ``per_round`` of them (0: all).
-
-    They are drawn uniformly without replacement; where fewer are available, all of them take part.
-    """
-    if per_round == 0 or per_round >= len(available):
-        return available
-    draw = generator(seed, Purpose.PARTICIPANTS, round_index)
-    return np.sort(draw.choice(available, size=per_round, replace=False, shuffle=False))
-
-
-def statuses_of(records: np.ndarray) -> NDArray[np.int8]:
-    """What becomes of participants by their RECORDs: an update that is not finite is rejected."""
-    finite = np.isfinite(records["max_abs"])
-    return np.where(finite, np.int8(Status.OK), np.int8(Status.REJECTED))
 
 
 class Server:
@@ -254,7 +201,7 @@ class Server:
             plan=plan,
             judged=judged,
             charges=charges,
-            train_loss=_mean_of_accepted(judged.records["train_loss"], roster),
+            train_loss=mean_of_accepted(judged.records["train_loss"], roster),
             k_down=exchanged.k_down,
             entries_used=exchanged.entries_used,
             losses=losses,
@@ -369,11 +316,3 @@ class Server:
 
 def _bytes_down(exchanged: Exchanged) -> int:
     return exchanged.bytes_down + exchanged.probe_bytes
-
-
-def _mean_of_accepted(values: FloatArray, roster: Roster) -> float:
-    """The mean over accepted participants, weighted by their numbers of samples; NaN without any."""
-    accepted = roster.accepted
-    if not accepted.any():
-        return nan
-    return float(np.average(values[accepted], weights=roster.sizes[accepted]))

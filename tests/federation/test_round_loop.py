@@ -15,7 +15,8 @@ from fedmpi.emulation.clock import VirtualClock
 from fedmpi.federation.client_importance import ImportanceSum
 from fedmpi.federation.exchange import Exchanged, Roster, Trained
 from fedmpi.federation.messages import RECORD, VERDICT, Action, RoundPlan, header_dtype
-from fedmpi.federation.round_loop import RoundLoop, RoundReport, ServerHalf, WorkerHalf
+from fedmpi.federation.round_halves import RoundReport, ServerHalf, WorkerHalf
+from fedmpi.federation.round_loop import RoundLoop
 from fedmpi.k_control import State as KState
 from fedmpi.learning.training import LocalResult
 from fedmpi.mpi.placement import Placement
