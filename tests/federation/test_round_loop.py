@@ -210,6 +210,14 @@ def test_reaching_a_limit_ends_the_loop(looping: Callable) -> None:
     assert loop.world.server.stop_reason == "test accuracy reached 0.7"
 
 
+@pytest.mark.parametrize(("limit_s", "rounds"), [(10_000, 3), (4_000, 1)])
+def test_host_time_is_counted_from_when_the_run_began(looping: Callable, limit_s: int, rounds: int) -> None:
+    loop = looping(f"experiment.stop_at_host_s={limit_s}")
+    half: Any = loop.loop.half
+    half._began_s -= 5_000
+    assert len(loop.run()) == rounds
+
+
 def test_a_mask_holds_from_the_round_after_its_change(looping: Callable) -> None:
     method = method_of(Needs.WEIGHTS | Needs.GRADIENT)
     loop, followed = looping(method=method), []
