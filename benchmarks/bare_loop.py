@@ -20,7 +20,7 @@ from torch import nn
 
 from fedmpi.config import load
 from fedmpi.federation.distribution import read_data
-from fedmpi.federation.server import draw_participants
+from fedmpi.federation.verdict import draw_participants
 from fedmpi.learning.datasets import as_float32
 from fedmpi.learning.models import build
 

@@ -22,7 +22,7 @@ from fedmpi.config.write import tables
 from fedmpi.experiment.description import borrowed_constant, methods
 from fedmpi.experiment.progress import duration
 from fedmpi.federation.round_cost import local_steps
-from fedmpi.federation.server import draw_participants
+from fedmpi.federation.verdict import draw_participants
 from fedmpi.learning.datasets.dataset import as_float32
 from fedmpi.learning.evaluation import evaluate_blocks
 

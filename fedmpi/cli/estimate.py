@@ -15,7 +15,7 @@ from fedmpi.experiment.parts import Parts
 from fedmpi.federation.distribution import ServerData
 from fedmpi.federation.messages import RoundStart
 from fedmpi.federation.round_cost import Work, local_steps, make_accountant
-from fedmpi.federation.server import draw_participants
+from fedmpi.federation.verdict import draw_participants
 from fedmpi.k_control.start import start as first_state
 from fedmpi.learning.activations import Activations
 from fedmpi.learning.flat import FlatModel

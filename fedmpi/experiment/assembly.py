@@ -35,7 +35,8 @@ from fedmpi.federation.initial_pruning.training import InitialTraining, draw_sam
 from fedmpi.federation.masked_model import MaskedModel
 from fedmpi.federation.pruning import ServerPruning
 from fedmpi.federation.round_cost import make_accountant
-from fedmpi.federation.round_loop import Half, RoundLoop, ServerHalf, WorkerHalf
+from fedmpi.federation.round_halves import Half, ServerHalf, WorkerHalf
+from fedmpi.federation.round_loop import RoundLoop
 from fedmpi.federation.server import Server
 from fedmpi.k_control.start import start
 from fedmpi.learning.flat import FlatModel

@@ -18,14 +18,14 @@ from fedmpi.experiment import checkpointing
 from fedmpi.experiment.assembly import Run, assemble
 from fedmpi.experiment.description import borrowed_constant, header, varying
 from fedmpi.experiment.folder_lock import FolderLock
-from fedmpi.experiment.lottery import start_ticket
 from fedmpi.experiment.progress import Progress, duration
 from fedmpi.experiment.recording import Recorder
 from fedmpi.experiment.resuming import Identity
 from fedmpi.experiment.streams import unfailing_streams
+from fedmpi.experiment.ticket_start import start_ticket
 from fedmpi.federation.initial_pruning.local_rounds import InitialServer
 from fedmpi.federation.initial_pruning.phase import InitialPhase
-from fedmpi.federation.round_loop import RoundReport
+from fedmpi.federation.round_halves import RoundReport
 from fedmpi.learning.datasets import DataError
 from fedmpi.mpi import heartbeat, stop_signals
 from fedmpi.mpi.agreement import Refused, any_rank, on_server

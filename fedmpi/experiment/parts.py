@@ -81,7 +81,7 @@ def check_with_model(found: Parts, parameters: int) -> None:
     if section.k > parameters:
         allowed = f"at most D = {parameters}, the parameters of model {config.model.name}"
         raise refusal("sparsification.k", section.k, allowed)
-    every_period = f'"{section.method}", every ceil(D / (2 k)) = {period} rounds'
+    every_period = f'"{section.method}", every {period} rounds'
     if period > config.experiment.rounds:
         problem = f"found {config.experiment.rounds}, and everything is exchanged by method {every_period}"
         raise ConfigError("experiment.rounds", problem, f"at least {period}, or a larger sparsification.k")

@@ -16,7 +16,7 @@ from fedmpi.experiment.progress import Progress
 from fedmpi.experiment.resuming import Identity
 from fedmpi.experiment.watch import Watch
 from fedmpi.federation.initial_pruning.local_rounds import InitialServer
-from fedmpi.federation.round_loop import RoundReport
+from fedmpi.federation.round_halves import RoundReport
 from fedmpi.mpi.library import library_name
 from fedmpi.trace import FILE_NAME, Phase, Status, TraceWriter, read
 

@@ -42,7 +42,7 @@ class DenseExchange:
 
     Within a period clients carry their own weights and float buffers; from one period to the next nothing.
     ``clients`` are those at home in this rank's group. Under a mask only the values of active parameters travel
-    (``pruning.exchange``), and float buffers; where the importance of parameters is gathered from the sums of
+    (``pruning.active_values``), and float buffers; where the importance of parameters is gathered from the sums of
     training's directions, the update is taken from these, which saves passes over all parameters.
     """
 

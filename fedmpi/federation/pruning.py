@@ -48,7 +48,7 @@ class FinishedRound:
 class ServerPruning:
     """The pruning method with its ``state``, whose mask is the one that all ranks go on under.
 
-    It asks rounds for what the method needs, announces masks to the downlink, and times rounds by ``masked``'s mask.
+    It asks rounds for what the method needs, announces masks to the downlink, and times rounds by the present mask.
     """
 
     def __init__(

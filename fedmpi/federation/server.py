@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from math import nan
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedmpi import k_control
 from fedmpi.config.schema import Config
@@ -30,6 +29,7 @@ from fedmpi.federation.round_cost import (
     local_steps,
     loss_report_bytes,
 )
+from fedmpi.federation.verdict import Closed, Judged, draw_participants, mean_of_accepted, statuses_of
 from fedmpi.k_control import Controller, State
 from fedmpi.k_control.probe import estimated_cost
 from fedmpi.learning.training import learning_rate_at
@@ -45,69 +45,6 @@ _STAYING = "staying"
 
 _BEFORE_ROUNDS = -1
 """The round that what happens before the first one is charged as."""
-
-
-@dataclass(frozen=True)
-class Judged:
-    """The verdict on a round's updates and what the round costs up to its last upload, or to where it was ended.
-
-    ``records`` are the participants' in client order; ``verdict`` VERDICT records alike; ``max_abs`` the
-    largest magnitude among the accepted updates; ``work`` what participants did or would have done, had none stopped.
-    ``abandoned``: too few updates arrived, and none is taken.
-    """
-
-    records: np.ndarray
-    verdict: np.ndarray
-    max_abs: float
-    work: Work
-    charges: Timeline
-    abandoned: bool = False
-
-    @property
-    def accepted(self) -> NDArray[np.bool_]:
-        """Whose updates are taken, bool (participants,)."""
-        return np.asarray(self.verdict["status"] == Status.OK)
-
-    @property
-    def staying(self) -> NDArray[np.bool_]:
-        """Whose updates were in time, taken or rejected, bool (participants,)."""
-        return np.isin(self.verdict["status"], (Status.OK, Status.REJECTED))
-
-
-@dataclass(frozen=True)
-class Closed:
-    """A finished round as the trace and the reader of the progress line want it.
-
-    ``losses`` are those of the probe samples, None where nobody was asked. ``idle_s``: how long nobody was available
-    before the round.
-    """
-
-    plan: RoundPlan
-    judged: Judged
-    charges: Timeline
-    train_loss: float
-    k_down: int
-    entries_used: IntArray
-    losses: Losses | None
-    idle_s: float = 0.0
-
-
-def draw_participants(seed: int, round_index: int, available: IntArray, per_round: int) -> IntArray:
-    """The clients of one round, rising: all that are ``available``, or ``per_round`` of them (0: all).
-
-    They are drawn uniformly without replacement; where fewer are available, all of them take part.
-    """
-    if per_round == 0 or per_round >= len(available):
-        return available
-    draw = generator(seed, Purpose.PARTICIPANTS, round_index)
-    return np.sort(draw.choice(available, size=per_round, replace=False, shuffle=False))
-
-
-def statuses_of(records: np.ndarray, arrivals: Arrivals) -> NDArray[np.int8]:
-    """What becomes of participants: who is not in time is dropped or late, an update that is not finite is rejected."""
-    status = np.where(np.isfinite(records["max_abs"]), Status.OK, Status.REJECTED)
-    status = np.where(arrivals.late, Status.LATE, status)
-    return np.where(arrivals.dropped, Status.DROPPED, status).astype(np.int8)
 
 
 class Server:
@@ -307,7 +244,7 @@ class Server:
             plan=plan,
             judged=judged,
             charges=charges,
-            train_loss=_mean_of_accepted(judged.records["train_loss"], roster),
+            train_loss=mean_of_accepted(judged.records["train_loss"], roster),
             k_down=exchanged.k_down,
             entries_used=exchanged.entries_used,
             losses=losses,
@@ -429,11 +366,3 @@ class Server:
 
 def _bytes_down(exchanged: Exchanged) -> int:
     return exchanged.bytes_down + exchanged.probe_bytes
-
-
-def _mean_of_accepted(values: FloatArray, roster: Roster) -> float:
-    """The mean over accepted participants, weighted by their numbers of samples; NaN without any."""
-    accepted = roster.accepted
-    if not accepted.any():
-        return nan
-    return float(np.average(values[accepted], weights=roster.sizes[accepted]))

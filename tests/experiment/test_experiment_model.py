@@ -36,7 +36,7 @@ def test_the_sizes_of_evaluation_are_those_of_its_blocks(samples: int, size: int
     config = loads("", [f"training.evaluation_batch_size={size}"])
     blocks = {block.stop - block.start for block in block_slices(samples, size)}
     assert evaluation_batches(resolve(config), samples) == blocks
-    for changes in (["k_control.method=ogd_sign", "sparsification.method=fab"], ["pruning.method=online"]):
+    for changes in (["sparsification.method=fab", "k_control.method=ogd_sign"], ["pruning.method=online"]):
         alone = loads("", [f"training.evaluation_batch_size={size}", *changes])
         assert evaluation_batches(resolve(alone), samples) == blocks | {1}
 

@@ -17,8 +17,8 @@ from fedmpi.experiment.recording import Recorder
 from fedmpi.experiment.resuming import Identity
 from fedmpi.federation.messages import RECORD, VERDICT, Action, RoundPlan
 from fedmpi.federation.round_cost import Work
-from fedmpi.federation.round_loop import RoundReport
-from fedmpi.federation.server import Closed, Judged
+from fedmpi.federation.round_halves import RoundReport
+from fedmpi.federation.verdict import Closed, Judged
 from fedmpi.pruning import Change, Mask
 from fedmpi.trace import Status
 

@@ -308,3 +308,58 @@ def test_bytes_are_those_of_what_is_active() -> None:
     assert exchange.message_bytes_up(0) == 0
     assert exchange.bytes_by_size(5) == (16 + 4 * BUFFERS, 4)
     assert list(exchange.weights_tried()) == []
+
+
+def test_under_a_mask_updates_are_taken_from_directions_where_importance_needs_these() -> None:
+    """The directions are the updates over a learning rate of 1/2, what is pruned included."""
+    exchange = exchange_of(MEAN)
+    host: Any = exchange.host
+    host.importance = "asked for"
+    host.masked.use(Mask.of(HALF), 0)
+    train = host.train
+
+    def with_directions(client: int, plan: RoundPlan, directions: torch.Tensor, start: Any) -> Any:
+        assert start is None
+        directions.copy_(torch.from_numpy(2 * UPDATES[client, :PARAMETERS]))
+        return train(client, plan)
+
+    def tail_update_into(row: torch.Tensor) -> None:
+        row.copy_(torch.from_numpy(UPDATES[host._client, PARAMETERS:]))
+
+    host.train, host.tail_update_into, host.update_into = with_directions, tail_update_into, None
+    clients = np.arange(CLIENTS)
+    plan = RoundPlan(0, Action.NONE, 0, 0, 0.5, 0.0, clients)
+    exchange.begin(plan, clients)
+    trained = [exchange.train(client, plan) for client in clients.tolist()]
+    travelling = np.append(HALF, [True] * BUFFERS)
+    assert [each.max_abs for each in trained] == np.abs(UPDATES[:, travelling]).max(axis=1).tolist()
+    exchange.finish(plan, Roster(clients, SIZES > 0, SIZES, SIZES, 9.0, [clients]))
+    np.testing.assert_allclose(weights_of(exchange), np.where(travelling, -weighted_mean(), 0), rtol=1e-6)
+
+
+def test_directions_are_taken_without_a_period_alone() -> None:
+    exchange = periodic(2)
+    host: Any = exchange.host
+    host.importance = "asked for"
+    host.masked.use(Mask.of(HALF), 0)
+    seen: list[Any] = []
+    train = host.train
+    host.train = lambda client, plan, directions, start: seen.append(directions) or train(client, plan)
+    for index in range(2):
+        numbered_round(exchange, index)
+    assert seen == [None] * 8
+    expected = np.where(np.append(HALF, [True] * BUFFERS), -weighted_mean(), 0)
+    np.testing.assert_allclose(weights_of(exchange), expected, rtol=1e-6)
+
+
+def test_each_update_goes_to_the_mean_with_its_own_samples() -> None:
+    """Clients that this rank trains, of participants among whom others are."""
+    exchange = exchange_of(MEAN)
+    mine, everybody = np.array([1, 3]), np.array([0, 1, 3])
+    plan = RoundPlan(0, Action.NONE, 0, 0, 1.0, 0.0, everybody)
+    exchange.begin(plan, mine)
+    for client in mine.tolist():
+        exchange.train(client, plan)
+    sizes, sent = SIZES[everybody], np.zeros(3, dtype=np.int64)
+    exchange.finish(plan, Roster(everybody, np.array([False, True, True]), sizes, sent, 9.0, [mine]))
+    np.testing.assert_allclose(weights_of(exchange), -weighted_mean((1, 3)), rtol=1e-6)

@@ -9,6 +9,7 @@ import pytest
 from fedmpi.config import Config, loads
 from fedmpi.emulation.compute import LocalTraining
 from fedmpi.emulation.devices import Fleet, assign
+from fedmpi.emulation.jitter import draw_jitter
 from fedmpi.federation.messages import RoundStart
 from fedmpi.federation.round_cost import (
     DeviceAccountant,
@@ -16,6 +17,7 @@ from fedmpi.federation.round_cost import (
     Feedback,
     Work,
     feedback_arrival_s,
+    local_steps,
     loss_report_bytes,
     make_accountant,
 )
@@ -245,3 +247,55 @@ def test_messages_of_every_third_round_count_a_third() -> None:
     each, third = time_of(*arguments), time_of(*arguments, period=3)
     assert third.seconds_per_parameter == pytest.approx(each.seconds_per_parameter / 3, rel=1e-12)
     assert third.constant_s - 1.0 == pytest.approx((each.constant_s - 1.0) / 3, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("training", "expected"),
+    [
+        ("training.local_steps=3", [3.0, 3.0, 1.5]),
+        ("training.local_epochs=2", [2.0, 6.0, 1.0]),
+    ],
+)
+def test_local_steps_are_counted_in_whole_batches(training: str, expected: list[float]) -> None:
+    """A batch is 20 samples; a client of ten makes steps of half a batch."""
+    config = loads("", ["training.batch_size=20", training])
+    assert local_steps(config, np.array([20, 60, 10])).tolist() == expected
+
+
+def test_a_message_of_losses_has_a_header_and_float32() -> None:
+    assert [loss_report_bytes(losses) for losses in (2, 3)] == [16 + 8, 16 + 12]
+
+
+def test_jitter_of_a_round_is_drawn_for_each_of_its_four_transfers() -> None:
+    config = loads(
+        "",
+        [
+            f"clients.count={CLIENTS}",
+            "emulation.network.latency_s=1",
+            "emulation.network.jitter_s=0.5",
+        ],
+    )
+    fleet = assign(config, 0)
+    accountant, start = DeviceAccountant(fleet, seed=3), start_of()
+    jitter_s = draw_jitter(3, 4, np.arange(CLIENTS), 0.5)
+    assert len(np.unique(jitter_s)) == 4 * CLIENTS
+    sent = accountant.round(start, work_of(10))
+    np.testing.assert_allclose(sent.download_s, 1.0 + jitter_s[:, 0])
+    np.testing.assert_allclose(sent.upload_s, 1.0 + jitter_s[:, 1])
+    feedback = Feedback(bytes_down=20, compute_s=np.zeros(CLIENTS), bytes_up=9)
+    closed = accountant.close(start, sent, 10, feedback)
+    np.testing.assert_allclose(closed.download_s - sent.download_s, 1.0 + jitter_s[:, 2])
+    np.testing.assert_allclose(closed.upload_s - sent.upload_s, 1.0 + jitter_s[:, 3])
+    whole = closed.download_s + closed.compute_s + closed.upload_s + closed.wait_s
+    np.testing.assert_allclose(whole, closed.duration_s)
+
+
+def test_links_of_the_server_limit_the_time_by_the_mask_both_ways() -> None:
+    limits = [
+        "emulation.network.server_egress_mbit_per_s=0.6",
+        "emulation.network.server_ingress_mbit_per_s=6.0",
+    ]
+    fleet = assign(loads(NETWORK.format(model="unit"), limits), seed=3)
+    time = time_of(fleet, np.full(3, 4.0), np.ones(3), (0.0, 0.0), (1000.0, 2.0), ACTIVE)
+    assert time.constant_s == pytest.approx(1.0 + 0.5 + 1000 / 25e3)
+    assert time.seconds_per_parameter == pytest.approx([2 / 25e3] * 2)

@@ -15,7 +15,8 @@ from fedmpi.emulation.clock import VirtualClock
 from fedmpi.federation.client_importance import ImportanceSum
 from fedmpi.federation.exchange import Exchanged, Roster, Trained
 from fedmpi.federation.messages import RECORD, VERDICT, Action, RoundPlan, header_dtype
-from fedmpi.federation.round_loop import RoundLoop, RoundReport, ServerHalf, WorkerHalf
+from fedmpi.federation.round_halves import RoundReport, ServerHalf, WorkerHalf
+from fedmpi.federation.round_loop import RoundLoop
 from fedmpi.k_control import State as KState
 from fedmpi.learning.training import LocalResult
 from fedmpi.mpi.placement import Placement
@@ -211,6 +212,14 @@ def test_reaching_a_limit_ends_the_loop(looping: Callable) -> None:
     loop = looping("experiment.stop_at_accuracy=0.7", "experiment.evaluate_every=2")
     assert len(loop.run()) == 2
     assert loop.world.server.stop_reason == "test accuracy reached 0.7"
+
+
+@pytest.mark.parametrize(("limit_s", "rounds"), [(10_000, 3), (4_000, 1)])
+def test_host_time_is_counted_from_when_the_run_began(looping: Callable, limit_s: int, rounds: int) -> None:
+    loop = looping(f"experiment.stop_at_host_s={limit_s}")
+    half: Any = loop.loop.half
+    half._began_s -= 5_000
+    assert len(loop.run()) == rounds
 
 
 def test_a_mask_holds_from_the_round_after_its_change(looping: Callable) -> None:

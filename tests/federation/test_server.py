@@ -16,7 +16,8 @@ from fedmpi.federation.evaluation import Measured
 from fedmpi.federation.exchange import Exchanged, Roster
 from fedmpi.federation.messages import LOSSES, Action, RoundPlan
 from fedmpi.federation.round_cost import Work
-from fedmpi.federation.server import Judged, Server, draw_participants, statuses_of
+from fedmpi.federation.server import Server
+from fedmpi.federation.verdict import Judged, draw_participants, statuses_of
 from fedmpi.k_control import State as KState
 from fedmpi.pruning import Mask, Method, Needs, State
 from fedmpi.trace import Status

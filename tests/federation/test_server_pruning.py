@@ -11,7 +11,7 @@ import pytest
 
 from fedmpi.federation.messages import Action, RoundPlan
 from fedmpi.federation.pruning import FinishedRound
-from fedmpi.pruning import Change, Losses, Mask, Method, Needs, Observation, State
+from fedmpi.pruning import Change, Losses, Mask, Method, Needs, Observation, Setup, State
 from fedmpi.pruning.active_values import new_mask_bytes
 
 BEFORE = np.arange(10, dtype=np.float32)
@@ -34,6 +34,11 @@ class Seen:
     observations: list[Observation] = field(default_factory=list)
     draws: list[float] = field(default_factory=list)
 
+    def needs(self, setup: Setup, state: Counted, round_index: int) -> Needs:
+        assert isinstance(setup, Setup)
+        assert isinstance(state, Counted)
+        return self.wanted if round_index else Needs.NOTHING
+
     def step(self, setup: Any, state: Counted, observation: Observation, draw: Callable[[], float]) -> Any:
         self.observations.append(observation)
         self.draws.append(draw())
@@ -46,7 +51,7 @@ class Seen:
             summary="Seen.",
             state=Counted,
             init=lambda setup, mask: Counted(mask, 0),
-            needs=lambda setup, state, round_index: self.wanted if round_index else Needs.NOTHING,
+            needs=self.needs,
             step=self.step,
             **given,
         )
@@ -64,6 +69,12 @@ def test_what_was_not_asked_for_is_not_shown(world: Callable) -> None:
     assert pruning.step(finished(Needs.NOTHING, index=0)) is None
     assert seen.observations == [Observation(0)]
     assert pruning.state.rounds == 1
+
+
+def test_a_method_is_asked_with_its_setup_and_state(world: Callable) -> None:
+    pruning = world(method=Seen(Needs.TIME).method()).server.pruning
+    assert pruning.needs(0) is Needs.NOTHING
+    assert pruning.needs(1) is Needs.TIME
 
 
 def test_weights_are_shown_wherever_anything_is_asked_for(world: Callable) -> None:
@@ -143,7 +154,7 @@ def test_without_a_probe_a_full_mask_is_tried(world: Callable) -> None:
     assert world(method=Seen(Needs.LOSSES).method()).server.pruning.mask_to_try(AFTER).is_full
     none = Seen(Needs.LOSSES).method(probe=lambda setup, state, weights: None)
     assert world(method=none).server.pruning.mask_to_try(AFTER).is_full
-    probe = Seen(Needs.LOSSES).method(probe=lambda setup, state, weights: Mask.of(weights > 2))
+    probe = Seen(Needs.LOSSES).method(probe=lambda setup, state, weights: Mask.of(weights > 2 + state.rounds))
     tried = world(method=probe).server.pruning.mask_to_try(AFTER)
     np.testing.assert_array_equal(tried.flags(), AFTER > 2)
 
@@ -201,7 +212,14 @@ def test_a_method_goes_on_from_its_state(world: Callable) -> None:
     again.server.pruning.restore(arrays, numbers)
     assert again.server.pruning.state.rounds == 5
     np.testing.assert_array_equal(again.server.pruning.state.mask.flags(), SMALL.flags())
-    assert again.server.downlink.version == 0
+    downlink = again.server.downlink
+    assert downlink.version == 0
+    downlink.restore(3, {**downlink.state(), "mask_version": np.array([2])})
+    again.exchange.dimension = 9
+    again.server.pruning.restore(arrays, numbers)
+    assert downlink.dimension == 9
+    expected = 16 + 4 * 9 + new_mask_bytes(SMALL, again.masked.flat.layers)
+    assert downlink.download_bytes(np.array([0])).tolist() == [expected]
 
 
 def test_where_nothing_is_pruned_nothing_is_kept(world: Callable) -> None:

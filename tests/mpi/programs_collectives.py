@@ -1,5 +1,7 @@
 """Run under mpiexec by test_collectives: every collective against what it must give, also in small pieces."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from mpi4py import MPI
@@ -10,13 +12,21 @@ from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.shared_memory import GroupMemory
 
 
-def check_all(ranks: Ranks) -> None:
-    rank, size = ranks.rank, ranks.size
+def check_broadcast(ranks: Ranks) -> None:
     data = np.arange(1001.0) if ranks.is_server else np.zeros(1001)
     ranks.broadcast(data)
     assert np.array_equal(data, np.arange(1001.0))
+    sent = np.arange(200, dtype=np.uint8)
+    assert np.array_equal(ranks.broadcast_bytes(sent if ranks.is_server else None), sent)
+    assert len(ranks.broadcast_bytes(None)) == 0
+
+
+def check_json(ranks: Ranks) -> None:
     assert ranks.broadcast_json({"a": [1, "ü"]} if ranks.is_server else None) == {"a": [1, "ü"]}
 
+
+def check_gather_and_scatter(ranks: Ranks) -> None:
+    rank, size = ranks.rank, ranks.size
     counts = [3 * r for r in range(size)]
     rows = ranks.gather_rows(np.full(3 * rank, rank, dtype=np.int32), counts)
     expected = np.repeat(np.arange(size, dtype=np.int32), counts)
@@ -26,18 +36,24 @@ def check_all(ranks: Ranks) -> None:
     mine = ranks.scatter_rows(expected if ranks.is_server else None, counts, np.dtype(np.int32))
     assert np.array_equal(mine, np.full(3 * rank, rank))
 
-    total = np.full(1000, rank + 1, dtype=np.int64)
+
+def check_sum(ranks: Ranks) -> None:
+    total = np.full(1000, ranks.rank + 1, dtype=np.int64)
     ranks.reduce_sum(total)
     if ranks.is_server:
-        assert (total == size * (size + 1) // 2).all()
+        assert (total == ranks.size * (ranks.size + 1) // 2).all()
 
-    if size > 1:
-        message = np.arange(100, dtype=np.float32) if ranks.is_server else np.zeros(100, np.float32)
-        if ranks.is_server:
-            ranks.send(message, size - 1)
-        elif rank == size - 1:
-            ranks.receive(message, 0)
-            assert np.array_equal(message, np.arange(100, dtype=np.float32))
+
+def check_send(ranks: Ranks) -> None:
+    last = ranks.size - 1
+    message = np.arange(100, dtype=np.float32)
+    if ranks.is_server and last:
+        ranks.send(message, last)
+    elif ranks.rank == last:
+        received = np.zeros(100, np.float32)
+        if last:
+            ranks.receive(received, 0)
+            assert np.array_equal(received, message)
     ranks.barrier()
 
 
@@ -71,12 +87,28 @@ def check_shared_memory(ranks: Ranks) -> None:
     assert not array[2].any()
 
 
+COLLECTIVES = (check_broadcast, check_json, check_gather_and_scatter, check_sum, check_send)
+
+
+def report(ranks: Ranks, check: Callable[[Ranks], None], how: str = "") -> None:
+    """Run a case, and let the server say what it came to: the first rank's error that there is."""
+    error = ""
+    try:
+        check(ranks)
+    except AssertionError as failed:
+        error = f"rank {ranks.rank}: {failed!r}"
+    errors = [each for each in ranks.comm.allgather(error) if each]
+    if ranks.is_server:
+        name = check.__name__.removeprefix("check_") + how
+        print(f"{name}: {errors[0] if errors else 'right on every rank'}")
+
+
 if __name__ == "__main__":
     world = Ranks.of(MPI.COMM_WORLD)
-    check_all(world)
+    for case in COLLECTIVES:
+        report(world, case)
     collectives.MAX_MESSAGE_BYTES = 64
-    check_all(world)
-    check_agreement(world)
-    check_shared_memory(world)
-    if world.is_server:
-        print("all good")
+    for case in COLLECTIVES:
+        report(world, case, " in pieces")
+    report(world, check_agreement)
+    report(world, check_shared_memory)
