@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from fedmpi.config import Config
 from fedmpi.emulation.devices import Fleet, assign
+from fedmpi.experiment.device_rows import device_rows
 from fedmpi.experiment.model import make_model
 from fedmpi.experiment.parts import Parts, resolve
 from fedmpi.federation.accounts import NormalizedAccountant, make_accountant
 from fedmpi.federation.client import ClientHost
+from fedmpi.federation.client_tests import ClientTests, distribute_own_tests
 from fedmpi.federation.distribution import (
     DataFacts,
     ServerData,
@@ -54,7 +57,8 @@ Expected = Mapping[type[Exception], int]
 class Run:
     """The assembled parts of one run on one rank; ``server`` is None but on rank 0.
 
-    ``initial`` is None where nothing is pruned before the rounds.
+    ``devices`` are the columns of the trace's table of that name, None but on rank 0. ``initial`` is None where nothing
+    is pruned before the rounds.
     """
 
     config: Config
@@ -67,6 +71,7 @@ class Run:
     exchange: Exchange
     pruning: Pruning
     server: Server | None
+    devices: Mapping[str, Any] | None
     loop: RoundLoop
     initial: InitialPhase | None
 
@@ -94,6 +99,10 @@ def assemble(ranks: Ranks, config: Config, expected: Expected, signal: SignalFla
     test_x, test_y = distribute_test(ranks, memory, placement, facts, data)
     keep_freed_memory()
     evaluator = Evaluator(ranks, test_x, test_y, config.training.evaluation_batch_size)
+    client_tests = None
+    if config.experiment.evaluate_clients:
+        own_tests = distribute_own_tests(config, ranks, memory, placement, facts, data)
+        client_tests = ClientTests(ranks, placement, own_tests, config.training.evaluation_batch_size)
     exchange = _exchange(parts, ranks, placement, memory, host)
     if parts.pruning.importance:
         host.importance = ClientImportance(
@@ -105,8 +114,9 @@ def assemble(ranks: Ranks, config: Config, expected: Expected, signal: SignalFla
             blocks[ranks.rank],
         )
     pruning = Pruning(ranks, host, exchange, host.importance)
-    server = None
-    if fleet is not None:
+    server = devices = None
+    if fleet is not None and data is not None:
+        devices = device_rows(fleet, data)
         server = _server(parts, facts, fleet, model, exchange)
     loop = RoundLoop(
         ranks=ranks,
@@ -116,6 +126,7 @@ def assemble(ranks: Ranks, config: Config, expected: Expected, signal: SignalFla
         exchange=exchange,
         pruning=pruning,
         evaluator=evaluator,
+        client_tests=client_tests,
         time_scale=config.emulation.time_scale,
         signal=signal,
         server=server,
@@ -127,7 +138,9 @@ def assemble(ranks: Ranks, config: Config, expected: Expected, signal: SignalFla
             training = InitialTraining(config, model, *draw_samples(config, data))
             initial_server = InitialServer(server, pruning, training, facts.classes)
         initial = InitialPhase(ranks, host, pruning, signal, initial_server)
-    return Run(config, parts, ranks, placement, facts, model, host, exchange, pruning, server, loop, initial)
+    return Run(
+        config, parts, ranks, placement, facts, model, host, exchange, pruning, server, devices, loop, initial
+    )
 
 
 def _server(parts: Parts, facts: DataFacts, fleet: Fleet, model: FlatModel, exchange: Exchange) -> Server:
@@ -168,6 +181,7 @@ def _share_facts(ranks: Ranks, data: ServerData | None) -> DataFacts:
         test_samples=shared["test_samples"],
         dtype=shared["dtype"],
         common=shared["common"],
+        own_test_sizes=tuple(shared["own_test_sizes"]),
     )
 
 

@@ -45,7 +45,7 @@ class InitialServer:
 
     ``base`` is the server of the rounds, whose accounts it uses. ``rows`` (n,) LOCAL_ROUND tells of the local rounds
     so far, ``masks`` of each new mask: the local round from which on it holds and the active parameters of every
-    layer; ``events`` of what else happened: local round, emulated time, kind, detail.
+    layer; ``events`` of what else happened: local round, emulated time, kind, detail in words and as facts.
     """
 
     def __init__(self, base: Server, pruning: Pruning, training: InitialTraining, classes: int) -> None:
@@ -56,7 +56,7 @@ class InitialServer:
         self.client = config.pruning.initial.client if config.pruning.initial.where == "client" else None
         self.rows = np.empty(0, LOCAL_ROUND)
         self.masks: list[tuple[int, list[int]]] = []
-        self.events: list[tuple[int, float, str, str]] = []
+        self.events: list[tuple[int, float, str, str, dict[str, Any]]] = []
         self._charged = self.client is not None and config.pruning.initial.charged
         self._pruning = pruning
         self._model = training.model
@@ -73,7 +73,9 @@ class InitialServer:
         if self.machine.rounds == 0:
             self._tell_mask()
             if self.training.samples < SAMPLES:
-                self._tell(0, f"only {self.training.samples} samples are there, {SAMPLES} are wanted")
+                samples = self.training.samples
+                facts = {"samples": samples, "wanted": SAMPLES}
+                self._tell(0, f"only {samples} samples are there, {SAMPLES} are wanted", facts)
 
     def local_round(self, clock: Clock) -> None:
         """Train, tell the machine, and charge the device.
@@ -104,15 +106,23 @@ class InitialServer:
         self._charge(row[0], compute_s, clock)
         if change is not None:
             detail = ", ".join(f"{name} {value:g}" for name, value in change.facts.items())
-            self._tell(number, detail, "pruning")
+            self._tell(number, detail, change.facts, "pruning")
         if machine.started and not had_started:
-            self._tell(number, f"training accuracy {accuracy:.4g} reached: reconfigurations from here on")
+            detail = f"training accuracy {accuracy:.4g} reached: reconfigurations from here on"
+            self._tell(number, detail, {"training_accuracy": accuracy})
         if machine.finished:
             why = "stable" if machine.stable >= self._setup.stable_reconfigurations else "max_rounds"
+            density, accuracy = machine.mask.density(self._model.layers), self.training.accuracy()
             self._tell(
                 number,
-                f"ended ({why}) after {machine.rounds} local rounds: density "
-                f"{machine.mask.density(self._model.layers):.4g}, training accuracy {self.training.accuracy():.4g}",
+                f"ended ({why}) after {machine.rounds} local rounds: density {density:.4g}, training accuracy "
+                f"{accuracy:.4g}",
+                {
+                    "why": why,
+                    "local_rounds": machine.rounds,
+                    "density": density,
+                    "training_accuracy": accuracy,
+                },
             )
         row[0]["host_s"] = time.perf_counter() - begin
         self.rows = np.concatenate([self.rows, row])
@@ -212,8 +222,13 @@ class InitialServer:
         active = self.machine.mask.active_per_layer(self._model.layers)
         self.masks.append((self.machine.rounds, active.tolist()))
 
-    def _tell(self, number: int, detail: str, kind: str = "initial_pruning") -> None:
-        self.events.append((number, self.base.now_s, kind, detail))
+    def _tell(
+        self, number: int, detail: str, facts: Mapping[str, Any], kind: str = "initial_pruning"
+    ) -> None:
+        plain = {
+            name: value.item() if isinstance(value, np.generic) else value for name, value in facts.items()
+        }
+        self.events.append((number, self.base.now_s, kind, detail, plain))
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """What a checkpoint keeps of initial pruning that has not finished: arrays, and numbers as JSON."""
@@ -231,7 +246,9 @@ class InitialServer:
         )
         self.rows = arrays[f"{_ARRAYS}rows"].astype(LOCAL_ROUND)
         self.masks = [(number, active) for number, active in values["masks"]]
-        self.events = [(number, time_s, kind, detail) for number, time_s, kind, detail in values["events"]]
+        self.events = [
+            (number, time_s, kind, detail, facts) for number, time_s, kind, detail, facts in values["events"]
+        ]
 
 
 def is_unfinished(numbers: Mapping[str, Any]) -> bool:

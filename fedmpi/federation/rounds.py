@@ -12,6 +12,7 @@ import torch
 
 from fedmpi.emulation.clock import Clock, VirtualClock
 from fedmpi.federation.client import ClientHost
+from fedmpi.federation.client_tests import ClientTests
 from fedmpi.federation.evaluation import Evaluator
 from fedmpi.federation.exchange import Exchange, Roster
 from fedmpi.federation.plan import Action, RoundPlan, decode, encode, header_dtype
@@ -34,16 +35,20 @@ class RoundReport:
 
     ``rank_of``, ``overrun_s`` and ``unready_s`` are (participants,): who trained each client; the most host seconds
     by which one of its messages (the model at the round's start, its update, its losses) was released after its
-    moment; and by which its training ended after the moment of its update. ``start_overrun_s``: by how many the round
-    started late. All are NaN where the clock is virtual. ``mask`` is that of the round, in force since round
-    ``mask_since``; ``change`` tells of the next one, ``importance_left_out`` of how many clients it was not finite.
+    moment; and by which its training ended after the moment of its update. ``released_s`` (participants,): the emulated
+    moment at which its update was released. ``start_overrun_s``: by how many the round started late. All are NaN where
+    the clock is virtual. ``client_tests``: CLIENT_TEST rows, None where clients' own tests were not evaluated. ``mask``
+    is that of the round, in force since round ``mask_since``; ``change`` tells of the next one, ``importance_left_out``
+    of how many clients it was not finite.
     """
 
     closed: Closed
     test_loss: float
     test_accuracy: float
+    client_tests: np.ndarray | None
     rank_of: np.ndarray
     overrun_s: np.ndarray
+    released_s: np.ndarray
     unready_s: np.ndarray
     start_overrun_s: float
     host_s: float
@@ -66,6 +71,7 @@ class RoundLoop:
         exchange: Exchange,
         pruning: Pruning,
         evaluator: Evaluator,
+        client_tests: ClientTests | None,
         time_scale: float,
         signal: SignalFlag,
         server: Server | None,
@@ -77,6 +83,7 @@ class RoundLoop:
         self.exchange = exchange
         self.pruning = pruning
         self.evaluator = evaluator
+        self.client_tests = client_tests
         self.clock: Clock = VirtualClock()
         self.time_scale = time_scale
         self.server = server
@@ -140,11 +147,14 @@ class RoundLoop:
                 due_s = self.server.losses_due_s(plan, judged, exchanged, tried)
             releases.hold_until_servers(due_s)
             measured = self._gather_losses(roster, losses, tried)
-        late_s = releases.gather()
+        achieved = releases.gather()
         importance = self.pruning.gather_importance(roster) if Action.IMPORTANCE in plan.action else None
         test_loss = test_accuracy = float("nan")
+        client_tests = None
         if Action.EVALUATE in plan.action:
             test_loss, test_accuracy = self.evaluator.evaluate(self.host)
+            if self.client_tests is not None:
+                client_tests = self.client_tests.evaluate(self.host)
         if self.server is None or judged is None:
             if prunes:
                 self._take_mask(plan, None)
@@ -170,8 +180,10 @@ class RoundLoop:
             closed=closed,
             test_loss=test_loss,
             test_accuracy=test_accuracy,
+            client_tests=client_tests,
             rank_of=rank_of,
-            overrun_s=np.fmax(late_s, self._start_overrun_s),
+            overrun_s=np.fmax(achieved["late_s"], self._start_overrun_s),
+            released_s=achieved["released_s"],
             unready_s=np.maximum(judged.records["ready_s"] - judged.charges.arrival_s, 0.0) * self.time_scale,
             start_overrun_s=self._start_overrun_s,
             host_s=time.perf_counter() - begin,

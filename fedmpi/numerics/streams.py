@@ -32,6 +32,8 @@ class Purpose(IntEnum):
     INITIAL_PRUNING = 16
     EVALUATION = 17
     PROBE_LOSS = 18
+    CLIENT_TESTS = 30
+    CLIENT_EVALUATION = 31
 
 
 _ROUND_OFFSET = 2**31

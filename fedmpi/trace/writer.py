@@ -123,7 +123,7 @@ class TraceWriter:
         """
         with open_trace(path) as old:
             if (version := int(old.attrs["schema_version"])) != SCHEMA_VERSION:
-                raise TraceError(f"{path}: {not_continued(version)}")
+                raise TraceError(f"{path}: schema version {version} is read, but not continued")
             kept = {name: old[name]["round"] < keep_rounds for name in TABLES if name != "devices"}
             kept["devices"] = np.ones(len(old["devices"]), np.bool_)
             kept["events"] &= old["events"]["kind"] != STOP.encode()
@@ -287,14 +287,6 @@ def mark_failed(path: os.PathLike[str] | str, run_id: str) -> None:
             TraceWriter.open_for_append(path, max(int(rounds[-1]) + 1, 0) if len(rounds) else 0).close(
                 "failed"
             )
-
-
-def not_continued(version: int) -> str:
-    """Why a trace of an older schema version stays as it is, in words that follow the name of its file."""
-    return (
-        f"schema version {version} is read, but not continued: go on with the fedmpi that began the run, "
-        f"or run anew with --overwrite or another --output"
-    )
 
 
 def _status(status: str) -> bytes:

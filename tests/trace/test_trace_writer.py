@@ -352,9 +352,7 @@ def test_appending_to_another_schema_version_is_refused(path, attributes, append
 
 def test_a_trace_of_version_1_is_not_continued(path, version_1):
     path.write_bytes(version_1)
-    with pytest.raises(
-        TraceError, match=r"trace\.h5: schema version 1 is read, but not continued: go on with"
-    ):
+    with pytest.raises(TraceError, match=r"trace\.h5: schema version 1 is read, but not continued"):
         TraceWriter.open_for_append(path, 2)
     assert path.read_bytes() == version_1
     assert not path.with_name("trace.h5.partial").exists()
