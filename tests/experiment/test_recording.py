@@ -35,7 +35,7 @@ def _users(labels: dict[str, list[int]]) -> str:
 
 @pytest.fixture
 def leaf(tmp_path) -> Path:
-    """All train on label 0; of the test samples those of a are all of label 0, those of d all of another, b has none."""
+    """All train on label 0. Of the test samples, those of a are of label 0, those of d of others, and b has none."""
     train = {"b": [0] * 9, "a": [0] * 6, "d": [0] * 5, "c": [0, 0, 1]}
     test = {"d": [2, 1, 2], "a": [0, 0], "b": [], "c": [0, 0, 1, 2], "z": [0]}
     for part, users in (("train", train), ("test", test)):
@@ -115,10 +115,8 @@ def test_tests_at_clients_that_have_no_test_samples_are_refused(tmp_path, capsys
     given = [*SMALL, "experiment.evaluate_clients=true", f"data.partition={partition}"]
     assert cli.main(["run", "quickstart", *given, "--output", str(tmp_path / "run")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert (
-        f'[experiment] evaluate_clients: found true, and no client has test samples of its own in data set "digits" by partition "{partition}"; allowed: false, data.client_test_fraction above 0'
-        in line
-    )
+    assert "[experiment] evaluate_clients: found true, and no client has test samples of its own in" in line
+    assert f'data set "digits" by partition "{partition}"; allowed: false, data.client_test_fraction' in line
     assert not (tmp_path / "run" / "trace.h5").exists()
 
 
