@@ -69,7 +69,8 @@ def test_femnist(femnist_dir: Path) -> None:
     assert (counts.size, counts.min(), counts.max()) == (105, 4, 165)
     assert (np.diff(data.train_writer) >= 0).all()
     assert data.test_writer is not None
-    assert np.unique(data.test_writer).tolist() == list(range(105))
+    assert np.unique(data.test_writer).tolist() == list(range(-1, 105))
+    assert np.count_nonzero(data.test_writer >= 0) == 1_685
     assert np.median(data.train_x) == 1.0  # the background is white
 
     path = min((femnist_dir / "train").glob("*.json"))
