@@ -2,8 +2,8 @@
 
     python docs/generate_reference.py
 
-Keys, types, defaults, ranges, choices and built-in parts are those of ``fedmpi.config``, columns those of
-``fedmpi.trace``; what each means is one phrase in ``meanings.toml``.
+Keys, types, defaults, ranges, choices and built-in parts are those of ``fedmpi.config``; what each key means is one
+phrase in ``meanings.toml``. Columns, with units and meanings, are those of ``fedmpi.trace.schema``.
 """
 
 from __future__ import annotations
@@ -104,23 +104,30 @@ def configuration_page(meanings: Mapping[str, Any]) -> str:
 
 def trace_page(meanings: Mapping[str, Any]) -> str:
     """Every column of every table, and the attributes."""
-    _agree("tables of a trace", meanings["trace"], schema.TABLES)
     blocks = [
         GENERATED,
         "# Trace",
         f"A run writes everything that happened to `trace.h5` in its folder, an HDF5 file (schema version "
-        f"{schema.SCHEMA_VERSION}) of four tables. `fedmpi.read_trace(FOLDER)` gives them as pandas tables, also "
-        "while the run is going on or after it was killed; [reading a trace](guide.md#read-the-trace) shows how. "
-        "Times in `s` are emulated, those in `host s` are seconds here. NaN: not measured.",
+        f"{schema.SCHEMA_VERSION}) of {len(schema.COLUMNS)} tables. `fedmpi.read_trace(FOLDER)` gives them as pandas "
+        "tables, also while the run is going on or after it was killed; [reading a trace](guide.md#read-the-trace) "
+        "shows how. Times in `s` are emulated, those in `host s` are seconds here. NaN: not measured.",
+        "Units and meanings also stand in the file, in the attributes `unit` and `description` of each table: a text "
+        "for each column, in order. Traces of schema version 1 are read too, without what is marked as new in version "
+        "2; they are not continued.",
     ]
-    for name, dtype in schema.TABLES.items():
-        phrases = meanings["trace"][name]
-        _agree(f"columns of {name}", phrases, dtype.names or ())
+    for name, columns in schema.COLUMNS.items():
+        new = all(column.since == 2 for column in columns)
         rows = [
-            (f"`{column}`", _column_type(dtype[column]), _unit(column), phrases[column])
-            for column in dtype.names or ()
+            (
+                f"`{column.name}`" + (" (version 2)" if column.since == 2 and not new else ""),
+                _column_type(column.dtype),
+                column.unit,
+                column.description,
+            )
+            for column in columns
         ]
-        blocks += [f"## {name}", _table(("column", "type", "unit", "meaning"), rows)]
+        blocks += [f"## {name}" + (" (version 2)" if new else "")]
+        blocks += [_table(("column", "type", "unit", "meaning"), rows)]
     attributes = [*schema.CHECKED_ATTRIBUTES, "checksum"]
     _agree("attributes of a trace", meanings["attributes"], attributes)
     rows = [(f"`{name}`", meanings["attributes"][name]) for name in attributes]
@@ -210,14 +217,6 @@ def _column_type(dtype: Any) -> str:
     if h5py.check_string_dtype(dtype):
         return f"string of at most {dtype.itemsize} bytes"
     return str(dtype)
-
-
-def _unit(column: str) -> str:
-    if "bytes" in column:
-        return "byte"
-    if column in ("host_s", "overrun_s"):
-        return "host s"
-    return "s" if column.endswith("_s") else ""
 
 
 def _shown(value: Any) -> str:

@@ -76,6 +76,8 @@ def memory_bytes(
     else:
         clients, total = block, LIBRARIES_BYTES + test // len(blocks)
     total += sum(len(data.samples[client]) for client in clients) * sample
+    if config.experiment.evaluate_clients and data.own_tests is not None:
+        total += sum(len(data.own_tests[client]) for client in clients) * sample
     total += _vectors_bytes(parts, model, blocks, rank)
     training = config.training
     passed = layers.largest * min(training.evaluation_batch_size, len(dataset.test_y))

@@ -57,7 +57,8 @@ def report(config: Config, ranks: int) -> Checked:
     shape = " x ".join(map(str, dataset.input_shape))
     lines = [
         f"data: {len(dataset.train_y)} training and {len(dataset.test_y)} test samples of {shape}, "
-        f"{dataset.classes} classes; {sizes.min()} to {sizes.max()} samples for each client",
+        f"{dataset.classes} classes; {sizes.min()} to {sizes.max()} samples for each client"
+        + (f", {min(own)} to {max(own)} to test it" if (own := facts.own_test_sizes) else ""),
         f"model: D = {model.parameter_count} parameters ({prunable} prunable) and {model.buffer_count} "
         f"values of buffers",
         *([note] if (note := borrowed_constant(config, fleet, model.layers)) else []),

@@ -106,6 +106,7 @@ RANGES: Mapping[str, Range] = {
     "data.shards_per_client": COUNT,
     "data.labels_per_client": COUNT,
     "data.samples_per_client": COUNT_OR_ZERO,
+    "data.client_test_fraction": BELOW_ONE,
     "training.local_steps": STEPS,
     "training.local_epochs": EPOCHS,
     "training.batch_size": COUNT,

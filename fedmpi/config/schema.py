@@ -35,6 +35,7 @@ Files = str | tuple[str, ...]
 class ExperimentConfig:
     """``[experiment]``: what is run, and when it ends.
 
+    ``evaluate_clients``: whenever the model is evaluated, it also is on each client's own test samples.
     ``stall_timeout_s``: a rank that is silent for so many host seconds ends the run (0: never; None: 600, or never
     under a debugger).
     """
@@ -43,6 +44,7 @@ class ExperimentConfig:
     seed: int = 0
     rounds: int = 100
     evaluate_every: int = 1
+    evaluate_clients: bool = False
     checkpoint_every: int = 0
     stop_at_accuracy: float | None = None
     stop_at_emulated_s: float | None = None
@@ -73,7 +75,8 @@ class DataConfig:
 
     ``attribute`` is the label of CelebA. ``image_size`` is the side in pixels to which the images of CelebA
     and ImageNet are brought (0: 84 and 168), ``classes`` the number of ImageNet classes taken (0: all).
-    ``augmentation`` is what happens to training samples whenever they are taken.
+    ``augmentation`` is what happens to training samples whenever they are taken. ``client_test_fraction`` of each
+    client's samples is held back as its own test samples.
     """
 
     dataset: str = "digits"
@@ -87,6 +90,7 @@ class DataConfig:
     shards_per_client: int = 2
     labels_per_client: int = 1
     samples_per_client: int = 0
+    client_test_fraction: float = 0.0
     invert: bool = False
     options: Options = NO_OPTIONS
 

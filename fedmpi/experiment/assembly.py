@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +14,12 @@ from fedmpi.config import Config
 from fedmpi.emulation.devices import Fleet, assign
 from fedmpi.emulation.round_end import may_stop_early
 from fedmpi.experiment.departures import check_deadline
+from fedmpi.experiment.device_rows import device_rows
 from fedmpi.experiment.model import make_model
 from fedmpi.experiment.parts import Parts, resolve
 from fedmpi.federation.client import ClientHost
 from fedmpi.federation.client_importance import ClientImportance
+from fedmpi.federation.client_tests import ClientTests, distribute_own_tests
 from fedmpi.federation.distribution import (
     DataFacts,
     ServerData,
@@ -56,7 +59,8 @@ Expected = Mapping[type[Exception], int]
 class Run:
     """The assembled parts of one run on one rank; ``server`` is None but on rank 0.
 
-    ``initial`` is None where nothing is pruned before the rounds.
+    ``devices`` are the columns of the trace's table of that name, None but on rank 0. ``initial`` is None where nothing
+    is pruned before the rounds.
     """
 
     config: Config
@@ -69,6 +73,7 @@ class Run:
     host: ClientHost
     exchange: Exchange
     server: Server | None
+    devices: Mapping[str, Any] | None
     loop: RoundLoop
     initial: InitialPhase | None
 
@@ -96,6 +101,10 @@ def assemble(ranks: Ranks, config: Config, expected: Expected, signal: SignalFla
     test_x, test_y = distribute_test(ranks, memory, placement, facts, data)
     keep_freed_memory()
     evaluator = Evaluator(ranks, test_x, test_y, config.training.evaluation_batch_size)
+    client_tests = None
+    if config.experiment.evaluate_clients:
+        own_tests = distribute_own_tests(config, ranks, memory, placement, facts, data)
+        client_tests = ClientTests(ranks, placement, own_tests, config.training.evaluation_batch_size)
     masked, importance = MaskedModel(ranks, model), None
     if parts.pruning.importance:
         importance = ClientImportance(
@@ -110,8 +119,10 @@ def assemble(ranks: Ranks, config: Config, expected: Expected, signal: SignalFla
     host = ClientHost(config, masked, training_data, importance)
     exchange = _exchange(parts, ranks, placement, memory, host)
     server: Server | None = None
+    devices = None
     half: Half = WorkerHalf()
-    if fleet is not None:
+    if fleet is not None and data is not None:
+        devices = device_rows(fleet, data)
         server = _server(parts, facts, fleet, masked, exchange)
         half = ServerHalf(server, masked, config.emulation.time_scale)
     loop = RoundLoop(
@@ -121,6 +132,7 @@ def assemble(ranks: Ranks, config: Config, expected: Expected, signal: SignalFla
         host=host,
         exchange=exchange,
         evaluator=evaluator,
+        client_tests=client_tests,
         signal=signal,
         half=half,
     )
@@ -131,7 +143,9 @@ def assemble(ranks: Ranks, config: Config, expected: Expected, signal: SignalFla
             training = InitialTraining(config, model, *draw_samples(config, data))
             initial_server = InitialServer(server, masked, training, facts.classes)
         initial = InitialPhase(ranks, masked, signal, initial_server)
-    return Run(config, parts, ranks, placement, facts, model, masked, host, exchange, server, loop, initial)
+    return Run(
+        config, parts, ranks, placement, facts, model, masked, host, exchange, server, devices, loop, initial
+    )
 
 
 def _server(parts: Parts, facts: DataFacts, fleet: Fleet, masked: MaskedModel, exchange: Exchange) -> Server:
@@ -178,6 +192,7 @@ def _share_facts(ranks: Ranks, data: ServerData | None) -> DataFacts:
         test_samples=shared["test_samples"],
         dtype=shared["dtype"],
         common=shared["common"],
+        own_test_sizes=tuple(shared["own_test_sizes"]),
     )
 
 

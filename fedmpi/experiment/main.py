@@ -173,7 +173,8 @@ def _rounds(run: Run, recorder: Recorder | None, output: Path, progress: Progres
         assert server is not None
         status = "preempted" if server.preempted and not server.stop_reason else "completed"
         if server.stop_reason:
-            recorder.event(server.round_index - 1, server.now_s, STOP, server.stop_reason)
+            reason = {"reason": server.stop_reason}
+            recorder.event(server.round_index - 1, server.now_s, STOP, server.stop_reason, reason)
         recorder.close(status)
         progress.close(*recorder.watch.summary(), _summary(run, output, status))
         return status == "preempted"

@@ -35,6 +35,8 @@ class Recorder:
         self.watch = Watch(progress.warn)
         if keep_rounds is None:
             self.writer = TraceWriter.create(path, attributes)
+            self.writer.append(devices=run.devices)
+            self.commit()
         else:
             before = read(path)
             rounds, events = (
@@ -91,26 +93,33 @@ class Recorder:
             "entries_used": closed.entries_used,
             "train_loss": np.where(charges.trained, judged.records["train_loss"], np.nan),
             "overrun_s": report.overrun_s,
+            # The model of the period's start: within a period of matched fedavg, clients go on from own weights.
+            "version": plan.round_index - plan.round_index % run.exchange.period,
+            "staleness": 0,
+            "energy_j": np.nan,
+            "released_s": report.released_s,
         }
+
+        def event(kind: str, detail: str, facts: Mapping[str, Any]) -> None:
+            self.event(plan.round_index, charges.end_s, kind, detail, facts)
+
         if closed.idle_s > 0.0:
             detail = f"nobody was available for {closed.idle_s:.6g} s before the round"
-            self.event(plan.round_index, charges.start_s, "idle", detail)
+            self.event(plan.round_index, charges.start_s, "idle", detail, {"idle_s": closed.idle_s})
         rejected = judged.staying & ~np.isfinite(judged.records["max_abs"])
-        for client in plan.participants[rejected]:
-            self.event(plan.round_index, charges.end_s, "rejected", f"client {client}: update is not finite")
+        for client in plan.participants[rejected].tolist():
+            event("rejected", f"client {client}: update is not finite", {"client": client})
         if judged.abandoned:
             arrived = int(np.count_nonzero(judged.staying & ~rejected))
-            detail = (
-                f"{arrived} updates, fewer than federation.min_updates = {run.config.federation.min_updates}"
-            )
-            self.event(plan.round_index, charges.end_s, "abandoned", detail)
-        if report.importance_left_out:
-            detail = f"importance of {report.importance_left_out} clients is not finite"
-            self.event(plan.round_index, charges.end_s, "rejected", detail)
+            wanted = run.config.federation.min_updates
+            detail = f"{arrived} updates, fewer than federation.min_updates = {wanted}"
+            event("abandoned", detail, {"updates": arrived, "min_updates": wanted})
+        if left_out := report.importance_left_out:
+            event("rejected", f"importance of {left_out} clients is not finite", {"importance_of": left_out})
         if report.change is not None:
-            detail = ", ".join(f"{name} {value:g}" for name, value in report.change.facts.items())
-            self.event(plan.round_index, charges.end_s, "pruning", detail)
-        late = self.watch.timed(
+            facts = report.change.facts
+            event("pruning", ", ".join(f"{name} {value:g}" for name, value in facts.items()), facts)
+        late, missed = self.watch.timed(
             f"round {plan.round_index}",
             "participants got or sent a message",
             charges.duration_s * run.config.emulation.time_scale,
@@ -120,8 +129,8 @@ class Recorder:
         if late:
             if report.start_overrun_s > 0.0:
                 late += f"; the round started {report.start_overrun_s:.3g} s late"
-            self.event(plan.round_index, charges.end_s, "overrun", late)
-        self.writer.append(clients=clients, rounds=row)
+            event("overrun", late, {**missed, "start_overrun_host_s": report.start_overrun_s})
+        self.writer.append(clients=clients, rounds=row, client_tests=_client_tests(report))
         self.writer.commit()
         self.watch.judged(plan.round_index, rejected)
         self.progress.update(row)
@@ -159,25 +168,33 @@ class Recorder:
                 "status": np.full(count, int(Status.OK)),
                 "wait_s": np.where(np.isnan(rows["compute_s"]), np.nan, 0.0),
                 "entries_used": rows["entries_sent"],
+                "version": np.zeros(count, np.int64),
+                "staleness": np.zeros(count, np.int64),
             }
         for first, active in initial.masks:
             self._layers(first - count, active)
         if initial.masks[-1][0] != count:
             self._layers(0, initial.masks[-1][1])
-        for at, time_s, kind, detail in initial.events:
-            self.event(at - count, time_s, kind, detail)
+        for at, time_s, kind, detail, facts in initial.events:
+            self.event(at - count, time_s, kind, detail, facts)
         if at_client:
             lasted_s = (rows["end_s"] - rows["start_s"]) * self.run.config.emulation.time_scale
-            late = self.watch.timed("initial pruning", "local rounds ended", lasted_s, rows["overrun_s"])
+            late, missed = self.watch.timed(
+                "initial pruning", "local rounds ended", lasted_s, rows["overrun_s"]
+            )
             if late:
-                self.event(-1, float(rows["end_s"][-1]), "overrun", late)
+                self.event(-1, float(rows["end_s"][-1]), "overrun", late, missed)
         self.writer.append(clients=clients, rounds=rounds)
         self.writer.commit()
         self.progress.message(f"initial pruning {initial.events[-1][3]}")
 
-    def event(self, round_index: int, time_s: float, kind: str, detail: str) -> None:
-        """Something that happened once."""
-        self.writer.append(events={"round": round_index, "time_s": time_s, "kind": kind, "detail": detail})
+    def event(
+        self, round_index: int, time_s: float, kind: str, detail: str, facts: Mapping[str, Any]
+    ) -> None:
+        """Something that happened once, in words and as facts by name."""
+        self.writer.append(
+            events={"round": round_index, "time_s": time_s, "kind": kind, "detail": detail, "details": facts}
+        )
 
     def commit(self) -> None:
         """Everything so far is on the disk when this returns; done before every checkpoint."""
@@ -197,6 +214,14 @@ class Recorder:
                 "total": np.array([layer.stop - layer.start for layer in layers]),
             }
         )
+
+
+def _client_tests(report: RoundReport) -> Mapping[str, Any] | None:
+    if report.client_tests is None:
+        return None
+    rows = report.client_tests
+    columns = {name: rows[name] for name in ("client", "samples", "loss", "accuracy")}
+    return {"round": report.closed.plan.round_index, **columns}
 
 
 def _attributes(run: Run) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from fedmpi.checkpoint.store import FOLDER
 from fedmpi.config import Config, ConfigError, dumps, loads, validate_resume
 from fedmpi.trace import FILE_NAME
 from fedmpi.trace.reader import open_trace, read_attributes
+from fedmpi.trace.schema import SCHEMA_VERSION
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ def find_checkpoint(config: Config, output: Path) -> tuple[Checkpoint | None, li
     """The newest intact checkpoint in a run folder, and what is wrong with newer ones; None where a run starts anew.
 
     ConfigError for a folder with recorded rounds and no checkpoint, and for one whose run is of another configuration
-    or longer than that of ``config``; CheckpointError for a checkpoint and a trace of two runs; TraceError for a trace
-    that cannot be read.
+    or longer than that of ``config``, or whose trace is of an older schema version, which is not continued;
+    CheckpointError for a checkpoint and a trace of two runs; TraceError for a trace that cannot be read.
     """
     checkpoint, problems = latest_good(output / FOLDER)
     path = output / FILE_NAME
@@ -61,6 +62,10 @@ def find_checkpoint(config: Config, output: Path) -> tuple[Checkpoint | None, li
         if committed:
             raise _nothing_to_go_on_from(output, committed, problems)
         return None, problems
+    if (version := attributes["schema_version"]) != SCHEMA_VERSION:
+        problem = f"{path} is of schema version {version}, which is read but not continued"
+        allowed = "the fedmpi that began the run, --overwrite to discard it, or another --output"
+        raise ConfigError("--resume", problem, allowed)
     of_trace, of_checkpoint = Identity.stored_in(attributes), Identity.stored_in(checkpoint.values)
     if of_trace != of_checkpoint:
         raise CheckpointError(

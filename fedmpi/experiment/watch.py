@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -53,8 +54,8 @@ class Watch:
         round_host_s: ArrayLike,
         overrun_s: np.ndarray,
         unready_s: np.ndarray | None = None,
-    ) -> str:
-        """What an event is to say of moments that were missed, nothing where none was.
+    ) -> tuple[str, dict[str, Any]]:
+        """What an event is to say of moments that were missed, in words and as facts; nothing where none was.
 
         ``overrun_s`` (n,): host seconds by which each was missed, NaN where that is not measured; ``unready_s`` (n,):
         by how many because training took too long. ``where`` and ``what`` name the round and the n moments in words.
@@ -65,7 +66,7 @@ class Watch:
         count = int(np.count_nonzero(late))
         self.times += int(np.count_nonzero(~np.isnan(overrun_s)))
         if not count:
-            return ""
+            return "", {}
         worst_s = float(overrun_s[late].max())
         detail = f"{count} of {len(late)} {what} too late, the worst by {worst_s:.3g} s of host time"
         unready = 0 if unready_s is None else int(np.count_nonzero(unready_s > tolerated_s))
@@ -78,7 +79,8 @@ class Watch:
             )
         self.late += count
         self.late_s = max(self.late_s, worst_s)
-        return detail
+        facts = {"late": count, "of": len(late), "worst_host_s": worst_s, "training_too_long": unready}
+        return detail, facts
 
     def summary(self) -> list[str]:
         """What the end of a run says of the whole of it."""

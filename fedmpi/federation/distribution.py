@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedmpi.config import parts
+from fedmpi.config.errors import ConfigError
 from fedmpi.config.schema import Config
 from fedmpi.federation.client import ClientData
 from fedmpi.learning.datasets import Dataset, load
+from fedmpi.learning.own_tests import hold_back, of_writers
 from fedmpi.learning.partition import partition
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.placement import Placement
@@ -21,7 +23,8 @@ from fedmpi.numerics.streams import Purpose, generator
 class DataFacts:
     """What every rank must know of the data set before any sample arrives; JSON-able.
 
-    ``common``: all clients have the very same samples, which are then kept once.
+    ``common``: all clients have the very same samples, which are then kept once. ``own_test_sizes``: how many test
+    samples of its own each client has; empty where that is not defined.
     """
 
     input_shape: tuple[int, ...]
@@ -30,14 +33,21 @@ class DataFacts:
     test_samples: int
     dtype: str
     common: bool
+    own_test_sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class ServerData:
-    """The data set as the server read it, and the samples of each client."""
+    """The data set as the server read it, and the training samples of each client.
+
+    ``own_tests``: positions of each client's own test samples, among the training samples where they were
+    ``held_back``, else among the test samples; None where clients have none of their own.
+    """
 
     dataset: Dataset
     samples: list[np.ndarray]
+    own_tests: list[np.ndarray] | None = None
+    held_back: bool = False
 
     def facts(self) -> DataFacts:
         return DataFacts(
@@ -47,6 +57,7 @@ class ServerData:
             test_samples=len(self.dataset.test_y),
             dtype=self.dataset.train_x.dtype.str,
             common=all(indices is self.samples[0] for indices in self.samples),
+            own_test_sizes=tuple(len(indices) for indices in self.own_tests or ()),
         )
 
 
@@ -59,7 +70,21 @@ def read_data(config: Config) -> ServerData:
     dataset = load(section)
     draw = generator(config.experiment.seed, Purpose.PARTITION)
     samples = partition(config.data, dataset.train_y, dataset.train_writer, config.clients.count, draw)
-    return ServerData(dataset, samples)
+    if section.client_test_fraction:
+        kept, held = hold_back(samples, section.client_test_fraction, config.experiment.seed)
+        data = ServerData(dataset, kept, held, held_back=True)
+    else:
+        data = ServerData(dataset, samples, of_writers(dataset.train_writer, dataset.test_writer, samples))
+    if config.experiment.evaluate_clients and not any(data.facts().own_test_sizes):
+        problem = (
+            f'found true, and no client has test samples of its own in data set "{section.dataset}" by partition '
+            f'"{section.partition}"'
+        )
+        allowed = (
+            "false, data.client_test_fraction above 0, or by_writer where writers of test samples are known"
+        )
+        raise ConfigError("experiment.evaluate_clients", problem, allowed)
+    return data
 
 
 def distribute_training(

@@ -16,12 +16,22 @@ from fedmpi.emulation.clock import Clock
 from fedmpi.federation.exchange import Roster
 from fedmpi.mpi.collectives import Ranks
 
+RELEASE = np.dtype([("late_s", np.float64), ("released_s", np.float64)])
+"""What was achieved for one participant. ``late_s``: the most host seconds by which one of its messages was released
+after its moment; ``released_s``: the emulated moment at which the first of them, its update, was released."""
+
+
+def _nothing_released(participants: int) -> np.ndarray:
+    rows = np.empty(participants, dtype=RELEASE)
+    rows["late_s"] = rows["released_s"] = np.nan
+    return rows
+
 
 class Releases:
     """The releases of one round on one rank.
 
-    ``late_s`` (n,): the most host seconds by which a message of each client that this rank trained was released after
-    its moment; NaN before the first, and under a clock that does not run.
+    ``achieved`` (n,) RELEASE: those of each client that this rank trained; NaN before the first, and under a clock that
+    does not run.
     """
 
     def __init__(self, ranks: Ranks, clock: Clock, roster: Roster) -> None:
@@ -29,7 +39,7 @@ class Releases:
         self._clock = clock
         self._roster = roster
         self._mine = np.searchsorted(roster.clients, roster.dealt[ranks.rank])
-        self.late_s = np.full(len(self._mine), np.nan)
+        self.achieved = _nothing_released(len(self._mine))
 
     def hold(self, due_s: NDArray[np.float64]) -> None:
         """Hold each message of this rank until its own moment; ``due_s`` (participants,) are those of all."""
@@ -38,7 +48,10 @@ class Releases:
         due_s = due_s[self._mine]
         for position in np.argsort(due_s, kind="stable").tolist():
             late_s = self._clock.hold_until(float(due_s[position]))
-            self.late_s[position] = np.fmax(self.late_s[position], late_s)
+            row = self.achieved[position]
+            if np.isnan(row["released_s"]):
+                row["released_s"] = self._clock.now_s()
+            row["late_s"] = np.fmax(row["late_s"], late_s)
 
     def hold_until_servers(self, due_s: NDArray[np.float64] | None) -> None:
         """The same with moments (participants,) that the server alone knows (None on other ranks); collective."""
@@ -49,13 +62,15 @@ class Releases:
             self._ranks.broadcast(shared)
         self.hold(shared)
 
-    def gather(self) -> NDArray[np.float64]:
-        """``late_s`` of all participants in client order, on the server; NaN elsewhere; collective."""
-        every = np.full(len(self._roster.clients), np.nan)
+    def gather(self) -> np.ndarray:
+        """``achieved`` of all participants in client order, on the server; NaN elsewhere; collective."""
+        every = _nothing_released(len(self._roster.clients))
         if not self._clock.runs:
             return every
         with self._uncounted():
-            gathered = self._ranks.gather_rows(self.late_s, [len(clients) for clients in self._roster.dealt])
+            gathered = self._ranks.gather_rows(
+                self.achieved, [len(clients) for clients in self._roster.dealt]
+            )
         if gathered is not None:
             every[np.searchsorted(self._roster.clients, np.concatenate(self._roster.dealt))] = gathered
         return every

@@ -32,16 +32,20 @@ class RoundReport:
 
     ``rank_of``, ``overrun_s`` and ``unready_s`` are (participants,): who trained each client; the most host seconds
     by which one of its messages (the model at the round's start, its update, its losses) was released after its
-    moment; and by which its training ended after the moment of its update. ``start_overrun_s``: by how many the round
-    started late. All are NaN where the clock is virtual. ``mask`` is that of the round, in force since round
-    ``mask_since``; ``change`` made the next one; for ``importance_left_out`` clients importance was not finite.
+    moment; and by which its training ended after the moment of its update. ``released_s`` (participants,): the emulated
+    moment at which its update was released. ``start_overrun_s``: by how many the round started late. All are NaN where
+    the clock is virtual. ``client_tests``: CLIENT_TEST rows, None where clients' own tests were not evaluated. ``mask``
+    is that of the round, in force since round ``mask_since``; ``change`` made the next one; for
+    ``importance_left_out`` clients importance was not finite.
     """
 
     closed: Closed
     test_loss: float
     test_accuracy: float
+    client_tests: np.ndarray | None
     rank_of: IntArray
     overrun_s: FloatArray
+    released_s: FloatArray
     unready_s: FloatArray
     start_overrun_s: float
     host_s: float
@@ -65,9 +69,10 @@ class RoundEnd:
     measured: Measured | None
     importance: ImportanceSum | None
     before: NDArray[np.float32] | None
-    late_s: FloatArray
+    achieved: np.ndarray
     test_loss: float
     test_accuracy: float
+    client_tests: np.ndarray | None
 
 
 class Half(Protocol):
@@ -187,7 +192,9 @@ class ServerHalf:
             test_loss=end.test_loss,
             test_accuracy=end.test_accuracy,
             rank_of=rank_of,
-            overrun_s=np.fmax(end.late_s, self._start_overrun_s),
+            client_tests=end.client_tests,
+            overrun_s=np.fmax(end.achieved["late_s"], self._start_overrun_s),
+            released_s=end.achieved["released_s"],
             unready_s=unready_s * self._time_scale,
             start_overrun_s=self._start_overrun_s,
             host_s=now_s - self._round_began_s,

@@ -14,6 +14,7 @@ import torch
 
 from fedmpi.emulation.clock import Clock, VirtualClock
 from fedmpi.federation.client import ClientHost
+from fedmpi.federation.client_tests import ClientTests
 from fedmpi.federation.evaluation import Evaluator, LossColumn, Measured, sample_losses
 from fedmpi.federation.exchange import Exchange, Roster
 from fedmpi.federation.messages import RECORD, Action, RoundPlan, decode, encode, header_dtype
@@ -39,6 +40,7 @@ class RoundLoop:
         host: ClientHost,
         exchange: Exchange,
         evaluator: Evaluator,
+        client_tests: ClientTests | None,
         signal: SignalFlag,
         half: Half,
     ) -> None:
@@ -49,6 +51,7 @@ class RoundLoop:
         self.masked = host.masked
         self.exchange = exchange
         self.evaluator = evaluator
+        self.client_tests = client_tests
         self.signal = signal
         self.half = half
         self.clock: Clock = VirtualClock()
@@ -100,14 +103,17 @@ class RoundLoop:
             losses, tried = self._measure(plan, roster, samples, before)
             releases.hold_until_servers(self.half.losses_due_s(plan, exchanged, tried))
             measured = self._gather_losses(roster, losses, tried)
-        late_s = releases.gather()
+        achieved = releases.gather()
         importance = None
         if Needs.IMPORTANCE in plan.needs:
             assert self.host.importance is not None
             importance = self.host.importance.gather(roster)
         test_loss = test_accuracy = nan
+        client_tests = None
         if Action.EVALUATE in plan.action:
             test_loss, test_accuracy = self.evaluator.evaluate(self.host)
+            if self.client_tests is not None:
+                client_tests = self.client_tests.evaluate(self.host)
         end = RoundEnd(
             plan=plan,
             roster=roster,
@@ -115,9 +121,10 @@ class RoundLoop:
             measured=measured,
             importance=importance,
             before=None if before is None else before.numpy()[: mask.dimension],
-            late_s=late_s,
+            achieved=achieved,
             test_loss=test_loss,
             test_accuracy=test_accuracy,
+            client_tests=client_tests,
         )
         next_mask = self.half.close(end)
         if plan.needs:

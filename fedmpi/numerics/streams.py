@@ -33,6 +33,8 @@ class Purpose(IntEnum):
     EVALUATION = 17
     PROBE_LOSS = 18
     VANISHING = 19
+    CLIENT_TESTS = 30
+    CLIENT_EVALUATION = 31
 
 
 _ROUND_OFFSET = 2**31

@@ -21,6 +21,7 @@ END_OF_FILE_WORD = 40
 
 _DATASPACE, _LAYOUT, _ATTRIBUTE, _CONTINUATION = 0x01, 0x08, 0x0C, 0x10
 _UNDEFINED = 2**64 - 1
+_HEAP = b"GCOL\1\0\0\0"  # signature and version, which no text holds: it is without NULs
 _NODE_ENTRIES = 64
 _CHECKSUM = struct.Struct("<I")
 _ENTRY = struct.Struct(
@@ -53,13 +54,19 @@ def _messages(image: bytes, header: int) -> Iterator[tuple[int, int]]:
 
 
 def heap_ends(image: bytes) -> bool:
-    """Whether the first heap of texts in the beginning of a file comes to an end.
+    """Whether each heap of texts in the beginning of a file comes to an end.
 
     HDF5 2.0 reads for ever in a heap (III.E of the specification) with an object of no size, as zeros are.
     """
-    start = image.find(b"GCOL")
-    if start < 0 or start + 16 > len(image):
-        return True
+    start = image.find(_HEAP)
+    while 0 <= start <= len(image) - 16:
+        if not _heap_ends(image, start):
+            return False
+        start = image.find(_HEAP, start + 1)
+    return True
+
+
+def _heap_ends(image: bytes, start: int) -> bool:
     (size,) = struct.unpack_from("<Q", image, start + 8)
     position = start + 16
     while position + 16 <= min(start + size, len(image)):

@@ -16,16 +16,25 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from fedmpi.trace.checksums import RowDigests
+from fedmpi.trace.checksums import ColumnTexts, RowDigests
 from fedmpi.trace.hdf5_layout import heap_ends
-from fedmpi.trace.schema import FINAL_STATUSES, SCHEMA_VERSION, TABLES, Phase, Status, TraceError, names
+from fedmpi.trace.schema import (
+    FINAL_STATUSES,
+    READABLE_VERSIONS,
+    TABLES,
+    Phase,
+    Status,
+    TraceError,
+    names,
+    tables,
+)
 
 FILE_NAME = "trace.h5"
 
 _ATTEMPTS = 5
 _PAUSE_S = 0.02
 _ROWS_AT_ONCE = 65_536
-_HEAD_BYTES = 65_536
+_HEAD_BYTES = 2**18
 
 
 _DAMAGE = (
@@ -45,17 +54,24 @@ _DAMAGE = (
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Trace:
-    """A trace up to its last committed round. Columns as in ``schema.TABLES``."""
+    """A trace up to its last committed round. Columns as in ``schema.COLUMNS``.
+
+    A trace of schema version 1 has the columns of that version, and no rows in ``devices`` and ``client_tests``.
+    """
 
     path: Path
+    devices: pd.DataFrame
+    """One row a client, in client order; ``device`` is a string."""
     rounds: pd.DataFrame
     """One row a round; ``phase`` is a category."""
     clients: pd.DataFrame
     """One row a round and participant; ``status`` is a category."""
+    client_tests: pd.DataFrame
+    """One row a client and round in which clients' own test data were evaluated; none where they never were."""
     layers: pd.DataFrame
     """One row a layer wherever the mask changed; ``layer`` is a category of layer names."""
     events: pd.DataFrame
-    """What happened, also after the last committed round; ``kind`` and ``detail`` are strings."""
+    """What happened, also after the last committed round; ``kind``, ``detail`` in words, ``details`` in JSON."""
     config: dict[str, Any]
     """The resolved configuration."""
     attributes: dict[str, Any]
@@ -111,12 +127,13 @@ def open_trace(path: os.PathLike[str] | str) -> Iterator[h5py.File]:
         with open(path, "rb", buffering=0) as stream, _opened(stream) as file:
             if "schema_version" not in file.attrs or "committed_rounds" not in file.attrs:
                 raise TraceError(f"{path}: an HDF5 file, but not a trace of fedmpi")
-            if (version := int(file.attrs["schema_version"])) != SCHEMA_VERSION:
-                raise TraceError(f"{path}: schema version {version}, but this fedmpi reads {SCHEMA_VERSION}")
-            for name, dtype in TABLES.items():
+            if (version := int(file.attrs["schema_version"])) not in READABLE_VERSIONS:
+                known = " and ".join(map(str, READABLE_VERSIONS))
+                raise TraceError(f"{path}: schema version {version}, but this fedmpi reads {known}")
+            for name, dtype in tables(version).items():
                 if name not in file or file[name].dtype != dtype:
                     raise TraceError(f"{path}: the table {name} is missing or has other columns")
-            _check_content(file, path)
+            _check_content(file, path, version)
             yield file
     except _DAMAGE as error:
         if isinstance(error, TraceError):
@@ -138,7 +155,14 @@ def read_attributes(file: h5py.File) -> dict[str, Any]:
     }
 
 
-def _check_content(file: h5py.File, path: os.PathLike[str] | str) -> None:
+def column_texts(file: h5py.File) -> ColumnTexts | None:
+    """What a trace says of its columns; None for one of version 1, which says nothing."""
+    if int(file.attrs["schema_version"]) == 1:
+        return None
+    return {name: {text: list(file[name].attrs[text]) for text in ("unit", "description")} for name in TABLES}
+
+
+def _check_content(file: h5py.File, path: os.PathLike[str] | str, version: int) -> None:
     """TraceError where rows are missing, and where a finished trace does not hold what was written.
 
     Traces of fedmpi 0.1.0 have no checksums, of chunks or of the whole.
@@ -146,7 +170,7 @@ def _check_content(file: h5py.File, path: os.PathLike[str] | str) -> None:
     status = str(file.attrs["status"])
     if status not in ("running", *FINAL_STATUSES):
         raise TraceError(f"{path}: damaged: the status is {status!r}")
-    for name in TABLES:
+    for name in tables(version):
         dataset = file[name]
         if len(dataset) > dataset.id.get_num_chunks() * dataset.chunks[0]:
             raise TraceError(
@@ -154,12 +178,12 @@ def _check_content(file: h5py.File, path: os.PathLike[str] | str) -> None:
             )
     if status == "running" or not ("checksum" in file.attrs or file["rounds"].fletcher32):
         return
-    digests = RowDigests()
-    for name in TABLES:
+    digests = RowDigests(version)
+    for name in tables(version):
         for start in range(0, len(file[name]), _ROWS_AT_ONCE):
             rows = file[name][start : start + _ROWS_AT_ONCE]
             digests.update(name, memoryview(rows.view(np.uint8)))
-    if digests.checksum(read_attributes(file)) != file.attrs["checksum"]:
+    if digests.checksum(read_attributes(file), column_texts(file)) != file.attrs["checksum"]:
         raise TraceError(f"{path}: damaged: the checksum is wrong")
 
 
@@ -169,13 +193,14 @@ def _read(file: h5py.File, path: Path) -> Trace:
     rounds = file["rounds"][:committed]
     if len(rounds) != committed:
         raise TraceError(f"{path}: {committed} rounds are committed, but {len(rounds)} are there")
-    tables = {"rounds": rounds}
-    for name in ("clients", "layers"):
+    found = {name: np.empty(0, dtype) for name, dtype in TABLES.items()} | {"rounds": rounds}
+    for name in tables(attributes["schema_version"]).keys() - {"rounds"}:
         rows = file[name][:]
-        tables[name] = rows[rows["round"] <= rounds["round"][-1]] if committed else rows[:0]
-    tables["events"] = file["events"][:]
+        if name not in ("devices", "events"):
+            rows = rows[rows["round"] <= rounds["round"][-1]] if committed else rows[:0]
+        found[name] = rows
     categories = {"phase": names(Phase), "status": names(Status), "layer": attributes["layer_names"]}
-    frames = {name: _frame(rows, categories) for name, rows in tables.items()}
+    frames = {name: _frame(rows, categories) for name, rows in found.items()}
     return Trace(path=path, **frames, config=tomllib.loads(attributes["config_toml"]), attributes=attributes)
 
 

@@ -1,21 +1,30 @@
-"""The tables of a trace: columns and types in their order (schema version 1).
+"""The tables of a trace: every column with its type, unit and meaning, in their order (schema version 2).
 
 Integers are int64, measurements float64 (NaN where nothing was measured), times in emulated seconds unless
 the name says ``host``. ``phase`` and ``status`` are HDF5 enumerations, so that any HDF5 reader shows names.
+Here alone columns are listed: files, frames and ``docs/trace.md`` are made from these lists. A column or table of a
+later version is left out of an older one by its ``since``.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
 
 import h5py
 import numpy as np
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE_VERSIONS = (1, 2)
 
 KIND_BYTES = 32
 DETAIL_BYTES = 256
-"""Lengths of the fixed UTF-8 strings of an event."""
+DETAILS_BYTES = 512
+DEVICE_BYTES = 64
+"""Lengths of fixed UTF-8 strings: of an event's kind, words and JSON, and of the name of a device."""
+
+UNKNOWN = -1
+"""In ``devices.writers``: the data set does not say who wrote its samples."""
 
 
 class TraceError(RuntimeError):
@@ -75,63 +84,182 @@ def _enum_dtype(enumeration: type[IntEnum]) -> np.dtype:
     return h5py.enum_dtype({name: code for code, name in enumerate(names(enumeration))}, basetype="i1")
 
 
-def _table(**columns: str | np.dtype) -> np.dtype:
-    return np.dtype(list(columns.items()))
+@dataclass(frozen=True)
+class Column:
+    """A column: its name, the type of its values, their unit ("" where they have none) and what they mean.
+
+    ``since``: the schema version with which it came.
+    """
+
+    name: str
+    dtype: np.dtype
+    unit: str
+    description: str
+    since: int = 1
 
 
-TABLES: dict[str, np.dtype] = {
-    "rounds": _table(
-        round="<i8",
-        phase=_enum_dtype(Phase),
-        start_s="<f8",
-        end_s="<f8",
-        host_s="<f8",
-        participants="<i8",
-        dropped="<i8",
-        learning_rate="<f8",
-        train_loss="<f8",
-        test_loss="<f8",
-        test_accuracy="<f8",
-        k="<i8",
-        k_probe="<i8",
-        k_down="<i8",
-        active_parameters="<i8",
-        density="<f8",
-        bytes_up="<i8",
-        bytes_down="<i8",
-        mpi_bytes="<i8",
+_INTEGER, _MEASURED = np.dtype("<i8"), np.dtype("<f8")
+
+
+def _count(name: str, description: str, unit: str = "", since: int = 1) -> Column:
+    return Column(name, _INTEGER, unit, description, since)
+
+
+def _measure(name: str, unit: str, description: str, since: int = 1) -> Column:
+    return Column(name, _MEASURED, unit, description, since)
+
+
+def _text(name: str, size: int, description: str, since: int = 1) -> Column:
+    return Column(name, h5py.string_dtype("utf-8", size), "", description, since)
+
+
+COLUMNS: dict[str, tuple[Column, ...]] = {
+    "devices": (
+        _count("client", "number of the client, 0 to N - 1; each has one row, written at the start", since=2),
+        _text("device", DEVICE_BYTES, "name of the device that it is", since=2),
+        _measure(
+            "uplink_bytes_per_s",
+            "byte/s",
+            "rate of its own uplink, of one that varies the mean over its loop; inf: no limit",
+            since=2,
+        ),
+        _measure(
+            "downlink_bytes_per_s",
+            "byte/s",
+            "rate of its own downlink, of one that varies the mean over its loop; inf: no limit",
+            since=2,
+        ),
+        _measure("latency_s", "s", "from the start of a message to its first byte, without jitter", since=2),
+        _count("samples", "its training samples", since=2),
+        _count("test_samples", "its own test samples; 0: it has none", since=2),
+        _count("labels", "distinct labels among its training samples", since=2),
+        _count("writers", "distinct writers of its training samples; -1: the data set does not say", since=2),
     ),
-    "clients": _table(
-        round="<i8",
-        client="<i8",
-        rank="<i8",
-        status=_enum_dtype(Status),
-        samples="<i8",
-        download_s="<f8",
-        compute_s="<f8",
-        upload_s="<f8",
-        wait_s="<f8",
-        bytes_down="<i8",
-        bytes_up="<i8",
-        entries_sent="<i8",
-        entries_used="<i8",
-        train_loss="<f8",
-        overrun_s="<f8",
+    "rounds": (
+        _count("round", "number of the round; below 0: initial pruning"),
+        Column("phase", _enum_dtype(Phase), "", "what the round belonged to"),
+        _measure("start_s", "s", "emulated moment of its start"),
+        _measure("end_s", "s", "emulated moment of its end"),
+        _measure("host_s", "host s", "what it took here"),
+        _count("participants", "clients that took part"),
+        _count("dropped", "participants whose update was not accepted"),
+        _measure("learning_rate", "", "of local SGD in this round"),
+        _measure(
+            "train_loss",
+            "",
+            "mean over the local steps of accepted participants, weighted by their numbers of samples",
+        ),
+        _measure("test_loss", "", "on the test set after the round; NaN in rounds without evaluation"),
+        _measure("test_accuracy", "", "on the test set after the round; NaN in rounds without evaluation"),
+        _count("k", "entries that each participant could send"),
+        _count("k_probe", "the smaller k that was tried on paper; 0: none"),
+        _count("k_down", "entries that the server sent back"),
+        _count("active_parameters", "parameters that are not pruned"),
+        _measure("density", "", "active prunable parameters over all prunable ones"),
+        _count("bytes_up", "of all participants' messages to the server", "byte"),
+        _count("bytes_down", "of the server's messages to all participants", "byte"),
+        _count("mpi_bytes", "of the buffers of the round's collectives, each counted once", "byte"),
     ),
-    "layers": _table(round="<i8", layer="<i2", active="<i8", total="<i8"),
-    "events": _table(
-        round="<i8",
-        time_s="<f8",
-        kind=h5py.string_dtype("utf-8", KIND_BYTES),
-        detail=h5py.string_dtype("utf-8", DETAIL_BYTES),
+    "clients": (
+        _count("round", "number of the round"),
+        _count("client", "number of the client, 0 to N - 1"),
+        _count("rank", "MPI rank that trained it"),
+        Column(
+            "status",
+            _enum_dtype(Status),
+            "",
+            "what became of the participant (`late`: it came after the round had closed; `dropped`: it vanished; "
+            "`rejected`: its update was not finite)",
+        ),
+        _count("samples", "training samples that it processed, repetitions counted"),
+        _measure("download_s", "s", "from the start of the round until it had the model"),
+        _measure("compute_s", "s", "of its local training"),
+        _measure(
+            "upload_s",
+            "s",
+            "from the end of its training until the server had its update; with a probe also its losses",
+        ),
+        _measure("wait_s", "s", "from then until the end of the round"),
+        _count("bytes_down", "of the messages that it received", "byte"),
+        _count("bytes_up", "of the messages that it sent", "byte"),
+        _count("entries_sent", "values in its update"),
+        _count("entries_used", "those of them that went into what the server sent back"),
+        _measure("train_loss", "", "mean over its local steps"),
+        _measure(
+            "overrun_s",
+            "host s",
+            "the most by which one of its messages was released after its moment in real time",
+        ),
+        _count(
+            "version", "server steps that had made the global model from which its training began", since=2
+        ),
+        _count("staleness", "server steps from that start to its arrival; 0 in synchronous rounds", since=2),
+        _measure(
+            "energy_j", "J", "that its device spent in the round; NaN unless its powers are known", since=2
+        ),
+        _measure(
+            "released_s",
+            "s",
+            "moment at which its update was released in real time; NaN under the virtual clock",
+            since=2,
+        ),
+    ),
+    "client_tests": (
+        _count("round", "number of the round after which the global model was evaluated", since=2),
+        _count("client", "number of the client; every client has a row in every such round", since=2),
+        _count("samples", "its own test samples", since=2),
+        _measure("loss", "", "mean over its own test samples; NaN: it has none", since=2),
+        _measure("accuracy", "", "on its own test samples; NaN: it has none", since=2),
+    ),
+    "layers": (
+        _count("round", "round after which the mask became this one; the first rows are those of the start"),
+        Column(
+            "layer", np.dtype("<i2"), "", "position of the layer; names are in the attribute `layer_names`"
+        ),
+        _count("active", "its parameters that are not pruned"),
+        _count("total", "its parameters"),
+    ),
+    "events": (
+        _count("round", "number of the round in which it happened"),
+        _measure("time_s", "s", "emulated moment"),
+        _text("kind", KIND_BYTES, "such as `rejected`, `pruning`, `overrun`, `stop`"),
+        _text("detail", DETAIL_BYTES, "in words"),
+        _text("details", DETAILS_BYTES, "the same facts by name, as a JSON object", since=2),
     ),
 }
-"""Name of the data set -> type of its rows."""
+"""Name of the table -> its columns."""
+
+
+def tables(version: int) -> dict[str, np.dtype]:
+    """Name of each data set -> type of its rows, in a file of one of ``READABLE_VERSIONS``."""
+    kept = {
+        name: [(column.name, column.dtype) for column in columns if column.since <= version]
+        for name, columns in COLUMNS.items()
+    }
+    return {name: np.dtype(columns) for name, columns in kept.items() if columns}
+
+
+TABLES: dict[str, np.dtype] = tables(SCHEMA_VERSION)
+"""The tables of the files that are written."""
 
 STOP = "stop"
 """The kind of the event with which a run ends, and which is no longer true when it goes on."""
 
-ROW_COLUMN = {"rounds": "round", "clients": "client", "layers": "layer", "events": "kind"}
+ROW_COLUMN = {
+    "devices": "client",
+    "rounds": "round",
+    "clients": "client",
+    "client_tests": "client",
+    "layers": "layer",
+    "events": "kind",
+}
 """The column of each table whose length says how many rows are appended (a scalar: one)."""
 
-ROWS_PER_CHUNK = {"rounds": 512, "clients": 1024, "layers": 1024, "events": 128}
+ROWS_PER_CHUNK = {
+    "devices": 256,
+    "rounds": 512,
+    "clients": 1024,
+    "client_tests": 1024,
+    "layers": 1024,
+    "events": 128,
+}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,9 @@ from fedmpi.trace.schema import ROW_COLUMN, ROWS_PER_CHUNK, TABLES, TraceError
 Columns = Mapping[str, Any]
 
 ELLIPSIS = "…"
+
+JSON_COLUMN = "details"
+"""The column of events that takes facts by name, none where it is left out."""
 
 
 class Table:
@@ -54,15 +59,17 @@ class Table:
             self._reserve(max(stop, 2 * len(self._buffer)))
         for name, value in columns.items():
             column = self._columns[name]
-            if name in self._strings:
-                value = fitted(value, column.dtype.itemsize)
-            elif (
+            if (
                 name in self._integers
                 and not isinstance(value, int)
                 and np.asarray(value).dtype.kind not in "iub"
             ):
                 raise TraceError(f"column {self._name}.{name} holds integers, not {value!r}")
             try:
+                if name == JSON_COLUMN:
+                    value = fitted_json(value, column.dtype.itemsize)
+                elif name in self._strings:
+                    value = fitted(value, column.dtype.itemsize)
                 column[start:stop] = value
             except (TypeError, ValueError) as error:
                 raise TraceError(f"column {self._name}.{name}: {error}") from error
@@ -129,10 +136,12 @@ class Table:
                 f"it has {', '.join(self._columns)}"
             )
         missing = self._columns.keys() - columns.keys()
-        needed = sorted(name for name in missing if self._columns[name].dtype.kind != "f")
-        if needed:
+        added: dict[str, Any] = {name: np.nan for name in missing if self._columns[name].dtype.kind == "f"}
+        if JSON_COLUMN in missing:
+            added[JSON_COLUMN] = {}
+        if needed := sorted(missing - added.keys()):
             raise TraceError(f"table {self._name}: column {', '.join(needed)} is missing")
-        return {**columns, **dict.fromkeys(missing, np.nan)}
+        return {**columns, **added}
 
 
 def storable(text: str) -> str:
@@ -154,3 +163,33 @@ def _fitted(text: str, size: int) -> bytes:
         return encoded
     room = size - len(ELLIPSIS.encode())
     return encoded[:room].decode("utf-8", "ignore").encode() + ELLIPSIS.encode()
+
+
+def fitted_json(facts: Mapping[str, Any] | Sequence[Mapping[str, Any]], size: int) -> bytes | list[bytes]:
+    """Facts by name as a JSON object of at most ``size`` bytes, for one row or for each of several.
+
+    Numbers of numpy become plain ones, and those that are not finite null. The first facts that fit are kept, and
+    where any are not, ``left_out`` says how many. TypeError for a value that JSON does not have.
+    """
+    if not isinstance(facts, Mapping):
+        return [_fitted_json(one, size) for one in facts]
+    return _fitted_json(facts, size)
+
+
+def _fitted_json(facts: Mapping[str, Any], size: int) -> bytes:
+    kept = {name: _plain(value) for name, value in facts.items()}
+    text = json.dumps(kept)
+    while len(text) > size:
+        kept.pop("left_out", None)
+        kept.popitem()
+        kept["left_out"] = len(facts) - len(kept)
+        text = json.dumps(kept)
+    return text.encode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not isfinite(value) else value

@@ -35,9 +35,10 @@ import fedmpi
 from fedmpi.trace import hdf5_layout
 from fedmpi.trace.checksums import CHECKSUM_CHARACTERS, RowDigests
 from fedmpi.trace.growing_file import GrowingFile
-from fedmpi.trace.reader import open_trace, read_attributes
+from fedmpi.trace.reader import column_texts, open_trace, read_attributes
 from fedmpi.trace.schema import (
     CALLER_ATTRIBUTES,
+    COLUMNS,
     FINAL_STATUSES,
     ROWS_PER_CHUNK,
     RUN_ATTRIBUTES,
@@ -78,6 +79,7 @@ class TraceWriter:
         self._digests = RowDigests()
         with h5py.File(io.BytesIO(image), "r") as file:
             self._attributes = read_attributes(file)
+            self._texts = column_texts(file)
             headers = {name: h5py.h5o.get_info(file[name].id).addr for name in ("/", *TABLES)}
         self._committed_place = hdf5_layout.attribute_value(image, headers["/"], "committed_rounds")
         try:
@@ -120,7 +122,10 @@ class TraceWriter:
         TraceError: not a trace, another schema version, or its committed rounds end before ``keep_rounds``.
         """
         with open_trace(path) as old:
-            kept = {name: old[name]["round"] < keep_rounds for name in TABLES}
+            if (version := int(old.attrs["schema_version"])) != SCHEMA_VERSION:
+                raise TraceError(f"{path}: schema version {version} is read, but not continued")
+            kept = {name: old[name]["round"] < keep_rounds for name in TABLES if name != "devices"}
+            kept["devices"] = np.ones(len(old["devices"]), np.bool_)
             kept["events"] &= old["events"]["kind"] != STOP.encode()
             rounds = old["rounds"]["round"][: int(old.attrs["committed_rounds"])]
             kept_rounds = rounds[rounds < keep_rounds]
@@ -147,27 +152,27 @@ class TraceWriter:
     def append(
         self,
         *,
+        devices: Columns | None = None,
         rounds: Columns | None = None,
         clients: Columns | None = None,
+        client_tests: Columns | None = None,
         layers: Columns | None = None,
         events: Columns | None = None,
     ) -> None:
         """Take rows into memory; ``commit`` writes them.
 
         Each table is given by its columns: name -> array, or one value for all rows (a table given by single
-        values alone is one row). Float columns left out are NaN, all others must be there. A round is
-        committed by its row in ``rounds``: give it with or after the rows of its clients and layers.
-        Names and details of events that are too long are cut and end in an ellipsis.
+        values alone is one row). Float columns left out are NaN, ``details`` empty, all others must be there. A
+        round is committed by its row in ``rounds``: give it with or after the rows of its clients and layers.
+        Names and words that are too long are cut and end in an ellipsis; ``details`` are facts by name
+        (a mapping, or one for each row), of which those are left out that do not fit (see ``fitted_json``).
         """
         self._check_open()
-        if clients is not None:
-            self._tables["clients"].append(clients)
-        if layers is not None:
-            self._tables["layers"].append(layers)
-        if events is not None:
-            self._tables["events"].append(events)
-        if rounds is not None:
-            self._tables["rounds"].append(rounds)
+        given = {"devices": devices, "clients": clients, "client_tests": client_tests, "layers": layers}
+        given |= {"events": events, "rounds": rounds}
+        for name, columns in given.items():
+            if columns is not None:
+                self._tables[name].append(columns)
 
     def commit(self, force: bool = False) -> None:
         """Write what was appended, if ``force`` or if the last time is long enough ago (at most a second).
@@ -196,7 +201,7 @@ class TraceWriter:
         with self._writing():
             self._write(to_disk=True, last=True)
             ended = {"status": status, "committed_rounds": self._tables["rounds"].rows}
-            checksum = self._digests.checksum({**self._attributes, **ended})
+            checksum = self._digests.checksum({**self._attributes, **ended}, self._texts)
             self._file.write(self._checksum_place, checksum.encode())
             self._file.to_disk()
             self._file.write(self._status_place, _status(status))
@@ -221,10 +226,14 @@ class TraceWriter:
                 table.write_checksums(last)
         if to_disk:
             self._file.to_disk()
-        for name in ("clients", "layers", "events", "rounds"):
-            self._tables[name].announce_rows()
-            if to_disk:
-                self._tables[name].announce_checksums(last)
+        for name, table in self._tables.items():
+            if name != "rounds":
+                table.announce_rows()
+                if to_disk:
+                    table.announce_checksums(last)
+        self._tables["rounds"].announce_rows()
+        if to_disk:
+            self._tables["rounds"].announce_checksums(last)
         self._file.write(self._committed_place, struct.pack("<q", self._tables["rounds"].rows))
         if to_disk:
             self._file.to_disk()
@@ -304,7 +313,7 @@ def _empty_trace(attributes: Mapping[str, Any]) -> bytes:
             if name not in file.attrs:
                 file.attrs[name] = value
         for name, dtype in TABLES.items():
-            file.create_dataset(
+            dataset = file.create_dataset(
                 name,
                 (0,),
                 dtype,
@@ -313,4 +322,8 @@ def _empty_trace(attributes: Mapping[str, Any]) -> bytes:
                 fletcher32=True,
                 track_times=False,
             )
+            columns = COLUMNS[name]
+            dataset.attrs.create("unit", [column.unit for column in columns], dtype=h5py.string_dtype())
+            texts = [column.description for column in columns]
+            dataset.attrs.create("description", texts, dtype=h5py.string_dtype())
     return image.getvalue()

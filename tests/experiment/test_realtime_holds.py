@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -57,6 +59,10 @@ def test_the_start_every_update_and_all_losses_have_their_moments(tmp_path, cloc
         assert updates[-1] < losses[0]
         assert losses[-1] == pytest.approx(row["end_s"])
     assert (recorded.clients["overrun_s"] == 0.0).all()
+    clients = recorded.clients.merge(recorded.rounds[["round", "start_s"]], on="round")
+    assert (clients["released_s"] > clients["start_s"]).all()
+    for round_index, released_s in clients.groupby("round")["released_s"]:
+        assert sorted(released_s) == clock.waited[17 * round_index + 1 : 17 * round_index + 9]
     assert recorded.events["kind"].tolist() == ["stop"]
     assert not capsys.readouterr().err
 
@@ -89,6 +95,9 @@ def test_a_late_start_update_or_loss_is_recorded(tmp_path, clock, capsys, missed
     assert sorted(overrun_s[1]) == [0.0] * (8 - late) + [LATE_S] * late
     event = recorded.events[recorded.events["kind"] == "overrun"]
     assert event["round"].tolist() == [1]
+    facts = json.loads(event["details"].iloc[0])
+    assert (facts["late"], facts["of"], facts["worst_host_s"]) == (late, 8, LATE_S)
+    assert facts["start_overrun_host_s"] == (LATE_S if late == 8 else 0.0)
     assert event["detail"].iloc[0].startswith(detail)
     assert ("the round started 0.25 s late" in event["detail"].iloc[0]) == (late == 8)
     assert capsys.readouterr().err.startswith("fedmpi: warning: emulation was not honoured in round 1: ")
@@ -102,6 +111,7 @@ def test_a_message_that_is_late_is_that_of_its_client(tmp_path, clock):
     expected_s = clients["download_s"] + clients["compute_s"] + clients["upload_s"]
     order = clients["client"].to_numpy()[np.argsort(expected_s)]
     np.testing.assert_allclose(arrival_s, np.sort(expected_s))
+    np.testing.assert_allclose(clients["released_s"], expected_s)
     clock.waited, clock.missed = [], {1 + 5}
     assert (
         cli.main(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gzip
 import shutil
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -13,6 +15,7 @@ from fedmpi.experiment.resuming import Identity, find_checkpoint
 from fedmpi.trace import Phase, TraceError, TraceWriter
 from fedmpi.trace.schema import TABLES
 
+VERSION_1 = Path(__file__).parents[1] / "trace" / "fixtures" / "version_1.h5.gz"
 CONFIG = loads("", ["experiment.rounds=10"])
 
 
@@ -124,6 +127,16 @@ def test_a_run_of_version_0_1_without_ids_goes_on(tmp_path):
     found, _ = find_checkpoint(CONFIG, folder)
     assert found is not None
     assert found.round_index == 6
+
+
+def test_a_run_whose_trace_is_of_version_1_is_not_resumed(tmp_path):
+    folder = a_run(tmp_path / "run")
+    (folder / "trace.h5").write_bytes(gzip.decompress(VERSION_1.read_bytes()))
+    message = (
+        r"--resume: .*trace\.h5 is of schema version 1, which is read but not continued; allowed: the fedmpi "
+    )
+    with pytest.raises(ConfigError, match=message):
+        find_checkpoint(CONFIG, folder)
 
 
 def test_trace_and_checkpoint_of_another_configuration_are_refused(tmp_path):

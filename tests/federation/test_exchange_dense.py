@@ -333,7 +333,7 @@ def test_under_a_mask_updates_are_taken_from_directions_where_importance_needs_t
     trained = [exchange.train(client, plan) for client in clients.tolist()]
     travelling = np.append(HALF, [True] * BUFFERS)
     assert [each.max_abs for each in trained] == np.abs(UPDATES[:, travelling]).max(axis=1).tolist()
-    exchange.finish(plan, Roster(clients, SIZES > 0, SIZES, SIZES, 9.0, [clients]))
+    exchange.finish(plan, Roster(clients, SIZES > 0, SIZES, SIZES, 9.0, [clients], SIZES > 0))
     np.testing.assert_allclose(weights_of(exchange), np.where(travelling, -weighted_mean(), 0), rtol=1e-6)
 
 
@@ -361,5 +361,5 @@ def test_each_update_goes_to_the_mean_with_its_own_samples() -> None:
     for client in mine.tolist():
         exchange.train(client, plan)
     sizes, sent = SIZES[everybody], np.zeros(3, dtype=np.int64)
-    exchange.finish(plan, Roster(everybody, np.array([False, True, True]), sizes, sent, 9.0, [mine]))
+    exchange.finish(plan, Roster(everybody, everybody > 0, sizes, sent, 9.0, [mine], everybody >= 0))
     np.testing.assert_allclose(weights_of(exchange), -weighted_mean((1, 3)), rtol=1e-6)

@@ -277,7 +277,7 @@ def test_jitter_of_a_round_is_drawn_for_each_of_its_four_transfers() -> None:
     )
     fleet = assign(config, 0)
     accountant, start = DeviceAccountant(fleet, seed=3), start_of()
-    jitter_s = draw_jitter(3, 4, np.arange(CLIENTS), 0.5)
+    jitter_s = draw_jitter(3, 4, np.arange(CLIENTS), np.full(CLIENTS, 0.5))
     assert len(np.unique(jitter_s)) == 4 * CLIENTS
     sent = accountant.round(start, work_of(10))
     np.testing.assert_allclose(sent.download_s, 1.0 + jitter_s[:, 0])

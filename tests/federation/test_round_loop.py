@@ -110,7 +110,7 @@ def looping(world: Callable) -> Callable[..., Loop]:
         signal = SignalFlag()
         half = ServerHalf(made.server, made.masked, time_scale=0.5)
         no_exchange: Any = exchange
-        loop = RoundLoop(made.ranks, placement, SIZES, host, no_exchange, evaluator, signal, half)
+        loop = RoundLoop(made.ranks, placement, SIZES, host, no_exchange, evaluator, None, signal, half)
         return Loop(made, exchange, host, loop, signal)
 
     return build

@@ -68,6 +68,9 @@ def test_clients_are_celebrities_of_five_images_and_each_has_test_images(folder:
     assert sorted(train + test) == [number for number in range(12) if CELEBRITIES[number] != 12]
     assert [[7, 40][writer] for writer in data.train_writer] == [CELEBRITIES[number] for number in train]
     assert sorted(CELEBRITIES[number] for number in test) == [7, 40]
+    assert data.test_writer is not None
+    assert data.train_writer.dtype == data.test_writer.dtype == np.int64
+    assert [[7, 40][writer] for writer in data.test_writer] == [CELEBRITIES[number] for number in test]
 
 
 def test_the_split_is_fixed(folder: Path) -> None:
@@ -77,7 +80,7 @@ def test_the_split_is_fixed(folder: Path) -> None:
 def test_without_celebrities_writers_are_unknown_and_a_tenth_is_for_tests(folder: Path) -> None:
     (folder / "identity_CelebA.txt").unlink()
     data = _load(folder, size=3)
-    assert data.train_writer is None
+    assert data.train_writer is data.test_writer is None
     assert sorted(_numbers(data.train_x) + _numbers(data.test_x)) == list(range(12))
     assert len(data.test_y) == 2
 

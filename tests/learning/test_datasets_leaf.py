@@ -43,6 +43,8 @@ def test_users_in_sorted_order(folder: Path) -> None:
     data = load(DataConfig("leaf", str(folder)))
     assert data.train_writer is not None
     assert data.train_writer.tolist() == [0, 0, 1, 1, 1, 2]
+    assert data.test_writer is not None
+    assert data.test_writer.tolist() == [-1, -1, 1]  # a, who trains nowhere, and c
     assert data.train_x.dtype == np.float32
     assert data.train_x[:, 0, 0, 0].tolist() == [0.0, 1 / 64, 0.5, 0.5 + 1 / 64, 0.5 + 2 / 64, 0.0]
     assert data.train_y.tolist() == [0, 1, 0, 1, 2, 0]
@@ -66,6 +68,9 @@ def test_femnist(femnist_dir: Path) -> None:
     counts = np.bincount(data.train_writer)
     assert (counts.size, counts.min(), counts.max()) == (105, 4, 165)
     assert (np.diff(data.train_writer) >= 0).all()
+    assert data.test_writer is not None
+    assert np.unique(data.test_writer).tolist() == list(range(-1, 105))
+    assert np.count_nonzero(data.test_writer >= 0) == 1_685
     assert np.median(data.train_x) == 1.0  # the background is white
 
     path = min((femnist_dir / "train").glob("*.json"))
@@ -95,6 +100,8 @@ def test_users_may_be_integers(folder: Path) -> None:
     assert np.array_equal(found.train_x, expected.train_x)  # "10" < "11" < "12"
     assert np.array_equal(found.train_writer, expected.train_writer)
     assert found.test_y.tolist() == [0, 0, 1]  # "11" < "9"
+    assert found.test_writer is not None
+    assert found.test_writer.tolist() == [1, -1, -1]
 
 
 def test_users_without_test_samples(folder: Path) -> None:

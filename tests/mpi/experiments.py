@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from fedmpi import trace
+from fedmpi.trace.schema import TABLES
 
-HOST_COLUMNS = {"host_s", "rank", "overrun_s"}
+HOST_COLUMNS = {"host_s", "rank", "overrun_s", "released_s"}
 """What may differ between placements: host time, and where a client was trained."""
 
 BASE = """
@@ -231,10 +233,7 @@ def write_config(folder: Path, method: str) -> Path:
     return path
 
 
-TABLES = ("rounds", "clients", "layers", "events")
-
-
-def assert_same_trace(one: Path, other: Path, tables: tuple[str, ...] = TABLES) -> None:
+def assert_same_trace(one: Path, other: Path, tables: Iterable[str] = TABLES) -> None:
     """Every learning and emulation column is equal bit by bit."""
     a, b = trace.read(one), trace.read(other)
     for name in tables:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,14 @@ from fedmpi.trace import TraceWriter
 from fedmpi.trace.schema import TABLES
 
 CLIENTS = 3
+ROWS_PER_ROUND = {
+    "devices": 0,
+    "rounds": 1,
+    "clients": CLIENTS,
+    "client_tests": CLIENTS,
+    "layers": 2,
+    "events": 1,
+}
 ATTRIBUTES: dict[str, Any] = {
     "config_toml": '[experiment]\nname = "known"\nseed = 7\n',
     "seed": 7,
@@ -27,37 +38,62 @@ ATTRIBUTES: dict[str, Any] = {
 
 def known_rows(table: str, first_round: int, stop_round: int) -> np.ndarray:
     """The rows of rounds [first_round, stop_round) of one table."""
-    rounds = np.arange(first_round, stop_round)
-    rounds = (
-        rounds
-        if table == "rounds"
-        else np.repeat(rounds, {"clients": CLIENTS, "layers": 2, "events": 1}[table])
-    )
+    rounds = np.repeat(np.arange(first_round, stop_round), ROWS_PER_ROUND[table])
     rows = np.zeros(len(rounds), TABLES[table])
-    rows["round"] = rounds
     for position, name in enumerate(rows.dtype.names or ()):
-        if rows.dtype[name].kind == "f":
+        if name == "round":
+            rows[name] = rounds
+        elif rows.dtype[name].kind == "f":
             rows[name] = rounds + position / 8
+        elif name == "details":
+            rows[name] = [json.dumps({"of": int(value)}) for value in rounds]
         elif rows.dtype[name].kind == "S":
             rows[name] = [f"{name} of {value}" for value in rounds]
         elif name in ("phase", "status"):
             rows[name] = (rounds >= 0) if name == "phase" else np.abs(rounds) % 5
         elif name in ("client", "layer"):
             rows[name] = np.arange(len(rounds)) % (CLIENTS if name == "client" else 2)
-        elif name != "round":
+        else:
             rows[name] = rounds * 1000 + position
     return rows
 
 
 def _columns(rows: np.ndarray) -> dict[str, Any]:
     columns = {name: rows[name] for name in rows.dtype.names or ()}
-    strings = {name: [text.decode() for text in rows[name]] for name in columns if name in ("kind", "detail")}
+    strings = {
+        name: [text.decode() for text in rows[name]] for name in columns if rows.dtype[name].kind == "S"
+    }
+    if "details" in strings:
+        strings["details"] = [json.loads(text) for text in strings["details"]]
     return columns | strings
 
 
 def append_known(writer: TraceWriter, round_index: int) -> None:
     """Append all rows of one known round."""
-    writer.append(**{table: _columns(known_rows(table, round_index, round_index + 1)) for table in TABLES})
+    given = {table: known_rows(table, round_index, round_index + 1) for table in TABLES}
+    writer.append(**{table: _columns(rows) for table, rows in given.items() if len(rows)})
+
+
+def known_devices() -> dict[str, Any]:
+    """The columns of the table ``devices``."""
+    clients = np.arange(CLIENTS)
+    return {
+        "client": clients,
+        "device": ["phone", "Pi 4 in the löft", "phone"],
+        "uplink_bytes_per_s": 1e6 + clients,
+        "downlink_bytes_per_s": np.where(clients == 1, np.inf, 5e6),
+        "latency_s": 0.05 * clients,
+        "samples": 10 + clients,
+        "test_samples": 2 * clients,
+        "labels": 3,
+        "writers": -1,
+    }
+
+
+@pytest.fixture(scope="session")
+def version_1() -> bytes:
+    """A trace as fedmpi 0.1.0 wrote it: quickstart with PruneFL, 3 local rounds at client 0, then 4 of 4 clients."""
+    return gzip.decompress((Path(__file__).parent / "fixtures" / "version_1.h5.gz").read_bytes())
 
 
 @pytest.fixture
@@ -68,6 +104,11 @@ def attributes() -> dict[str, Any]:
 @pytest.fixture
 def append_round() -> Callable[[TraceWriter, int], None]:
     return append_known
+
+
+@pytest.fixture
+def devices() -> dict[str, Any]:
+    return known_devices()
 
 
 @pytest.fixture

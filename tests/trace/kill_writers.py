@@ -17,7 +17,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from conftest import ATTRIBUTES, CLIENTS, append_known, known_rows
+from conftest import ATTRIBUTES, CLIENTS, ROWS_PER_ROUND, append_known, known_devices, known_rows
 
 from fedmpi.trace import TraceWriter
 from fedmpi.trace import writer as writer_module
@@ -28,6 +28,7 @@ def write(path: Path, committed: mmap.mmap) -> None:
     """Write rounds for ever; ``committed`` always holds how many are surely on file."""
     writer_module._FLUSH_EVERY_S = (0.0, 0.0)
     writer = TraceWriter.create(path, ATTRIBUTES)
+    writer.append(devices=known_devices())
     for round_index in range(1_000_000):
         append_known(writer, round_index)
         if round_index % 3 != 1:
@@ -41,12 +42,15 @@ def check(path: Path) -> int:
         committed = int(file.attrs["committed_rounds"])
         rounds = file["rounds"][:]
         assert len(rounds) >= committed, "rounds are missing"
-        for table, per_round in {"rounds": 1, "clients": CLIENTS, "layers": 2, "events": 1}.items():
+        for table, per_round in ROWS_PER_ROUND.items():
             rows = file[table][:]
+            if table == "devices":
+                assert len(rows) == CLIENTS or not committed, "devices are missing"
+                continue
             assert len(rows) >= len(rounds) * per_round, f"{table}: rows are missing"
             expected = known_rows(table, 0, -(-len(rows) // per_round))[: len(rows)]
             assert np.array_equal(rows, expected), f"{table}: wrong rows"
-    assert set(TABLES) == {"rounds", "clients", "layers", "events"}
+    assert set(TABLES) == set(ROWS_PER_ROUND)
     return committed
 
 

@@ -17,7 +17,6 @@ from fedmpi.trace import growing_file as growing_file_module
 from fedmpi.trace.schema import ROWS_PER_CHUNK, TABLES
 
 HEADROOM_BYTES = 32_768
-ROWS_PER_ROUND = {"rounds": 1, "clients": 3, "layers": 2, "events": 1}
 
 
 class Changes:
@@ -57,14 +56,19 @@ def check(file: h5py.File, expected_rows, first_round: int, first_table: str) ->
     assert list(file.attrs["layer_names"]) == ["first.weight", "second.weight"]
     for table in sorted(TABLES, key=lambda name: name != first_table):
         rows = file[table][:]
-        assert len(rows) >= committed * ROWS_PER_ROUND[table]
-        stop_round = first_round + -(-len(rows) // ROWS_PER_ROUND[table])
+        if table == "devices":
+            assert len(rows) == 3 or not committed
+            assert rows["client"].tolist() == [0, 1, 2][: len(rows)]
+            continue
+        per_round = len(expected_rows(table, 0, 1))
+        assert len(rows) >= committed * per_round
+        stop_round = first_round + -(-len(rows) // per_round)
         np.testing.assert_array_equal(rows, expected_rows(table, first_round, stop_round)[: len(rows)])
     return committed
 
 
 @pytest.fixture
-def recorded(tmp_path, monkeypatch, attributes, append_round, flush_always):
+def recorded(tmp_path, monkeypatch, attributes, devices, append_round, flush_always):
     """Rounds -2..57 with chunks of two rows, nodes of four entries and little headroom: deep trees."""
     for table in ROWS_PER_CHUNK:
         monkeypatch.setitem(ROWS_PER_CHUNK, table, 2 if table != "events" else 1)
@@ -74,6 +78,7 @@ def recorded(tmp_path, monkeypatch, attributes, append_round, flush_always):
     writer = TraceWriter.create(path, attributes)
     with monkeypatch.context() as patch:
         changes = Changes(path, patch)
+        writer.append(devices=devices)
         for round_index in range(-2, 58):
             append_round(writer, round_index)
             if round_index % 3 != 1:
@@ -164,4 +169,5 @@ def test_interrupted_trace_is_continued(
                 append_round(writer, round_index)
         with h5py.File(path) as file:
             assert check(file, expected_rows, -2, "rounds") == 60
-            assert [len(file[table]) for table in TABLES] == [60, 180, 120, 60]
+            counts = {"rounds": 60, "clients": 180, "client_tests": 180, "layers": 120, "events": 60}
+            assert {table: len(file[table]) for table in TABLES} == counts | {"devices": 3}

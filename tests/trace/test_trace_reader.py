@@ -7,7 +7,7 @@ import pytest
 
 from fedmpi.trace import TraceError, TraceWriter, read
 from fedmpi.trace.hdf5_layout import heap_ends
-from fedmpi.trace.schema import ROWS_PER_CHUNK, TABLES
+from fedmpi.trace.schema import ROWS_PER_CHUNK, TABLES, tables
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def unfinished(tmp_path, attributes, append_round):
 
 def test_file_and_run_folder_are_the_same(run):
     folder, file = read(run), read(str(run / "trace.h5"))
-    for table in ("rounds", "clients", "layers", "events"):
+    for table in TABLES:
         pd.testing.assert_frame_equal(getattr(folder, table), getattr(file, table))
 
 
@@ -95,7 +95,7 @@ def test_trace_without_rounds(tmp_path, attributes):
     attributes["layer_names"] = []
     TraceWriter.create(tmp_path / "trace.h5", attributes).close("failed")
     trace = read(tmp_path)
-    assert [len(table) for table in (trace.rounds, trace.clients, trace.layers, trace.events)] == [0, 0, 0, 0]
+    assert [len(getattr(trace, table)) for table in TABLES] == [0] * len(TABLES)
 
 
 def test_missing_file(tmp_path):
@@ -127,10 +127,10 @@ def test_foreign_files(tmp_path):
 def test_other_schema_and_other_columns(run):
     with h5py.File(run / "trace.h5", "r+") as file:
         file.attrs["schema_version"] = 9
-    with pytest.raises(TraceError, match="schema version 9, but this fedmpi reads 1"):
+    with pytest.raises(TraceError, match="schema version 9, but this fedmpi reads 1 and 2"):
         read(run)
     with h5py.File(run / "trace.h5", "r+") as file:
-        file.attrs["schema_version"] = 1
+        file.attrs["schema_version"] = 2
         del file["layers"]
     with pytest.raises(TraceError, match="the table layers is missing or has other columns"):
         read(run)
@@ -200,18 +200,73 @@ def test_notes_of_a_user_in_a_finished_trace_are_read(run):
     assert read(run).attributes["note"] == "the good one"
 
 
-def test_traces_of_version_0_1_without_checksums_are_read(run):
-    """Their data sets have no filter, and their attributes neither checksum nor run id."""
-    expected = read(run)
-    with h5py.File(run / "trace.h5") as new, h5py.File(run / "old.h5", "w") as old:
+@pytest.fixture
+def old(tmp_path, version_1):
+    path = tmp_path / "version_1.h5"
+    path.write_bytes(version_1)
+    return path
+
+
+def test_a_trace_of_version_1_is_read_as_it_was_written(old):
+    trace = read(old)
+    assert trace.attributes["schema_version"] == 1
+    assert trace.config["pruning"]["initial"]["max_rounds"] == 3
+    with h5py.File(old) as file:
+        for table in tables(1):
+            assert file[table].dtype == tables(1)[table]
+            frame = getattr(trace, table)
+            assert list(frame.columns) == list(file[table].dtype.names)
+            for name in frame:
+                if frame[name].dtype.kind in "if":
+                    np.testing.assert_array_equal(frame[name], file[table][name])
+    assert list(trace.rounds["round"]) == [-3, -2, -1, 0, 1, 2, 3]
+    assert trace.rounds.phase.value_counts().to_dict() == {"federated": 4, "initial_pruning": 3}
+    assert trace.rounds.active_parameters.tolist() == [4810, 4810, 4031, 4031, 4031, 3445, 3445]
+    assert trace.rounds.test_accuracy.iloc[-1] == 0.5793871866295265
+    assert trace.clients.groupby("round").bytes_up.sum()[3] == trace.rounds.bytes_up.iloc[-1] == 109084
+    assert set(trace.clients.status) == {"ok"}
+    assert trace.layers.layer[4] == "fc1.weight"
+    assert trace.events.detail.iloc[-1] == "all 4 rounds done"
+
+
+def test_a_trace_of_version_1_has_no_rows_of_what_came_later(old):
+    trace = read(old)
+    for table in ("devices", "client_tests"):
+        assert getattr(trace, table).empty
+        assert list(getattr(trace, table)) == list(TABLES[table].names)
+    with h5py.File(old, "r+") as file:
+        file["devices"] = [1, 2, 3]  # a user's own
+    assert read(old).devices.empty
+
+
+def test_damage_to_a_trace_of_version_1_is_noticed(old):
+    with h5py.File(old, "r+") as file:
+        file["clients"][3, "samples"] = 99
+    with pytest.raises(TraceError, match="damaged: the checksum is wrong"):
+        read(old)
+
+
+def test_a_trace_of_version_1_that_lacks_its_checksums_is_read(old):
+    """The first traces had no filter, and among their attributes neither checksum nor run id."""
+    expected, first = read(old), old.with_name("first.h5")
+    with h5py.File(old) as new, h5py.File(first, "w") as file:
         for name, value in new.attrs.items():
             if name not in ("checksum", "run_id", "config_digest"):
-                old.attrs[name] = value
-        for name in TABLES:
-            old.create_dataset(name, data=new[name][:], maxshape=(None,), chunks=(8,))
-    trace = read(run / "old.h5")
+                file.attrs[name] = value
+        for name in tables(1):
+            file.create_dataset(name, data=new[name][:], maxshape=(None,), chunks=(8,))
+    trace = read(first)
     for table in TABLES:
         pd.testing.assert_frame_equal(getattr(trace, table), getattr(expected, table))
+
+
+@pytest.mark.parametrize("text", ["unit", "description"])
+def test_what_a_finished_trace_says_of_its_columns_cannot_change(run, text):
+    with h5py.File(run / "trace.h5", "r+") as file:
+        texts = list(file["rounds"].attrs[text])
+        file["rounds"].attrs[text] = ["other", *texts[1:]]
+    with pytest.raises(TraceError, match="damaged: the checksum is wrong"):
+        read(run)
 
 
 @pytest.mark.parametrize("mode", [{"mode": "r"}, {"mode": "r", "locking": True}, {"mode": "r+"}])
@@ -247,9 +302,17 @@ def test_texts_without_an_end_are_refused(run):
         (run / "trace.h5").write_bytes(damaged)
         with pytest.raises(TraceError, match="damaged"):
             read(run)
-    (run / "trace.h5").write_bytes(content[: heap + 16] + bytes(16) + content[heap + 32 :])
-    with pytest.raises(TraceError, match="its texts have no end"):
-        read(run)
+    second = content.index(b"GCOL", heap + 1)
+    for start in (heap, second):
+        (run / "trace.h5").write_bytes(content[: start + 16] + bytes(16) + content[start + 32 :])
+        with pytest.raises(TraceError, match="its texts have no end"):
+            read(run)
+
+
+def test_a_text_that_looks_like_a_heap_of_texts_is_none(tmp_path, attributes):
+    attributes["host"] = "GCOL"
+    TraceWriter.create(tmp_path / "trace.h5", attributes).close("completed")
+    assert read(tmp_path).attributes["host"] == "GCOL"
 
 
 DAMAGES = 300

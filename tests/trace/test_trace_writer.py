@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import resource
@@ -11,16 +12,26 @@ import numpy as np
 import pytest
 
 from fedmpi.trace import Phase, Status, TraceError, TraceWriter, mark_failed, read
-from fedmpi.trace.schema import DETAIL_BYTES, FINAL_STATUSES, KIND_BYTES, ROWS_PER_CHUNK, TABLES, names
+from fedmpi.trace.schema import (
+    COLUMNS,
+    DETAIL_BYTES,
+    DETAILS_BYTES,
+    DEVICE_BYTES,
+    FINAL_STATUSES,
+    KIND_BYTES,
+    ROWS_PER_CHUNK,
+    TABLES,
+    names,
+    tables,
+)
 
-COLUMNS = {
-    "rounds": "round phase start_s end_s host_s participants dropped learning_rate train_loss test_loss "
-    "test_accuracy k k_probe k_down active_parameters density bytes_up bytes_down mpi_bytes",
-    "clients": "round client rank status samples download_s compute_s upload_s wait_s bytes_down bytes_up "
-    "entries_sent entries_used train_loss overrun_s",
-    "layers": "round layer active total",
-    "events": "round time_s kind detail",
+ADDED = {
+    "devices": "client device uplink_bytes_per_s downlink_bytes_per_s latency_s samples test_samples labels writers",
+    "clients": "version staleness energy_j released_s",
+    "client_tests": "round client samples loss accuracy",
+    "events": "details",
 }
+"""Columns that version 2 has and version 1 has not, whose own are those of ``fixtures/version_1.h5.gz``."""
 ATTRIBUTE_NAMES = {
     *("committed_rounds", "schema_version", "fedmpi_version", "status", "config_toml", "seed", "clients"),
     *("ranks", "parameters", "layer_names", "host", "mpi_library", "slurm_job_id", "created"),
@@ -43,16 +54,20 @@ def write(path, attributes, append_round, rounds, status="completed"):
 def test_columns_and_attributes_are_those_of_the_contract(path, attributes, append_round):
     write(path, attributes, append_round, range(3))
     with h5py.File(path) as file:
-        assert set(file) == set(COLUMNS)
-        for table, columns in COLUMNS.items():
-            assert list(file[table].dtype.names) == columns.split()
+        assert set(file) == set(TABLES) == {*tables(1), *ADDED}
+        for table in TABLES:
+            before = list(tables(1)[table].names) if table in tables(1) else []
+            assert list(file[table].dtype.names) == before + ADDED.get(table, "").split()
+            assert [c.name for c in COLUMNS[table]] == list(file[table].dtype.names)
+            assert list(file[table].attrs["unit"]) == [c.unit for c in COLUMNS[table]]
+            assert list(file[table].attrs["description"]) == [c.description for c in COLUMNS[table]]
             assert file[table].maxshape == (None,)
             assert file[table].fletcher32
         assert set(file.attrs) == ATTRIBUTE_NAMES
         assert file.attrs["status"] == "completed"
         assert file.attrs["committed_rounds"] == 3
         assert file.attrs["config_toml"] == attributes["config_toml"]
-        assert file.attrs["schema_version"] == 1
+        assert file.attrs["schema_version"] == 2
         phases = h5py.check_enum_dtype(file["rounds"].dtype["phase"])
         assert phases == {"initial_pruning": 0, "federated": 1}
         statuses = h5py.check_enum_dtype(file["clients"].dtype["status"])
@@ -221,7 +236,7 @@ def test_commit_waits_a_little_unless_forced(path, attributes, append_round, mon
 
 def test_measurements_left_out_are_nan(path, attributes):
     with TraceWriter.create(path, attributes) as writer:
-        integers = {name: 1 for name in COLUMNS["rounds"].split() if TABLES["rounds"][name].kind == "i"}
+        integers = {name: 1 for name in TABLES["rounds"].names if TABLES["rounds"][name].kind == "i"}
         writer.append(rounds={**integers, "round": 0, "train_loss": 0.25, "phase": Phase.FEDERATED})
     rounds = read(path).rounds
     assert rounds.train_loss[0] == 0.25
@@ -330,9 +345,76 @@ def test_appending_is_refused_when_rounds_are_missing(path, attributes, append_r
 def test_appending_to_another_schema_version_is_refused(path, attributes, append_round):
     write(path, attributes, append_round, range(5))
     with h5py.File(path, "r+") as file:
-        file.attrs["schema_version"] = 2
-    with pytest.raises(TraceError, match=r"trace\.h5: schema version 2, but this fedmpi reads 1"):
+        file.attrs["schema_version"] = 3
+    with pytest.raises(TraceError, match=r"trace\.h5: schema version 3, but this fedmpi reads 1 and 2"):
         TraceWriter.open_for_append(path, 3)
+
+
+def test_a_trace_of_version_1_is_not_continued(path, version_1):
+    path.write_bytes(version_1)
+    with pytest.raises(TraceError, match=r"trace\.h5: schema version 1 is read, but not continued"):
+        TraceWriter.open_for_append(path, 2)
+    assert path.read_bytes() == version_1
+    assert not path.with_name("trace.h5.partial").exists()
+
+
+def test_devices_are_kept_once_whatever_is_kept_of_the_rounds(path, attributes, devices, append_round):
+    with TraceWriter.create(path, attributes) as writer:
+        writer.append(devices=devices)
+        for round_index in range(5):
+            append_round(writer, round_index)
+    TraceWriter.open_for_append(path, 0).close("preempted")
+    trace = read(path)
+    assert len(trace.rounds) == len(trace.client_tests) == 0
+    assert {name: list(trace.devices[name]) for name in trace.devices} == {
+        name: list(np.broadcast_to(value, 3)) for name, value in devices.items()
+    }
+
+
+def test_names_of_devices_are_cut_like_those_of_events(path, attributes, devices):
+    with TraceWriter.create(path, attributes) as writer:
+        writer.append(devices={**devices, "device": ["é" * DEVICE_BYTES, "b", "c"]})
+    name = read(path).devices.device[0]
+    assert name == "é" * ((DEVICE_BYTES - 3) // 2) + "…"
+
+
+def test_details_are_a_json_object(path, attributes):
+    facts = {
+        "client": np.int64(3),
+        "share": np.float32(0.5),
+        "loss": np.nan,
+        "layers": np.arange(2),
+        "why": 'a "\0é',
+    }
+    with TraceWriter.create(path, attributes) as writer:
+        writer.append(events={"round": 0, "time_s": 0.5, "kind": "one", "detail": "", "details": facts})
+        pair = {"round": [1, 2], "time_s": 0.5, "kind": ["a", "b"], "detail": ""}
+        writer.append(events={**pair, "details": [{"a": 1}, {"b": [float("inf")]}]})
+        writer.append(events={**pair, "detail": "without"})
+    plain = {"client": 3, "share": 0.5, "loss": None, "layers": [0, 1], "why": 'a "\0é'}
+    found = read(path).events.details.map(json.loads).tolist()
+    assert found == [plain, {"a": 1}, {"b": [None]}, {}, {}]
+
+
+@pytest.mark.parametrize("count", [1, 40, 41, 300])
+def test_details_that_do_not_fit_are_left_out_and_counted(path, attributes, count):
+    facts = {f"fact_{number:03}": number for number in range(count)}
+    with TraceWriter.create(path, attributes) as writer:
+        writer.append(events={"round": 0, "time_s": 0.5, "kind": "many", "detail": "", "details": facts})
+    text = read(path).events.details[0]
+    found = json.loads(text)
+    left_out = found.pop("left_out", 0)
+    assert list(found.items()) == list(facts.items())[: count - left_out]
+    assert len(text.encode()) <= DETAILS_BYTES
+    assert len(found) == count or len(text.encode()) > DETAILS_BYTES - 40
+
+
+def test_details_that_json_does_not_have_are_refused(path, attributes):
+    with TraceWriter.create(path, attributes) as writer:
+        event = {"round": 0, "time_s": 0.5, "kind": "set", "detail": ""}
+        with pytest.raises(TraceError, match=r"column events\.details: Object of type set"):
+            writer.append(events={**event, "details": {"clients": {1, 2}}})
+    assert len(read(path).events) == 0
 
 
 def test_full_disk_leaves_the_committed_rounds(

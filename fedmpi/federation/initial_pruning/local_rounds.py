@@ -42,7 +42,7 @@ class InitialServer:
 
     ``base`` is the server of the rounds, which charges for them. ``rows`` (n,) LOCAL_ROUND are the local rounds
     so far, ``masks`` each new mask: the local round from which on it holds and the active parameters of every
-    layer; ``events`` what else happened: local round, emulated time, kind, detail.
+    layer; ``events`` what else happened: local round, emulated time, kind, detail in words and as facts.
     """
 
     def __init__(self, base: Server, masked: MaskedModel, training: InitialTraining, classes: int) -> None:
@@ -53,7 +53,7 @@ class InitialServer:
         self.client = config.pruning.initial.client if config.pruning.initial.where == "client" else None
         self.rows = np.empty(0, LOCAL_ROUND)
         self.masks: list[tuple[int, list[int]]] = []
-        self.events: list[tuple[int, float, str, str]] = []
+        self.events: list[tuple[int, float, str, str, dict[str, Any]]] = []
         self._charged = self.client is not None and config.pruning.initial.charged
         self._masked = masked
         self._model = training.model
@@ -70,7 +70,9 @@ class InitialServer:
         if self.schedule.rounds == 0:
             self._note_mask()
             if self.training.samples < SAMPLES:
-                self._note(0, f"only {self.training.samples} samples are there, {SAMPLES} are wanted")
+                samples = self.training.samples
+                facts = {"samples": samples, "wanted": SAMPLES}
+                self._note(0, f"only {samples} samples are there, {SAMPLES} are wanted", facts)
 
     def local_round(self, clock: Clock) -> None:
         """Train, change the mask where it is due, and charge the device.
@@ -101,15 +103,23 @@ class InitialServer:
         self._charge(row[0], compute_s, clock)
         if change is not None:
             detail = ", ".join(f"{name} {value:g}" for name, value in change.facts.items())
-            self._note(number, detail, "pruning")
+            self._note(number, detail, change.facts, "pruning")
         if schedule.started and not had_started:
-            self._note(number, f"training accuracy {accuracy:.4g} reached: reconfigurations from here on")
+            detail = f"training accuracy {accuracy:.4g} reached: reconfigurations from here on"
+            self._note(number, detail, {"training_accuracy": accuracy})
         if schedule.finished:
             why = "stable" if schedule.stable >= self._setup.stable_reconfigurations else "max_rounds"
+            density, accuracy = schedule.mask.density(self._model.layers), self.training.accuracy()
             self._note(
                 number,
-                f"ended ({why}) after {schedule.rounds} local rounds: density "
-                f"{schedule.mask.density(self._model.layers):.4g}, training accuracy {self.training.accuracy():.4g}",
+                f"ended ({why}) after {schedule.rounds} local rounds: density {density:.4g}, training accuracy "
+                f"{accuracy:.4g}",
+                {
+                    "why": why,
+                    "local_rounds": schedule.rounds,
+                    "density": density,
+                    "training_accuracy": accuracy,
+                },
             )
         row[0]["host_s"] = time.perf_counter() - begin
         self.rows = np.concatenate([self.rows, row])
@@ -178,8 +188,13 @@ class InitialServer:
         active = self.schedule.mask.active_per_layer(self._model.layers)
         self.masks.append((self.schedule.rounds, active.tolist()))
 
-    def _note(self, number: int, detail: str, kind: str = "initial_pruning") -> None:
-        self.events.append((number, self.base.now_s, kind, detail))
+    def _note(
+        self, number: int, detail: str, facts: Mapping[str, Any], kind: str = "initial_pruning"
+    ) -> None:
+        plain = {
+            name: value.item() if isinstance(value, np.generic) else value for name, value in facts.items()
+        }
+        self.events.append((number, self.base.now_s, kind, detail, plain))
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """What a checkpoint keeps of initial pruning that has not finished: arrays, and numbers as JSON."""
@@ -197,7 +212,9 @@ class InitialServer:
         )
         self.rows = arrays[f"{_ARRAYS}rows"].astype(LOCAL_ROUND)
         self.masks = [(number, active) for number, active in values["masks"]]
-        self.events = [(number, time_s, kind, detail) for number, time_s, kind, detail in values["events"]]
+        self.events = [
+            (number, time_s, kind, detail, facts) for number, time_s, kind, detail, facts in values["events"]
+        ]
 
 
 def is_unfinished(numbers: Mapping[str, Any]) -> bool:

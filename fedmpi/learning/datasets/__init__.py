@@ -59,6 +59,13 @@ def _check_users(name: str, data: object) -> None:
         if y.dtype != np.int64 or y.shape != (len(x),) or y.min() < 0 or y.max() >= data.classes:
             problem = f"{name!r} gave {part}_y as {y.dtype} of shape {y.shape}, from {y.min()} to {y.max()}"
             raise ConfigError(_KEY, problem, f"int64 of shape ({len(x)},), from 0 to {data.classes - 1}")
+    for part, writer, y in (
+        ("train", data.train_writer, data.train_y),
+        ("test", data.test_writer, data.test_y),
+    ):
+        if writer is not None and (writer.dtype.kind != "i" or writer.shape != y.shape):
+            problem = f"{name!r} gave {part}_writer as {writer.dtype} of shape {writer.shape}"
+            raise ConfigError(_KEY, problem, f"None, or integers of shape {y.shape}")
     if data.train_x.shape[1:] != data.test_x.shape[1:] or data.train_x.dtype != data.test_x.dtype:
         problem = f"{name!r} gave training and test samples of other shapes or types"
         raise ConfigError(_KEY, problem, "the same for both")

@@ -47,13 +47,13 @@ def load_celeba(folder: Path, attribute: str, image_size: int = 0) -> Dataset:
     if not train.size or not test.size:
         problem = f"{train.size} training and {test.size} test images are left of {len(names)}"
         raise DataError(f"{folder}: {problem}, at least one of each expected")
-    writer = (
-        None if celebrities is None else np.unique(groups[train], return_inverse=True)[1].astype(np.int64)
-    )
+    writer = test_writer = None
+    if celebrities is not None:  # every celebrity who has test images has training images too
+        writer, test_writer = (np.searchsorted(np.unique(groups[train]), groups[at]) for at in (train, test))
     images = folder / _IMAGES_FOLDER if (folder / _IMAGES_FOLDER).is_dir() else folder
     train_x = decode_images([images / names[i] for i in train], size, stretch=True)
     test_x = decode_images([images / names[i] for i in test], size, stretch=True)
-    return Dataset(train_x, labels[train], writer, test_x, labels[test], classes=2)
+    return Dataset(train_x, labels[train], writer, test_x, labels[test], 2, test_writer)
 
 
 def _split(groups: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:

@@ -27,7 +27,8 @@ class Dataset:
 
     ``train_x``, ``test_x``: (n, C, H, W), uint8 (0..255, to be taken by ``as_float32``) or float32 in [0, 1];
     ``train_y``, ``test_y``: int64 (n,) in [0, classes); ``train_writer``: int64 (n,), who wrote each training
-    sample, or None where that is not known.
+    sample, or None where that is not known; ``test_writer``: the same of each test sample, by the same numbers, -1 for
+    a writer of no training sample.
     """
 
     train_x: np.ndarray
@@ -36,6 +37,7 @@ class Dataset:
     test_x: np.ndarray
     test_y: np.ndarray
     classes: int
+    test_writer: np.ndarray | None = None
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

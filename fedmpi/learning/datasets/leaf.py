@@ -21,23 +21,25 @@ from fedmpi.learning.datasets.folders import visible
 def load_leaf(folder: Path) -> Dataset:
     """All users in ``train/*.json`` and ``test/*.json`` of a folder, in the order of their sorted names.
 
-    Writers are the positions of the training users in that order; the test set joins the samples of all test
-    users, of whom some may have none. A training user without samples is refused: nobody could be its client.
-    Users are named by strings or integers, 0 and "0" being the same. Samples are float32 (n, 1, side, side).
-    Files are read one after the other, each turned into arrays before the next; hidden ones are no data.
+    Writers are the positions of the training users in that order, and -1 for a test user who is none of them; the test
+    set joins the samples of all test users, of whom some may have none. A training user without samples is refused:
+    nobody could be its client. Users are named by strings or integers, 0 and "0" being the same. Samples are float32
+    (n, 1, side, side). Files are read one after the other, each turned into arrays before the next; hidden ones are no
+    data.
     DataError for what is missing, damaged or inconsistent.
     """
     train = _load_users(folder / "train", least=1)
     test = _load_users(folder / "test", least=0)
-    train_x, train_y, train_writer = _joined(train)
-    test_x, test_y, _ = _joined(test)
+    positions = {name: position for position, name in enumerate(sorted(train))}
+    train_x, train_y, train_writer = _joined(train, positions)
+    test_x, test_y, test_writer = _joined(test, positions)
     if train_x.shape[1:] != test_x.shape[1:]:
         raise DataError(
             f"{folder}: training samples are {train_x.shape[1:]} and test samples {test_x.shape[1:]}:"
             " the same size is expected"
         )
     classes = int(max(train_y.max(), test_y.max())) + 1
-    return Dataset(train_x, train_y, train_writer, test_x, test_y, classes)
+    return Dataset(train_x, train_y, train_writer, test_x, test_y, classes, test_writer)
 
 
 class _Floats(dict[str, float]):
@@ -140,8 +142,11 @@ def _samples(x_lists: list[Any], y_list: list[Any], where: str) -> _Samples:
     return x.reshape(-1, 1, side, side).astype(np.float32), y.astype(np.int64)
 
 
-def _joined(users: dict[str, _Samples]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Samples, labels and user positions, users in sorted order; takes the users out of the dictionary."""
+def _joined(
+    users: dict[str, _Samples], positions: dict[str, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Samples, labels and positions of users, users in sorted order; takes the users out of the dictionary."""
+    numbers = np.array([positions.get(name, -1) for name in sorted(users)], dtype=np.int64)
     ordered = [users.pop(name) for name in sorted(users)]
-    writer = np.repeat(np.arange(len(ordered), dtype=np.int64), [y.size for _, y in ordered])
+    writer = np.repeat(numbers, [y.size for _, y in ordered])
     return np.concatenate([x for x, _ in ordered]), np.concatenate([y for _, y in ordered]), writer

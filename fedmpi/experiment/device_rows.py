@@ -1,0 +1,38 @@
+"""Who the clients are: the rows of the trace's table ``devices``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fedmpi.emulation.devices import Fleet
+from fedmpi.federation.distribution import ServerData
+from fedmpi.trace.schema import UNKNOWN
+
+
+def device_rows(fleet: Fleet, data: ServerData) -> dict[str, Any]:
+    """The columns of ``devices``, a row for each client in client order."""
+    facts = data.facts()
+    writers = data.dataset.train_writer
+    return {
+        "client": np.arange(len(data.samples)),
+        "device": list(fleet.device_names),
+        "uplink_bytes_per_s": fleet.uplink.bytes_per_s,
+        "downlink_bytes_per_s": fleet.downlink.bytes_per_s,
+        "latency_s": fleet.latency_s,
+        "samples": np.array(facts.sizes),
+        "test_samples": np.array(facts.own_test_sizes) if facts.own_test_sizes else 0,
+        "labels": _distinct(data.dataset.train_y, data.samples, facts.common),
+        "writers": UNKNOWN if writers is None else _distinct(writers, data.samples, facts.common),
+    }
+
+
+def _distinct(values: np.ndarray, samples: list[np.ndarray], common: bool) -> np.ndarray:
+    """How many distinct ``values`` the samples of each client have, int64; ``common``: all have the same samples."""
+    if common:
+        return np.full(len(samples), np.unique(values[samples[0]]).size)
+    present, numbers = np.unique(values, return_inverse=True)
+    clients = np.repeat(np.arange(len(samples)), [part.size for part in samples])
+    pairs = np.unique(clients * present.size + numbers[np.concatenate(samples)])
+    return np.bincount(pairs // present.size, minlength=len(samples))
