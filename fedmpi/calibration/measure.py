@@ -136,8 +136,12 @@ def _measured(
     )
 
 
-def _seconds(module: nn.Module, x: Tensor, y: Tensor, loss: str) -> float:
-    step = training_step(module, x, y, loss)
+def timed_step(step: Callable[[], None]) -> float:
+    """Seconds that this thread computes in ``step``."""
     start = thread_time()
     step()
     return thread_time() - start
+
+
+def _seconds(module: nn.Module, x: Tensor, y: Tensor, loss: str) -> float:
+    return timed_step(training_step(module, x, y, loss))

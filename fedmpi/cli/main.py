@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from fedmpi import __version__
-from fedmpi.cli import bench, calibrate, check, data, doctor, export, launch, presets, run, sweep
+from fedmpi.cli import bench, calibrate, check, data, devices, doctor, export, launch, presets, run, sweep
 from fedmpi.cli.configured import find_modules_of_working_directory
 from fedmpi.config import ConfigError
 from fedmpi.config.errors import one_line
@@ -31,6 +31,7 @@ _COMMANDS = {
     "presets": presets,
     "export": export,
     "calibrate": calibrate,
+    "devices": devices,
     "doctor": doctor,
     "bench": bench,
     "data": data,

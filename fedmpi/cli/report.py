@@ -9,9 +9,9 @@ import numpy as np
 from fedmpi.checkpoint.ticket import read_ticket
 from fedmpi.cli import estimate
 from fedmpi.config import Config
-from fedmpi.emulation.devices import Fleet, assign
-from fedmpi.experiment.description import borrowed_constant
-from fedmpi.experiment.model import evaluation_batches, make_model
+from fedmpi.emulation.devices import Fleet
+from fedmpi.experiment.description import estimated_steps, unknown_energy
+from fedmpi.experiment.model import evaluation_batches, make_fleet, make_model
 from fedmpi.experiment.parts import Parts, resolve
 from fedmpi.federation.distribution import ServerData, read_data
 from fedmpi.federation.initial_training import SAMPLES
@@ -43,13 +43,12 @@ def report(config: Config, ranks: int) -> Checked:
 
     Raises ConfigError, DataError or EmulationError for what could not run on ``ranks`` ranks.
     """
-    seed = config.experiment.seed
     parts = resolve(config)
     data = read_data(config)
     dataset, facts = data.dataset, data.facts()
     sizes = np.array(facts.sizes)
     model = make_model(parts, facts, ranks)
-    fleet = assign(config, seed)
+    fleet = make_fleet(config, model, facts)
     prunable = sum(layer.stop - layer.start for layer in model.layers if layer.prunable)
     shape = " x ".join(map(str, dataset.input_shape))
     lines = [
@@ -57,7 +56,7 @@ def report(config: Config, ranks: int) -> Checked:
         f"{dataset.classes} classes; {sizes.min()} to {sizes.max()} samples for each client",
         f"model: D = {model.parameter_count} parameters ({prunable} prunable) and {model.buffer_count} "
         f"values of buffers",
-        *([note] if (note := borrowed_constant(config, fleet, model.layers)) else []),
+        *filter(None, (estimated_steps(config, fleet, model.layers), unknown_energy(config, fleet))),
         "",
         f"placement on {ranks} {'rank' if ranks == 1 else 'ranks'}, with an estimate of the memory of each:",
     ]

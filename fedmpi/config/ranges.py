@@ -82,6 +82,9 @@ FACTOR = Range(1e-9, 1e9)
 RATE = Range(1e-6, 1e6)
 """Mbit/s: from a bit to a terabit per second. Wider apart, rates on one link are beyond the digits of float64."""
 RATE_OR_INF = Range(1e-6, 1e6, or_inf=True)
+WATTS = Range(0, 1e4)
+"""Of a whole device; 0 is a power like any other, an unknown one is left out."""
+FLOPS_PER_S = Range(1e3, 1e18)
 TIMEOUT = Range(1, 10**6, zero="none")
 
 RANGES: Mapping[str, Range] = {

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from fedmpi.config import Config
-from fedmpi.emulation.devices import Fleet, assign
-from fedmpi.experiment.model import make_model
+from fedmpi.emulation.devices import Fleet
+from fedmpi.experiment.model import make_fleet, make_model
 from fedmpi.experiment.parts import Parts, resolve
 from fedmpi.federation.accounts import NormalizedAccountant, make_accountant
 from fedmpi.federation.client import ClientHost
@@ -83,7 +83,7 @@ def assemble(ranks: Ranks, config: Config, expected: Expected, signal: SignalFla
     facts = _share_facts(ranks, data)
 
     model = on_every_rank(ranks, lambda: make_model(parts, facts, ranks.size), expected)
-    fleet = on_server(ranks, lambda: _fleet(config, model), expected)
+    fleet = on_server(ranks, lambda: make_fleet(config, model, facts), expected)
     # Launchers need not hand the environment to other nodes: rank 0 reads it for all.
     memory = GroupMemory(
         ranks.comm, ranks.broadcast_json(on_server(ranks, lambda: most_sharing(os.environ), expected))
@@ -151,12 +151,6 @@ def _server(parts: Parts, facts: DataFacts, fleet: Fleet, model: FlatModel, exch
             setup, fleet, exchange, downlink, config.training.batch_size, pruner, normalized
         ),
     )
-
-
-def _fleet(config: Config, model: FlatModel) -> Fleet:
-    fleet = assign(config, config.experiment.seed)
-    fleet.compute.check(sum(layer.prunable for layer in model.layers))
-    return fleet
 
 
 def _share_facts(ranks: Ranks, data: ServerData | None) -> DataFacts:
