@@ -1,7 +1,7 @@
 """List the devices that runs know, with their sources, or make a CSV file of devices from a table of phones.
 
-``fedmpi devices`` lists fedmpi's own and the user's. ``fedmpi devices import ai-benchmark FILE -o devices.csv`` writes a
-row for each phone, which ``emulation.compute.profile = "devices.csv"`` takes.
+``fedmpi devices`` lists fedmpi's own and the user's. ``fedmpi devices import ai-benchmark FILE -o devices.csv`` writes
+a row for each phone, which ``emulation.compute.profile = "devices.csv"`` takes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fedmpi.emulation.bandwidth import BYTES_PER_S_PER_MBIT_PER_S
 from fedmpi.emulation.catalogue import device, device_names
 from fedmpi.emulation.device_csv import devices_text
 from fedmpi.emulation.phones import assumption, read_phones
-from fedmpi.emulation.profiles import POWERS, Device, built_in_devices
+from fedmpi.emulation.profiles import MEASURED_DEVICE, POWERS, Device, built_in_devices
 from fedmpi.numerics.streams import Purpose, generator
 
 _COLUMNS = 100
@@ -97,6 +97,8 @@ def _listed(devices: list[Device]) -> list[str]:
     ]
     for known in devices:
         measured = f" Tables of {', '.join(known.models)}." if known.models else ""
+        if known.name in built_in_devices() and known.name != MEASURED_DEVICE and known.models:
+            measured = f" Tables: those of {MEASURED_DEVICE}, scaled."
         power = f" Power: {known.powers_source}." if known.powers_source else ""
         text = f"{known.name}: {known.source.rstrip('.')}.{measured}{power}"
         lines += textwrap.wrap(" ".join(text.split()), _COLUMNS, subsequent_indent="  ")

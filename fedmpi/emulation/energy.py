@@ -37,8 +37,7 @@ class FleetPowers:
 
     def known(self) -> NDArray[np.bool_]:
         """Whether all four powers of a client are known, bool (N,)."""
-        unknown: NDArray[np.bool_] = np.isnan([getattr(self, name) for name in POWERS]).any(axis=0)
-        return ~unknown
+        return np.isfinite(self.idle_w + self.compute_w + self.transmit_w + self.receive_w)
 
 
 def energy_j(
