@@ -101,7 +101,7 @@ def estimated_steps(config: Config, fleet: Fleet, layers: Sequence[Layer]) -> st
     step_s = fleet.compute.seconds(LocalTraining.of(clients, 1, prunable, density=1.0))
     slowest = int(step_s.argmax())
     note = (
-        f"note: compute times are estimated from the work of {config.model.name}: a step of "
+        f"note: step times are estimated from the work of {config.model.name}: a step of "
         f"{config.training.batch_size} samples takes {step_s[slowest]:.3g} s on "
         f"{fleet.device_names[clients[slowest]]}"
     )
@@ -111,8 +111,8 @@ def estimated_steps(config: Config, fleet: Fleet, layers: Sequence[Layer]) -> st
     worst = max(factors, key=lambda model: factors[model])
     together = exp(sqrt(sum(log(factor) ** 2 for factor in factors.values()) / len(factors)))
     return (
-        f"{note}, uncertain by a factor of {together:.2g}: by that, measured tables were missed that had no part in "
-        f"the estimate ({worst} by {factors[worst]:.2g}); fedmpi calibrate measures a device"
+        f"{note}, uncertain by a factor of {together:.2g} (measured tables left out of the fit; {worst} by "
+        f"{factors[worst]:.2g}); fedmpi calibrate measures a device"
     )
 
 
