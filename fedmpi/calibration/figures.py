@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
+from scipy.optimize import least_squares
 
 from fedmpi.emulation.compute import Work
 from fedmpi.emulation.flops import step_cost
@@ -17,8 +18,6 @@ FloatArray = NDArray[np.float64]
 
 DENSITIES = (1.0, 0.5, 0.2, 0.1, 0.05)
 """Where tables and figures are compared, alike in all layers; 1: with dense kernels."""
-
-_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -47,32 +46,24 @@ class Table:
 def fit_figures(tables: Sequence[Table], densities: int = len(DENSITIES)) -> Figures:
     """The figures with the least squared logarithms of predicted over measured seconds, every table counting alike.
 
-    At the first so many of ``DENSITIES``. Neither figure is negative. (Gauss-Newton, whose steps are non-negative least
-    squares, damped where one overshoots.)
+    At the first so many of ``DENSITIES``. Neither figure is negative.
     """
-    unit = Figures(1.0, 1.0)
     rows, measured = [], []
     for table in tables:
-        overhead = step_cost(Figures(1.0, np.inf), table.work, table.batch_size)
-        both = step_cost(unit, table.work, table.batch_size)
+        overhead = step_cost(Figures(1.0, inf), table.work, table.batch_size)
+        flops = step_cost(Figures(0.0, 1.0), table.work, table.batch_size)
         for density in DENSITIES[:densities]:
-            of_overhead = table.seconds(overhead, density)
-            rows.append((of_overhead, table.seconds(both, density) - of_overhead))
+            rows.append((table.seconds(overhead, density), table.seconds(flops, density)))
             measured.append(table.seconds(table.cost, density))
     matrix, seconds = np.array(rows), np.array(measured)
-    scale = np.exp(np.log(matrix / seconds[:, None]).mean(axis=0))
-    matrix = matrix / scale
-    found = np.array([0.5, 0.5])
-    for _ in range(_STEPS):
-        predicted = matrix @ found
-        # log(predicted / seconds) to first order in the change of what was found
-        target = predicted * (1.0 - np.log(predicted / seconds))
-        proposed = nnls(matrix / predicted[:, None], target / predicted)[0]
-        cost, size = _cost(matrix, seconds, found), 1.0
-        while _cost(matrix, seconds, found + size * (proposed - found)) > cost and size > 1e-9:
-            size /= 2
-        found = found + size * (proposed - found)
-    overhead_s, per_flop_s = found / scale
+    scale = np.exp(np.log(matrix / seconds[:, None]).mean(axis=0))  # parts of like size for the solver
+
+    def residuals(parts: FloatArray) -> FloatArray:
+        logarithms: FloatArray = np.log(matrix @ (parts / scale) / seconds)
+        return logarithms
+
+    found = least_squares(residuals, (0.5, 0.5), bounds=(0.0, inf), xtol=1e-12, ftol=1e-12, gtol=1e-12)
+    overhead_s, per_flop_s = found.x / scale
     return Figures(float(overhead_s), float(1.0 / per_flop_s))
 
 
@@ -89,7 +80,3 @@ def left_out(tables: Mapping[str, Table], densities: int = len(DENSITIES)) -> di
 def factor(ratios: FloatArray) -> float:
     """The factor, 1 or more, by which predictions are off: the root mean square of the logarithms of ``ratios``."""
     return float(np.exp(np.sqrt((np.log(ratios) ** 2).mean())))
-
-
-def _cost(matrix: FloatArray, seconds: FloatArray, found: FloatArray) -> float:
-    return float((np.log((matrix @ found) / seconds) ** 2).sum())

@@ -123,10 +123,12 @@ def require_costs(costs: LinearCosts, prunable_layers: int) -> None:
         return
     unknown = np.isnan(costs.constant_s)
     if unknown.any():
-        client = int(unknown.argmax())
+        client, layers = int(unknown.argmax()), costs.layer_seconds_per_parameter.shape[1]
+        how = f"was measured with a model of {layers} prunable layers, not {prunable_layers}"
+        if not layers:
+            how = f"was not measured with a model of {prunable_layers} prunable layers"
         raise EmulationError(
-            f"emulation.compute.profile: found {costs.device_names[client]!r} for client {client}, which was measured "
-            f"with a model of {costs.layer_seconds_per_parameter.shape[1]} prunable layers, not {prunable_layers}; "
+            f"emulation.compute.profile: found {costs.device_names[client]!r} for client {client}, which {how}; "
             f"allowed: what fedmpi calibrate has measured for this one"
         )
 

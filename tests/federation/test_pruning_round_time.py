@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fedmpi.config import loads
-from fedmpi.emulation.compute import LocalTraining
+from fedmpi.emulation.compute import LocalTraining, Work
 from fedmpi.emulation.devices import assign
 from fedmpi.federation.pruning import round_time
 
@@ -19,12 +19,13 @@ latency_s = 0.25
 server_ingress_mbit_per_s = 6.0
 """
 CLIENTS, ACTIVE = np.array([0, 2, 3]), np.array([500, 20])
+WORK = Work((1e6, 1e4), (1000, 40), other_flops=0.0, values=100.0, parameters=1050)
 
 
-@pytest.mark.parametrize("model", ["linear", "unit"])
+@pytest.mark.parametrize("model", ["linear", "flops", "unit"])
 def test_round_time_is_that_of_the_slowest_client(model: str) -> None:
     """Three clients share 6 Mbit/s of the server, 250,000 bytes/s for each; the first has half of that itself."""
-    fleet = assign(loads(TEXT.format(model=model)), seed=3)
+    fleet = assign(loads(TEXT.format(model=model)), seed=3, work=WORK)
     steps = np.array([4.0, 4.0, 2.0])
     compute_s = fleet.compute.seconds(LocalTraining.of(CLIENTS, steps, ACTIVE, density=0.5))
     time = round_time(fleet, CLIENTS, steps, compute_s, (1000, 4.0), (300, 0.125), ACTIVE)
