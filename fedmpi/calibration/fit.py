@@ -31,6 +31,13 @@ class Fit:
         """The seconds of a step with ``active`` (L,) parameters in the prunable layers."""
         return self.constant_s + float((self.seconds_per_parameter * np.asarray(active)).sum())
 
+    def missed(self, active: ArrayLike, seconds: ArrayLike) -> FloatArray:
+        """Relative errors (m,) at ``active`` (m, L) that had no part in the fit, where steps take ``seconds`` (m,)."""
+        counts = np.asarray(active, dtype=np.float64)
+        found = self.constant_s + (self.seconds_per_parameter * counts).sum(axis=1)
+        missed: FloatArray = np.abs(found / np.asarray(seconds, dtype=np.float64) - 1.0)
+        return missed
+
     def crossover(self, sizes: ArrayLike, dense_s: float) -> float:
         """The density, alike in layers of ``sizes`` (L,), at which a step takes as long as one with dense kernels.
 

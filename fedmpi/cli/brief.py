@@ -19,7 +19,7 @@ from fedmpi.config import Config
 from fedmpi.config.errors import shown_value
 from fedmpi.config.schema import asked_clients
 from fedmpi.config.write import tables
-from fedmpi.experiment.description import borrowed_constant, methods
+from fedmpi.experiment.description import estimated_steps, methods, unknown_energy
 from fedmpi.experiment.progress import duration
 from fedmpi.federation.round_cost import local_steps
 from fedmpi.federation.verdict import draw_participants
@@ -32,7 +32,13 @@ _MOST_LINES = 8
 
 _TOGETHER = "\N{NO-BREAK SPACE}"
 
-_INNER = ("pruning.initial", "emulation.compute", "emulation.network", "emulation.availability")
+_INNER = (
+    "pruning.initial",
+    "emulation.compute",
+    "emulation.network",
+    "emulation.availability",
+    "emulation.energy",
+)
 """The tables within tables; other values that are tables, such as mixes and distributions, are those of keys."""
 
 _STEPS = 5
@@ -66,13 +72,16 @@ def brief(config: Config, checked: Checked, ranks: int) -> list[str]:
         estimates.append(
             f"  besides   initial pruning adds up to {initial.max_rounds} local rounds at the {initial.where}{charged}"
         )
-    note = borrowed_constant(config, checked.fleet, checked.model.layers)
+    notes = (
+        estimated_steps(config, checked.fleet, checked.model.layers),
+        unknown_energy(config, checked.fleet),
+    )
     return [
         *(part for line in what for part in _wrapped(line)),
         *_differing(config),
         "estimate of the whole run:",
         *(part for line in estimates for part in _wrapped(line, " " * 12)),
-        *(_wrapped(note) if note else []),
+        *(part for note in notes if note for part in _wrapped(note)),
     ]
 
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from fedmpi import __version__
-from fedmpi.cli import bench, calibrate, check, data, doctor, export, launch, presets, run, sweep
+from fedmpi.cli import bench, calibrate, check, data, devices, doctor, export, launch, presets, run, sweep
 from fedmpi.cli.configured import find_modules_of_working_directory
 from fedmpi.config import ConfigError
 from fedmpi.config.errors import BAD_CONFIGURATION, FAILED, one_line
@@ -29,6 +29,7 @@ _COMMANDS = {
     "presets": presets,
     "export": export,
     "calibrate": calibrate,
+    "devices": devices,
     "doctor": doctor,
     "bench": bench,
     "data": data,

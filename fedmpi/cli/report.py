@@ -10,11 +10,11 @@ from fedmpi.checkpoint.ticket import read_ticket
 from fedmpi.cli import estimate
 from fedmpi.config import Config
 from fedmpi.emulation.bandwidth import BYTES_PER_S_PER_MBIT_PER_S
-from fedmpi.emulation.devices import Fleet, assign
+from fedmpi.emulation.devices import Fleet
 from fedmpi.emulation.tcp import INITIAL_SEGMENTS, PACKET_BYTES, SEGMENT_BYTES
 from fedmpi.experiment.departures import check_deadline, departure_lines
-from fedmpi.experiment.description import borrowed_constant
-from fedmpi.experiment.model import evaluation_batches, make_model
+from fedmpi.experiment.description import estimated_steps, unknown_energy
+from fedmpi.experiment.model import evaluation_batches, make_fleet, make_model
 from fedmpi.experiment.parts import Parts, resolve
 from fedmpi.federation.distribution import ServerData, read_data
 from fedmpi.federation.initial_pruning.training import SAMPLES
@@ -46,13 +46,12 @@ def report(config: Config, ranks: int) -> Checked:
 
     Raises ConfigError, DataError or EmulationError for what could not run on ``ranks`` ranks.
     """
-    seed = config.experiment.seed
     parts = resolve(config)
     data = read_data(config)
     dataset, facts = data.dataset, data.facts()
     sizes = np.array(facts.sizes)
     model = make_model(parts, facts, ranks)
-    fleet = assign(config, seed)
+    fleet = make_fleet(config, model, facts)
     prunable = sum(layer.stop - layer.start for layer in model.layers if layer.prunable)
     shape = " x ".join(map(str, dataset.input_shape))
     lines = [
@@ -61,7 +60,7 @@ def report(config: Config, ranks: int) -> Checked:
         + (f", {min(own)} to {max(own)} to test it" if (own := facts.own_test_sizes) else ""),
         f"model: D = {model.parameter_count} parameters ({prunable} prunable) and {model.buffer_count} "
         f"values of buffers",
-        *([note] if (note := borrowed_constant(config, fleet, model.layers)) else []),
+        *filter(None, (estimated_steps(config, fleet, model.layers), unknown_energy(config, fleet))),
         "",
         f"placement on {ranks} {'rank' if ranks == 1 else 'ranks'}, with an estimate of the memory of each:",
     ]

@@ -86,6 +86,9 @@ RATE = Range(1e-6, 1e6)
 RATE_OR_INF = Range(1e-6, 1e6, or_inf=True)
 BIN = Range(1e-3, 1e6)
 """Seconds: chances to send stand in a file by the millisecond."""
+WATTS = Range(0, 1e4)
+"""Of a whole device; 0 is a power like any other, an unknown one is left out."""
+FLOPS_PER_S = Range(1e3, 1e18)
 TIMEOUT = Range(1, 10**6, zero="none")
 
 RANGES: Mapping[str, Range] = {

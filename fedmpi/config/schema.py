@@ -205,7 +205,7 @@ class PruningConfig:
 class ComputeConfig:
     """``[emulation.compute]``: the time model of a local step and the devices it runs on.
 
-    ``profile`` is a named device, a mix such as ``{"raspberry-pi-4" = 0.5, "jetson-nano" = 0.5}``, or the
+    ``profile`` is a named device, a mix such as ``{"raspberry-pi-4" = 0.5, "raspberry-pi-5" = 0.5}``, or the
     path of a CSV file with one device for each client. ``beta`` (model ``normalized``) is the time of an
     exchange of all parameters, in units of a round's training.
     """
@@ -257,6 +257,13 @@ class AvailabilityConfig:
 
 
 @dataclass(frozen=True)
+class EnergyConfig:
+    """``[emulation.energy]``: ``on`` charges each participant the energy of its device."""
+
+    on: bool = False
+
+
+@dataclass(frozen=True)
 class EmulationConfig:
     """``[emulation]``: the clock, and the devices and links that it charges.
 
@@ -268,6 +275,7 @@ class EmulationConfig:
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     availability: AvailabilityConfig = field(default_factory=AvailabilityConfig)
+    energy: EnergyConfig = field(default_factory=EnergyConfig)
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,9 @@ def check_emulation(config: Config) -> None:
 def _check_normalized(config: Config) -> None:
     """The normalized cost model knows neither devices nor links."""
     compute, network = config.emulation.compute, config.emulation.network
+    if config.emulation.energy.on:
+        problem = 'found true with [emulation.compute] model "normalized", whose times are no seconds'
+        raise ConfigError("emulation.energy.on", problem, "false, or another emulation.compute.model")
     found: dict[str, object] = {f"emulation.network.{field.name}": field for field in fields(network)}
     found |= {
         f"emulation.compute.{field.name}": field

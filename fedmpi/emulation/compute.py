@@ -21,15 +21,38 @@ FloatArray = NDArray[np.float64]
 BUILT_IN = {
     "unit": "fedmpi.emulation.compute_models:UNIT",
     "linear": "fedmpi.emulation.linear:LINEAR",
+    "flops": "fedmpi.emulation.flops:FLOPS",
     "measured": "fedmpi.emulation.compute_models:MEASURED",
     "normalized": "fedmpi.emulation.compute_models:NORMALIZED",
 }
 
 
 @dataclass(frozen=True)
+class Work:
+    """What a model computes for one sample, counted on the model itself (``calibration.work``).
+
+    ``layer_flops`` and ``layer_sizes`` (L,): floating-point operations of the forward pass through each prunable layer,
+    input to output, and its parameters; ``other_flops``: those of all else; ``values``: how many values layers read and
+    write in it; ``parameters``: D.
+    """
+
+    layer_flops: tuple[float, ...]
+    layer_sizes: tuple[int, ...]
+    other_flops: float
+    values: float
+    parameters: int
+
+    @property
+    def flops(self) -> float:
+        """Floating-point operations of the forward pass of a sample while nothing is pruned."""
+        return sum(self.layer_flops) + self.other_flops
+
+
+@dataclass(frozen=True)
 class Setup:
     """What does not change during a run: ``[emulation.compute]``, each client's device, the model's name, its batches.
 
+    ``work``: of the model, for a compute model that ``needs_work``; None as long as the model is not built.
     ``relative_speed`` float64 (N,): the speed of each client's processor over that of ``raspberry-pi-4``.
     """
 
@@ -37,6 +60,7 @@ class Setup:
     devices: Sequence[Device]
     model_name: str
     batch_size: int
+    work: Work | None = None
 
     @property
     def relative_speed(self) -> FloatArray:
@@ -93,8 +117,8 @@ class ComputeModel:
     ``coefficients(costs, training)``: seconds of one step as constants (n,) and a part for each active parameter of
     each prunable layer (n, L), on which masks are chosen; None: a step takes what it takes, whatever is pruned.
     ``check(costs, L)`` raises EmulationError for a model whose training cannot be timed.
-    ``needs_host_time``: ``training.host_s`` must be measured. ``prices_rounds``: a round has a cost model of its own
-    instead of links (``emulation.normalized``).
+    ``needs_work``: ``Setup.work`` is asked for. ``needs_host_time``: ``training.host_s`` must be measured.
+    ``prices_rounds``: a round has a cost model of its own instead of links (``emulation.normalized``).
     """
 
     summary: str
@@ -103,6 +127,7 @@ class ComputeModel:
     seconds: Callable[[Any, LocalTraining], FloatArray]
     coefficients: Callable[[Any, LocalTraining], tuple[FloatArray, FloatArray]] | None = None
     check: Callable[[Any, int], None] | None = None
+    needs_work: bool = False
     needs_host_time: bool = False
     prices_rounds: bool = False
 

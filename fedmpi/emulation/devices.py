@@ -17,11 +17,12 @@ from fedmpi.config.schema import Config, NetworkConfig, Rate, Seconds
 from fedmpi.emulation.availability import Availability, AvailabilityModel, make_availability
 from fedmpi.emulation.bandwidth import BANDWIDTH, JITTER, LATENCY, Quantity, client_values, server_rate
 from fedmpi.emulation.catalogue import device
-from fedmpi.emulation.compute import Compute, ComputeModel, Setup
-from fedmpi.emulation.device_csv import read_devices
+from fedmpi.emulation.compute import Compute, ComputeModel, Setup, Work
+from fedmpi.emulation.device_csv import of_file, read_devices
+from fedmpi.emulation.energy import FleetPowers
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.emulation.links import Links
-from fedmpi.emulation.profiles import Device
+from fedmpi.emulation.profiles import POWERS, Device
 from fedmpi.emulation.rate_traces import read_trace, trace_files
 from fedmpi.emulation.tcp import Transport
 from fedmpi.numerics.apportionment import largest_remainder
@@ -41,6 +42,7 @@ class Fleet:
     message to its first byte, on top of which up to ``jitter_s`` (N,) are drawn.
 
     ``compute``: what local training takes; ``availability``: who can be asked. ``relative_speed`` (N,): see ``Device``.
+    ``powers``: watts of each client's device.
     """
 
     device_names: tuple[str, ...]
@@ -51,6 +53,7 @@ class Fleet:
     compute: Compute
     availability: Availability
     relative_speed: FloatArray
+    powers: FleetPowers
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -84,12 +87,13 @@ def _add_to(digest: hashlib.blake2b, value: object) -> None:
         digest.update(repr(value).encode())
 
 
-def assign(config: Config, seed: int) -> Fleet:
+def assign(config: Config, seed: int, work: Work | None = None) -> Fleet:
     """The fleet of an experiment: devices by stream DEVICES, drawn bandwidths by stream LINKS.
 
     A mix gives every device its share of the clients, by largest remainder (ties to the alphabetically
     first), and places them at random. A CSV file gives client i the i-th device, with its link and latency;
-    the network's own keys must then be left alone, or "device".
+    the network's own keys must then be left alone, or "device". ``work``: of the model, by which a compute model that
+    needs it times steps; without it such a fleet is only checked.
 
     Raises EmulationError that names the key, or file, line and column, of what cannot be emulated.
     """
@@ -105,8 +109,8 @@ def assign(config: Config, seed: int) -> Fleet:
     uplink: Rate = network.uplink_mbit_per_s
     downlink: Rate = network.downlink_mbit_per_s
     latencies: Sequence[float | None]
-    if isinstance(compute.profile, str) and compute.profile.lower().endswith(".csv"):
-        devices, latencies = read_devices(Path(compute.profile), clients)
+    if of_file(compute.profile):
+        devices, latencies = read_devices(Path(str(compute.profile)), clients)
         for name, value, default in (
             ("uplink_mbit_per_s", uplink, inf),
             ("downlink_mbit_per_s", downlink, inf),
@@ -138,11 +142,23 @@ def assign(config: Config, seed: int) -> Fleet:
         latency_s=seconds("latency_s", latency, LATENCY, latencies, _LATENCY),
         jitter_s=seconds("jitter_s", network.jitter_s, JITTER, [d.jitter_s for d in devices], _JITTER),
         compute=Compute(
-            model, model.costs(Setup(compute, devices, config.model.name, config.training.batch_size))
+            model, model.costs(Setup(compute, devices, config.model.name, config.training.batch_size, work))
         ),
         availability=make_availability(available, availability, clients, seed),
         relative_speed=np.array([d.relative_speed for d in devices]),
+        powers=_powers(config, devices),
     )
+
+
+def _powers(config: Config, devices: Sequence[Device]) -> FleetPowers:
+    """Refuses energy where it would be unknown for everybody, whatever they do."""
+    powers = FleetPowers.of(d.powers for d in devices)
+    if config.emulation.energy.on and all(len(d.powers.unknown) == len(POWERS) for d in devices):
+        raise EmulationError(
+            f"emulation.energy.on: found true, but no power of {devices[0].name!r} or any other device is known; "
+            f"allowed: false, or devices of which some are known, as in a CSV file with the columns {', '.join(POWERS)}"
+        )
+    return powers
 
 
 def _links(

@@ -1,6 +1,7 @@
 """The compute model ``linear``: PruneFL's time of a step, a constant and seconds for each active parameter of a layer.
 
-Jiang et al., "Model pruning enables efficient federated learning on edge devices", IEEE TNNLS 2022.
+Jiang et al., "Model pruning enables efficient federated learning on edge devices", IEEE TNNLS 2022. A device that was
+not measured with the experiment's model takes what ``emulation.flops`` makes of the model's floating-point work.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from fedmpi.emulation.compute import ComputeModel, FloatArray, LocalTraining, Setup
 from fedmpi.emulation.errors import EmulationError
+from fedmpi.emulation.flops import step_cost
 from fedmpi.emulation.profiles import StepCost
 
 DENSE_FROM_DENSITY = 0.9
@@ -23,9 +25,10 @@ DENSE_FROM_DENSITY = 0.9
 class LinearCosts:
     """Seconds of one local step at the experiment's batch size, float64 in client order; NaN where nothing is known.
 
-    ``constant_s`` and ``seconds_per_parameter`` (N,): for any model; ``layer_constant_s`` (N,) and
-    ``layer_seconds_per_parameter`` (N, L): of the experiment's model where it was measured, else L = 0;
-    ``layer_dense_step_s`` (N,): what a step of that takes with dense kernels.
+    ``constant_s`` and ``seconds_per_parameter`` (N,): for any model, from a CSV file; ``layer_constant_s`` (N,) and
+    ``layer_seconds_per_parameter`` (N, L): of the experiment's model where it was measured or its work is known, else
+    L = 0; ``layer_dense_step_s`` (N,): what a measured step of that takes with dense kernels; ``estimated`` (N,):
+    whether a client's are estimates from floating-point work.
     """
 
     device_names: tuple[str, ...]
@@ -34,6 +37,7 @@ class LinearCosts:
     layer_constant_s: FloatArray
     layer_seconds_per_parameter: FloatArray
     layer_dense_step_s: FloatArray
+    estimated: NDArray[np.bool_]
 
     def has_layers(self, prunable_layers: int) -> bool:
         """Whether the tables of the experiment's model are for a model of so many prunable layers."""
@@ -44,7 +48,7 @@ def linear_costs(setup: Setup) -> LinearCosts:
     """The costs of a fleet. Raises EmulationError for a device of which no time of a step of the model is known."""
     devices, name = setup.devices, setup.model_name
     for client, known in enumerate(devices):
-        if known.generic is None and name not in known.models:
+        if known.generic is None and known.figures is None and name not in known.models:
             raise EmulationError(
                 f"emulation.compute.profile: found {known.name!r} for client {client}, of which no time of a "
                 f'step of {name} is known; allowed with model = "linear": any other device, or '
@@ -53,10 +57,17 @@ def linear_costs(setup: Setup) -> LinearCosts:
     unknown = StepCost(nan, (nan,))
     generic = [d.generic or unknown for d in devices]
     tables = [d.models.get(name) for d in devices]
+    work, estimated = setup.work, np.zeros(len(devices), dtype=bool)
+    scale = np.array([setup.batch_size / d.batch_size if d.batch_size else 1.0 for d in devices])
+    if work is not None:
+        for client, (d, table) in enumerate(zip(devices, tables, strict=True)):
+            fits = table is not None and len(table.seconds_per_parameter) == len(work.layer_sizes)
+            if d.figures is not None and d.generic is None and not fits:
+                tables[client] = step_cost(d.figures, work, setup.batch_size)
+                estimated[client], scale[client] = True, 1.0
     layers = max((len(table.seconds_per_parameter) for table in tables if table), default=0)
     no_table = StepCost(nan, (nan,) * layers)
     measured = [table or no_table for table in tables]
-    scale = np.array([setup.batch_size / d.batch_size if d.batch_size else 1.0 for d in devices])
     return LinearCosts(
         device_names=tuple(d.name for d in devices),
         constant_s=scale * [cost.constant_s for cost in generic],
@@ -66,6 +77,7 @@ def linear_costs(setup: Setup) -> LinearCosts:
         * np.array([cost.seconds_per_parameter for cost in measured]).reshape(len(devices), layers),
         layer_dense_step_s=scale
         * [nan if cost.dense_step_s is None else cost.dense_step_s for cost in measured],
+        estimated=estimated,
     )
 
 
@@ -89,7 +101,8 @@ def linear_coefficients(costs: LinearCosts, training: LocalTraining) -> tuple[Fl
     """Seconds of one local step with sparse kernels: constants (n,), and coefficients per active parameter (n, L).
 
     Both at the experiment's batch size. The device's own table for the experiment's model is used when it has L
-    entries; else its one coefficient stands for all layers. NaN for devices of which neither is known. The time T(M) by
+    entries, or its estimate; else the one coefficient of a CSV file stands for all layers. NaN for devices of which
+    none is known. The time T(M) by
     which masks are chosen is made of these alone: what a pruned model will take does not depend on how the model before
     it was trained.
     """
@@ -110,10 +123,12 @@ def require_costs(costs: LinearCosts, prunable_layers: int) -> None:
         return
     unknown = np.isnan(costs.constant_s)
     if unknown.any():
-        client = int(unknown.argmax())
+        client, layers = int(unknown.argmax()), costs.layer_seconds_per_parameter.shape[1]
+        how = f"was measured with a model of {layers} prunable layers, not {prunable_layers}"
+        if not layers:
+            how = f"was not measured with a model of {prunable_layers} prunable layers"
         raise EmulationError(
-            f"emulation.compute.profile: found {costs.device_names[client]!r} for client {client}, which was measured "
-            f"with a model of {costs.layer_seconds_per_parameter.shape[1]} prunable layers, not {prunable_layers}; "
+            f"emulation.compute.profile: found {costs.device_names[client]!r} for client {client}, which {how}; "
             f"allowed: what fedmpi calibrate has measured for this one"
         )
 
@@ -125,4 +140,5 @@ LINEAR = ComputeModel(
     seconds=linear_seconds,
     coefficients=linear_coefficients,
     check=require_costs,
+    needs_work=True,
 )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib.resources import files
+from math import isnan, nan
 from typing import Any
 
 MEASURED_DEVICE = "raspberry-pi-4"
@@ -30,12 +31,41 @@ class StepCost:
 
 
 @dataclass(frozen=True)
+class Figures:
+    """What the time of a step of any model is made of: ``overhead_s``, the seconds of overhead of an operation, and
+    ``flops_per_s``, floating-point operations per second (``emulation.flops``)."""
+
+    overhead_s: float
+    flops_per_s: float
+
+
+@dataclass(frozen=True)
+class Powers:
+    """Watts of the whole device while it waits, trains, sends and receives; NaN where nobody has measured it."""
+
+    idle_w: float = nan
+    compute_w: float = nan
+    transmit_w: float = nan
+    receive_w: float = nan
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The names of those that are not known."""
+        return tuple(field.name for field in fields(self) if isnan(getattr(self, field.name)))
+
+
+POWERS = tuple(field.name for field in fields(Powers))
+"""The names of a device's powers, as keys and columns have them."""
+
+
+@dataclass(frozen=True)
 class Device:
     """One kind of device.
 
-    ``generic`` is the cost of a step of a model that is not in ``models``: its one coefficient holds for
-    every active prunable parameter. Both are for steps of ``batch_size`` samples and None or empty where
-    nothing is known, as are the rates, the latency and the jitter of its link. ``relative_speed`` is the
+    ``models``: tables of steps of ``batch_size`` samples. ``figures``: what a step of any other model is made of.
+    ``generic``, of a CSV file: a step of any model at the experiment's own batch size, whose one coefficient holds for
+    every active prunable parameter. None or empty where nothing is known, as are the rates, the latency and the jitter
+    of its link. ``relative_speed`` is the
     speed of this device's processor over that of ``raspberry-pi-4``.
     """
 
@@ -49,6 +79,9 @@ class Device:
     downlink_bytes_per_s: float | None = None
     latency_s: float | None = None
     jitter_s: float | None = None
+    figures: Figures | None = None
+    powers: Powers = Powers()
+    powers_source: str = ""
 
 
 @cache
@@ -63,8 +96,19 @@ def built_in_devices() -> Mapping[str, Device]:
             if "score" in entry
             else entry["raspberry_pi_4"] / entry["time_s"]
         )
-        devices[name] = _at_speed(measured, ratio, name, f"{entry['source']}. {entry['ratio_of']}")
+        known = _at_speed(measured, ratio, name, f"{entry['source']}. {entry['ratio_of']}")
+        devices[name] = replace(known, **_powers(entry))
     return devices
+
+
+@cache
+def left_out_factors() -> Mapping[str, float]:
+    """By how much the time of a step from ``Figures`` was off for each published table that had no part in them.
+
+    A factor of 1 or more, the root mean square of logarithms over densities (``calibration.figures``).
+    """
+    text = files("fedmpi.emulation").joinpath("devices.toml").read_text(encoding="utf-8")
+    return {str(m): float(f) for m, f in tomllib.loads(text)[MEASURED_DEVICE]["figures"]["left_out"].items()}
 
 
 def _measured(entry: Mapping[str, Any]) -> Device:
@@ -72,7 +116,6 @@ def _measured(entry: Mapping[str, Any]) -> Device:
         name=MEASURED_DEVICE,
         source=entry["source"],
         batch_size=entry["batch_size"],
-        generic=StepCost(entry["constant_s"], (entry["seconds_per_parameter"],)),
         models={
             model: StepCost(
                 cost["constant_s"], tuple(cost["seconds_per_parameter"]), cost.get("dense_step_s")
@@ -81,20 +124,33 @@ def _measured(entry: Mapping[str, Any]) -> Device:
         },
         uplink_bytes_per_s=entry["uplink_bytes_per_s"],
         downlink_bytes_per_s=entry["downlink_bytes_per_s"],
+        figures=Figures(entry["figures"]["overhead_s"], entry["figures"]["flops_per_s"]),
+        **_powers(entry),
     )
+
+
+def _powers(entry: Mapping[str, Any]) -> dict[str, Any]:
+    found = entry.get("power", {})
+    watts = {name: float(value) for name, value in found.items() if name != "source"}
+    return {"powers": Powers(**watts), "powers_source": found.get("source", "")}
 
 
 def _at_speed(measured: Device, speed: float, name: str, source: str) -> Device:
     """A device with the measured one's costs over ``speed``; nothing is known of its link."""
-    assert measured.generic is not None
+    assert measured.figures is not None
     return Device(
         name=name,
         source=source,
         relative_speed=speed,
         batch_size=measured.batch_size,
-        generic=_scaled(measured.generic, 1.0 / speed),
+        figures=at_speed(measured.figures, speed),
         models={model: _scaled(cost, 1.0 / speed) for model, cost in measured.models.items()},
     )
+
+
+def at_speed(figures: Figures, speed: float) -> Figures:
+    """The figures of a processor that is ``speed`` times as fast."""
+    return Figures(figures.overhead_s / speed, figures.flops_per_s * speed)
 
 
 def _scaled(cost: StepCost, factor: float) -> StepCost:

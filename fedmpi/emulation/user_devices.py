@@ -15,16 +15,16 @@ from typing import Any
 import tomli_w
 
 from fedmpi.config.errors import shortened
-from fedmpi.config.ranges import COUNT, RATE, SECONDS_OR_ZERO, Range
+from fedmpi.config.ranges import COUNT, RATE, SECONDS_OR_ZERO, WATTS, Range
 from fedmpi.config.toml import TomlError, parse, read_text
 from fedmpi.emulation.bandwidth import BYTES_PER_S_PER_MBIT_PER_S
 from fedmpi.emulation.errors import EmulationError, unknown_name
-from fedmpi.emulation.profiles import Device, StepCost, built_in_devices
+from fedmpi.emulation.profiles import POWERS, Device, Powers, StepCost, built_in_devices
 
 VARIABLE = "FEDMPI_DEVICES"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_DEVICE_KEYS = ("source", "batch_size", "uplink_bytes_per_s", "downlink_bytes_per_s", "models")
+_DEVICE_KEYS = ("source", "batch_size", "uplink_bytes_per_s", "downlink_bytes_per_s", *POWERS, "models")
 _MODEL_KEYS = ("dense_step_s", "constant_s", "seconds_per_parameter")
 _BYTES_PER_S = Range(RATE.low * BYTES_PER_S_PER_MBIT_PER_S, RATE.high * BYTES_PER_S_PER_MBIT_PER_S)
 _HEADER = "# Devices of fedmpi's user; `fedmpi calibrate` adds to them and does not keep comments.\n\n"
@@ -142,6 +142,9 @@ def _device(name: str, entry: Mapping[str, Any], where: str) -> Device:
         models={model: _cost(cost, f"{where} models.{model}") for model, cost in models.items()},
         uplink_bytes_per_s=_rate(entry, "uplink_bytes_per_s", where),
         downlink_bytes_per_s=_rate(entry, "downlink_bytes_per_s", where),
+        powers=Powers(
+            **{name: _number(entry[name], WATTS, f"{where} {name}") for name in POWERS if name in entry}
+        ),
     )
 
 

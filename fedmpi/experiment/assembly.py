@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from fedmpi.config import Config
-from fedmpi.emulation.devices import Fleet, assign
+from fedmpi.emulation.devices import Fleet
 from fedmpi.emulation.round_end import may_stop_early
 from fedmpi.experiment.departures import check_deadline
 from fedmpi.experiment.device_rows import device_rows
-from fedmpi.experiment.model import make_model
+from fedmpi.experiment.model import make_fleet, make_model
 from fedmpi.experiment.parts import Parts, resolve
 from fedmpi.federation.client import ClientHost
 from fedmpi.federation.client_importance import ClientImportance
@@ -177,8 +177,7 @@ def _server(parts: Parts, facts: DataFacts, fleet: Fleet, masked: MaskedModel, e
 
 
 def _fleet(parts: Parts, model: FlatModel, facts: DataFacts) -> Fleet:
-    fleet = assign(parts.config, parts.config.experiment.seed)
-    fleet.compute.check(sum(layer.prunable for layer in model.layers))
+    fleet = make_fleet(parts.config, model, facts)
     check_deadline(parts, model, fleet, np.array(facts.sizes))
     return fleet
 

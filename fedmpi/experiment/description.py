@@ -1,10 +1,11 @@
-"""A run in words: what a log begins with, what of it varies, and where its emulated times mean little."""
+"""A run in words: what a log begins with, what of it varies, and how well its times and energy are known."""
 
 from __future__ import annotations
 
 import os
 import platform
 from collections.abc import Sequence
+from math import exp, log, sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,16 +13,17 @@ import numpy as np
 
 from fedmpi import __version__
 from fedmpi.config import Config
+from fedmpi.emulation.compute import LocalTraining
+from fedmpi.emulation.device_csv import of_file
 from fedmpi.emulation.devices import Fleet
+from fedmpi.emulation.flops import FlopsCosts
 from fedmpi.emulation.linear import LinearCosts
+from fedmpi.emulation.profiles import POWERS, left_out_factors
 from fedmpi.experiment.parts import Parts
 from fedmpi.learning.flat import Layer
 
 if TYPE_CHECKING:
     from fedmpi.experiment.assembly import Run
-
-_SMALLEST_MEASURED = "conv2 (6.6 million parameters)"
-"""The model whose constant stands for models without a table of their own; see devices.toml."""
 
 
 def varying(parts: Parts) -> tuple[str, ...]:
@@ -81,26 +83,51 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
-def borrowed_constant(config: Config, fleet: Fleet, layers: Sequence[Layer]) -> str:
-    """A note on emulated times that rest on the constant of another model; nothing where they do not.
+def estimated_steps(config: Config, fleet: Fleet, layers: Sequence[Layer]) -> str:
+    """A note on step times that are estimates from floating-point work, and how good those are; "" without any.
 
-    ``layers`` are the model's. Devices of a CSV file have constants of their own.
+    ``layers`` are the model's.
     """
-    profile = config.emulation.compute.profile
-    prunable = [layer.stop - layer.start for layer in layers if layer.prunable]
     costs = fleet.compute.costs
-    if not isinstance(costs, LinearCosts) or (isinstance(profile, str) and profile.lower().endswith(".csv")):
-        return ""
-    unknown = np.ones(len(fleet.device_names), dtype=bool)
-    if costs.has_layers(len(prunable)):
-        unknown = np.isnan(costs.layer_constant_s)
-    if not unknown.any():
-        return ""
-    step_s = costs.constant_s + costs.seconds_per_parameter * sum(prunable)
-    client = int(np.where(unknown, step_s, -1.0).argmax())
-    constant_s, name = costs.constant_s[client], fleet.device_names[client]
-    return (
-        f"note: emulated compute times mean little for a small model: {name} was not measured with "
-        f"{config.model.name}, and {constant_s / step_s[client]:.0%} of the {step_s[client]:.3g} s of a step are the "
-        f"constant fitted on {_SMALLEST_MEASURED}; fedmpi calibrate measures a device"
+    estimated = (
+        costs.estimated
+        if isinstance(costs, LinearCosts)
+        else np.full(len(fleet.device_names), isinstance(costs, FlopsCosts))
     )
+    if not estimated.any():
+        return ""
+    prunable = [layer.stop - layer.start for layer in layers if layer.prunable]
+    clients = np.flatnonzero(estimated)
+    step_s = fleet.compute.seconds(LocalTraining.of(clients, 1, prunable, density=1.0))
+    slowest = int(step_s.argmax())
+    note = (
+        f"note: step times are estimated from the work of {config.model.name}: a step of "
+        f"{config.training.batch_size} samples takes {step_s[slowest]:.3g} s on "
+        f"{fleet.device_names[clients[slowest]]}"
+    )
+    if of_file(config.emulation.compute.profile):
+        return f"{note}, as well as its overhead_s and flops_per_s are known"
+    factors = left_out_factors()
+    worst = max(factors, key=lambda model: factors[model])
+    together = exp(sqrt(sum(log(factor) ** 2 for factor in factors.values()) / len(factors)))
+    return (
+        f"{note}, uncertain by a factor of {together:.2g} (measured tables left out of the fit; {worst} by "
+        f"{factors[worst]:.2g}); fedmpi calibrate measures a device"
+    )
+
+
+def unknown_energy(config: Config, fleet: Fleet) -> str:
+    """A note on the energy that will be recorded, and for which devices it is not known; "" where none is asked for."""
+    if not config.emulation.energy.on:
+        return ""
+    known = fleet.powers.known()
+    unknown: dict[str, str] = {}
+    for client in np.flatnonzero(~known).tolist():
+        missing = [name for name in POWERS if np.isnan(getattr(fleet.powers, name)[client])]
+        unknown.setdefault(fleet.device_names[client], ", ".join(missing))
+    note = f"energy: all powers are known for {known.sum()} of {known.size} clients"
+    if not unknown:
+        return note
+    named = [f"{device} without {names}" for device, names in list(unknown.items())[:3]]
+    more = f" and {len(unknown) - 3} other devices" if len(unknown) > 3 else ""
+    return f"{note}; NaN after any time in a state of unknown power: {'; '.join(named)}{more}"

@@ -16,7 +16,7 @@ from fedmpi.emulation.clock import Clock, VirtualClock, make_clock
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.experiment import checkpointing
 from fedmpi.experiment.assembly import Run, assemble
-from fedmpi.experiment.description import borrowed_constant, header, varying
+from fedmpi.experiment.description import estimated_steps, header, unknown_energy, varying
 from fedmpi.experiment.folder_lock import FolderLock
 from fedmpi.experiment.progress import Progress, duration
 from fedmpi.experiment.recording import Recorder
@@ -111,9 +111,10 @@ def _run_prepared(
     progress = Progress(config.experiment.rounds, varying(run.parts), quiet, silent=not ranks.is_server)
     if run.server is not None:
         progress.header(header(run, output, library_name()))
-        note = borrowed_constant(config, run.server.accountant.fleet, run.model.layers)
-        if note:
-            progress.message(note)
+        fleet = run.server.accountant.fleet
+        for note in (estimated_steps(config, fleet, run.model.layers), unknown_energy(config, fleet)):
+            if note:
+                progress.message(note)
     checkpoint: Checkpoint | None = None
     keep_rounds: int | None = None
     if resume:

@@ -6,8 +6,10 @@ from collections.abc import Iterable
 
 import torch
 
+from fedmpi.calibration.work import count_work
 from fedmpi.config import Config, ConfigError, validate_ranks, validate_with_data
 from fedmpi.config.errors import shown_value
+from fedmpi.emulation.devices import Fleet, assign
 from fedmpi.experiment.parts import Parts, check_with_model
 from fedmpi.federation.distribution import DataFacts
 from fedmpi.federation.initial_pruning.schedule import BATCH_SIZE
@@ -40,6 +42,20 @@ def make_model(parts: Parts, facts: DataFacts, ranks: int) -> FlatModel:
         sizes = ((min(training),), ())
     try_out(model, Trial(name, facts.input_shape, facts.classes, config.training.loss, *sizes))
     return model
+
+
+def make_fleet(config: Config, model: FlatModel, facts: DataFacts) -> Fleet:
+    """The emulated devices, with what a step of ``model`` takes on each of them. Raises EmulationError.
+
+    The model's work is counted on the smallest training batch, where the compute model asks for it.
+    """
+    seed = config.experiment.seed
+    fleet = assign(config, seed)
+    if fleet.compute.model.needs_work:
+        batch = min(training_batches(config, facts.sizes))
+        fleet = assign(config, seed, count_work(model, facts.input_shape, batch))
+    fleet.compute.check(sum(layer.prunable for layer in model.layers))
+    return fleet
 
 
 def training_batches(config: Config, samples: Iterable[int]) -> set[int]:

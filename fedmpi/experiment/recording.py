@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedmpi.config import dumps
+from fedmpi.emulation.energy import energy_j
 from fedmpi.experiment.assembly import Run
 from fedmpi.experiment.progress import Progress
 from fedmpi.experiment.resuming import Identity
@@ -96,7 +98,9 @@ class Recorder:
             # The model of the period's start: within a period of matched fedavg, clients go on from own weights.
             "version": plan.round_index - plan.round_index % run.exchange.period,
             "staleness": 0,
-            "energy_j": np.nan,
+            "energy_j": self._energy_j(
+                plan.participants, charges.download_s, charges.compute_s, charges.upload_s, charges.wait_s
+            ),
             "released_s": report.released_s,
         }
 
@@ -135,6 +139,18 @@ class Recorder:
         self.watch.judged(plan.round_index, rejected)
         self.progress.update(row)
 
+    def _energy_j(
+        self, clients: NDArray[np.int64], *seconds: NDArray[np.float64]
+    ) -> NDArray[np.float64] | float:
+        """Joules (n,) of ``clients`` (n,) that spend ``seconds`` (n,) in download, training, upload and wait.
+
+        NaN where energy is not asked for.
+        """
+        server = self.run.server
+        if server is None or not self.run.config.emulation.energy.on:
+            return np.nan
+        return energy_j(server.accountant.fleet.powers, clients, *seconds)
+
     def local_round(self, initial: InitialServer) -> None:
         """One finished local round of initial pruning, for the reader of the progress line."""
         schedule, row = initial.schedule, initial.rows[-1]
@@ -171,6 +187,8 @@ class Recorder:
                 "version": np.zeros(count, np.int64),
                 "staleness": np.zeros(count, np.int64),
             }
+            spent = ("download_s", "compute_s", "upload_s", "wait_s")
+            clients["energy_j"] = self._energy_j(clients["client"], *(clients[name] for name in spent))
         for first, active in initial.masks:
             self._layers(first - count, active)
         if initial.masks[-1][0] != count:

@@ -50,6 +50,14 @@ def test_the_crossover_is_where_sparse_takes_as_long_as_dense():
     assert (flat.crossover([1], 3.0), flat.crossover([1], 1.0)) == (np.inf, -np.inf)
 
 
+def test_what_a_fit_misses_is_relative():
+    active = ACTIVE * SIZES
+    found = fit(active, 0.012 + active @ TRUE)
+    new = np.array([[100, 2000, 30_000], [8, 50, 600]])
+    exact = 0.012 + new @ TRUE
+    np.testing.assert_allclose(found.missed(new, exact * [1.25, 0.5]), [0.2, 1.0], rtol=1e-6)
+
+
 def test_what_cannot_be_fitted_is_refused():
     with pytest.raises(ValueError, match="2 points do not tell 3 coefficients"):
         fit(np.ones((2, 2)), [1.0, 2.0])

@@ -1,10 +1,12 @@
 """Every kind of step is measured; how long it takes is not asserted."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
 
-from fedmpi.calibration.measure import measure, points
+from fedmpi.calibration.measure import measure, points, spread
 from fedmpi.config import ConfigError
 from fedmpi.config.schema import ModelConfig
 
@@ -34,6 +36,34 @@ def test_a_model_is_measured_at_every_point(name, shape):
         expected = found.active[0].copy()
         expected[layer] = found.active[1, layer]
         assert found.active[2 + layer].tolist() == expected.tolist()
+
+
+def test_held_out_densities_are_measured_apart():
+    found = measure(
+        ModelConfig("mlp", (9,)), (1, 4, 4), 3, 2, densities=(0.1, 0.5), steps=2, held_out=(0.2, 0.9)
+    )
+    assert found.active.shape == (4, 2)
+    assert found.held_out_densities == (0.2, 0.9)
+    assert found.held_out_active.shape == (2, 2)
+    assert (found.held_out_active[0] < found.held_out_active[1]).all()
+    assert (found.held_out_seconds > 0).all()
+    assert found.repetitions == 2
+
+
+@pytest.mark.parametrize(("spreads", "repetitions"), [([0.05], 2), ([0.2, 0.1], 4), ([0.2, 0.2, 0.2], 6)])
+def test_it_repeats_until_the_spread_is_small_or_it_has_repeated_enough(spreads, repetitions, monkeypatch):
+    told = iter([*spreads, spreads[-1]])
+    monkeypatch.setattr(sys.modules[measure.__module__], "spread", lambda times: next(told))
+    found = measure(ModelConfig("logistic"), (1, 4, 4), 3, 2, (0.1, 0.5), 2, most_spread=0.1, most_steps=6)
+    assert found.repetitions == repetitions
+    assert found.spread == spreads[-1]
+
+
+def test_the_spread_is_that_of_two_halves_and_the_largest_of_all():
+    assert spread([[1.0, 1.0, 1.2, 1.2]]) == pytest.approx(0.2 / 1.1)
+    assert spread([[1.0, 1.2, 1.0, 1.2]]) == 0.0
+    assert spread([[1.0, 1.0], [2.0, 3.0]]) == pytest.approx(1.0 / 2.5)
+    assert spread([[1.0]]) == np.inf
 
 
 def without_layers(input_shape, classes):

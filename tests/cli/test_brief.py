@@ -1,7 +1,5 @@
 """``fedmpi check --brief``: one screen, and totals that are those of a run."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -10,6 +8,7 @@ from fedmpi.cli import brief, estimate
 from fedmpi.cli import main as cli
 from fedmpi.config import load
 from fedmpi.emulation.devices import assign
+from fedmpi.experiment.model import make_fleet
 from fedmpi.experiment.parts import resolve
 from fedmpi.federation.distribution import read_data
 from fedmpi.learning.flat import FlatModel
@@ -30,7 +29,7 @@ METHODS = {
     "normalized": [
         "sparsification.k=100",
         "emulation.compute.model=normalized",
-        "emulation.compute.unit_s=1.0",
+        "emulation.compute.profile=reference",
         "emulation.network.uplink_mbit_per_s=inf",
         "emulation.network.downlink_mbit_per_s=inf",
         "emulation.network.latency_s=0",
@@ -44,9 +43,7 @@ def whole_run(overrides: list[str]) -> estimate.WholeRun:
     config = load("quickstart", overrides)
     facts = read_data(config).facts()
     model = FlatModel(build(config.model, facts.input_shape, facts.classes, 0))
-    return estimate.whole_run(
-        resolve(config), model, assign(config, config.experiment.seed), np.array(facts.sizes)
-    )
+    return estimate.whole_run(resolve(config), model, make_fleet(config, model, facts), np.array(facts.sizes))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -100,7 +97,7 @@ def test_it_fits_a_screen_and_says_what_the_run_takes(capsys):
     assert '[pruning.initial] where = "client", charged = false;' in text
     assert "momentum" not in text
     assert "initial pruning adds up to 1000 local rounds at the client, not charged" in text
-    assert "raspberry-pi-4 was not measured with mlp" in text
+    assert "step times are estimated from the work of mlp" in text
     for what in ("bytes", "emulated", "host", "assumed", "left out"):
         assert any(line.startswith(f"  {what} ") for line in lines)
 
@@ -148,9 +145,7 @@ def test_host_time_grows_with_the_work_and_shrinks_with_ranks(monkeypatch):
     class Checked:
         sizes = np.full(8, 100)
         dataset = type("Dataset", (), {"test_y": np.zeros(300)})
-        fleet = SimpleNamespace(
-            availability=SimpleNamespace(clients=lambda round_index, start_s: np.arange(8))
-        )
+        fleet = assign(load("quickstart"), 0)
 
     def host(ranks: int, *overrides: str) -> str:
         config = load("quickstart", ["experiment.rounds=10", *overrides])

@@ -36,7 +36,7 @@ def fedmpi(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProce
         (
             ["rum"],
             "fedmpi rum: unknown command; did you mean run? allowed: run, check, sweep, presets, export, calibrate, "
-            "doctor, bench, data",
+            "devices, doctor, bench, data",
         ),
         (["run"], "fedmpi run: the following arguments are required: CONFIG"),
         (

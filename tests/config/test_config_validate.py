@@ -238,8 +238,8 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
         ),
         (["emulation.time_scale=0"], "[emulation] time_scale: found 0.0"),
         (
-            ["emulation.compute.model=flops"],
-            '[emulation.compute] model: found "flops"; allowed: unit, linear, measured, normalized, or ',
+            ["emulation.compute.model=flips"],
+            '[emulation.compute] model: found "flips"; did you mean flops? allowed: unit, linear, flops, measured, ',
         ),
         (["emulation.compute.beta=0"], "[emulation.compute] beta: found 0.0"),
         (

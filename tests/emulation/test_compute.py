@@ -86,13 +86,6 @@ def test_dense_kernels_follow_the_speed_of_each_device():
     np.testing.assert_allclose(seconds * mixed.relative_speed, 2 * 2.2486449218005875, rtol=1e-14)
 
 
-@pytest.mark.parametrize(("network", "layers"), [("mlp", CONV2[:2]), ("conv2", CONV2[:3])])
-def test_linear_without_a_table_for_the_model_is_generic(network, layers):
-    """Nothing was measured with dense kernels then, and the formula holds at any density."""
-    seconds = compute_seconds(fleet("linear", network=network), EVERYBODY, 3, layers, density=1.0)
-    np.testing.assert_allclose(seconds, 3 * (1.2492789765 + 1.927325e-7 * layers.sum()), rtol=1e-14)
-
-
 def test_linear_follows_each_clients_own_device():
     mixed = fleet("linear", {"raspberry-pi-4": 0.5, "raspberry-pi-5": 0.5})
     seconds = compute_seconds(mixed, EVERYBODY, 1, CONV2, density=SPARSE)

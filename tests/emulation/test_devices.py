@@ -254,6 +254,10 @@ def test_what_is_not_emulated_is_refused():
 
 
 HEADER = "name,uplink_mbit_per_s,downlink_mbit_per_s,latency_s,constant_s,seconds_per_parameter\n"
+FIGURES = (
+    "name,uplink_mbit_per_s,downlink_mbit_per_s,latency_s,overhead_s,flops_per_s,"
+    "idle_w,compute_w,transmit_w,receive_w\n"
+)
 
 
 def test_a_csv_fleet(tmp_path):
@@ -273,6 +277,20 @@ def test_a_csv_fleet(tmp_path):
         assign(config(2, str(path), uplink_mbit_per_s=5.0), 0)
 
 
+def test_a_csv_fleet_with_figures_and_powers(tmp_path):
+    path = tmp_path / "devices.csv"
+    path.write_text(FIGURES + "watch,1,1,0,1e-6,1e8,0.1, ,0.3,0\nphone,1,1,0,1e-8,1e10,1,2,3,4\n")
+    fleet = assign(config(2, str(path), model="flops"), 0)
+    np.testing.assert_array_equal(fleet.powers.idle_w, [0.1, 1.0])
+    np.testing.assert_array_equal(fleet.powers.compute_w, [np.nan, 2.0])
+    np.testing.assert_array_equal(fleet.powers.transmit_w, [0.3, 3.0])
+    np.testing.assert_array_equal(fleet.powers.receive_w, [0.0, 4.0])
+    assert fleet.powers.known().tolist() == [False, True]
+    path.write_text(HEADER + "watch,1,1,0,1,1\nphone,1,1,0,1,1\n")
+    with pytest.raises(EmulationError, match="found 'watch' for client 0, of which no overhead_s"):
+        assign(config(2, str(path), model="flops"), 0)
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [
@@ -288,7 +306,23 @@ def test_a_csv_fleet(tmp_path):
             "line 1, columns: found 'latency_ms'; did you mean latency_s",
         ),
         ("name,latency_s\n", "no column uplink_mbit_per_s"),
-        (HEADER.replace("constant_s", "name"), "no column constant_s"),
+        (HEADER.replace("constant_s", "name"), "line 1: a column stands there twice"),
+        (HEADER.replace(",constant_s", ""), "no column constant_s; needed: name, uplink_mbit_per_s"),
+        (HEADER.replace("constant_s,seconds_per_parameter", "flops_per_s"), "no column overhead_s"),
+        (FIGURES + "a,1,1,0,1e-7,0,,,,\n", "line 2, column flops_per_s: found '0'"),
+        (FIGURES + "a,1,1,0,,1e9,,,,\n", "line 2, column overhead_s: found ''"),
+        (
+            FIGURES + "a,1,1,0,1e-7,1e9,lots,,,\n",
+            "line 2, column idle_w: found 'lots'; allowed: a number from 0",
+        ),
+        (FIGURES + "a,1,1,0,1e-7,1e9,,-2,,\n", "line 2, column compute_w: found '-2'"),
+        (
+            FIGURES + "a,1,1,0,1e-7,1e9,,,nan,\n",
+            "found 'nan'; allowed: a number from 0 to 10000, or nothing where",
+        ),
+        (FIGURES + "a,1,1,0,1e-7,1e9,,,,inf\n", "line 2, column receive_w: found 'inf'"),
+        (FIGURES + "a,1,1,0,1e-7,1e9,1,2,3\n", "line 2: found 9 columns; needed: 10"),
+        (FIGURES.replace("idle_w", "idle_watt"), "found 'idle_watt'; did you mean idle_w?"),
         ("", "no column name"),
         (HEADER + "a" * 200_000 + ",1,1,0,1,1\n", "line 2: no CSV (field larger than field limit"),
         ("b" * 200_000 + "\n", "line 1: no CSV (field larger than field limit"),

@@ -1,12 +1,13 @@
-"""What of a run varies, and where its emulated times rest on the constant of another model."""
+"""What of a run varies, and how well its emulated times and energy are known."""
 
 import pytest
 
+from fedmpi.calibration.work import count_work
 from fedmpi.config import loads
 from fedmpi.emulation.devices import assign
-from fedmpi.experiment.description import borrowed_constant, methods, varying
+from fedmpi.experiment.description import estimated_steps, methods, unknown_energy, varying
 from fedmpi.experiment.parts import resolve
-from fedmpi.learning.flat import FlatModel, Layer
+from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.models import build
 
 ADAPTIVE = ["sparsification.method=fab", "k_control.method=ogd_sign"]
@@ -49,32 +50,58 @@ def test_methods_in_words(overrides, text):
     assert text in methods(resolve(loads("", overrides)))
 
 
-def layers(name: str) -> list[Layer]:
-    config = loads("", [f"model.name={name}", "model.hidden=[64]"])
-    shape, classes = ((1, 8, 8), 10) if name == "mlp" else ((1, 28, 28), 62)
-    return FlatModel(build(config.model, shape, classes, 0)).layers
+def notes(*overrides: str, model: str = "mlp") -> tuple[str, str]:
+    config = loads("", [*overrides, f"model.name={model}", "model.hidden=[64]"])
+    shape, classes = ((1, 8, 8), 10) if model == "mlp" else ((1, 28, 28), 62)
+    flat = FlatModel(build(config.model, shape, classes, 0))
+    fleet = assign(config, 0, count_work(flat, shape, 2))
+    return estimated_steps(config, fleet, flat.layers), unknown_energy(config, fleet)
 
 
-def note(*overrides: str, model: str = "mlp") -> str:
-    config = loads("", [*overrides, f"model.name={model}"])
-    return borrowed_constant(config, assign(config, 0), layers(model))
-
-
-def test_a_model_without_a_table_rests_on_the_constant_of_conv2():
-    told = note(*LINEAR, 'emulation.compute.profile={"raspberry-pi-4" = 0.5, "raspberry-pi-3" = 0.5}')
-    assert "raspberry-pi-3 was not measured with mlp, and 100% of the 2 s of a step are the constant" in told
-    assert "conv2" in told
+@pytest.mark.parametrize("model", ["linear", "flops"])
+def test_estimated_steps_are_told_with_their_uncertainty(model):
+    told, _ = notes(
+        f"emulation.compute.model={model}",
+        "training.batch_size=20",
+        'emulation.compute.profile={"raspberry-pi-4" = 0.5, "raspberry-pi-3" = 0.5}',
+    )
+    assert "estimated from the work of mlp: a step of 20 samples takes 0.00288 s on raspberry-pi-3" in told
+    assert "uncertain by a factor of 4.4" in told
+    assert "; vgg11 by 8.3)" in told
     assert "\n" not in told
 
 
-def test_a_model_with_a_table_and_other_time_models_rest_on_nothing_else():
-    assert note(*LINEAR, "emulation.compute.profile=raspberry-pi-4", model="conv2") == ""
-    assert note("emulation.compute.profile=raspberry-pi-4") == ""
-    assert note("emulation.compute.model=measured") == ""
+def test_a_model_with_a_table_and_other_time_models_rest_on_no_estimate():
+    assert notes(*LINEAR, "emulation.compute.profile=raspberry-pi-4", model="conv2")[0] == ""
+    assert notes("emulation.compute.profile=raspberry-pi-4")[0] == ""
+    assert notes("emulation.compute.model=measured")[0] == ""
 
 
 def test_devices_of_a_file_have_constants_of_their_own(tmp_path):
     path = tmp_path / "devices.csv"
     header = "name,uplink_mbit_per_s,downlink_mbit_per_s,latency_s,constant_s,seconds_per_parameter"
     path.write_text("\n".join([header, *["mine,1,1,0,0.5,1e-9"] * 10]))
-    assert note(*LINEAR, f"emulation.compute.profile={path}") == ""
+    assert notes(*LINEAR, f"emulation.compute.profile={path}")[0] == ""
+    path.write_text("\n".join([f"{header},overhead_s,flops_per_s", *["mine,1,1,0,0.5,1e-9,1e-8,1e10"] * 10]))
+    profile = f"emulation.compute.profile={path}"
+    assert notes(*LINEAR, profile)[0] == ""
+    told = notes("emulation.compute.model=flops", profile)[0]
+    assert told.endswith("s on mine, as well as its overhead_s and flops_per_s are known")
+
+
+def test_unknown_energy_is_told_by_device(tmp_path):
+    assert notes("emulation.compute.profile=raspberry-pi-4")[1] == ""
+    told = notes(
+        "emulation.energy.on=true",
+        'emulation.compute.profile={"raspberry-pi-4" = 0.5, "raspberry-pi-5" = 0.5}',
+    )[1]
+    assert told.startswith("energy: all powers are known for 0 of 10 clients; NaN after any time")
+    assert "raspberry-pi-4 without transmit_w, receive_w" in told
+    assert "raspberry-pi-5 without idle_w, transmit_w, receive_w" in told
+    path = tmp_path / "devices.csv"
+    header = "name,uplink_mbit_per_s,downlink_mbit_per_s,latency_s,constant_s,seconds_per_parameter"
+    path.write_text(
+        "\n".join([f"{header},idle_w,compute_w,transmit_w,receive_w", *["mine,1,1,0,0,0,1,2,3,4"] * 10])
+    )
+    told = notes("emulation.energy.on=true", f"emulation.compute.profile={path}")[1]
+    assert told == "energy: all powers are known for 10 of 10 clients"

@@ -51,6 +51,9 @@ def run_of(mask: Mask) -> Any:
         ranks=SimpleNamespace(size=3, carried_bytes=0),
         model=SimpleNamespace(parameter_count=8, layers=LAYERS),
         masked=SimpleNamespace(mask=mask),
+        exchange=SimpleNamespace(period=1),
+        devices=None,
+        server=None,
         initial=None,
     )
 

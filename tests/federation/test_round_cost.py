@@ -8,6 +8,7 @@ import pytest
 
 from fedmpi.config import Config, loads
 from fedmpi.emulation.compute import LocalTraining
+from fedmpi.emulation.compute import Work as ModelWork
 from fedmpi.emulation.devices import Fleet, assign
 from fedmpi.emulation.jitter import draw_jitter
 from fedmpi.federation.messages import RoundStart
@@ -174,6 +175,9 @@ server_ingress_mbit_per_s = 6.0
 SOME, ACTIVE = np.array([0, 2, 3]), np.array([500, 20])
 
 
+WORK = ModelWork((1e6, 1e4), (1000, 40), other_flops=0.0, values=100.0, parameters=1050)
+
+
 def time_of(
     fleet: Fleet,
     steps: np.ndarray,
@@ -189,10 +193,10 @@ def time_of(
     return DeviceAccountant(fleet, seed=0).round_time(expected)
 
 
-@pytest.mark.parametrize("model", ["linear", "unit"])
+@pytest.mark.parametrize("model", ["linear", "flops", "unit"])
 def test_round_time_is_that_of_the_slowest_client(model: str) -> None:
     """Three clients share 6 Mbit/s of the server, 250,000 bytes/s for each; the first has half of that itself."""
-    fleet = assign(loads(NETWORK.format(model=model)), seed=3)
+    fleet = assign(loads(NETWORK.format(model=model)), seed=3, work=WORK)
     steps = np.array([4.0, 4.0, 2.0])
     compute_s = fleet.compute.seconds(LocalTraining.of(SOME, steps, ACTIVE, density=0.5))
     time = time_of(fleet, steps, compute_s, (1000, 4.0), (300, 0.125), ACTIVE)

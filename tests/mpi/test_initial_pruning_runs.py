@@ -168,9 +168,9 @@ def test_a_run_that_stops_in_initial_pruning_goes_on_there(run) -> None:
         ],
     ):
         whole = run(1, *overrides)
-        parts = run(2, *overrides, "experiment.stop_at_emulated_s=100")
+        parts = run(2, *overrides, "experiment.stop_at_emulated_s=0.045")
         assert trace.read(parts).rounds.empty
-        run(3, *overrides, "experiment.stop_at_emulated_s=500", output=parts, resume=True)
+        run(3, *overrides, "experiment.stop_at_emulated_s=0.3", output=parts, resume=True)
         assert trace.read(parts).rounds.empty
         run(1, *overrides, output=parts, resume=True)
         assert_same_trace(whole, parts)
