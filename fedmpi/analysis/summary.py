@@ -52,7 +52,7 @@ _LONGEST_NAME = 30
 _GAP = 2
 
 
-def summary(trace: Trace, target: float) -> dict[str, Any]:
+def summarized(trace: Trace, target: float) -> dict[str, Any]:
     """One run in figures: NaN for what was never measured or reached; megabytes are 10**6 bytes.
 
     Initial pruning counts in times and bytes, not among the rounds. Energy is there where the trace has it.
@@ -126,7 +126,7 @@ def comparisons(
         raise AnalysisError(f"--baseline: found {baseline!r}; allowed: {', '.join(map(repr, known))}")
     place = 0 if baseline is None else known.index(baseline)
     compared = common_target(groups) if target is None else target
-    seeds = [{run.seed: summary(run.trace, compared) for run in group.runs} for group in groups]
+    seeds = [{run.seed: summarized(run.trace, compared) for run in group.runs} for group in groups]
     rows = []
     for name, measured in zip(shown, seeds, strict=True):
         common = [seed for seed in measured if seed in seeds[place]]
@@ -185,7 +185,7 @@ def _line(name: str, width: int, cells: Sequence[str]) -> str:
 
 def _row(group: Configuration, target: float, several: bool) -> dict[str, Any]:
     """The means over a configuration's seeds, and if there are ``several`` in the table the bounds of intervals."""
-    rows = [summary(run.trace, target) for run in group.runs]
+    rows = [summarized(run.trace, target) for run in group.runs]
     reached = sum(not np.isnan(row["time_to_target_s"]) for row in rows)
     row: dict[str, Any] = {"seeds": len(rows), "status": group.status, "target": target, "reached": reached}
     for name in rows[0]:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from fedmpi.analysis.groups import Configuration
 from fedmpi.analysis.statistics import CONFIDENCE
-from fedmpi.analysis.summary import HIGH, LOW, common_target, comparisons, summary, table, texts
+from fedmpi.analysis.summary import HIGH, LOW, common_target, comparisons, summarized, table, texts
 
 HEADINGS = {
     "name": "",
@@ -53,7 +53,8 @@ def as_json(groups: Sequence[Configuration], target: float | None, baseline: str
             str(name): _interval(row, str(name)) for name in frame if not str(name).endswith((LOW, HIGH))
         }
         runs = [
-            {"run": run.name, "seed": run.seed, **_plain(summary(run.trace, compared))} for run in group.runs
+            {"run": run.name, "seed": run.seed, **_plain(summarized(run.trace, compared))}
+            for run in group.runs
         ]
         rows.append({"name": group.label, **measures, "runs": runs})
     pairs = comparisons(groups, target, baseline).reset_index()

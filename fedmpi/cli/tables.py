@@ -48,7 +48,7 @@ def execute(arguments: argparse.Namespace) -> int:
     uses = {"--time": ("fab",), "--target": ("fab", "prunefl"), "--csv": (_FAIRNESS,)}
     for option, studies in uses.items():
         given = getattr(arguments, option[2:])
-        if given not in (None, False) and arguments.study not in studies:
+        if given is not None and given is not False and arguments.study not in studies:
             raise ConfigError(option, f"is of no use for {arguments.study}", ", ".join(studies))
     if arguments.study == _FAIRNESS:
         loaded = load(arguments.paths)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,10 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedmpi.analysis import settings as configurations
 from fedmpi.config import loads, tables
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "analysis"))
-configurations = importlib.import_module("configurations")
 
 
 def trace(*overrides, path="runs/a", status="completed", without=(), **attributes):
