@@ -147,6 +147,7 @@ def common_legend(figure: Figure, panels: Iterable[Axes], columns: int, title: s
         fontsize=text,
         title_fontsize=text,
         frameon=False,
+        handlelength=2.6,
     )
     legend.get_title().set_multialignment("center")
     return legend
