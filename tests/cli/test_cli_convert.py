@@ -21,7 +21,7 @@ def same(table, other):
     assert list(table) == list(other)
     for column in table:
         numeric = table[column].dtype.kind in "if"
-        kind = (lambda value: float(value or "nan")) if numeric else str
+        kind = (lambda value: float("nan" if value == "" else value)) if numeric else str
         found, expected = [kind(value) for value in other[column]], [kind(value) for value in table[column]]
         assert found == pytest.approx(expected, nan_ok=True, rel=0, abs=0) if numeric else found == expected
 
