@@ -133,8 +133,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     options: dict[str, list[str]] = {}
     for name, command in _COMMANDS.items():
         assert command.__doc__ is not None
-        summary = command.__doc__.partition("\n")[0]
-        subparser = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        summary, *more = command.__doc__.split("\n\n")
+        subparser = commands.add_parser(
+            name, help=summary, description=summary, epilog=" ".join(more), allow_abbrev=False
+        )
         if name in arguments:
             command.add_arguments(subparser)
         options[name] = [text for action in subparser._actions for text in action.option_strings]

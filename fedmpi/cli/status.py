@@ -57,7 +57,8 @@ def _text(status: RunStatus) -> str:
     pace.append(f"trace written {duration(status.age_s)} ago")
     lines = [f"{status.path}: {status.status}{why}{by}", f"  {', '.join(parts)}", f"  {', '.join(pace)}"]
     if status.warnings:
-        lines.append(f"  {status.warnings:,} warnings, the last in {status.warning}")
+        count = "1 warning," if status.warnings == 1 else f"{status.warnings:,} warnings, the last"
+        lines.append(f"  {count} in {status.warning}")
     return "\n".join(lines)
 
 

@@ -52,7 +52,7 @@ def test_a_run_that_is_going_on(going_on, capsys):
     assert first == f"{folder / 'trace.h5'}: running, process {os.getpid()} on {platform.node()}"
     assert second == "  2 rounds of initial pruning, round 3 of 10, accuracy 0.2500, emulated 1 min 42 s"
     assert third.startswith("  10.0 s here, 3 s a round, ETA 21.0 s, trace written ")
-    assert fourth == "  1 warnings, the last in round 1: rejected: client 1: update is not finite"
+    assert fourth == "  1 warning, in round 1: rejected: client 1: update is not finite"
 
 
 def test_a_run_whose_process_is_gone_is_not_running(going_on, capsys):
