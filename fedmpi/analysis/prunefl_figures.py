@@ -207,7 +207,7 @@ FIGURES: dict[str, tuple[Draw, str]] = {
     "accuracy_over_time": (partial(accuracy, x="end_s"), "runs that are no lottery tickets"),
     "accuracy_over_rounds": (partial(accuracy, x="round"), "runs that are no lottery tickets"),
     "model_size": (model_size, "a run in which parameters were pruned"),
-    "lottery": (lottery, "runs of lottery tickets (--lottery DIR)"),
+    "lottery": (lottery, "runs of lottery tickets (a path more)"),
     "layer_density": (layer_density, "a run of prunefl in which parameters were pruned"),
 }
 """Name of the figure -> what draws it, and what it needs."""
