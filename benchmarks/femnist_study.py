@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
 ARCHIVE = "femnist_leaf.tar.xz"
 
 
@@ -70,10 +69,10 @@ def run_sweep(sweep: str, data: Path, output: Path, arguments: argparse.Namespac
     return code
 
 
-def tables(script: str, study: Path, file: Path | None, more: Sequence[str] = ()) -> None:
-    """Print what a script of ``analysis`` makes of the study, and write it to ``file`` too."""
+def tables(name: str, study: Path, file: Path | None, more: Sequence[str] = ()) -> None:
+    """Print the tables of the study, and write them to ``file`` too."""
     text = subprocess.run(
-        [sys.executable, str(ROOT / "analysis" / script), str(study), *more],
+        [sys.executable, "-m", "fedmpi", "tables", name, str(study), *more],
         check=True,
         stdout=subprocess.PIPE,
         text=True,
@@ -83,7 +82,7 @@ def tables(script: str, study: Path, file: Path | None, more: Sequence[str] = ()
         file.write_text(text, encoding="utf-8")
 
 
-def figures(name: str, study: Path, more: Sequence[str] = ()) -> None:
-    """The figures of the study, into its folder."""
-    command = [sys.executable, str(ROOT / "analysis" / "figures.py"), name, str(study), *more]
+def figures(name: str, *folders: Path) -> None:
+    """The figures of the study in the first of the folders, into it."""
+    command = [sys.executable, "-m", "fedmpi", "figures", name, *map(str, folders)]
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)

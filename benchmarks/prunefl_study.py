@@ -48,13 +48,13 @@ def main() -> int:
         sweep = lottery_sweep(arguments.lottery, study / "prunefl", Path(temporary))
         codes.append(run_sweep(str(sweep), data, tickets, arguments))
         tables(
-            "prunefl_table.py",
+            "prunefl",
             study,
             arguments.table,
             ["--target", arguments.target] if arguments.target else [],
         )
         if arguments.output:
-            figures("prunefl", study, ["--lottery", str(tickets)] if codes[1] != 2 else [])
+            figures("prunefl", study, *([tickets] if codes[1] != 2 else []))
     return next((code for code in codes if code), 0)
 
 

@@ -17,8 +17,8 @@ say "running the preset quickstart on 3 ranks"
 fedmpi run quickstart "$@" --ranks 3 --output "$run"
 
 say "summary"
-python "$project/analysis/summarize.py" "$run"
-python "$project/analysis/plot.py" "$run" --x time --y accuracy --x round --y k --output "$run/quickstart.png"
+fedmpi summarize "$run"
+fedmpi plot "$run" --x time --y accuracy --x round --y k --output "$run/quickstart.png"
 
 say "done"
 cat <<END

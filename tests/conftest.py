@@ -1,6 +1,9 @@
 """Fixtures shared by the whole test suite."""
 
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,25 @@ import pytest
 # A shell starts what runs in the background with Ctrl-C ignored, and programs that tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+SMALL_SWEEP = """
+seeds = [1, 2]
+[base.experiment]
+rounds = 12
+evaluate_every = 3
+[base.clients]
+count = 4
+[base.data]
+dataset = "digits"
+[base.training]
+learning_rate = 0.3
+[base.emulation.network]
+uplink_mbit_per_s = { distribution = "lognormal", median = 0.05, sigma = 0.6 }
+downlink_mbit_per_s = 0.5
+[axes.method]
+dense = {}
+fab = { sparsification.method = "fab", sparsification.k_fraction = 0.1 }
+"""
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +45,20 @@ def shared_dir() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"real data are not there: {folder} is missing")
     return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def small_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a sweep of real runs: ``dense`` and ``fab`` with two seeds, twelve rounds of four clients."""
+    folder = tmp_path_factory.mktemp("small_sweep")
+    (folder / "small.toml").write_text(SMALL_SWEEP)
+    launch = ("PMI_", "PMIX_", "OMPI_", "MPI_", "SLURM_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(launch)}
+    subprocess.run(
+        [sys.executable, "-m", "fedmpi", "sweep", "small.toml", "--output", "sweep", "--quiet"],
+        cwd=folder,
+        env={**kept, "PYTHONPATH": str(Path(__file__).resolve().parents[1]), "OMP_NUM_THREADS": "1"},
+        check=True,
+        timeout=300,
+    )
+    return folder / "sweep"

@@ -15,7 +15,25 @@ from contextlib import suppress
 from typing import NoReturn
 
 from fedmpi import __version__
-from fedmpi.cli import bench, calibrate, check, data, devices, doctor, export, launch, presets, run, sweep
+from fedmpi.cli import (
+    bench,
+    calibrate,
+    check,
+    convert,
+    data,
+    devices,
+    doctor,
+    export,
+    figures,
+    launch,
+    plot,
+    presets,
+    run,
+    status,
+    summarize,
+    sweep,
+    tables,
+)
 from fedmpi.cli.configured import find_modules_of_working_directory
 from fedmpi.config import ConfigError
 from fedmpi.config.errors import BAD_CONFIGURATION, FAILED, one_line
@@ -26,6 +44,12 @@ _COMMANDS = {
     "run": run,
     "check": check,
     "sweep": sweep,
+    "status": status,
+    "summarize": summarize,
+    "plot": plot,
+    "tables": tables,
+    "figures": figures,
+    "convert": convert,
     "presets": presets,
     "export": export,
     "calibrate": calibrate,
@@ -39,6 +63,7 @@ _EXPECTED = {
     ("fedmpi.learning.datasets", "DataError"): BAD_CONFIGURATION,
     ("fedmpi.emulation.errors", "EmulationError"): BAD_CONFIGURATION,
     ("fedmpi.export", "ExportError"): FAILED,
+    ("fedmpi.analysis.runs", "AnalysisError"): BAD_CONFIGURATION,
     ("fedmpi.trace", "TraceError"): FAILED,
     ("fedmpi.checkpoint", "CheckpointError"): FAILED,
     ("fedmpi.mpi.guards", "LaunchError"): FAILED,
@@ -98,29 +123,36 @@ def exit_code(error: BaseException) -> int | None:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    """Overrides may stand before, between and after options, which argparse alone does not see."""
+    """Overrides and paths may stand before, between and after options, which argparse alone does not see.
+
+    Arguments are declared for the command that is asked for alone: the choices of some take long to import.
+    """
     parser = _Parser(prog="fedmpi", description="Federated learning on emulated edge devices, over MPI.")
     parser.add_argument("--version", action="version", version=f"fedmpi {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     options: dict[str, list[str]] = {}
     for name, command in _COMMANDS.items():
         assert command.__doc__ is not None
-        summary = command.__doc__.partition("\n")[0]
-        subparser = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
-        command.add_arguments(subparser)
+        summary, *more = command.__doc__.split("\n\n")
+        subparser = commands.add_parser(
+            name, help=summary, description=summary, epilog=" ".join(more), allow_abbrev=False
+        )
+        if name in arguments:
+            command.add_arguments(subparser)
         options[name] = [text for action in subparser._actions for text in action.option_strings]
     if arguments and not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
         suggestion = did_you_mean(arguments[0], _COMMANDS)
         raise ConfigError(f"fedmpi {arguments[0]}", f"unknown command{suggestion}", ", ".join(_COMMANDS))
     parsed, rest = parser.parse_known_args(arguments)
     where = f"fedmpi {parsed.command}"
+    several = next((name for name in ("overrides", "paths") if hasattr(parsed, name)), None)
     for text in rest:
-        if text.startswith("-") or not hasattr(parsed, "overrides"):
+        if text.startswith("-") or several is None:
             known = options[parsed.command]
             problem = f"unknown argument {text}{did_you_mean(text.partition('=')[0], known)}"
             raise ConfigError(where, problem, ", ".join(known))
-    if rest:
-        parsed.overrides = [*parsed.overrides, *rest]
+    if several is not None:
+        setattr(parsed, several, [*getattr(parsed, several), *rest])
     return parsed
 
 

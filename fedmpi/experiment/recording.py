@@ -139,16 +139,14 @@ class Recorder:
         self.watch.judged(plan.round_index, rejected)
         self.progress.update(row)
 
-    def _energy_j(
-        self, clients: NDArray[np.int64], *seconds: NDArray[np.float64]
-    ) -> NDArray[np.float64] | float:
+    def _energy_j(self, clients: NDArray[np.int64], *seconds: NDArray[np.float64]) -> NDArray[np.float64]:
         """Joules (n,) of ``clients`` (n,) that spend ``seconds`` (n,) in download, training, upload and wait.
 
         NaN where energy is not asked for.
         """
         server = self.run.server
         if server is None or not self.run.config.emulation.energy.on:
-            return np.nan
+            return np.full(len(clients), np.nan)
         return energy_j(server.accountant.fleet.powers, clients, *seconds)
 
     def local_round(self, initial: InitialServer) -> None:

@@ -1,4 +1,4 @@
-"""The scripts for the study of PruneFL: exact figures on made-up traces, and all of it on tiny real runs."""
+"""The study of PruneFL: exact figures on made-up traces, and all of it on tiny real runs."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedmpi.analysis import prunefl_figures, prunefl_runs, prunefl_tables
+from fedmpi.analysis.measures import cost_to
+from fedmpi.analysis.runs import load_study
+from fedmpi.cli.main import main
 from fedmpi.config import dumps, loads
 from fedmpi.sweeps import plan
 from fedmpi.trace import Phase, TraceWriter, read
 from fedmpi.trace.schema import TABLES
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "analysis"), str(ROOT / "benchmarks")]
-study = importlib.import_module("study")
-figures = importlib.import_module("figures")
-prunefl_figures = importlib.import_module("prunefl_figures")
-prunefl_runs = importlib.import_module("prunefl_runs")
-prunefl_table = importlib.import_module("prunefl_table")
+sys.path.insert(0, str(ROOT / "benchmarks"))
 prunefl_study = importlib.import_module("prunefl_study")
 femnist_study = importlib.import_module("femnist_study")
 
@@ -162,7 +161,7 @@ def tiny(tmp_path_factory):
 
 
 def load(folder):
-    return study.load_study(folder).runs
+    return load_study([folder]).runs
 
 
 def labels(panel):
@@ -198,18 +197,18 @@ def test_runs_are_told_apart_by_pruning_sparsification_and_selection(whole):
 
 def test_costs_to_an_accuracy_hold_initial_pruning(whole):
     runs = {run.name: run for run in load(whole[0])}
-    assert prunefl_table.cost_to(runs["prunefl"], 0.2) == {
+    assert cost_to(runs["prunefl"], 0.2) == {
         "time_s": 30.0 + 12 * 4.0,
         "rounds": 12.0,
         "mbytes": pytest.approx(3 * 1.0 + 12 * 4.0),
         "active": 190.0,
         "share": 0.19,
     }
-    assert all(math.isnan(cost) for cost in prunefl_table.cost_to(runs["snip"], 0.2).values())
+    assert all(math.isnan(cost) for cost in cost_to(runs["snip"], 0.2).values())
 
 
 def test_the_target_is_what_is_reached_without_pruning(whole, capsys):
-    assert prunefl_table.main([str(whole[0])]) == 0
+    assert main(["tables", "prunefl", str(whole[0])]) == 0
     out = capsys.readouterr().out
     methods = rows(out, "**To accuracy 0.290**")
     assert methods["no pruning"] == [
@@ -231,7 +230,7 @@ def test_the_target_is_what_is_reached_without_pruning(whole, capsys):
 
 def test_a_given_target_and_runs_of_different_length(whole, make_run, capsys):
     make_run("iterative", "pruning.method=iterative", step=0.02, rounds=12)
-    assert prunefl_table.main([str(whole[0]), "--target", "0.17"]) == 0
+    assert main(["tables", "prunefl", str(whole[0]), "--target", "0.17"]) == 0
     out = capsys.readouterr().out
     methods = rows(out, "**To accuracy 0.170**")
     assert methods["iterative pruning"][:3] == ["80", "1.00", "8"]
@@ -241,7 +240,7 @@ def test_a_given_target_and_runs_of_different_length(whole, make_run, capsys):
 
 def test_pruning_with_sparsification_is_compared_at_what_all_have_reached(whole, make_run, capsys):
     make_run("fab-s2", *FAB, "experiment.seed=2", step=0.005)
-    assert prunefl_table.main([str(whole[0])]) == 0
+    assert main(["tables", "prunefl", str(whole[0])]) == 0
     both = rows(capsys.readouterr().out, "at once, to accuracy 0.195**")
     assert both["adaptive FAB-top-k, no pruning"][0] == "118 (36 to 200)"
 
@@ -268,12 +267,11 @@ def test_every_configuration_is_compared_with_its_own_run_without_pruning(make_r
     make_run("prunefl-slow", PRUNED, slow, seconds=5.0, left=90)
     make_run("prunefl-often", PRUNED, slow, "pruning.reconfigure_every=5", seconds=2.0, left=90)
     make_run("alone", "pruning.method=snip", "pruning.target_density=0.1", "training.momentum=0.5")
-    with pytest.raises(SystemExit):
-        prunefl_table.main([str(folder)])
+    assert main(["tables", "prunefl", str(folder)]) == 2
     assert "2 configurations have no pruning (no pruning, learning_rate = 0.1; no pruning, learning_rate" in (
         capsys.readouterr().err
     )
-    assert prunefl_table.main([str(folder), "--target", "0.2"]) == 0
+    assert main(["tables", "prunefl", str(folder), "--target", "0.2"]) == 0
     methods = rows(capsys.readouterr().out, "**To accuracy 0.200**")
     assert {name: row[:2] for name, row in methods.items()} == {
         "no pruning, learning_rate = 0.1": ["80", "1.00"],
@@ -291,20 +289,20 @@ def test_pruning_with_sparsification_is_compared_at_the_same_settings_alone(make
     make_run("both", PRUNED, *FAB, seconds=5.0)
     make_run("both-slow", PRUNED, *FAB, slow, seconds=2.0)
     make_run("fab-slow", *FAB, slow, seconds=3.0)
-    assert prunefl_table.main([str(folder), "--target", "0.2"]) == 0
+    assert main(["tables", "prunefl", str(folder), "--target", "0.2"]) == 0
     assert "at once" not in capsys.readouterr().out
     make_run("fab", *FAB, seconds=4.0)
-    assert prunefl_table.main([str(folder), "--target", "0.2"]) == 0
+    assert main(["tables", "prunefl", str(folder), "--target", "0.2"]) == 0
     out = capsys.readouterr().out
     both = rows(out, "at once, to accuracy 0.200; learning_rate = 0.1**")
-    assert [both[name][0] for name in prunefl_table.COMBINED] == ["120", "48", "60"]
+    assert [both[name][0] for name in prunefl_tables.COMBINED] == ["120", "48", "60"]
     assert out.count("at once") == 1
 
 
 def test_runs_of_lottery_tickets_that_repeat_those_of_the_study_count_once(whole, make_run, capsys):
     make_run("none-again", folder="tickets", step=0.5)
-    command = ["prunefl", str(whole[0]), "--lottery", str(whole[1]), "--output", str(whole[0] / "figures")]
-    assert figures.main(command) == 0
+    command = ["figures", "prunefl", str(whole[0]), str(whole[1]), "--output", str(whole[0] / "figures")]
+    assert main(command) == 0
     assert "none-again: left out, it repeats none" in capsys.readouterr().err
 
 
@@ -364,9 +362,9 @@ def layers(trace):
     return prunefl_figures.layer_densities(trace)
 
 
-def test_figures_that_cannot_be_drawn_are_told(make_run, capsys):
+def test_figures_that_cannot_be_drawn_are_named(make_run, capsys):
     folder = make_run("none").parent
-    assert figures.main(["prunefl", str(folder)]) == 0
+    assert main(["figures", "prunefl", str(folder)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"accuracy_over_time: {folder}/figures/accuracy_over_time.png"
     assert [line.partition(",")[0] for line in lines[2:]] == [
@@ -374,25 +372,25 @@ def test_figures_that_cannot_be_drawn_are_told(make_run, capsys):
         "lottery: not drawn",
         "layer_density: not drawn",
     ]
-    assert prunefl_table.main([str(folder)]) == 0
+    assert main(["tables", "prunefl", str(folder)]) == 0
     assert "at once" not in capsys.readouterr().out
 
 
 def test_all_figures_are_written(whole, tmp_path, capsys):
     output = tmp_path / "out"
-    command = ["prunefl", str(whole[0]), "--lottery", str(whole[1]), "--output", str(output)]
-    assert figures.main(command) == 0
+    command = ["figures", "prunefl", str(whole[0]), str(whole[1]), "--output", str(output)]
+    assert main(command) == 0
     assert {path.name for path in output.iterdir()} == {f"{name}.png" for name in prunefl_figures.FIGURES}
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in output.iterdir())
     assert "not drawn" not in capsys.readouterr().out
 
 
 def test_real_runs_are_drawn_and_tabled(tiny, tmp_path, capsys):
-    command = ["prunefl", str(tiny / "study"), "--lottery", str(tiny / "lottery"), "--output", str(tmp_path)]
-    assert figures.main(command) == 0
+    command = ["figures", "prunefl", str(tiny / "study"), str(tiny / "lottery"), "--output", str(tmp_path)]
+    assert main(command) == 0
     assert {path.stem for path in tmp_path.iterdir()} == set(prunefl_figures.FIGURES)
     capsys.readouterr()
-    assert prunefl_table.main([str(tiny / "study")]) == 0
+    assert main(["tables", "prunefl", str(tiny / "study")]) == 0
     out = capsys.readouterr().out
     rounds = read(tiny / "study" / "prunefl").rounds
     methods = rows(out, "**To accuracy ")
@@ -442,21 +440,18 @@ def test_benchmarks_unpack_their_data_once_beside_a_study_that_is_kept(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("command", "arguments", "message"),
+    ("command", "message"),
     [
-        (figures, ["prunefl", "{}/none"], "none: no such folder"),
-        (figures, ["fab", "{}", "--lottery", "{}"], "--lottery is of the study prunefl, found fab"),
-        (figures, ["prunefl", "{}", "--lottery", "{}/none"], "none: no such folder"),
-        (prunefl_table, ["{}/none"], "none: no such folder"),
-        (prunefl_table, ["{}", "--target", "80"], "--target 80.0 is not between 0 and 1"),
-        (prunefl_table, ["{}"], "there is no run without pruning to take a target accuracy from"),
+        (["figures", "prunefl", "{}/none"], "none: no such folder"),
+        (["figures", "prunefl", "{}", "{}/none"], "none: no such folder"),
+        (["tables", "prunefl", "{}/none"], "none: no such folder"),
+        (["tables", "prunefl", "{}", "--target", "80"], "--target: found 80; allowed: a number from 0 to 1"),
+        (["tables", "prunefl", "{}"], "there is no run without pruning to take a target accuracy from"),
     ],
 )
-def test_bad_arguments_are_one_line_and_exit_code_2(make_run, command, arguments, message, capsys):
+def test_bad_arguments_are_one_line_and_exit_code_2(make_run, command, message, capsys):
     folder = make_run("prunefl", PRUNED).parent
-    with pytest.raises(SystemExit) as raised:
-        command.main([argument.format(folder) for argument in arguments])
-    assert raised.value.code == 2
+    assert main([argument.format(folder) for argument in command]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

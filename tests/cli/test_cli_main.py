@@ -35,8 +35,8 @@ def fedmpi(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProce
         ([], "fedmpi: the following arguments are required: COMMAND"),
         (
             ["rum"],
-            "fedmpi rum: unknown command; did you mean run? allowed: run, check, sweep, presets, export, calibrate, "
-            "devices, doctor, bench, data",
+            "fedmpi rum: unknown command; did you mean run? allowed: run, check, sweep, status, summarize, "
+            "plot, tables, figures, convert, presets, export, calibrate, devices, doctor, bench, data",
         ),
         (["run"], "fedmpi run: the following arguments are required: CONFIG"),
         (

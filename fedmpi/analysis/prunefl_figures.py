@@ -12,13 +12,14 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 import numpy as np
-from drawing import Draw, Styles, band, common_legend, over, seeds_text
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, Formatter, LogLocator, NullFormatter, StrMethodFormatter
-from prunefl_runs import METHODS, PRUNEFL, SELECTIONS, TICKETS, compared, tickets
-from study import Configuration, StudyRun, labels
 
+from fedmpi.analysis.drawing import Draw, Styles, band, common_legend, over, seeds_text
+from fedmpi.analysis.groups import Configuration, labels
+from fedmpi.analysis.prunefl_runs import METHODS, PRUNEFL, SELECTIONS, TICKETS, compared, tickets
+from fedmpi.analysis.runs import Run
 from fedmpi.trace import Trace
 
 _TICKET_COLOURS = (TICKETS[0], TICKETS[1], TICKETS[3], TICKETS[2])
@@ -27,7 +28,7 @@ _TICKET_COLOURS = (TICKETS[0], TICKETS[1], TICKETS[3], TICKETS[2])
 _AXES = {"end_s": "emulated time (s)", "round": "round"}
 
 
-def accuracy(runs: Sequence[StudyRun], time_s: float | None, x: str) -> Figure | None:
+def accuracy(runs: Sequence[Run], time_s: float | None, x: str) -> Figure | None:
     """Test accuracy of every method over ``x`` (``end_s`` or ``round``), a panel for each selection of clients."""
     selections = compared(runs)
     if not selections:
@@ -48,7 +49,7 @@ def accuracy(runs: Sequence[StudyRun], time_s: float | None, x: str) -> Figure |
     return figure
 
 
-def model_size(runs: Sequence[StudyRun], time_s: float | None) -> Figure | None:
+def model_size(runs: Sequence[Run], time_s: float | None) -> Figure | None:
     """Active parameters of every method over rounds and over time; initial pruning is the rounds below 0.
 
     A row of panels for each selection of clients.
@@ -75,7 +76,7 @@ def model_size(runs: Sequence[StudyRun], time_s: float | None) -> Figure | None:
     return figure
 
 
-def lottery(runs: Sequence[StudyRun], time_s: float | None) -> Figure | None:
+def lottery(runs: Sequence[Run], time_s: float | None) -> Figure | None:
     """Accuracy over rounds of PruneFL's last mask with its first and with new weights, of SNIP and the full model."""
     selections = tickets(runs)
     if not selections:
@@ -95,7 +96,7 @@ def lottery(runs: Sequence[StudyRun], time_s: float | None) -> Figure | None:
     return figure
 
 
-def layer_density(runs: Sequence[StudyRun], time_s: float | None) -> Figure | None:
+def layer_density(runs: Sequence[Run], time_s: float | None) -> Figure | None:
     """What PruneFL leaves of each layer that it ever changed, over rounds; a panel for each of its configurations."""
     selections = compared(runs)
     pruned = [
@@ -206,7 +207,7 @@ FIGURES: dict[str, tuple[Draw, str]] = {
     "accuracy_over_time": (partial(accuracy, x="end_s"), "runs that are no lottery tickets"),
     "accuracy_over_rounds": (partial(accuracy, x="round"), "runs that are no lottery tickets"),
     "model_size": (model_size, "a run in which parameters were pruned"),
-    "lottery": (lottery, "runs of lottery tickets (--lottery DIR)"),
+    "lottery": (lottery, "runs of lottery tickets (a path more)"),
     "layer_density": (layer_density, "a run of prunefl in which parameters were pruned"),
 }
 """Name of the figure -> what draws it, and what it needs."""

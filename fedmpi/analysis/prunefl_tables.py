@@ -1,4 +1,4 @@
-"""The study of PruneFL in tables: ``python analysis/prunefl_table.py STUDY_DIR [--target ACCURACY]``.
+"""The study of PruneFL (Jiang et al., IEEE TNNLS 2022) in tables: ``fedmpi tables prunefl``.
 
 1. time, rounds and bytes of each method to a target accuracy, that of the run without pruning at its end, the size
    of the model then and at the end, and accuracies at the same round
@@ -6,66 +6,39 @@
 
 Both for the same clients in all rounds, and for clients drawn anew. Markdown; a row is one configuration: the mean over
 its seeds, with the lowest and the highest where there are several. Whatever else differs makes another row, compared
-with the run without pruning that differs in nothing but the method. Lines on stderr name runs that are missing or not
-complete.
+with the run without pruning that differs in nothing but the method.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from math import nan
-from pathlib import Path
 
 import numpy as np
-from command import Parser
-from methods import MEASURING
-from prunefl_runs import BOTH, FAB, NONE, PRUNEFL, SELECTIONS, compared, last_accuracy
-from study import Configuration, StudyRun, alike, evaluations, labels, late_k, reaching
-from tables import reached, spread, table
+
+from fedmpi.analysis.groups import Configuration, alike, labels
+from fedmpi.analysis.markdown import reached, spread, table
+from fedmpi.analysis.measures import accuracy_at_round, cost_to, evaluations, last_accuracy, late_k
+from fedmpi.analysis.method_names import MEASURING
+from fedmpi.analysis.prunefl_runs import BOTH, FAB, NONE, PRUNEFL, SELECTIONS, compared
+from fedmpi.analysis.runs import AnalysisError, Run
 
 COMBINED = (PRUNEFL, FAB, BOTH)
 """The two methods whose combination is compared with them, and the combination."""
 METHOD_SECTIONS = ("pruning.", "sparsification.", "k_control.")
 
 
-def cost_to(run: StudyRun, accuracy: float) -> dict[str, float]:
-    """What a run had spent at the first evaluation with at least this accuracy; NaN where there was none.
-
-    ``time_s``, ``rounds`` (federated ones), ``mbytes`` (of all clients, up and down, initial pruning included),
-    and the ``active`` parameters and the ``share`` of all parameters that they are.
-    """
-    row = reaching(run, accuracy)
-    if row is None:
-        return dict.fromkeys(("time_s", "rounds", "mbytes", "active", "share"), nan)
-    until = run.trace.rounds[run.trace.rounds["round"] <= row["round"]]
-    return {
-        "time_s": float(row.end_s),
-        "rounds": float(row["round"]) + 1,
-        "mbytes": float((until.bytes_up + until.bytes_down).sum()) / 1e6,
-        "active": float(row.active_parameters),
-        "share": float(row.active_parameters) / run.trace.attributes["parameters"],
-    }
-
-
-def accuracy_at_round(run: StudyRun, round_index: int) -> float:
-    """The last test accuracy measured up to a round; NaN before the first."""
-    measured = evaluations(run)
-    before = measured.test_accuracy[measured["round"] <= round_index]
-    return float(before.iloc[-1]) if len(before) else nan
-
-
 def default_target(groups: Sequence[Configuration]) -> float:
     """The test accuracy that runs without pruning have at their end, the mean over seeds.
 
-    ValueError where there is none, or more than one configuration of them.
+    AnalysisError where there is none, or more than one configuration of them.
     """
     found = [group for group in groups if group.name == NONE]
     if not found:
-        raise ValueError("there is no run without pruning to take a target accuracy from; give --target")
+        raise AnalysisError("there is no run without pruning to take a target accuracy from; give --target")
     if len(found) > 1:
         several = "; ".join(group.label for group in found)
-        raise ValueError(f"{len(found)} configurations have no pruning ({several}); give --target")
+        raise AnalysisError(f"{len(found)} configurations have no pruning ({several}); give --target")
     return float(np.mean([last_accuracy(run) for run in found[0].runs]))
 
 
@@ -128,7 +101,7 @@ def both_tables(groups: Sequence[Configuration], target: float) -> list[str]:
     return lines
 
 
-def _both_table(by_name: Mapping[str, Sequence[StudyRun]], target: float, extra: str) -> list[str]:
+def _both_table(by_name: Mapping[str, Sequence[Run]], target: float, extra: str) -> list[str]:
     """Where one of the three never had the target, the lowest of their best accuracies is compared instead."""
     together = [run for name in COMBINED for run in by_name[name]]
     best = min(float(run.trace.rounds.test_accuracy.max()) for run in together)
@@ -160,10 +133,10 @@ def _both_table(by_name: Mapping[str, Sequence[StudyRun]], target: float, extra:
     return table(f"Pruning and sparsification at once, to accuracy {target:.3f}{where}", columns, rows)
 
 
-def report(runs: Sequence[StudyRun], target: float | None = None) -> str:
+def report(runs: Sequence[Run], target: float | None = None) -> str:
     """All tables that the runs allow, as Markdown. ``target`` None: what is reached without pruning.
 
-    ValueError where that is not known.
+    AnalysisError where that is not known.
     """
     lines = []
     selections = compared(runs)
@@ -184,27 +157,5 @@ def _like(
     return min(found, key=lambda other: other.status != "completed") if found else None
 
 
-def _mean_of(seeds: Sequence[StudyRun], value: Callable[[StudyRun], float]) -> float:
+def _mean_of(seeds: Sequence[Run], value: Callable[[Run], float]) -> float:
     return float(np.mean([value(run) for run in seeds])) if seeds else nan
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; exit code 2 for bad arguments, a folder without runs, and no accuracy to compare at."""
-    parser = Parser(prog="prunefl_table.py", description="The study of PruneFL in tables.")
-    parser.add_argument("folder", metavar="STUDY_DIR", type=Path, help="folder of run folders")
-    parser.add_argument(
-        "--target",
-        type=float,
-        help="test accuracy (0 to 1); default: the last one of the run without pruning",
-    )
-    options = parser.parse_args(arguments)
-    target = parser.target(options.target)
-    try:
-        print(report(parser.runs(options.folder), target), end="")
-    except ValueError as error:
-        parser.error(f"{options.folder}: {error}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -103,24 +103,32 @@ def distinctions(
     return said
 
 
-def run_labels(traces: Sequence[Trace], status: bool = True) -> list[str]:
-    """A label for each run, all different.
+def labels_of(groups: Sequence[Sequence[Trace]], without: str = SEED) -> list[str]:
+    """A label for each group of traces, all different; those of a group differ in the key ``without`` alone.
 
-    The experiment's name, and what differs between runs of the same name; the run folder where nothing does; and,
-    if wanted, the status of a run that is not complete.
+    The experiment's name, and what differs between groups of the same name; the run folder of the first trace where
+    nothing does.
     """
-    names = [str(trace.config.get("experiment", {}).get("name", trace.path.stem)) for trace in traces]
-    extras = distinctions([settings(trace) for trace in traces], names, explained=None)
+    firsts = [group[0] for group in groups]
+    names = [" / ".join(dict.fromkeys(map(_name, group))) for group in groups]
+    compared = [{**settings(trace), **({without: None} if without else {})} for trace in firsts]
+    extras = distinctions(compared, names, explained=None)
     labels = [", ".join(filter(None, parts)) for parts in zip(names, extras, strict=True)]
-    folders = [trace.path.resolve().parent for trace in traces]
-    for members in _by(labels):
+    statuses = [trace.attributes["status"] for trace in firsts]
+    folders = [trace.path.resolve().parent for trace in firsts]
+    for members in _by(list(zip(labels, statuses, strict=True))):
         if len(members) > 1:
             for place, folder in zip(members, _tails([folders[place] for place in members]), strict=True):
                 labels[place] += f" ({folder})"
-    if status:
-        for place, trace in enumerate(traces):
-            if (found := str(trace.attributes["status"])) != "completed":
-                labels[place] += f" [{found}]"
+    return labels
+
+
+def run_labels(traces: Sequence[Trace], status: bool = True) -> list[str]:
+    """A label for each run as ``labels_of`` makes it, and if wanted the status of one that is not complete."""
+    labels = labels_of([[trace] for trace in traces], without="")
+    for place, trace in enumerate(traces) if status else ():
+        if (found := str(trace.attributes["status"])) != "completed":
+            labels[place] += f" [{found}]"
     return labels
 
 
@@ -162,6 +170,10 @@ def frozen(value: Any) -> Hashable:
         "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
     )
     return (kind, value)
+
+
+def _name(trace: Trace) -> str:
+    return str(trace.config.get("experiment", {}).get("name", trace.path.stem))
 
 
 def _unlike(runs: Sequence[Settings], key: str, places: Sequence[int]) -> list[int]:

@@ -10,36 +10,42 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from drawing import Draw, Styles, band, common_legend, over, seeds_text
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from methods import CONTROLLERS, MEASURING, METHODS, choice_of_k, sparsification
-from study import (
+
+from fedmpi.analysis.drawing import Draw, Styles, band, common_legend, over, seeds_text
+from fedmpi.analysis.groups import (
     Configuration,
-    StudyRun,
-    accuracy_at,
     betas,
-    client_means,
-    common_time,
     configurations,
-    contributions,
-    even_shares,
     grouped,
     labels,
-    mean_accuracy_at,
     methods_compared,
     same,
 )
-
-BY_METHOD = (*MEASURING, "sparsification.method", "sparsification.k", "pruning.method")
-BY_CHOICE_OF_K = (*BY_METHOD, "k_control.method")
-BY_BETA = (*MEASURING, "k_control.method", "emulation.compute.beta")
-"""Keys that names of methods, names of choices of k, and panels of controllers with their betas speak of."""
+from fedmpi.analysis.measures import (
+    accuracy_at,
+    client_means,
+    common_time,
+    contributions,
+    even_shares,
+    mean_accuracy_at,
+)
+from fedmpi.analysis.method_names import (
+    BY_BETA,
+    BY_CHOICE_OF_K,
+    BY_METHOD,
+    CONTROLLERS,
+    METHODS,
+    choice_of_k,
+    sparsification,
+)
+from fedmpi.analysis.runs import Run
 
 _MEDIAN_ROUNDS = 21
 
 
-def methods(runs: Sequence[StudyRun], time_s: float | None) -> Figure | None:
+def methods(runs: Sequence[Run], time_s: float | None) -> Figure | None:
     """Test loss and accuracy over emulated time, for each method at the k and beta that most of them were run at."""
     k, beta, compared = methods_compared(runs)
     if not compared:
@@ -63,7 +69,7 @@ def methods(runs: Sequence[StudyRun], time_s: float | None) -> Figure | None:
     return figure
 
 
-def k_over_rounds(runs: Sequence[StudyRun], time_s: float | None) -> Figure | None:
+def k_over_rounds(runs: Sequence[Run], time_s: float | None) -> Figure | None:
     """One panel for each controller: k of every round, a colour for each beta.
 
     Thin lines are seeds; the bold one is the median of all seeds over ``_MEDIAN_ROUNDS`` rounds around.
@@ -95,7 +101,7 @@ def k_over_rounds(runs: Sequence[StudyRun], time_s: float | None) -> Figure | No
     return figure
 
 
-def fixed_and_adaptive_k(runs: Sequence[StudyRun], time_s: float | None) -> Figure | None:
+def fixed_and_adaptive_k(runs: Sequence[Run], time_s: float | None) -> Figure | None:
     """A panel for each beta: accuracy at ``time_s`` (None: what all runs of a panel have reached) against fixed k.
 
     Levels are the accuracies with adaptive k; "always send all" stands at k = D.
@@ -140,7 +146,7 @@ def fixed_and_adaptive_k(runs: Sequence[StudyRun], time_s: float | None) -> Figu
     return figure
 
 
-def contributions_cdf(runs: Sequence[StudyRun], time_s: float | None) -> Figure | None:
+def contributions_cdf(runs: Sequence[Run], time_s: float | None) -> Figure | None:
     """Entries used of each client: distribution over clients (means of a run), and over clients and rounds."""
     k, beta, compared = methods_compared(runs)
     chosen = [run for run in compared if run.method in ("fab", "fub_flat", "fub_tree")]
@@ -239,12 +245,12 @@ def _in_order(controllers: Iterable[str]) -> list[str]:
     return sorted(controllers, key=lambda name: places.get(name, len(places)))
 
 
-def _by_beta(run: StudyRun) -> tuple[bool, float]:
+def _by_beta(run: Run) -> tuple[bool, float]:
     """Ascending; last what has no beta."""
     return (run.beta != run.beta, run.beta if run.beta == run.beta else 0.0)
 
 
-def _curve(run: StudyRun) -> str:
+def _curve(run: Run) -> str:
     return _beta_text(run.beta).lstrip(", ") or "k"
 
 

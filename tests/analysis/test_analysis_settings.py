@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,10 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedmpi.analysis import settings as configurations
 from fedmpi.config import loads, tables
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "analysis"))
-configurations = importlib.import_module("configurations")
 
 
 def trace(*overrides, path="runs/a", status="completed", without=(), **attributes):
@@ -295,3 +291,29 @@ def test_different_runs_of_one_name_have_different_labels_and_equal_ones_the_sam
     said = distinctions(*runs, explained=explained)
     identities = [configurations.identity(run) for run in runs]
     assert len(set(zip(said, identities, strict=True))) == len(set(said)) == len(set(identities))
+
+
+def test_a_group_of_seeds_has_one_label_whatever_its_runs_are_called():
+    groups = [
+        [trace("experiment.name=a", "experiment.seed=1"), trace("experiment.name=b", "experiment.seed=2")],
+        [trace("experiment.name=a", "training.learning_rate=0.5", path="runs/c")],
+        [trace("experiment.name=a", "training.learning_rate=0.7", path="runs/d")],
+    ]
+    labels = configurations.labels_of(groups)
+    assert labels == ["a / b", "a, learning_rate = 0.5", "a, learning_rate = 0.7"]
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.sampled_from([0.1, 0.2]), st.sampled_from("ab")), max_size=8))
+def test_labels_of_runs_are_all_different_and_do_not_depend_on_their_order(points):
+    traces = [
+        trace(
+            f"experiment.seed={seed}",
+            f"training.learning_rate={rate}",
+            f"experiment.name={name}",
+            path=f"r/{at}",
+        )
+        for at, (seed, rate, name) in enumerate(points)
+    ]
+    found = configurations.run_labels(traces)
+    assert len(set(found)) == len(traces)
+    assert configurations.run_labels(traces[::-1]) == found[::-1]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from methods import MEASURING, PRUNING, pruning
-from study import Configuration, StudyRun, configurations, evaluations, grouped
+from fedmpi.analysis.groups import Configuration, configurations, grouped
+from fedmpi.analysis.method_names import MEASURING, PRUNING, pruning
+from fedmpi.analysis.runs import Run
 
 NONE = PRUNING["none"]
 PRUNEFL = PRUNING["prunefl"]
@@ -20,7 +21,7 @@ EXPLAINED = (*MEASURING, "pruning.method", "sparsification.method", "sparsificat
 """Keys that the names of methods speak of."""
 
 
-def compared(runs: Iterable[StudyRun]) -> dict[bool, list[Configuration]]:
+def compared(runs: Iterable[Run]) -> dict[bool, list[Configuration]]:
     """Configurations by whether clients are drawn anew (False first); lottery tickets left out."""
     usual = sorted(
         (run for run in runs if not run.pruning.startswith("lottery_")), key=lambda run: run.selected
@@ -31,7 +32,7 @@ def compared(runs: Iterable[StudyRun]) -> dict[bool, list[Configuration]]:
     }
 
 
-def tickets(runs: Sequence[StudyRun]) -> dict[bool, list[Configuration]]:
+def tickets(runs: Sequence[Run]) -> dict[bool, list[Configuration]]:
     """Lottery tickets and what they are compared with, by whether clients are drawn anew; where there are tickets."""
     found = {}
     for selected in (False, True):
@@ -44,8 +45,3 @@ def tickets(runs: Sequence[StudyRun]) -> dict[bool, list[Configuration]]:
         if any(group.runs[0].pruning.startswith("lottery_") for group in groups):
             found[selected] = groups
     return found
-
-
-def last_accuracy(run: StudyRun) -> float:
-    """The test accuracy of the last evaluation."""
-    return float(evaluations(run).test_accuracy.iloc[-1])

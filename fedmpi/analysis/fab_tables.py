@@ -1,46 +1,45 @@
-"""The study of FAB-top-k in three tables: ``python analysis/fab_table.py STUDY_DIR [--time S] [--target ACCURACY]``.
+"""The study of FAB-top-k (Han, Wang and Leung, ICDCS 2020) in three tables: ``fedmpi tables fab``.
 
 1. accuracy at the same emulated time, of each method
 2. accuracy at that time, and time to a target accuracy, of each controller of k and each fixed k, for each beta
 3. the worst-off client's contribution, of each method
 
 Markdown; a row is one configuration: the mean over its seeds, with the lowest and the highest where there are several.
-Whatever else differs makes another row. Lines on stderr name runs that are missing or not complete.
+Whatever else differs makes another row.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from math import isnan
-from pathlib import Path
 
-from command import Parser
-from fab_figures import BY_CHOICE_OF_K, BY_METHOD
-from fairness import fairness
-from methods import CONTROLLERS, METHODS, choice_of_k, sparsification
-from study import (
-    StudyRun,
+from fedmpi.analysis.fairness import fairness
+from fedmpi.analysis.groups import betas, configurations, labels, methods_compared, same
+from fedmpi.analysis.markdown import mean, reached, spread, table
+from fedmpi.analysis.measures import (
     accuracy_at,
-    betas,
     common_time,
-    configurations,
     contributions,
     even_shares,
-    labels,
     late_k,
     mean_accuracy_at,
-    methods_compared,
-    same,
     time_to,
 )
-from tables import mean, reached, spread, table
+from fedmpi.analysis.method_names import (
+    BY_CHOICE_OF_K,
+    BY_METHOD,
+    CONTROLLERS,
+    METHODS,
+    choice_of_k,
+    sparsification,
+)
+from fedmpi.analysis.runs import Run
 
 TARGET_SHARE = 0.8
 """The default target accuracy, as a share of what the best fixed k has at the end."""
 
 
-def methods_table(runs: Sequence[StudyRun], time_s: float | None) -> list[str]:
+def methods_table(runs: Sequence[Run], time_s: float | None) -> list[str]:
     """Accuracy of each method at one emulated moment; no lines where no method was run."""
     k, beta, compared = methods_compared(runs)
     if not compared:
@@ -58,7 +57,7 @@ def methods_table(runs: Sequence[StudyRun], time_s: float | None) -> list[str]:
     return table(title, ["method", "accuracy", "rounds", "MB up and down"], rows)
 
 
-def k_table(runs: Sequence[StudyRun], beta: float, time_s: float | None, target: float | None) -> list[str]:
+def k_table(runs: Sequence[Run], beta: float, time_s: float | None, target: float | None) -> list[str]:
     """FAB-top-k with each controller and each fixed k at one beta; no lines unless there are both."""
     here = sorted(
         (run for run in runs if same(run.beta, beta) and run.method == "fab"), key=lambda run: run.k
@@ -95,7 +94,7 @@ def k_table(runs: Sequence[StudyRun], beta: float, time_s: float | None, target:
     return table(title, columns, rows)
 
 
-def contributions_table(runs: Sequence[StudyRun]) -> list[str]:
+def contributions_table(runs: Sequence[Run]) -> list[str]:
     """Contribution of the worst-off client of each method; no lines where no method was run.
 
     ``k / N`` is what each of the N participants of a round would contribute if all did the same.
@@ -135,7 +134,7 @@ def contributions_table(runs: Sequence[StudyRun]) -> list[str]:
     return table(title, [*columns, "Gini", "Jain"], rows)
 
 
-def report(runs: Sequence[StudyRun], time_s: float | None = None, target: float | None = None) -> str:
+def report(runs: Sequence[Run], time_s: float | None = None, target: float | None = None) -> str:
     """All tables that the runs allow, as Markdown. ``target`` None: 80 % of the best fixed k's accuracy."""
     sections = [methods_table(runs, time_s)]
     sections += [k_table(runs, beta, time_s, target) for beta in betas(runs)]
@@ -149,19 +148,3 @@ def _beta_text(beta: float) -> str:
 
 def _k_text(k: int) -> str:
     return f", k = {k:,}" if k else ""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; exit code 2 for bad arguments and a folder without runs."""
-    parser = Parser(prog="fab_table.py", description="The study of FAB-top-k in tables.")
-    parser.add_argument("folder", metavar="STUDY_DIR", type=Path, help="folder of run folders")
-    parser.add_argument("--time", type=float, metavar="S", help="emulated seconds to compare at")
-    parser.add_argument("--target", type=float, help="test accuracy whose time is compared (between 0 and 1)")
-    options = parser.parse_args(arguments)
-    target = parser.target(options.target)
-    print(report(parser.runs(options.folder), options.time, target), end="")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

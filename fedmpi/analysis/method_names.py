@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from study import StudyRun
+from fedmpi.analysis.runs import Run
 
 METHODS = {
     "fab": "FAB-top-k",
@@ -33,24 +33,30 @@ MEASURING = ("experiment.rounds", "experiment.evaluate_every", "experiment.stop_
 """Keys that say when a run is looked at and ends: axes of time and rounds speak of them."""
 
 
-def with_pruning(run: StudyRun, name: str) -> str:
+BY_METHOD = (*MEASURING, "sparsification.method", "sparsification.k", "pruning.method")
+BY_CHOICE_OF_K = (*BY_METHOD, "k_control.method")
+BY_BETA = (*MEASURING, "k_control.method", "emulation.compute.beta")
+"""Keys that names of methods, names of choices of k, and panels of controllers with their betas speak of."""
+
+
+def with_pruning(run: Run, name: str) -> str:
     """``name``, after the method of pruning where there is one."""
     return name if run.pruning == "none" else f"{PRUNING.get(run.pruning, run.pruning)} + {name}"
 
 
-def sparsification(run: StudyRun) -> str:
+def sparsification(run: Run) -> str:
     """The method of sparsification."""
     return with_pruning(run, METHODS.get(run.method, run.method))
 
 
-def choice_of_k(run: StudyRun) -> str:
+def choice_of_k(run: Run) -> str:
     """Who chooses k, or the fixed one."""
     if run.adaptive:
         return with_pruning(run, CONTROLLERS.get(run.controller, run.controller))
     return with_pruning(run, METHODS["dense"] if run.method == "dense" else f"fixed k = {run.k:,}")
 
 
-def pruning(run: StudyRun) -> str:
+def pruning(run: Run) -> str:
     """The method of pruning, with that of sparsification unless all is sent: ``PruneFL + adaptive FAB-top-k``."""
     if run.method == "dense":
         return PRUNING.get(run.pruning, run.pruning)
