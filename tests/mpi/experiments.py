@@ -74,6 +74,17 @@ ONLINE = [
 
 ONLINE_FAB = [*ONLINE[:2], "sparsification.method=fab", "sparsification.k=60"]
 
+DEPARTURES = [
+    "federation.deadline_s=0.095",
+    "federation.over_selection=0.4",
+    "federation.min_updates=5",
+    "emulation.availability.model=intervals",
+    f"emulation.availability.path={Path(__file__).with_name('intervals.csv')}",
+    "emulation.availability.period_s=0.7",
+    "emulation.availability.dropout_probability=0.15",
+]
+"""Participants that are late, that vanish, and that leave; and rounds with too few updates."""
+
 METHODS = {
     "dense": "",
     "fab_fixed": '[sparsification]\nmethod = "fab"\nk_fraction = 0.05\n',
@@ -140,6 +151,30 @@ VARIANTS: dict[str, list[str]] = {
         "clients.per_round=0",
     ],
     "normalized": [*NORMALIZED, "sparsification.method=fab", "k_control.method=ogd_sign"],
+    "departures": DEPARTURES,
+    "departures_fedavg": [
+        *DEPARTURES,
+        "sparsification.method=fedavg",
+        "sparsification.k_fraction=0.17",
+    ],
+    "departures_ogd": [*DEPARTURES, "sparsification.method=fab", "k_control.method=ogd_sign"],
+    "departures_prunefl": [*DEPARTURES, *PRUNEFL],
+    "departures_prunefl_fab": [
+        *DEPARTURES,
+        *PRUNEFL,
+        "model.name=buffered_model:make",
+        "sparsification.method=fab",
+        "sparsification.k=60",
+    ],
+    "departures_normalized": [
+        *NORMALIZED,
+        "clients.per_round=0",
+        "emulation.availability.model=probability",
+        "emulation.availability.probability=0.7",
+        "emulation.availability.dropout_probability=0.3",
+        "sparsification.method=fab",
+        "k_control.method=ogd_sign",
+    ],
     "prunefl": PRUNEFL,
     "prunefl_buffers": [*PRUNEFL, "model.name=buffered_model:make"],
     "prunefl_fab": [*PRUNEFL, "sparsification.method=fab", "sparsification.k=60"],

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from experiments import VARIANTS, assert_same_trace
 
@@ -114,3 +115,21 @@ def test_with_fab_every_client_contributes_its_share(runs: dict[int, Path], vari
     least = one.clients.groupby("round")["entries_used"].min()
     assert (least >= rounds["k"] // rounds["participants"]).all()
     assert (one.clients["entries_used"] <= one.clients["entries_sent"]).all()
+
+
+def test_participants_that_stop_early_are_charged_up_to_there(runs: dict[int, Path]) -> None:
+    one = trace.read(runs[1] / "departures")
+    clients = one.clients.merge(one.rounds[["round", "start_s", "end_s"]], on="round")
+    whole = clients["end_s"] - clients["start_s"]
+    spent = clients[["download_s", "compute_s", "upload_s"]].sum(axis=1)
+    assert {"ok", "late", "dropped", "rejected"} == set(clients["status"])
+    late, dropped = clients["status"] == "late", clients["status"] == "dropped"
+    np.testing.assert_allclose(spent[late], whole[late], atol=1e-12)
+    assert (spent[dropped] <= whole[dropped] + 1e-12).all()
+    assert (clients["bytes_up"][late | dropped] < clients["bytes_up"].max()).all()
+    assert (clients["entries_used"][clients["status"] != "ok"] == 0).all()
+    assert (clients["wait_s"][late | dropped] == 0).all()
+    assert one.rounds["end_s"].sub(one.rounds["start_s"]).max() <= 0.095 + 1e-12
+    few = one.events[one.events["kind"] == "abandoned"]["round"]
+    assert (clients[clients["round"].isin(few)]["status"] != "ok").all()
+    assert len(few) > 0
