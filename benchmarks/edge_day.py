@@ -93,7 +93,7 @@ def unpack_traces(archive: Path, folder: Path) -> None:
 def table(study: Path) -> str:
     """A row for each run: accuracy at hours of emulated time, rounds, shares of late and dropped, fairness."""
     lines = [
-        "| method | rounds | accuracy after 0.5 h | 1 h | 2 h | late | dropped | worst 10 % of clients | Gini | MB up |",
+        "| method | rounds | accuracy after 0.5 h | 1 h | 2 h | late | dropped | worst 10 % | Gini | MB up |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for folder in sorted(path for path in study.iterdir() if (path / "trace.h5").is_file()):
