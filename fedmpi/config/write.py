@@ -12,7 +12,7 @@ from fedmpi.config.schema import NO_OPTIONS, Config
 
 
 def dumps(config: Config) -> str:
-    """The whole configuration as TOML text, defaults included; keys that are None are left out."""
+    """The whole configuration as TOML text, defaults included; None, and tables of no options, are left out."""
     return tomli_w.dumps(tables(config))
 
 
@@ -25,7 +25,11 @@ def tables(config: Config) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if is_dataclass(value):
         pairs = ((field.name, getattr(value, field.name)) for field in fields(value))
-        return {name: _plain(item) for name, item in pairs if item is not None and item != NO_OPTIONS}
+        return {
+            name: _plain(item)
+            for name, item in pairs
+            if item is not None and not (name == "options" and item == NO_OPTIONS)
+        }
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, tuple):
