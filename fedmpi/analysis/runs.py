@@ -143,7 +143,7 @@ def column_of(trace: Trace, table: str, column: str) -> pd.Series:
     frame: pd.DataFrame | None = getattr(trace, table, None)
     if frame is None or column not in frame:
         problem = f"the trace has no column {table}.{column}"
-    elif len(frame) and frame[column].isna().all():
+    elif frame[column].isna().all():
         problem = f"nothing was recorded in {table}.{column}"
     else:
         return frame[column]

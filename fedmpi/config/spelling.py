@@ -13,11 +13,18 @@ _MOST_CHARACTERS = 100
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str | None:
-    """The candidate most like ``word`` (ties to the alphabetically first), or None when none is near."""
-    folded = _folded(word[:_MOST_CHARACTERS])
+    """The candidate most like ``word``, or None when none is near.
+
+    Ties go to the one that is most like it in upper and lower case too, then to the alphabetically first.
+    """
+    word = word[:_MOST_CHARACTERS]
+    folded = _folded(word)
     likeness = {name: SequenceMatcher(None, folded, _folded(name)).ratio() for name in candidates}
-    best = min(likeness, key=lambda name: (-likeness[name], name), default=None)
-    return best if best is not None and likeness[best] >= _LIKENESS else None
+    most = max(likeness.values(), default=0.0)
+    if most < _LIKENESS:
+        return None
+    best = [name for name, value in likeness.items() if value == most]
+    return min(best, key=lambda name: (-SequenceMatcher(None, word, name).ratio(), name))
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:

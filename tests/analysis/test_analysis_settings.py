@@ -246,7 +246,7 @@ def test_long_values_that_differ_where_they_are_cut_are_numbered():
 
 def test_paths_are_shown_from_where_they_part():
     runs = [settings(f"data.path=/data/{name}/leaf") for name in ("femnist", "mnist")]
-    assert distinctions(*runs) == ["path = femnist/leaf", "path = mnist/leaf"]
+    assert distinctions(*runs) == ["data.path = femnist/leaf", "data.path = mnist/leaf"]
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_csv_holds_every_digit(small_sweep, tmp_path, capsys):
     assert load(tmp_path / "out" / "config.toml") == load(run / "config.toml")
     assert json.loads((tmp_path / "out" / "attributes.json").read_text())["seed"] == 1
     assert capsys.readouterr().out.startswith(
-        f"{tmp_path}/out: rounds.csv, clients.csv, layers.csv, events.csv"
+        f"{tmp_path}/out: devices.csv, rounds.csv, clients.csv, client_tests.csv, layers.csv, events.csv"
     )
 
 

@@ -48,7 +48,7 @@ def test_what_is_written_is_read_again(tmp_path):
     fleet = assign(config, 0)
     assert fleet.device_names == ("A, B",) * 3
     assert fleet.latency_s.tolist() == [0.25] * 3
-    assert fleet.uplink_bytes_per_s.tolist() == [float("inf")] * 3
+    assert fleet.uplink.bytes_per_s.tolist() == [float("inf")] * 3
     assert not fleet.powers.known().any()
 
 
