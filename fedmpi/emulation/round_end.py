@@ -91,10 +91,11 @@ def ended_round(
     if (gone_s < timeline.work_s).any():
         timeline = simulate(gone_s)
     end = round_end(np.where(timeline.arrived, timeline.work_s, inf), gone_s, rule)
-    if not end.in_time.all():
-        # Nobody's rate changes before the round ends: those in time keep their seconds to the last bit.
-        stopped = simulate(np.minimum(gone_s, end.duration_s))
-        timeline = _chosen(end.in_time, timeline, stopped)
+    if end.in_time.all():
+        return timeline, end
+    # Nobody's rate changes before the round ends: those in time keep their seconds to the last bit.
+    stopped = simulate(np.minimum(gone_s, end.duration_s))
+    timeline = _chosen(end.in_time, timeline, stopped)
     wait_s = np.where(end.in_time, end.duration_s - timeline.work_s, 0.0)
     return replace(timeline, wait_s=wait_s, duration_s=end.duration_s), end
 

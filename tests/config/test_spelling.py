@@ -12,6 +12,11 @@ def test_the_nearest_word_is_found_over_case_and_dashes():
     assert nearest("raspberry_pi_4", WORDS) == "raspberry-pi-4"
 
 
+def test_of_words_that_differ_in_case_alone_that_of_the_same_case_is_nearest():
+    assert nearest("strips", ["Stripes", "stripes"]) == "stripes"
+    assert nearest("Strips", ["stripes", "Stripes"]) == "Stripes"
+
+
 def test_a_word_far_from_all_has_no_nearest():
     assert nearest("xyzzy", WORDS) is None
     assert nearest("momentum", []) is None

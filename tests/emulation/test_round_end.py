@@ -152,8 +152,9 @@ def test_one_that_vanishes_does_so_at_a_fraction_of_its_round():
 
 
 def test_what_never_binds_changes_nothing():
-    plain, _ = a_round(4, server_ingress_mbit_per_s=10.0)
-    bound, end = a_round(4, EndRule(1e6, 4), [1e5] * 4, server_ingress_mbit_per_s=10.0)
+    links = {"server_ingress_mbit_per_s": 10.0, "uplink_mbit_per_s": (1.7, 2.3, 3.1, 0.9), "latency_s": 0.013}
+    plain, _ = a_round(4, **links)
+    bound, end = a_round(4, EndRule(1e6, 4), [1e5] * 4, **links)
     assert end.in_time.all()
     for name in ("download_s", "compute_s", "upload_s", "wait_s", "bytes_up", "duration_s"):
         np.testing.assert_array_equal(getattr(plain, name), getattr(bound, name))
@@ -182,3 +183,13 @@ def test_seconds_and_bytes_of_any_round(seed):
     assert (timeline.arrived <= timeline.trained).all()
     stopped = ~timeline.arrived
     np.testing.assert_allclose(timeline.work_s[stopped & end.late], timeline.duration_s)
+
+
+def test_a_round_that_all_end_in_time_is_the_one_that_was_simulated():
+    """To the last bit: sums of its parts are rounded otherwise than its ends."""
+    fleet = assign(Config(clients=ClientsConfig(count=2)), 0)
+    timeline = round_timeline(0.0, fleet, np.arange(2), 10, np.array([0.1, 0.3]), 10)
+    nobody = np.full(2, inf)
+    found, end = ended_round(lambda stop_s: timeline, EndRule(0.5, 2), nobody, nobody)
+    assert found is timeline
+    assert end.in_time.all()
