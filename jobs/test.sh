@@ -4,6 +4,8 @@
 #
 #   bash jobs/test.sh [arguments of pytest ...]        e.g.  bash jobs/test.sh tests/numerics -k top_k
 #
+# Test files run side by side, as many as there are cores, at most 4 (FEDMPI_TEST_WORKERS). Clusters do one by one.
+#
 # The SLURM tests start a cluster of their own in a temporary folder. They need root and the Debian packages
 # slurm-wlm and munge, which are installed here when that is possible, and are skipped otherwise.
 set -euo pipefail
@@ -47,10 +49,11 @@ fi
 install_slurm
 cd "$project"
 export MPLBACKEND=Agg
+workers="${FEDMPI_TEST_WORKERS:-$(($(nproc) < 4 ? $(nproc) : 4))}"
 check ruff check .
 check ruff format --check .
 check mypy
-check python -m pytest "$@"
+check python -m pytest -n "$workers" --dist loadgroup "$@"
 if [ ${#failed[@]} -gt 0 ]; then
     fail "failed: $(printf '%s; ' "${failed[@]}")"
 fi

@@ -32,6 +32,13 @@ fab = { sparsification.method = "fab", sparsification.k_fraction = 0.1 }
 """
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a file stay together where files run side by side, and clusters are never more than one at a time."""
+    for item in items:
+        group = "clusters" if "slurm" in item.path.parts else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def golden_dir() -> Path:
     """The folder of golden vectors and measured constants."""
