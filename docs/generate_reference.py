@@ -20,8 +20,8 @@ from typing import Any
 import h5py
 
 from fedmpi.config import Config, parts
-from fedmpi.config.names import AVAILABLE
-from fedmpi.config.ranges import RANGES, RATE_OR_INF, SECONDS_OR_ZERO
+from fedmpi.config.limits import CHOICES, RANGES
+from fedmpi.config.ranges import RATE_OR_INF, SECONDS_OR_ZERO
 from fedmpi.config.schema import value_of
 from fedmpi.trace import schema
 
@@ -170,8 +170,8 @@ def _table_of_keys(name: str, section: Any, meanings: Mapping[str, Any]) -> str:
 def _allowed(key: str, kind: str, others: Mapping[str, str]) -> str:
     if key in RANGES:
         return RANGES[key].allowed
-    if key in AVAILABLE:
-        return ", ".join(f"`{name}`" for name in AVAILABLE[key])
+    if key in CHOICES:
+        return ", ".join(f"`{name}`" for name in CHOICES[key])
     if key in parts.FAMILIES:
         return "a name below, or `module:attribute`"
     if kind == "bool":

@@ -1,13 +1,16 @@
-"""The numbers that each key can take. Every range has two ends, so that sums and products of them stay finite."""
+"""Ranges of numbers, and how a field of the configuration says what it can be.
+
+Every range has two ends, so that sums and products of them stay finite.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
+from typing import Any
 
-from fedmpi.config.errors import refusal
-from fedmpi.config.schema import Config, value_of
+RANGE, CHOICES = "range", "choices"
+"""What a field's metadata hold of what it can be."""
 
 
 @dataclass(frozen=True)
@@ -91,67 +94,12 @@ WATTS = Range(0, 1e4)
 FLOPS_PER_S = Range(1e3, 1e18)
 TIMEOUT = Range(1, 10**6, zero="none")
 
-RANGES: Mapping[str, Range] = {
-    "experiment.seed": SEED,
-    "experiment.rounds": COUNT,
-    "experiment.evaluate_every": COUNT,
-    "experiment.checkpoint_every": COUNT_OR_ZERO,
-    "experiment.stop_at_accuracy": FRACTION,
-    "experiment.stop_at_emulated_s": TOTAL_SECONDS,
-    "experiment.stop_at_host_s": TOTAL_SECONDS,
-    "experiment.stall_timeout_s": TIMEOUT,
-    "clients.count": CLIENTS,
-    "clients.per_round": COUNT_OR_ZERO,
-    "placement.threads_per_rank": THREADS,
-    "data.image_size": PIXELS,
-    "data.classes": CLASSES,
-    "data.alpha": ALPHA,
-    "data.shards_per_client": COUNT,
-    "data.labels_per_client": COUNT,
-    "data.samples_per_client": COUNT_OR_ZERO,
-    "data.client_test_fraction": BELOW_ONE,
-    "training.local_steps": STEPS,
-    "training.local_epochs": EPOCHS,
-    "training.batch_size": COUNT,
-    "training.learning_rate": FLOAT32,
-    "training.learning_rate_half_life_rounds": HALF_LIFE,
-    "training.momentum": BELOW_ONE,
-    "training.weight_decay": FLOAT32_OR_ZERO,
-    "training.proximal_mu": FLOAT32_OR_ZERO,
-    "training.evaluation_batch_size": COUNT,
-    "federation.deadline_s": SECONDS_OR_INF,
-    "federation.over_selection": OVER_SELECTION,
-    "federation.min_updates": COUNT,
-    "sparsification.k": COUNT_OR_ZERO,
-    "sparsification.k_fraction": FRACTION_OR_ZERO,
-    "k_control.k_initial_fraction": FRACTION,
-    "k_control.k_min_fraction": FRACTION,
-    "k_control.arms": ARMS,
-    "k_control.horizon_rounds": COUNT_OR_ZERO,
-    "pruning.reconfigure_every": COUNT,
-    "pruning.max_decrease_fraction": FRACTION,
-    "pruning.half_life_rounds": HALF_LIFE,
-    "pruning.max_density": FRACTION,
-    "pruning.target_density": FRACTION,
-    "pruning.initial.client": COUNT_OR_ZERO,
-    "pruning.initial.max_rounds": COUNT,
-    "emulation.time_scale": FACTOR,
-    "emulation.compute.unit_s": SECONDS,
-    "emulation.compute.slowdown": FACTOR,
-    "emulation.compute.beta": FACTOR,
-    "emulation.availability.probability": FRACTION,
-    "emulation.availability.period_s": SECONDS_OR_INF,
-    "emulation.availability.dropout_probability": BELOW_ONE,
-    "emulation.network.trace_bin_s": BIN,
-    "emulation.network.server_ingress_mbit_per_s": RATE_OR_INF,
-    "emulation.network.server_egress_mbit_per_s": RATE_OR_INF,
-}
-"""The range of every key that is one number; those of lists and tables are checked where their form is."""
+
+def within(default: float | None, allowed: Range) -> Any:
+    """A field of the configuration that is a number in a range, or None where that is the default: not set."""
+    return field(default=default, metadata={RANGE: allowed})
 
 
-def check_ranges(config: Config) -> None:
-    """Raise ConfigError for a number outside of its range; what is None is not set."""
-    for key, allowed in RANGES.items():
-        value = value_of(config, key)
-        if value is not None and not allowed.holds(value):
-            raise refusal(key, value, allowed.allowed)
+def one_of(*names: str) -> Any:
+    """A field of the configuration that is one of some names, the first by default."""
+    return field(default=names[0], metadata={CHOICES: names})

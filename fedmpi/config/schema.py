@@ -14,6 +14,35 @@ from typing import Any
 
 from fedmpi.config.frozen import FrozenTable
 from fedmpi.config.parts import Option
+from fedmpi.config.ranges import (
+    ALPHA,
+    ARMS,
+    BELOW_ONE,
+    BIN,
+    CLASSES,
+    CLIENTS,
+    COUNT,
+    COUNT_OR_ZERO,
+    EPOCHS,
+    FACTOR,
+    FLOAT32,
+    FLOAT32_OR_ZERO,
+    FRACTION,
+    FRACTION_OR_ZERO,
+    HALF_LIFE,
+    OVER_SELECTION,
+    PIXELS,
+    RATE_OR_INF,
+    SECONDS,
+    SECONDS_OR_INF,
+    SEED,
+    STEPS,
+    THREADS,
+    TIMEOUT,
+    TOTAL_SECONDS,
+    one_of,
+    within,
+)
 
 Options = Mapping[str, Option]
 """The settings of a part of one's own, or of a built-in one that has some."""
@@ -41,23 +70,23 @@ class ExperimentConfig:
     """
 
     name: str = "experiment"
-    seed: int = 0
-    rounds: int = 100
-    evaluate_every: int = 1
+    seed: int = within(0, SEED)
+    rounds: int = within(100, COUNT)
+    evaluate_every: int = within(1, COUNT)
     evaluate_clients: bool = False
-    checkpoint_every: int = 0
-    stop_at_accuracy: float | None = None
-    stop_at_emulated_s: float | None = None
-    stop_at_host_s: float | None = None
-    stall_timeout_s: float | None = None
+    checkpoint_every: int = within(0, COUNT_OR_ZERO)
+    stop_at_accuracy: float | None = within(None, FRACTION)
+    stop_at_emulated_s: float | None = within(None, TOTAL_SECONDS)
+    stop_at_host_s: float | None = within(None, TOTAL_SECONDS)
+    stall_timeout_s: float | None = within(None, TIMEOUT)
 
 
 @dataclass(frozen=True)
 class ClientsConfig:
     """``[clients]``: how many there are, and how many take part in a round (0: all)."""
 
-    count: int = 10
-    per_round: int = 0
+    count: int = within(10, CLIENTS)
+    per_round: int = within(0, COUNT_OR_ZERO)
 
 
 @dataclass(frozen=True)
@@ -65,7 +94,7 @@ class PlacementConfig:
     """``[placement]``: how clients are laid on MPI ranks."""
 
     server_trains: bool = False
-    threads_per_rank: int = 1
+    threads_per_rank: int = within(1, THREADS)
     device: str = "cpu"
 
 
@@ -82,15 +111,15 @@ class DataConfig:
     dataset: str = "digits"
     path: str = ""
     attribute: str = "Smiling"
-    image_size: int = 0
-    classes: int = 0
-    augmentation: str = "none"
+    image_size: int = within(0, PIXELS)
+    classes: int = within(0, CLASSES)
+    augmentation: str = one_of("none", "flip_crop")
     partition: str = "iid"
-    alpha: float = 0.5
-    shards_per_client: int = 2
-    labels_per_client: int = 1
-    samples_per_client: int = 0
-    client_test_fraction: float = 0.0
+    alpha: float = within(0.5, ALPHA)
+    shards_per_client: int = within(2, COUNT)
+    labels_per_client: int = within(1, COUNT)
+    samples_per_client: int = within(0, COUNT_OR_ZERO)
+    client_test_fraction: float = within(0.0, BELOW_ONE)
     invert: bool = False
     options: Options = NO_OPTIONS
 
@@ -111,16 +140,16 @@ class TrainingConfig:
     ``proximal_mu`` adds mu / 2 |w - w_start|^2 to a client's loss, w_start being the global weights (FedProx).
     """
 
-    local_steps: int = 1
-    local_epochs: int = 0
-    batch_size: int = 32
-    learning_rate: float = 0.1
-    learning_rate_half_life_rounds: float = inf
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    proximal_mu: float = 0.0
-    loss: str = "cross_entropy"
-    evaluation_batch_size: int = 256
+    local_steps: int = within(1, STEPS)
+    local_epochs: int = within(0, EPOCHS)
+    batch_size: int = within(32, COUNT)
+    learning_rate: float = within(0.1, FLOAT32)
+    learning_rate_half_life_rounds: float = within(inf, HALF_LIFE)
+    momentum: float = within(0.0, BELOW_ONE)
+    weight_decay: float = within(0.0, FLOAT32_OR_ZERO)
+    proximal_mu: float = within(0.0, FLOAT32_OR_ZERO)
+    loss: str = one_of("cross_entropy", "bce_one_hot")
+    evaluation_batch_size: int = within(256, COUNT)
 
 
 @dataclass(frozen=True)
@@ -133,9 +162,9 @@ class FederationConfig:
     """
 
     aggregator: str = "mean"
-    deadline_s: float = inf
-    over_selection: float = 0.0
-    min_updates: int = 1
+    deadline_s: float = within(inf, SECONDS_OR_INF)
+    over_selection: float = within(0.0, OVER_SELECTION)
+    min_updates: int = within(1, COUNT)
     options: Options = NO_OPTIONS
 
 
@@ -147,10 +176,10 @@ class SparsificationConfig:
     """
 
     method: str = "dense"
-    k: int = 0
-    k_fraction: float = 0.0
-    wire: str = "auto"
-    value_type: str = "float32"
+    k: int = within(0, COUNT_OR_ZERO)
+    k_fraction: float = within(0.0, FRACTION_OR_ZERO)
+    wire: str = one_of("auto", "coo", "bitmap", "values", "dense")
+    value_type: str = one_of("float32", "float16")
     options: Options = NO_OPTIONS
 
 
@@ -163,10 +192,10 @@ class KControlConfig:
     """
 
     method: str = "fixed"
-    k_initial_fraction: float = 0.5
-    k_min_fraction: float = 0.002
-    arms: int = 0
-    horizon_rounds: int = 0
+    k_initial_fraction: float = within(0.5, FRACTION)
+    k_min_fraction: float = within(0.002, FRACTION)
+    arms: int = within(0, ARMS)
+    horizon_rounds: int = within(0, COUNT_OR_ZERO)
     options: Options = NO_OPTIONS
 
 
@@ -176,10 +205,10 @@ class InitialPruningConfig:
     that has some data. ``charged``: the time that it takes the client counts as emulated time.
     """
 
-    where: str = "none"
-    client: int = 0
+    where: str = one_of("none", "client", "server")
+    client: int = within(0, COUNT_OR_ZERO)
     charged: bool = True
-    max_rounds: int = 1000
+    max_rounds: int = within(1000, COUNT)
 
 
 @dataclass(frozen=True)
@@ -191,11 +220,11 @@ class PruningConfig:
     """
 
     method: str = "none"
-    reconfigure_every: int = 50
-    max_decrease_fraction: float = 0.3
-    half_life_rounds: float = 10_000.0
-    max_density: float = 1.0
-    target_density: float | None = None
+    reconfigure_every: int = within(50, COUNT)
+    max_decrease_fraction: float = within(0.3, FRACTION)
+    half_life_rounds: float = within(10_000.0, HALF_LIFE)
+    max_density: float = within(1.0, FRACTION)
+    target_density: float | None = within(None, FRACTION)
     ticket: str = ""
     options: Options = NO_OPTIONS
     initial: InitialPruningConfig = field(default_factory=InitialPruningConfig)
@@ -212,9 +241,9 @@ class ComputeConfig:
 
     model: str = "unit"
     profile: str | Mapping[str, float] = "reference"
-    unit_s: float = 1.0
-    slowdown: float = 1.0
-    beta: float = 10.0
+    unit_s: float = within(1.0, SECONDS)
+    slowdown: float = within(1.0, FACTOR)
+    beta: float = within(10.0, FACTOR)
     options: Options = NO_OPTIONS
 
 
@@ -230,14 +259,14 @@ class NetworkConfig:
     downlink_mbit_per_s: Rate = inf
     uplink_trace: Files = ""
     downlink_trace: Files = ""
-    trace_bin_s: float = 0.5
-    trace_start: str = "zero"
-    transport: str = "fluid"
-    connection: str = "kept"
+    trace_bin_s: float = within(0.5, BIN)
+    trace_start: str = one_of("zero", "random")
+    transport: str = one_of("fluid", "tcp")
+    connection: str = one_of("kept", "new")
     latency_s: Seconds = 0.0
     jitter_s: Seconds = 0.0
-    server_ingress_mbit_per_s: float = inf
-    server_egress_mbit_per_s: float = inf
+    server_ingress_mbit_per_s: float = within(inf, RATE_OR_INF)
+    server_egress_mbit_per_s: float = within(inf, RATE_OR_INF)
 
 
 @dataclass(frozen=True)
@@ -249,10 +278,10 @@ class AvailabilityConfig:
     """
 
     model: str = "always"
-    probability: float | None = None
+    probability: float | None = within(None, FRACTION)
     path: str = ""
-    period_s: float = inf
-    dropout_probability: float = 0.0
+    period_s: float = within(inf, SECONDS_OR_INF)
+    dropout_probability: float = within(0.0, BELOW_ONE)
     options: Options = NO_OPTIONS
 
 
@@ -270,8 +299,8 @@ class EmulationConfig:
     ``time_scale`` (clock ``realtime``) is in host seconds for each emulated second: 0.1 runs ten times faster.
     """
 
-    clock: str = "virtual"
-    time_scale: float = 1.0
+    clock: str = one_of("virtual", "realtime")
+    time_scale: float = within(1.0, FACTOR)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     availability: AvailabilityConfig = field(default_factory=AvailabilityConfig)

@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedmpi.config.errors import ConfigError, refusal, shown_value
-from fedmpi.config.names import AVAILABLE
+from fedmpi.config.limits import check_limits
 from fedmpi.config.parts import FAMILIES, check_name
-from fedmpi.config.ranges import MOST_LAYERS, MOST_SAMPLES, WIDTH, check_ranges
+from fedmpi.config.ranges import MOST_LAYERS, MOST_SAMPLES, WIDTH
 from fedmpi.config.schema import Config, asked_clients, value_of
-from fedmpi.config.spelling import did_you_mean
 from fedmpi.config.validate_emulation import check_emulation
 from fedmpi.config.write import tables
 
@@ -49,9 +48,7 @@ def validate(config: Config) -> None:
     _check_text(config)
     for key in FAMILIES:
         check_name(key, str(value_of(config, key)))
-    for key, names in AVAILABLE.items():
-        _check_name(key, str(value_of(config, key)), names)
-    check_ranges(config)
+    check_limits(config)
     _check_experiment(config)
     _check_clients_and_placement(config)
     _check_federation(config)
@@ -111,11 +108,6 @@ def _check_text(config: Config) -> None:
             if isinstance(text, str) and ("\0" in text or any("\ud800" <= c <= "\udfff" for c in text)):
                 problem = f"found {shown_value(text)}, with a character that no text file holds"
                 raise ConfigError(key, problem, "text in UTF-8 without NUL characters")
-
-
-def _check_name(key: str, found: str, names: tuple[str, ...]) -> None:
-    if found not in names:
-        raise ConfigError(key, f"found {shown_value(found)}{did_you_mean(found, names)}", ", ".join(names))
 
 
 def _check_experiment(config: Config) -> None:

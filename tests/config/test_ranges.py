@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmpi.config import Config, ConfigError, loads, validate
+from fedmpi.config.limits import RANGES
 from fedmpi.config.parts import FAMILIES
-from fedmpi.config.ranges import RANGES, Range
+from fedmpi.config.ranges import Range
 from fedmpi.sweeps.toml_text import value_text
 
 

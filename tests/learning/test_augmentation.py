@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmpi.config.names import AVAILABLE
+from fedmpi.config.limits import CHOICES
 from fedmpi.config.schema import TrainingConfig
 from fedmpi.learning.augmentation import AUGMENTATIONS, FlipCrop, augmenter
 from fedmpi.learning.flat import FlatModel
@@ -83,7 +83,7 @@ def test_samples_may_be_changed_in_pieces(count: int, cut: int, seed: int) -> No
 
 
 def test_the_configuration_knows_the_same_names() -> None:
-    assert set(AVAILABLE["data.augmentation"]) == {"none", *AUGMENTATIONS}
+    assert set(CHOICES["data.augmentation"]) == {"none", *AUGMENTATIONS}
 
 
 @pytest.mark.parametrize("as_bytes", [True, False])
