@@ -17,9 +17,9 @@ import torch
 
 from fedmpi.calibration.figures import DENSITIES, Table, factor, fit_figures, left_out
 from fedmpi.calibration.measure import timed_step, training_step
-from fedmpi.calibration.work import count_work
 from fedmpi.config.schema import ModelConfig
 from fedmpi.emulation.profiles import StepCost, built_in_devices
+from fedmpi.experiment.work import count_work
 from fedmpi.learning.models import build_flat
 
 MODELS = {

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 import torch
 
-from fedmpi.calibration.work import count_work
 from fedmpi.config import Config, ConfigError, validate_ranks, validate_with_data
 from fedmpi.config.errors import shown_value
 from fedmpi.emulation.devices import Fleet, assign
 from fedmpi.experiment.parts import Parts, check_with_model
+from fedmpi.experiment.work import count_work
 from fedmpi.federation.distribution import DataFacts
 from fedmpi.federation.initial_pruning.schedule import BATCH_SIZE
 from fedmpi.federation.initial_pruning.training import SAMPLES

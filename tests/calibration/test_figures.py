@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from fedmpi.calibration.figures import DENSITIES, Table, factor, fit_figures, left_out
-from fedmpi.calibration.work import count_work
 from fedmpi.config.schema import ModelConfig
 from fedmpi.emulation.compute import Work
 from fedmpi.emulation.flops import step_cost
 from fedmpi.emulation.profiles import Figures, StepCost, built_in_devices, left_out_factors
+from fedmpi.experiment.work import count_work
 from fedmpi.learning.models import build_flat
 
 MODELS = {

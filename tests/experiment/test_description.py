@@ -2,11 +2,11 @@
 
 import pytest
 
-from fedmpi.calibration.work import count_work
 from fedmpi.config import loads
 from fedmpi.emulation.devices import assign
 from fedmpi.experiment.description import estimated_steps, methods, unknown_energy, varying
 from fedmpi.experiment.parts import resolve
+from fedmpi.experiment.work import count_work
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.models import build
 

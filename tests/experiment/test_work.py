@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from fedmpi.calibration.work import count_work
 from fedmpi.config.schema import ModelConfig
+from fedmpi.experiment.work import count_work
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.models import build_flat
 
