@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-# A shell starts what runs in the background with Ctrl-C ignored, and programs that tests start would inherit that.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# What runs in the background or under nohup starts with these ignored, and programs that tests start would inherit that.
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 SMALL_SWEEP = """
 seeds = [1, 2]

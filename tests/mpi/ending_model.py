@@ -1,8 +1,13 @@
-"""Models whose forward pass ends the process, or tries to, in their tenth training step on a rank."""
+"""Models whose forward pass ends the process, or tries to, in the thirtieth training step on a rank.
+
+Steps are counted outside of the model: its own attributes are put back before each client's training.
+"""
 
 import sys
 
 import torch
+
+taken = [0]
 
 
 class _Ending(torch.nn.Module):
@@ -10,11 +15,10 @@ class _Ending(torch.nn.Module):
         super().__init__()
         self.layer = torch.nn.Linear(inputs, classes)
         self.error = error
-        self.steps = 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.steps += self.training
-        if self.steps == 10:
+        taken[0] += self.training
+        if taken[0] == 30:
             if self.error is SystemExit:
                 sys.exit(0)
             raise self.error("in the model")
