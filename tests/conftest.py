@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-# What runs in the background or under nohup starts with these ignored, and programs that tests start would inherit that.
+# In the background or under nohup these are ignored, and programs that tests start would inherit that.
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, usual)
