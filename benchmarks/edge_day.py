@@ -15,13 +15,14 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from math import nan
 from pathlib import Path
 
 import numpy as np
 from femnist_study import data_folder, parser, run_sweep, unpacked_beside
 
 import fedmpi
-from fedmpi.analysis.fairness import gini
+from fedmpi.analysis.fairness import of_client_tests
 
 PHONES, PIS = 60, 45
 PERIOD_S = 3600.0
@@ -101,14 +102,12 @@ def table(study: Path) -> str:
         seen = trace.rounds[trace.rounds["test_accuracy"].notna()]
         by_time = [seen[seen["end_s"] <= hours * 3600]["test_accuracy"].max() for hours in (0.25, 0.5, 1)]
         status = trace.clients["status"].value_counts(normalize=True)
-        own = trace.client_tests
-        own = own[(own["round"] == own["round"].max()) & (own["samples"] > 0)]["accuracy"]
-        worst = own.sort_values().head(max(1, len(own) // 10)).mean()
+        worst, unequal = of_client_tests(trace) or (nan, nan)
         cells = [folder.name, str(len(trace.rounds)), *(f"{value:.3f}" for value in by_time)]
         cells += [f"{100 * status.get(name, 0.0):.1f} %" for name in ("late", "dropped")]
         cells += [
             f"{worst:.3f}",
-            f"{gini(own.to_numpy()):.3f}",
+            f"{unequal:.3f}",
             f"{trace.rounds['bytes_up'].sum() / 1e6:.0f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")

@@ -30,6 +30,20 @@ FORMATS = {
 }
 
 
+def of_client_tests(trace: Trace) -> tuple[float, float] | None:
+    """Of the last test of the global model at the clients: accuracy of the worst tenth, and Gini's coefficient.
+
+    The worst tenth are the clients of the lowest accuracies, at least one; the mean of theirs counts. Clients without
+    test samples are left out. None where nothing was tested at clients.
+    """
+    tests = trace.client_tests
+    tests = tests[tests["samples"] > 0]
+    if tests.empty:
+        return None
+    accuracy = np.sort(tests[tests["round"] == tests["round"].max()]["accuracy"].to_numpy(np.float64))
+    return float(accuracy[: max(1, len(accuracy) // 10)].mean()), gini(accuracy)
+
+
 def gini(values: np.ndarray) -> float:
     """The Gini coefficient of amounts of at least 0 (n,): half the mean difference of two, over the mean.
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fedmpi.analysis.fairness import of_client_tests
 from fedmpi.analysis.groups import Configuration, labels
 from fedmpi.analysis.measures import bytes_so_far, energy_so_far
 from fedmpi.analysis.runs import AnalysisError
@@ -22,6 +23,8 @@ FORMATS = {
     "rounds": "{:,.0f}",
     "final_accuracy": "{:.4f}",
     "best_accuracy": "{:.4f}",
+    "worst_clients_accuracy": "{:.4f}",
+    "clients_gini": "{:.4f}",
     "target": "{:.4f}",
     "reached": "{:.0f}",
     "time_to_target_s": "{:,.1f}",
@@ -55,7 +58,8 @@ _GAP = 2
 def summarized(trace: Trace, target: float) -> dict[str, Any]:
     """One run in figures: NaN for what was never measured or reached; megabytes are 10**6 bytes.
 
-    Initial pruning counts in times and bytes, not among the rounds. Energy is there where the trace has it.
+    Initial pruning counts in times and bytes, not among the rounds. Energy is there where the trace has it, and so are
+    the accuracy of the worst tenth of clients and how unequal clients are, of the last test at clients.
     """
     rounds = trace.rounds
     mbytes = bytes_so_far(trace) / 1e6
@@ -65,11 +69,14 @@ def summarized(trace: Trace, target: float) -> dict[str, Any]:
         energy_j = energy_so_far(trace)
     except AnalysisError:  # a trace without energy
         energy_j = None
+    worst, unequal = of_client_tests(trace) or (None, None)
     row = {
         "rounds": int((rounds.phase == "federated").sum()),
         "status": trace.attributes["status"],
         "final_accuracy": _last(accuracy),
         "best_accuracy": accuracy.max(),
+        "worst_clients_accuracy": worst,
+        "clients_gini": unequal,
         "target": target,
         "time_to_target_s": _at(rounds.end_s, reached),
         "mbytes_to_target": _at(mbytes, reached),

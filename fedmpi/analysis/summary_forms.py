@@ -20,6 +20,8 @@ HEADINGS = {
     "rounds": "Rounds",
     "final_accuracy": "Final accuracy",
     "best_accuracy": "Best accuracy",
+    "worst_clients_accuracy": "Worst tenth of clients",
+    "clients_gini": "Gini of clients",
     "target": "Target accuracy",
     "reached": "Seeds at target",
     "time_to_target_s": "Time to target (s)",

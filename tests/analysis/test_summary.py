@@ -6,10 +6,12 @@ import io
 import json
 from math import isnan
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from fedmpi.analysis import groups, summary
+from fedmpi.analysis.fairness import gini
 from fedmpi.analysis.runs import AnalysisError, load
 from fedmpi.analysis.summary_forms import as_json, as_latex, escaped
 from fedmpi.cli.main import main
@@ -55,6 +57,23 @@ def test_energy_is_in_the_table_where_a_trace_has_it(small_sweep):
     row = summary.summarized(type(trace)(**{**vars(trace), "clients": clients}), target=0.0)
     assert row["energy_j"] == 2.0 * 4 * 12
     assert row["energy_to_target_j"] == 2.0 * 4 * 3  # the first evaluation is after three rounds
+
+
+def test_fairness_of_the_last_test_at_clients_is_in_the_table(small_sweep):
+    trace = read(small_sweep / "fab-s1")
+    assert "clients_gini" not in summary.summarized(trace, target=0.0)
+    tests = pd.DataFrame(
+        {
+            "round": [3] * 3 + [6] * 23,
+            "client": [*range(3), *range(23)],
+            "samples": [5] * 3 + [0] + [5] * 22,
+            "accuracy": [0.0] * 3 + [0.0] + [0.3, 0.1] + [0.5] * 20,
+        }
+    )
+    row = summary.summarized(type(trace)(**{**vars(trace), "client_tests": tests}), target=0.0)
+    assert row["worst_clients_accuracy"] == pytest.approx(0.2)  # two of 22, and one without samples
+    assert row["clients_gini"] == pytest.approx(gini(np.array([0.1, 0.3] + [0.5] * 20)))
+    assert 0.0 < row["clients_gini"] < 0.1
 
 
 def test_target_is_the_lowest_of_the_best_accuracies(runs, capsys):
