@@ -82,8 +82,11 @@ DEPARTURES = [
     f"emulation.availability.path={Path(__file__).with_name('intervals.csv')}",
     "emulation.availability.period_s=0.7",
     "emulation.availability.dropout_probability=0.15",
+    "emulation.network.uplink_mbit_per_s=inf",
+    f"emulation.network.uplink_trace={Path(__file__).with_name('varying.up')}",
+    "emulation.network.trace_start=random",
 ]
-"""Participants that are late, that vanish, and that leave; and rounds with too few updates."""
+"""Participants that are late, that vanish, and that leave; rounds with too few updates; links that vary."""
 
 METHODS = {
     "dense": "",
