@@ -28,10 +28,10 @@ from fedmpi.federation.distribution import (
     read_data,
 )
 from fedmpi.federation.downlink import Downlink
-from fedmpi.federation.evaluation import Evaluator
 from fedmpi.federation.exchange import Exchange
 from fedmpi.federation.exchange_dense import DenseExchange
 from fedmpi.federation.exchange_sparse import SparseExchange
+from fedmpi.federation.global_evaluation import Evaluator
 from fedmpi.federation.initial_pruning.local_rounds import InitialServer
 from fedmpi.federation.initial_pruning.phase import InitialPhase
 from fedmpi.federation.initial_pruning.training import InitialTraining, draw_samples

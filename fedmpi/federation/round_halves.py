@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from fedmpi.emulation.clock import Clock
 from fedmpi.federation.client_importance import ImportanceSum
-from fedmpi.federation.evaluation import Measured
 from fedmpi.federation.exchange import Exchanged, Roster
+from fedmpi.federation.global_evaluation import Measured
 from fedmpi.federation.masked_model import MaskedModel
 from fedmpi.federation.messages import VERDICT, RoundPlan
 from fedmpi.federation.pruning import FinishedRound

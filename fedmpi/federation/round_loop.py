@@ -15,8 +15,8 @@ import torch
 from fedmpi.emulation.clock import Clock, VirtualClock
 from fedmpi.federation.client import ClientHost
 from fedmpi.federation.client_tests import ClientTests
-from fedmpi.federation.evaluation import Evaluator, LossColumn, Measured, sample_losses
 from fedmpi.federation.exchange import Exchange, Roster
+from fedmpi.federation.global_evaluation import Evaluator, LossColumn, Measured, sample_losses
 from fedmpi.federation.messages import RECORD, Action, RoundPlan, decode, encode, header_dtype
 from fedmpi.federation.release import Releases
 from fedmpi.federation.round_cost import FloatArray, IntArray

@@ -15,8 +15,8 @@ from fedmpi.config.schema import Config
 from fedmpi.emulation.round_end import Arrivals, Departures
 from fedmpi.emulation.timeline import Timeline
 from fedmpi.federation.downlink import Downlink
-from fedmpi.federation.evaluation import Measured
 from fedmpi.federation.exchange import Exchange, Exchanged, Roster
+from fedmpi.federation.global_evaluation import Measured
 from fedmpi.federation.messages import VERDICT, Action, RoundPlan, RoundStart
 from fedmpi.federation.pruning import ServerPruning
 from fedmpi.federation.round_cost import (

@@ -27,7 +27,7 @@ one that two grids have in common is run once. In a grid no two axes may change 
 
 from fedmpi.sweeps.outcome import Outcome, OutcomeError, failure_text, read_outcome, record_end, record_start
 from fedmpi.sweeps.plan import STUDIES, PlannedRun, Sweep, plan
-from fedmpi.sweeps.progress import Progress, is_finished, progress, state, write_list
+from fedmpi.sweeps.run_states import Progress, is_finished, progress, state, write_list
 
 __all__ = [
     "STUDIES",

@@ -12,8 +12,8 @@ import pytest
 from fedmpi.emulation.availability import Availability, AvailabilityModel
 from fedmpi.emulation.availability import Setup as AvailabilitySetup
 from fedmpi.emulation.round_end import Arrivals
-from fedmpi.federation.evaluation import Measured
 from fedmpi.federation.exchange import Exchanged, Roster
+from fedmpi.federation.global_evaluation import Measured
 from fedmpi.federation.messages import LOSSES, Action, RoundPlan
 from fedmpi.federation.round_cost import Work
 from fedmpi.federation.server import Server

@@ -11,7 +11,7 @@ import torch
 from mpi4py import MPI
 
 from fedmpi.federation import evaluation
-from fedmpi.federation.evaluation import Evaluator, sample_losses
+from fedmpi.federation.global_evaluation import Evaluator, sample_losses
 from fedmpi.learning.flat import FlatModel
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.numerics.streams import Purpose, torch_seed
