@@ -10,7 +10,7 @@ import pytest
 import torch
 from mpi4py import MPI
 
-from fedmpi.federation import evaluation
+from fedmpi.federation import global_evaluation
 from fedmpi.federation.global_evaluation import Evaluator, sample_losses
 from fedmpi.learning.flat import FlatModel
 from fedmpi.mpi.collectives import Ranks
@@ -90,7 +90,7 @@ def test_unknown_code_gets_a_seed_for_each_block_and_the_same_in_every_round(
         seen.append(seeds)
         return np.ones((len(blocks), 3))
 
-    monkeypatch.setattr(evaluation, "evaluate_blocks", noted)
+    monkeypatch.setattr(global_evaluation, "evaluate_blocks", noted)
     ranks: Any = OneOfThree([[(1, 1.0, 1.0, 1.0)], [(2, 1.0, 1.0, 1.0)]])
     unknown: Any = host
     evaluator = Evaluator(ranks, X, Y, 2)
