@@ -10,6 +10,7 @@ from fedmpi.checkpoint.contents import stored_mask
 from fedmpi.checkpoint.files import CheckpointError
 from fedmpi.checkpoint.store import FOLDER, candidates, open_checkpoint
 from fedmpi.config import Config, ConfigError, loads
+from fedmpi.config.schema import ModelConfig
 from fedmpi.pruning.mask import Mask
 from fedmpi.trace import FILE_NAME, TraceError
 from fedmpi.trace.reader import open_trace, read_attributes
@@ -56,12 +57,19 @@ def read_ticket(config: Config, parameters: int) -> Ticket:
     return Ticket(mask, stored.experiment.seed)
 
 
+def _in_words(model: ModelConfig) -> str:
+    """The keys of ``[model]`` that are set."""
+    options = "".join(f", {name} {value}" for name, value in model.options.items())
+    return f"{model.name}, hidden {list(model.hidden)}{options}"
+
+
 def _check(folder: Path, attributes: dict[str, Any], stored: Config, config: Config, parameters: int) -> None:
     """Refuse a run that is not finished, was of another model, or found no mask of its own."""
     if attributes["status"] != "completed":
         raise _refusal(f"the run in {folder} is {attributes['status']}")
     if stored.model != config.model:
-        raise _refusal(f"the run in {folder} is of {stored.model}, this one of {config.model}")
+        kinds = (_in_words(model) for model in (stored.model, config.model))
+        raise _refusal("the run in {} is of model {}, this one of model {}".format(folder, *kinds))
     if attributes["parameters"] != parameters:
         raise _refusal(
             f"the model of the run in {folder} has {attributes['parameters']} parameters, this one {parameters}"

@@ -46,7 +46,7 @@ def test_own_sweeps_are_listed_and_printed(capsys):
     assert cli.main(["sweep"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == STUDIES.names()
-    assert "three seeds" in lines[0]
+    assert "three seeds" in next(line for line in lines if line.startswith("fab-study-small "))
     assert cli.main(["sweep", "fab-study", "--print"]) == 0
     assert 'base = "fab-femnist"' in capsys.readouterr().out
 

@@ -124,7 +124,8 @@ def test_what_is_no_ticket_is_refused_with_the_reason(folder: Path, copy: Path) 
     refused(ticket_config(folder / "nowhere"), f"there is no folder {folder / 'nowhere'}")
     refused(ticket_config(folder), "there is no trace")
     refused(
-        ticket_config(copy, "model.hidden=[8]"), "is of ModelConfig(name='mlp', hidden=(16,)), this one of"
+        ticket_config(copy, "model.hidden=[8]"),
+        "is of model mlp, hidden [16], this one of model mlp, hidden [8];",
     )
     refused(ticket_config(copy), "has 1210 parameters, this one 99", parameters=99)
     manifest = copy / "checkpoint" / "round-00000002" / "manifest.json"
