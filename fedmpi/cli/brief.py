@@ -17,12 +17,10 @@ from fedmpi.cli import estimate
 from fedmpi.cli.report import Checked
 from fedmpi.config import Config
 from fedmpi.config.errors import shown_value
-from fedmpi.config.schema import asked_clients
 from fedmpi.config.write import tables
 from fedmpi.experiment.description import estimated_steps, methods, unknown_energy
 from fedmpi.experiment.progress import duration
 from fedmpi.federation.round_cost import local_steps
-from fedmpi.federation.verdict import draw_participants
 from fedmpi.learning.datasets.dataset import as_float32
 from fedmpi.learning.evaluation import evaluate_blocks
 
@@ -133,10 +131,8 @@ def _bytes(count: int) -> str:
 def _host(config: Config, checked: Checked, ranks: int) -> str:
     """How long training and evaluation take here, from a few steps that are made now."""
     step_s, sample_s = _measured(config, checked)
-    experiment, clients = config.experiment, config.clients
-    available = checked.fleet.availability.clients(0, 0.0)
-    asked = asked_clients(clients.per_round, config.federation.over_selection)
-    participants = draw_participants(experiment.seed, 0, available, asked)
+    experiment = config.experiment
+    participants = estimate.first_participants(config, checked.fleet)
     steps = float(local_steps(config, checked.sizes[participants]).sum())
     cores = max(1, (os.cpu_count() or 1) // config.placement.threads_per_rank)
     training = ranks if ranks == 1 or config.placement.server_trains else ranks - 1

@@ -197,7 +197,7 @@ def first_round(
         "the losses by which k is chosen": parts.k_control.measures_losses,
     }
     return FirstRound(
-        participants=_participants(parts, fleet),
+        participants=first_participants(parts.config, fleet),
         k=messages.k,
         bytes_down=down,
         bytes_up=up,
@@ -252,8 +252,8 @@ def whole_run(
     )
 
 
-def _participants(parts: Parts, fleet: Fleet) -> np.ndarray:
-    config = parts.config
+def first_participants(config: Config, fleet: Fleet) -> np.ndarray:
+    """Who takes part in round 0, as the run's server draws them."""
     available = fleet.availability.clients(0, 0.0)
     asked = asked_clients(config.clients.per_round, config.federation.over_selection)
     return draw_participants(config.experiment.seed, 0, available, asked)
@@ -263,7 +263,7 @@ def _charges(messages: _Sizes, fleet: Fleet, sizes: np.ndarray, down: int, sent:
     """A round of the first one's participants with ``sent`` values in ``up`` bytes of each, without jitter."""
     parts, model, present = messages.parts, messages.model, messages.present
     config = parts.config
-    participants = _participants(parts, fleet)
+    participants = first_participants(parts.config, fleet)
     training = LocalTraining.of(
         participants,
         local_steps(config, sizes[participants]),

@@ -84,9 +84,7 @@ class Links:
         own = self.bytes_per_s[clients]
         if not (self.traces or self.transport.tcp):
             return link_sharing.finish_times(start_s, latency_s, message_bytes, own, self.server_bytes_per_s)
-        link_sharing.check_transfers(start_s, latency_s, message_bytes)
-        begin = start_s + self.transport.waits * latency_s
-        size = message_bytes * self.transport.overhead
+        begin, size = self._on_the_link(start_s, latency_s, message_bytes)
         round_trip = 2.0 * latency_s
         finish = begin.copy()
         # Equal messages are one of a weight. In sorted order, as ties of moments go by numbers of transfers.
@@ -132,9 +130,7 @@ class Links:
         When the last byte arrives, float64 (n,), inf where it is given up before; and how many bytes of each message
         have arrived, float64 (n,). What is given up leaves its share of the server's link to the others.
         """
-        link_sharing.check_transfers(start_s, latency_s, message_bytes)
-        begin = start_s + self.transport.waits * latency_s
-        size = message_bytes * self.transport.overhead
+        begin, size = self._on_the_link(start_s, latency_s, message_bytes)
         finish, moved = np.full(len(clients), inf), np.zeros(len(clients))
         nothing = (size == 0.0) & (begin <= stop_s)
         finish[nothing] = begin[nothing]
@@ -158,6 +154,13 @@ class Links:
                 if finish[order[number]] == inf:
                     moved[order[number]] = link.remove(number)
         return finish, moved / self.transport.overhead
+
+    def _on_the_link(
+        self, start_s: FloatArray, latency_s: FloatArray, message_bytes: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """When the first byte of each message arrives, and how many bytes it is on the link, headers included."""
+        link_sharing.check_transfers(start_s, latency_s, message_bytes)
+        return start_s + self.transport.waits * latency_s, message_bytes * self.transport.overhead
 
     def _never_binds(self, clients: NDArray[np.integer]) -> bool:
         """Whether the server's link is wide enough for the highest rates of all these clients at once."""

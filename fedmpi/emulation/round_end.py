@@ -85,9 +85,7 @@ def ended_round(
     timeline = simulate(None)
     vanishes = dropout_fraction < inf
     gone_s = leaves_s.copy()
-    gone_s[vanishes] = np.minimum(leaves_s, np.where(vanishes, dropout_fraction, 0.0) * timeline.work_s)[
-        vanishes
-    ]
+    gone_s[vanishes] = np.minimum(leaves_s[vanishes], dropout_fraction[vanishes] * timeline.work_s[vanishes])
     if (gone_s < timeline.work_s).any():
         timeline = simulate(gone_s)
     end = round_end(np.where(timeline.arrived, timeline.work_s, inf), gone_s, rule)
