@@ -68,4 +68,5 @@ def test_long_messages_between_pid_namespaces_are_right(launch_apart, tmp_path: 
         "print(GroupMemory(MPI.COMM_WORLD).groups)\n"
     )
     done = launch_apart(2, program)
-    assert done.stdout.splitlines() == ["((0,), (1,))"] * 2, done.stdout + done.stderr
+    # A rank's line and its end may be written apart, with the other rank's line between them.
+    assert done.stdout.replace("\n", "") == "((0,), (1,))" * 2, done.stdout + done.stderr
