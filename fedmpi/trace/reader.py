@@ -10,11 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
-import pandas as pd
 
 from fedmpi.trace.checksums import ColumnTexts, RowDigests
 from fedmpi.trace.hdf5_layout import heap_ends
@@ -28,6 +27,9 @@ from fedmpi.trace.schema import (
     names,
     tables,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FILE_NAME = "trace.h5"
 
@@ -205,6 +207,8 @@ def _read(file: h5py.File, path: Path) -> Trace:
 
 
 def _frame(rows: np.ndarray, categories: dict[str, Sequence[str]]) -> pd.DataFrame:
+    import pandas as pd  # takes a second and 30 MB, which the ranks of a run do without
+
     def column(name: str) -> Any:
         values = rows[name]
         if name in categories:

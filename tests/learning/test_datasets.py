@@ -1,12 +1,15 @@
 """Data sets by name, the digits, and values as float32."""
 
+from importlib.machinery import ModuleSpec
+
 import numpy as np
 import pytest
+import sklearn.datasets
 import torch
 
 from fedmpi.config.errors import ConfigError
 from fedmpi.config.schema import DataConfig
-from fedmpi.learning.datasets import as_float32, load
+from fedmpi.learning.datasets import DataError, as_float32, digits, load
 from fedmpi.learning.datasets.dataset import inverted
 
 
@@ -25,6 +28,26 @@ def test_digits() -> None:
     shares = np.bincount(data.test_y) / (np.bincount(data.test_y) + np.bincount(data.train_y))
     assert shares.size == 10
     assert np.abs(shares - 0.2).max() < 0.004
+
+
+def test_digits_are_those_of_scikit_learn() -> None:
+    values, labels = sklearn.datasets.load_digits(return_X_y=True)
+    data = load(DataConfig("digits"))
+    ours = sorted(
+        (*image.ravel().tolist(), int(label))
+        for x, y in ((data.train_x, data.train_y), (data.test_x, data.test_y))
+        for image, label in zip(x, y, strict=True)
+    )
+    assert ours == sorted((*(row / 16).tolist(), int(label)) for row, label in zip(values, labels, strict=True))
+
+
+@pytest.mark.parametrize("found", [None, ModuleSpec("sklearn", None, is_package=True)])
+def test_digits_without_scikit_learn_are_refused(
+    monkeypatch: pytest.MonkeyPatch, found: ModuleSpec | None
+) -> None:
+    monkeypatch.setattr(digits, "find_spec", lambda name: found)
+    with pytest.raises(DataError, match=r"digits come with scikit-learn, but .*pip install scikit-learn"):
+        load(DataConfig("digits"))
 
 
 def test_the_test_split_of_digits_is_fixed() -> None:
