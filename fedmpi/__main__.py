@@ -7,19 +7,23 @@ standard library's. The command ``fedmpi`` searches it last.
 import os
 import sys
 
-if __name__ == "__main__" and not sys.flags.safe_path and sys.path[0] in ("", os.getcwd()):
+_OWN_PATH = "fedmpi.mpi.forkserver.process" not in sys.modules  # else it is that of the process it stands for
+if __name__ == "__main__" and _OWN_PATH and not sys.flags.safe_path and sys.path[0] in ("", os.getcwd()):
     del sys.path[0]
 
-import signal
+import signal  # noqa: E402
 
-from fedmpi.mpi import stop_signals
+from fedmpi.mpi import stop_signals  # noqa: E402
+from fedmpi.mpi.forkserver.stub import run_forked  # noqa: E402
 
 
 def main() -> int:
     """Run the command line. What asks a run to stop counts from here on, before the seconds that imports take."""
     if sys.argv[1:2] != ["run"] and not ("sweep" in sys.argv[1:2] and "--index" in sys.argv):
         return _command()
+    run_forked(["-m", "fedmpi", *sys.argv[1:]])
     with stop_signals.installed(afterwards=signal.SIG_IGN):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals.STOP_SIGNALS)  # a forked process begins so
         return _command()
 
 

@@ -4,9 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from fedmpi.mpi.forkserver import stub
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # In the background or under nohup these are ignored, and programs that tests start would inherit that.
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
@@ -38,6 +43,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         group = "clusters" if "slurm" in item.path.parts else str(item.path)
         item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fork_server() -> Iterator[None]:
+    """One process that has imported torch, from which all runs that tests start are forked, alone or under mpiexec."""
+    if sys.platform != "linux" or stub.VARIABLE in os.environ:
+        yield
+        return
+    with stub.running_server(sys.executable, ["pandas"]) as name:
+        os.environ[stub.VARIABLE] = name
+        yield
+        del os.environ[stub.VARIABLE]
 
 
 @pytest.fixture(scope="session")

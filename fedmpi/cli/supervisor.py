@@ -12,9 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fedmpi.cli.forwarding import forwarded_output
+from fedmpi.config.errors import BAD_CONFIGURATION, FAILED, PREEMPTED
 from fedmpi.mpi.stop_signals import SignalFlag
 
 STARTED_VARIABLE = "FEDMPI_STARTED_FILE"
+
+_OWN_CODES = (0, BAD_CONFIGURATION, PREEMPTED)
+"""Exit codes of ranks with a meaning; a launcher may end with others, such as the number of a signal."""
 
 _POLL_S = 0.05
 _START_S = 15.0
@@ -33,10 +37,10 @@ if os.getppid() == int(sys.argv[1]):
 def supervise(command: Sequence[str], ask: signal.Signals, flag: SignalFlag) -> int:
     """Run a launcher until it ends; its exit code, 128 + n where signal n ended it or insisted on the end.
 
-    When ``flag`` is set the launcher gets ``ask``, which it passes on to its ranks, yet not before they can take it:
-    they are started when a file named by ``STARTED_VARIABLE`` exists. When the flag is set and its sender insists,
-    all is ended at once. The launcher has a session of its own, out of reach of a terminal's Ctrl-C; on Linux
-    it does not outlive this process, however that ends.
+    Exit codes that have no meaning here become 1. When ``flag`` is set the launcher gets ``ask``, which it passes on to
+    its ranks, yet not before they can take it: they are started when a file named by ``STARTED_VARIABLE`` exists.
+    When the flag is set and its sender insists, all is ended at once. The launcher has a session of its own, out of
+    reach of a terminal's Ctrl-C; on Linux it does not outlive this process, however that ends.
     """
     end = _ending_signal(ask)
     flag.ends_process = False
@@ -85,7 +89,9 @@ def _watch(
             asked = True
         time.sleep(_POLL_S)
     code = process.returncode
-    return code if code >= 0 else 128 - code
+    if code < 0:
+        return 128 - code
+    return code if code in _OWN_CODES or code > 128 else FAILED
 
 
 def _ending_signal(ask: signal.Signals) -> signal.Signals:

@@ -38,7 +38,9 @@ def test_digits_are_those_of_scikit_learn() -> None:
         for x, y in ((data.train_x, data.train_y), (data.test_x, data.test_y))
         for image, label in zip(x, y, strict=True)
     )
-    assert ours == sorted((*(row / 16).tolist(), int(label)) for row, label in zip(values, labels, strict=True))
+    assert ours == sorted(
+        (*(row / 16).tolist(), int(label)) for row, label in zip(values, labels, strict=True)
+    )
 
 
 @pytest.mark.parametrize("found", [None, ModuleSpec("sklearn", None, is_package=True)])

@@ -13,11 +13,23 @@ from pathlib import Path
 import pytest
 from libraries import Launch, Mpi, launcher, open_mpi, this_mpi
 
+from fedmpi.mpi.forkserver.stub import running_server
+
+
+@pytest.fixture(scope="session")
+def open_mpi_server() -> Iterator[str]:
+    """The fork server of the Python with Open MPI."""
+    python = str(open_mpi().python)
+    with running_server(python, ["pandas"]) as name:
+        yield name
+
 
 @pytest.fixture(scope="session")
 def mpi(request: pytest.FixtureRequest) -> Mpi:
     """This interpreter's MPI library ("mpich", the tested one), or "openmpi"."""
-    return open_mpi() if getattr(request, "param", "mpich") == "openmpi" else this_mpi()
+    if getattr(request, "param", "mpich") == "mpich":
+        return this_mpi()
+    return open_mpi(request.getfixturevalue("open_mpi_server"))
 
 
 @pytest.fixture(scope="session")

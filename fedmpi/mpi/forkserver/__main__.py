@@ -1,0 +1,16 @@
+"""``python -m fedmpi.mpi.forkserver FILE ...`` or ``-m MODULE ...``: a Python program, forked where that can be."""
+
+import runpy
+import sys
+
+from fedmpi.mpi.forkserver.stub import run_forked
+
+arguments = sys.argv[1:]
+if arguments[:1] == ["-m"]:
+    run_forked(arguments)
+    sys.argv = arguments[1:]
+    runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+else:
+    run_forked(arguments)
+    sys.argv = arguments
+    runpy.run_path(arguments[0], run_name="__main__")
