@@ -26,6 +26,7 @@ from fedmpi.config import Config, ConfigError, dumps
 from fedmpi.config.errors import DONE, FAILED, PREEMPTED
 from fedmpi.experiment.folder_lock import FolderLock
 from fedmpi.mpi import stop_signals
+from fedmpi.mpi.forkserver.stub import served
 from fedmpi.mpi.guards import inside_mpi_launch
 from fedmpi.sweeps import (
     STUDIES,
@@ -201,7 +202,10 @@ def _run_pending(
         how = end_text(progress(study / name), code, reasons[name])
         say(f"{len(ended):>{len(str(len(pending)))}}/{len(pending)}  {name}: {how}")
 
-    with Pool(jobs, launch.checkpoint_signal(ranks), os.environ) as pool:
+    with (
+        served(len(programs), os.environ) as environment,
+        Pool(jobs, launch.checkpoint_signal(ranks), environment) as pool,
+    ):
         pool.run(programs, on_start, on_end)
     failed = {
         name: failure_text(code, reasons[name]) for name, code in ended.items() if code not in SUCCEEDED

@@ -11,6 +11,8 @@ import pytest
 from many_nodes_cluster import ManyNodes, many_nodes_cluster, why_not
 from one_node_cluster import PROGRAMS, PROJECT, Cluster, one_node_cluster
 
+from fedmpi.mpi.forkserver import stub
+
 sys.path.append(str(PROJECT / "tests" / "mpi"))  # experiments.py
 
 
@@ -22,6 +24,15 @@ def skip_without_slurm() -> None:
         )
     if os.geteuid() != 0:
         pytest.skip("SLURM tests start their own cluster, for which they need root")
+
+
+@pytest.fixture(scope="package", autouse=True)
+def servers_of_their_own(fork_server: None) -> Iterator[None]:
+    """Ranks of a node are forked there, as on a user's cluster, not from the process that serves the other tests."""
+    name = os.environ.pop(stub.VARIABLE, None)
+    yield
+    if name is not None:
+        os.environ[stub.VARIABLE] = name
 
 
 @pytest.fixture(scope="session")
