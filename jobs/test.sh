@@ -53,7 +53,7 @@ workers="${FEDMPI_TEST_WORKERS:-$(($(nproc) < 4 ? $(nproc) : 4))}"
 check ruff check .
 check ruff format --check .
 check mypy
-check python -m pytest -n "$workers" --dist loadgroup "$@"
+check python -m pytest -n "$workers" --dist loadgroup --no-loadscope-reorder "$@"
 if [ ${#failed[@]} -gt 0 ]; then
     fail "failed: $(printf '%s; ' "${failed[@]}")"
 fi

@@ -18,6 +18,9 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, usual)
 
+_HERE = Path(__file__).resolve().parent
+_SLOW = ("slurm", "mpi")
+
 SMALL_SWEEP = """
 seeds = [1, 2]
 [base.experiment]
@@ -38,10 +41,15 @@ fab = { sparsification.method = "fab", sparsification.k_fraction = 0.1 }
 """
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a file stay together where files run side by side, and clusters are never more than one at a time."""
+    """Tests of a file stay together where files run side by side; clusters are never more than one at a time.
+
+    What takes longest begins first.
+    """
+    items.sort(key=lambda item: next((i for i, name in enumerate(_SLOW) if name in item.path.parts), len(_SLOW)))
     for item in items:
-        group = "clusters" if "slurm" in item.path.parts else str(item.path)
+        group = "clusters" if "slurm" in item.path.parts else str(item.path.relative_to(_HERE))
         item.add_marker(pytest.mark.xdist_group(group))
 
 
