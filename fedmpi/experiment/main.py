@@ -31,7 +31,7 @@ from fedmpi.mpi import heartbeat, stop_signals
 from fedmpi.mpi.agreement import Refused, any_rank, on_server
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.guards import LaunchError, check_launch
-from fedmpi.mpi.library import MPI, abort, library_name
+from fedmpi.mpi.library import MPI, library_name
 from fedmpi.mpi.stop_signals import SignalFlag
 from fedmpi.trace import FILE_NAME, STOP, TraceError, mark_failed
 
@@ -82,7 +82,7 @@ def _main(prepare: Prepare, resume: bool, quiet: bool) -> int:
         traceback.print_exc()
         sys.stderr.flush()
         if ranks.size > 1:
-            abort(ranks.comm)
+            ranks.comm.Abort(1)
         return 1
 
 

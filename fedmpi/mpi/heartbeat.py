@@ -19,7 +19,7 @@ import numpy as np
 
 from fedmpi.mpi.agreement import Refused, any_rank
 from fedmpi.mpi.collectives import Ranks
-from fedmpi.mpi.library import MPI, abort
+from fedmpi.mpi.library import MPI
 
 DEFAULT_TIMEOUT_S = 600.0
 _BEATS_PER_TIMEOUT = 20
@@ -148,4 +148,4 @@ class Heartbeat(AbstractContextManager["Heartbeat"]):
             flush=True,
         )
         time.sleep(_OUTPUT_S)
-        abort(self._comm)
+        self._comm.Abort(1)

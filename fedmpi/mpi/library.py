@@ -10,25 +10,18 @@ import os
 
 import mpi4py
 
-from fedmpi.mpi.forkserver.process import end_stub
 from fedmpi.mpi.guards import check_library
 
 mpi4py.rc(initialize=False, finalize=True)  # without effect where MPI is imported already
 from mpi4py import MPI  # noqa: E402
 
-__all__ = ["MPI", "abort", "library_name"]
+__all__ = ["MPI", "library_name"]
 
 
 def library_name() -> str:
     """Name and version of the MPI library in one line, e.g. "MPICH Version: 5.0.2"."""
     text = MPI.Get_library_version().replace("\0", " ").strip()  # Open MPI counts the end of C's string in
     return " ".join(text.split("\n")[0].split())
-
-
-def abort(ranks: MPI.Comm) -> None:
-    """End the whole job with exit code 1."""
-    end_stub(1)
-    ranks.Abort(1)
 
 
 _FIRST_PID_NAMESPACE = 0xEFFF_FFFC  # PROC_PID_INIT_INO of Linux

@@ -69,7 +69,7 @@ def test_kill_one_rank_then_resume(
     launch, start, tmp_path: Path, method: str, victim: int, resume_ranks: int
 ) -> None:
     config = write_config(tmp_path, method)
-    slow = ["emulation.clock=realtime", "emulation.time_scale=0.01"]
+    slow = ["emulation.clock=realtime", "emulation.time_scale=0.5"]
     whole = ["-m", "fedmpi", "run", config, *LONG, "--output", tmp_path / "whole", "--quiet"]
     launcher(this_mpi())(2, *whole)
     killed = tmp_path / "killed"
@@ -93,7 +93,7 @@ def test_signal_checkpoints_and_exits_75(launch, start, tmp_path: Path, number: 
     config = write_config(tmp_path, "fab_adaptive")
     launch(1, "-m", "fedmpi", "run", config, *LONG, "--output", tmp_path / "whole", "--quiet")
     stopped = tmp_path / "stopped"
-    slow = ["emulation.clock=realtime", "emulation.time_scale=0.01"]
+    slow = ["emulation.clock=realtime", "emulation.time_scale=0.5"]
     process = start(3, config, *LONG, *slow, "--output", stopped)
     wait_for_rounds(process, stopped, 7)
     for pid in rank_processes(stopped):
@@ -108,7 +108,7 @@ def test_signal_checkpoints_and_exits_75(launch, start, tmp_path: Path, number: 
 
 def start_initial_pruning(start, config: Path, output: Path) -> subprocess.Popen[str]:
     """A run on 3 ranks that is in the middle of initial pruning, which takes it about 20 s."""
-    slow = ["emulation.clock=realtime", "emulation.time_scale=0.01"]
+    slow = ["emulation.clock=realtime", "emulation.time_scale=0.5"]
     process = start(3, config, *INITIAL, *slow, "--output", output)
     assert process.stdout is not None
     assert any("initial pruning 1/" in line for line in process.stdout), (

@@ -8,14 +8,10 @@ import os
 import resource
 import select
 import signal
-import socket
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
-
-from fedmpi.mpi.forkserver import messages
 
 _LIMITS = tuple(getattr(resource, name) for name in sorted(dir(resource)) if name.startswith("RLIMIT_"))
 _FIXED_AT_START = (
@@ -49,33 +45,18 @@ _STANDARD = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 _MOST_FILES = 250
 """The kernel passes at most 253 open files in one message."""
 
-_NOTICED_S = 0.2
-"""Host seconds in which a launcher notices that a process has ended."""
 _SET_SIGNAL = 10
 """F_SETSIG of Linux, which the module fcntl does not name."""
 
 Description = dict[str, Any]
 
 
-_stub: int | None = None
-"""In a process that was forked, its connection to the launcher's own process."""
+_forked = False
 
 
 def is_forked() -> bool:
     """Whether this process was forked, to be what another one described."""
-    return _stub is not None
-
-
-def end_stub(code: int) -> None:
-    """In a process that was forked and is about to end its whole job: have the launcher see this exit code first.
-
-    The launcher would kill the stub together with all others, and report the signal as the job's exit code.
-    """
-    if _stub is not None:
-        fcntl.fcntl(_stub, fcntl.F_SETFL, fcntl.fcntl(_stub, fcntl.F_GETFL) & ~os.O_ASYNC)
-        with suppress(OSError), socket.socket(fileno=os.dup(_stub)) as connection:
-            messages.send(connection, {"ended": code})
-        time.sleep(_NOTICED_S)
+    return _forked
 
 
 def fixed_at_start() -> list[Any]:
@@ -131,16 +112,17 @@ def take_over(description: Description, files: list[int], connection: int) -> No
     """
     with suppress(OSError):  # another session: its group cannot be joined
         os.setpgid(0, description["group"])
-    global _stub
+    global _forked
+    _forked = True
     wanted = description["files"]
     for name, _ in _STANDARD:
         with suppress(OSError, ValueError, AttributeError):
             getattr(sys, name).flush()
     beyond = max([*wanted, *_open_files(), 2]) + 1
     moved = [_moved(file, beyond) for file in files]
-    _stub = _moved(connection, beyond)
-    _end_with(_stub)
-    for file in _open_files() - {*moved, _stub}:
+    stub = _moved(connection, beyond)
+    _end_with(stub)
+    for file in _open_files() - {*moved, stub}:
         with suppress(OSError):
             os.close(file)
     for file, number in zip(moved, wanted, strict=True):

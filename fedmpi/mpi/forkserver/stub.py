@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import resource
+import select
 import signal
 import socket
 import subprocess
@@ -25,6 +26,7 @@ VARIABLE = "FEDMPI_FORKSERVER"
 _CAN_FORK = sys.platform == "linux" and hasattr(os, "pidfd_open")
 _BIND_WITHIN_S = 2.0
 _IMPORT_WITHIN_S = 300.0
+_AT_ONCE = 65_536
 _MOST_WAITING = 1024
 _FORWARDED = (
     *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2),
@@ -123,26 +125,60 @@ def _connected(name: str, within_s: float) -> socket.socket:
 def _run(connection: socket.socket, arguments: list[str]) -> None:
     """Returns where the server refuses; else ends this process."""
     description, files = describe(arguments, {connection.fileno()})
+    launcher = _launcher(description["environment"], files)
+    ours, theirs = socket.socketpair()
+    passed = [theirs.fileno() if file == launcher else file for file in files]
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
     try:
         connection.settimeout(_IMPORT_WITHIN_S)
-        messages.send(connection, description, files)
+        with theirs:
+            messages.send(connection, description, passed)
         process = int(messages.receive(connection)[0]["process"])
     except OSError:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        ours.close()
         return
     for number in _FORWARDED:
         signal.signal(number, lambda number, frame: _forward(process, number))
     signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     for file in files:
-        if file > 2:
-            os.close(file)  # a launcher sees the end of its connection when the rank ends
+        if file > 2 and file != launcher:
+            os.close(file)
     connection.settimeout(None)
     try:
+        _relay(launcher, ours, until=connection)
         ended = int(messages.receive(connection)[0]["ended"])
     except OSError:  # the server has gone, and with it what it forked
         ended = -signal.SIGKILL
     _end_as(ended)
+
+
+def _launcher(environment: Mapping[str, str], files: list[int]) -> int | None:
+    """The open file through which the launcher speaks PMI with its process, if it does."""
+    text = environment.get("PMI_FD", "")
+    return int(text) if text.isdecimal() and len(text) < 8 and int(text) in files else None
+
+
+def _relay(launcher: int | None, process: socket.socket, until: socket.socket) -> None:
+    """Pass on what launcher and process say to each other until there is something to read from ``until``.
+
+    Hydra ends a job when a process's PMI connection closes, but not after it has seen that process end. The connection
+    is the stub's therefore, and closes as the stub ends, also when that is killed.
+    """
+    ways = {} if launcher is None else {launcher: process.fileno(), process.fileno(): launcher}
+    while True:
+        readable, _, _ = select.select([until, *ways], [], [])
+        if until in readable:
+            return
+        for source in readable:
+            said = b""
+            with suppress(OSError):
+                said = os.read(source, _AT_ONCE)
+            if not said:
+                del ways[source]  # the other way may have something to pass on yet
+            with suppress(OSError):
+                while said:
+                    said = said[os.write(ways[source], said) :]
 
 
 def _forward(process: int, number: int) -> None:
