@@ -25,7 +25,8 @@ def run(script: str, ask: signal.Signals = TERM, flag: SignalFlag | None = None)
 
 
 @pytest.mark.parametrize(
-    ("script", "code"), [("exit 0", 0), ("exit 75", 75), ("exit 2", 2), ("kill -9 $$", 137)]
+    ("script", "code"),
+    [("exit 0", 0), ("exit 75", 75), ("exit 2", 2), ("exit 9", 1), ("exit 143", 143), ("kill -9 $$", 137)],
 )
 def test_exit_codes_come_back(script: str, code: int) -> None:
     assert run(script) == code
