@@ -4,6 +4,8 @@
 #
 #   bash jobs/test.sh [arguments of pytest ...]        e.g.  bash jobs/test.sh tests/numerics -k top_k
 #
+# FEDMPI_COVERAGE=yes measures the coverage of fedmpi/ too; it never fails a run.
+#
 # Test files run side by side, as many as there are cores, at most 4 (FEDMPI_TEST_WORKERS). Clusters do one by one.
 #
 # The SLURM tests start clusters of their own in a temporary folder. They need root and the Debian packages
@@ -56,7 +58,13 @@ workers="${FEDMPI_TEST_WORKERS:-$(($(nproc) < 4 ? $(nproc) : 4))}"
 check ruff check .
 check ruff format --check .
 check mypy
-check python -m pytest -n "$workers" --dist loadgroup --no-loadscope-reorder "$@"
+measured=()
+[ -z "${FEDMPI_COVERAGE:-}" ] || measured=(--cov --cov-report=)
+check python -m pytest -n "$workers" --dist loadgroup --no-loadscope-reorder "${measured[@]}" "$@"
+if [ -n "${FEDMPI_COVERAGE:-}" ]; then
+    say "coverage of lines and branches by the tests' own process (ranks and commands that they start are not counted):"
+    python -m coverage report --sort=cover --skip-covered || say "no coverage was measured"
+fi
 if [ ${#failed[@]} -gt 0 ]; then
     fail "failed: $(printf '%s; ' "${failed[@]}")"
 fi

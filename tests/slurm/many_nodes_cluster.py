@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ wait
 _NAMESPACES = ("--mount", "--uts", "--net", "--ipc", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ManyNodes(Cluster):
     """A cluster whose nodes are n1, n2, ...; ``nodes`` are the processes on which they depend, by number.
 
@@ -47,6 +48,15 @@ class ManyNodes(Cluster):
     def start_node(self, number: int) -> None:
         """Start a node that is not there yet, or not any more."""
         self.nodes[number] = self.boot(number)
+
+    def wait_for_node(self, number: int) -> None:
+        """Until a node that was started again has nothing to do, and takes jobs."""
+        deadline = time.monotonic() + 120
+        while (
+            state := self.check("sinfo", "--noheader", f"--nodes=n{number}", "--format=%T").split()[0]
+        ) != "idle":
+            assert time.monotonic() < deadline, f"node n{number} is {state}"
+            time.sleep(0.1)
 
     def kill_node(self, number: int) -> None:
         """All processes of a node and its network are gone at once, as when it loses power."""
@@ -117,7 +127,7 @@ def many_nodes_cluster(nodes: int) -> Iterator[ManyNodes]:
             )
             return node
 
-        cluster = ManyNodes(environment, folder / "work", inside, boot, {})
+        cluster = ManyNodes(environment, folder / "work", inside, boot=boot, nodes={})
         for n in range(1, nodes + 1):
             cluster.start_node(n)
         daemons.start_munged()

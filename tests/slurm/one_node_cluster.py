@@ -77,14 +77,22 @@ class Cluster:
         assert done.returncode == 0, f"{command} failed with {done.returncode}: {done.stderr}{done.stdout}"
         return done.stdout
 
+    def why_no_pmix(self) -> str:
+        """Why ``srun --mpi=pmix`` does not work here, though SLURM may list it; empty where it does."""
+        done = self.run("srun", "--mpi=pmix", "--ntasks=1", "true")
+        if done.returncode == 0:
+            return ""
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        return f"srun --mpi=pmix does not work; on Debian it needs libpmix-dev, for libpmix.so: {reason}"
+
     def submit(self, *arguments: str | Path, **variables: str) -> int:
         """``sbatch`` with these arguments; the job's id. Its output goes to ``job-ID.log``."""
         done = self.run("sbatch", "--parsable", "--output=job-%j.log", *arguments, **variables)
         assert done.returncode == 0, f"sbatch {arguments} failed: {done.stderr}"
         return int(done.stdout.strip())
 
-    def show(self, job: int) -> dict[str, str]:
-        """The job's fields, as ``scontrol show job`` names them."""
+    def show(self, job: int | str) -> dict[str, str]:
+        """The fields of a job, or of a task of an array ("7_0"), as ``scontrol show job`` names them."""
         words = self.check("scontrol", "--oneliner", "show", "job", str(job)).split()
         return dict(word.split("=", 1) for word in words if "=" in word)
 

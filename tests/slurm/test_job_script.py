@@ -116,9 +116,7 @@ def test_without_fedmpi_it_says_what_to_do(cluster: Cluster, tmp_path: Path) -> 
     assert "jobs/quickstart.sh" in done.output
 
 
-def test_data_are_copied_to_the_node_once(
-    cluster: Cluster, stand_in: dict[str, str], tmp_path: Path
-) -> None:
+def test_data_are_copied_to_the_node_once(cluster: Cluster, stand_in: dict[str, str], tmp_path: Path) -> None:
     """Also where a warned job starts there again; and each rank has a log where that is asked for."""
     data = tmp_path / "my data"
     (data / "train").mkdir(parents=True)
