@@ -43,8 +43,7 @@ accelerated = pytest.mark.skipif(
 
 def run(folder: Path, ranks: int, *overrides: str) -> trace.Trace:
     """A run in a process of its own, without the variables of the launcher around these tests."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PMI", "SLURM_"))}
-    environment = {name: value for name, value in kept.items() if name != "OMP_NUM_THREADS"}
+    environment = {name: text for name, text in os.environ.items() if not name.startswith(("PMI", "SLURM_"))}
     command = [sys.executable, "-m", "fedmpi", "run", "quickstart", *SETTINGS, *overrides, "--quiet"]
     done = subprocess.run(
         [*command, "--ranks", str(ranks), "--output", str(folder)],
