@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import runpy
 import shutil
@@ -133,6 +134,30 @@ def test_the_reframe_check_is_known_to_reframe(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
     for ranks in (1, 3, 9):
         assert f"fedmpi_quickstart %ranks={ranks}" in done.stdout
+
+
+def test_what_ranks_do_in_mpi_can_be_profiled(tmp_path: Path) -> None:
+    """As docs/clusters.md shows it; every rank takes part in every collective."""
+    compiler = Path(sys.executable).with_name("mpicc")
+    if not compiler.exists() or shutil.which("cc") is None:
+        pytest.skip("no C compiler, or the MPI library of this Python brings no mpicc")
+    library = tmp_path / "profile_mpi.so"
+    command = [compiler, "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, JOBS / "profile_mpi.c"]
+    subprocess.run(command, check=True, timeout=120)
+    run = [sys.executable, "-m", "fedmpi", "run", "quickstart", "experiment.rounds=2", "--quiet"]
+    done = subprocess.run(
+        [*run, "--ranks", "2", "--output", tmp_path / "run"],
+        env={**os.environ, "LD_PRELOAD": str(library), "FEDMPI_FORKSERVER": "off"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    for function in ("MPI_Ibcast", "MPI_Igatherv"):
+        calls = re.findall(rf"rank (\d): {function}: (\d+) calls, (\d+) bytes", done.stderr)
+        assert sorted(rank for rank, _, _ in calls) == ["0", "1"], done.stderr
+        assert len({count for _, count, _ in calls}) == 1
+        assert all(int(count) > 0 and int(size) > 0 for _, count, size in calls)
 
 
 def test_one_version_everywhere() -> None:
