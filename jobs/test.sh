@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every check of the project: ruff, mypy and all tests, those under mpiexec (MPICH's and Open MPI's) and on a
-# one-node SLURM cluster too.
+# Every check of the project: ruff, mypy and all tests, those under mpiexec (MPICH's and Open MPI's) and on SLURM
+# clusters of one and of three nodes too.
 #
 #   bash jobs/test.sh [arguments of pytest ...]        e.g.  bash jobs/test.sh tests/numerics -k top_k
 #

@@ -68,11 +68,8 @@ def test_the_quickstart_runs_from_the_wheel_alone(archives: Path, tmp_path: Path
     wheel = archives / f"{NAME}-py3-none-any.whl"
     install = [sys.executable, "-P", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*install, "--no-deps", "--no-index", "--target", site, wheel], check=True, timeout=240)
-    around = (
-        "PMI",
-        "SLURM_",
-        "FEDMPI_",
-    )  # launchers, and the fork server of the tests, which has the project's fedmpi
+    # Without launchers, and without the fork server of these tests, which has the project's fedmpi.
+    around = ("PMI", "SLURM_", "FEDMPI_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(around)}
     environment = {**kept, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
 
