@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from one_node_cluster import Cluster, Daemons, cluster_folder
 
@@ -82,13 +83,15 @@ def why_not() -> str:
     return ""
 
 
-def _configuration(nodes: int) -> str:
+def _configuration(folder: Path, nodes: int) -> str:
+    """The nodes share /tmp, yet SLURM's pmix plugin makes a folder of the same name on each, below ``TmpFS``."""
     lines = [f"NodeName=n{n} NodeAddr=10.77.0.{n} CPUs={NODE_CPUS}" for n in range(1, nodes + 1)]
     return "\n".join(
         [
             "PreemptType=preempt/partition_prio",
             "PreemptMode=REQUEUE",
             "SlurmdTimeout=10",
+            f"TmpFS={folder}/tmp-%n",
             "KillWait=30",
             *lines,
             f"PartitionName=main Nodes=n[1-{nodes}] Default=YES MaxTime=INFINITE State=UP PriorityTier=1",
@@ -112,10 +115,11 @@ def many_nodes_cluster(nodes: int) -> Iterator[ManyNodes]:
         (folder / "hosts").write_text(
             "\n".join(["127.0.0.1 localhost", f"{_CONTROLLER} {controller}", *hosts, ""])
         )
-        daemons.configure(controller, _CONTROLLER, _configuration(nodes))
+        daemons.configure(controller, _CONTROLLER, _configuration(folder, nodes))
 
         def boot(n: int) -> subprocess.Popen[bytes]:
             """The link of a node goes with its network, which the kernel removes some time after its processes."""
+            (folder / f"tmp-n{n}").mkdir(exist_ok=True)
             gone = f"while ip link show v{n}; do sleep 0.05; done >/dev/null 2>&1"
             link = f"{gone}; ip link add v{n} type veth peer name p{n} && ip link set v{n} master bridge up"
             subprocess.run([*inside, "sh", "-c", link], check=True)

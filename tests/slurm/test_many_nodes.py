@@ -140,10 +140,10 @@ def test_a_job_of_higher_priority_gets_the_nodes_after_a_checkpoint(
 def test_a_job_is_warned_before_its_time_limit(
     many_nodes: ManyNodes, whole: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    """By SLURM itself, which looks every half minute; the shortest limit is one minute."""
+    """By SLURM itself, which looks every half minute and warns as much earlier; the shortest limit is one minute."""
     config, expected = whole
     folder = tmp_path / "run"
-    options = ("--time=1", "--signal=B:USR2@40", "--nodes=2", "--ntasks=3")
+    options = ("--time=1", "--signal=B:USR2@10", "--nodes=2", "--ntasks=3")
     job = submit(many_nodes, config, folder, "mpich-srun", *options, host_s=60)
     wait_for_rounds(many_nodes, job, folder, 7)
     waiting = many_nodes.wait(job, "PENDING", "FAILED", "TIMEOUT", "COMPLETED")
