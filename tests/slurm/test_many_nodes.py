@@ -57,7 +57,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return config, folder / "run"
 
 
-def wait_for_rounds(cluster: ManyNodes, job: int, folder: Path, rounds: int) -> None:
+def wait_for_rounds(cluster: ManyNodes, job: int | str, folder: Path, rounds: int) -> None:
     def committed() -> int:
         try:
             return int(trace.read(folder).attributes["committed_rounds"])
@@ -83,7 +83,7 @@ def submit(
     )
 
 
-def goes_on(cluster: ManyNodes, job: int, expected: Path, folder: Path) -> None:
+def goes_on(cluster: ManyNodes, job: int | str, expected: Path, folder: Path) -> None:
     """A job that waits in the queue again has left a part of the run, and completes it when it starts."""
     left = trace.read(folder)
     assert 7 <= len(left.rounds) < 40
@@ -188,9 +188,9 @@ def test_runs_of_an_array_each_have_their_nodes(
     overrides = [*LONG, *lasting(10)]
     runs = tmp_path / "runs"
     job = many_nodes.submit(*options, SWEEP_SCRIPT, sweep, *overrides, FEDMPI_OUTPUT=str(runs))
-    fab, dense = (int(many_nodes.show(f"{job}_{task}")["JobId"]) for task in (0, 1))
+    fab, dense = f"{job}_0", f"{job}_1"
     wait_for_rounds(many_nodes, fab, runs / "fab", 7)
-    many_nodes.check("scancel", "--batch", "--signal=USR2", f"{job}_0")
+    many_nodes.check("scancel", "--batch", "--signal=USR2", fab)
     waiting = many_nodes.wait(fab, "PENDING", "FAILED")
     assert "ended with exit code 75" in waiting.output
     goes_on(many_nodes, fab, expected, runs / "fab")
