@@ -92,7 +92,7 @@ def _configuration(folder: Path, nodes: int) -> str:
             "PreemptMode=REQUEUE",
             "SlurmdTimeout=10",
             f"TmpFS={folder}/tmp-%n",
-            "KillWait=30",
+            "KillWait=20",
             *lines,
             f"PartitionName=main Nodes=n[1-{nodes}] Default=YES MaxTime=INFINITE State=UP PriorityTier=1",
             f"PartitionName=high Nodes=n[1-{nodes}] MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF",
