@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fedmpi.trace import Trace, TraceError
     from fedmpi.trace import read as read_trace
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Config",

@@ -1,26 +1,31 @@
 #!/usr/bin/env bash
-# Every check of the project: ruff, mypy and all tests, those under mpiexec (MPICH's and Open MPI's) and on a
-# one-node SLURM cluster too.
+# Every check of the project: ruff, mypy and all tests, those under mpiexec (MPICH's and Open MPI's) and on SLURM
+# clusters of one and of three nodes too.
 #
 #   bash jobs/test.sh [arguments of pytest ...]        e.g.  bash jobs/test.sh tests/numerics -k top_k
 #
+# FEDMPI_COVERAGE=yes measures the coverage of fedmpi/ too; it never fails a run.
+#
 # Test files run side by side, as many as there are cores, at most 4 (FEDMPI_TEST_WORKERS). Clusters do one by one.
 #
-# The SLURM tests start a cluster of their own in a temporary folder. They need root and the Debian packages
-# slurm-wlm and munge, which are installed here when that is possible, and are skipped otherwise.
+# The SLURM tests start clusters of their own in a temporary folder. They need root and the Debian packages
+# slurm-wlm and munge, and libpmix-dev for srun --mpi=pmix (SLURM's plugin looks for libpmix.so, which is in none
+# of its dependencies). They are installed here when that is possible; else the tests are skipped.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 # The daemons that the packages would start are not wanted: the tests start their own.
 install_slurm() {
-    if command -v sbatch >/dev/null && command -v slurmctld >/dev/null && command -v munged >/dev/null; then
+    local packages=(slurm-wlm munge libpmix-dev)
+    if { command -v sbatch && command -v slurmctld && command -v munged &&
+        { ! command -v dpkg || dpkg -s libpmix-dev; }; } >/dev/null 2>&1; then
         return
     fi
     if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-        say "SLURM tests will be skipped: they need root, and slurm-wlm and munge on a Debian-like system"
+        say "SLURM tests will be skipped: they need root, and $packages on a Debian-like system"
         return
     fi
-    say "installing the Debian packages slurm-wlm and munge"
+    say "installing the Debian packages ${packages[*]}"
     local policy=/usr/sbin/policy-rc.d own_policy=
     if [ ! -e "$policy" ]; then
         own_policy=yes
@@ -28,8 +33,8 @@ install_slurm() {
         chmod 755 "$policy"
     fi
     { apt-get update -qq &&
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm munge; } >/dev/null ||
-        say "SLURM tests will be skipped: apt-get could not install slurm-wlm and munge"
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"; } >/dev/null ||
+        say "SLURM tests will be skipped: apt-get could not install ${packages[*]}"
     if [ -n "$own_policy" ]; then
         rm -f "$policy"
     fi
@@ -53,7 +58,13 @@ workers="${FEDMPI_TEST_WORKERS:-$(($(nproc) < 4 ? $(nproc) : 4))}"
 check ruff check .
 check ruff format --check .
 check mypy
-check python -m pytest -n "$workers" --dist loadgroup --no-loadscope-reorder "$@"
+measured=()
+[ -z "${FEDMPI_COVERAGE:-}" ] || measured=(--cov --cov-report=)
+check python -m pytest -n "$workers" --dist loadgroup --no-loadscope-reorder "${measured[@]}" "$@"
+if [ -n "${FEDMPI_COVERAGE:-}" ]; then
+    say "coverage of lines and branches by the tests' own process (ranks and commands that they start are not counted):"
+    python -m coverage report --sort=cover --skip-covered || say "no coverage was measured"
+fi
 if [ ${#failed[@]} -gt 0 ]; then
     fail "failed: $(printf '%s; ' "${failed[@]}")"
 fi

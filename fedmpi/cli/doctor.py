@@ -21,11 +21,12 @@ from fedmpi import __version__
 from fedmpi.cli.failure_reason import failure_reason
 from fedmpi.cli.launch import ROOT_ALLOWED, find_mpiexec, mpiexec_command, output_of, python_command
 from fedmpi.config import ConfigError
-from fedmpi.mpi.guards import inside_mpi_launch
+from fedmpi.mpi.guards import INTEL_PMI_LIBRARY, inside_mpi_launch
 from fedmpi.mpi.placement import SHARING_VARIABLE, most_sharing
 
 _TIMEOUT_S = 60.0
 _MIB = 2**20
+_SET_BY_INTEL = ("I_MPI_INFO_", "I_MPI_INTERNAL_", "I_MPI_HYDRA_UUID", "I_MPI_RETURN_", "I_MPI_PIN_INFO")
 _SMALL_SHM_MIB = 256
 """Below this, ranks that share memory run out of it (containers often have 64 MiB)."""
 
@@ -88,6 +89,22 @@ def _mpi() -> list[Finding]:
         Finding("mpi4py", package, "fedmpi needs mpi4py 4 or later" if old else ""),
         Finding("MPI", f"{library} (standard {'.'.join(map(str, standard))})"),
     ]
+
+
+def _intel_mpi() -> list[Finding]:
+    """What users have set for Intel MPI; its launcher sets many more, which say nothing about what is wrong."""
+    mine = {
+        name: value
+        for name, value in sorted(os.environ.items())
+        if name.startswith("I_MPI_") and not name.startswith(_SET_BY_INTEL)
+    }
+    if not mine:
+        return []
+    library = mine.get(INTEL_PMI_LIBRARY, "")
+    wrong = ""
+    if library and not Path(library).is_file():
+        wrong = f"{INTEL_PMI_LIBRARY}={library} is no file; name SLURM's libpmi2.so, or unset it"
+    return [Finding("Intel MPI", ", ".join(f"{name}={value}" for name, value in mine.items()), wrong)]
 
 
 def _launcher() -> list[Finding]:
@@ -196,6 +213,7 @@ def _machine() -> list[Finding]:
 _EXAMINATIONS: tuple[Callable[[], list[Finding]], ...] = (
     _python,
     _mpi,
+    _intel_mpi,
     _launcher,
     _sharing,
     _torch,

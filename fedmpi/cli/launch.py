@@ -97,8 +97,8 @@ def _check_root(mpiexec: Path) -> None:
 def checkpoint_signal(ranks: int) -> signal.Signals:
     """What ``mpiexec`` is sent so that its ranks end with a checkpoint.
 
-    Open MPI's ``mpiexec`` passes SIGUSR2 on to the ranks, and on SIGTERM kills them; with MPICH's it is the other
-    way round.
+    Open MPI's ``mpiexec`` passes SIGUSR2 on to the ranks, and on SIGTERM kills them; with MPICH's and Intel MPI's
+    it is the other way round.
     """
     mpiexec = find_mpiexec() if ranks > 1 else None
     return signal.SIGUSR2 if mpiexec is not None and _is_open_mpi(mpiexec) else signal.SIGTERM

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from fedmpi.cli.rank_logs import holds_logs_alone
 from fedmpi.config import Config, ConfigError, load, validate_resume
 from fedmpi.experiment.folder_lock import LOCK_NAME, FolderInUse, FolderLock
 
@@ -22,8 +23,8 @@ def default_output(config: Config) -> Path:
 def check_output(path: Path, config: Config, resume: bool, overwrite: bool) -> None:
     """Refuse a run folder that must not be written; changes nothing.
 
-    A folder that does not exist or is empty is fine, also with ``resume``, so that a job script can always
-    say ``--resume``. To resume, the stored configuration must be that of the same experiment.
+    A folder that does not exist or is empty (logs of ranks aside) is fine, also with ``resume``, so that a job
+    script can always say ``--resume``. To resume, the stored configuration must be that of the same experiment.
     """
     try:
         existing = next(place for place in (path, *path.absolute().parents) if place.exists())
@@ -33,7 +34,9 @@ def check_output(path: Path, config: Config, resume: bool, overwrite: bool) -> N
         raise ConfigError("--output", f"{existing} is a file", "a folder")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise ConfigError("--output", f"{existing} cannot be written", "a folder with write permission")
-    if not path.exists() or {place.name for place in path.iterdir()} <= {LOCK_NAME}:
+    if not path.exists() or all(
+        place.name == LOCK_NAME or holds_logs_alone(place) for place in path.iterdir()
+    ):
         return
     if not any((path / name).exists() for name in _CONTENT):
         raise ConfigError("--output", f"{path} holds other files and no run", "a new or empty folder")

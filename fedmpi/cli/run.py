@@ -14,6 +14,7 @@ from pathlib import Path
 from fedmpi.cli import launch, stopped
 from fedmpi.cli.configured import add_configuration, configured
 from fedmpi.cli.output import check_output, default_output, prepare_output
+from fedmpi.cli.rank_logs import RankLog
 from fedmpi.cli.supervisor import announce_start
 from fedmpi.config import Config, ConfigError
 from fedmpi.config.errors import PREEMPTED
@@ -35,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     existing.add_argument("--overwrite", action="store_true", help="discard the run in the run folder")
     parser.add_argument("--quiet", action="store_true", help="print nothing but warnings and errors")
+    parser.add_argument(
+        "--log-per-rank",
+        type=Path,
+        metavar="DIR",
+        help="what each rank prints also goes into DIR/rank-N.log, with where it ran and how it ended",
+    )
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -47,10 +54,13 @@ def execute(arguments: argparse.Namespace) -> int:
                 stopped.say_before_the_run()
                 return PREEMPTED
             return launch.run_under_mpiexec(arguments.ranks, arguments.arguments, flag)
-        return _run_here(arguments)
+        if arguments.log_per_rank is None:
+            return _run_here(arguments)
+        log = RankLog(arguments.log_per_rank)
+        return log.around(arguments.arguments, lambda: _run_here(arguments, log))
 
 
-def _run_here(arguments: argparse.Namespace) -> int:
+def _run_here(arguments: argparse.Namespace, log: RankLog | None = None) -> int:
     prepared: tuple[int, Path] | None = None
 
     def prepare(ranks: int) -> tuple[Config, Path, FolderLock]:
@@ -60,6 +70,8 @@ def _run_here(arguments: argparse.Namespace) -> int:
         if arguments.ranks not in (None, ranks):
             problem = f"found {arguments.ranks}, but {ranks} were started"
             raise ConfigError("--ranks", problem, "the number of ranks started, or no --ranks")
+        if log is not None:
+            log.check()
         config = configured(arguments, ranks)
         output = _output(arguments, config)
         lock = prepare_output(output, config, arguments.resume, arguments.overwrite)

@@ -44,6 +44,7 @@ from fedmpi.federation.server import Server
 from fedmpi.k_control.start import start
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.host_memory import keep_freed_memory
+from fedmpi.learning.seeding import steady_accelerator
 from fedmpi.mpi.agreement import on_every_rank, on_server
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.placement import Placement, home_blocks, most_sharing
@@ -85,6 +86,8 @@ def assemble(ranks: Ranks, config: Config, expected: Expected, signal: SignalFla
     """
     signal = SignalFlag() if signal is None else signal
     torch.set_num_threads(config.placement.threads_per_rank)
+    if config.placement.device != "cpu":
+        steady_accelerator()
     parts = on_every_rank(ranks, lambda: resolve(config), expected)
     data = on_server(ranks, lambda: read_data(config), expected)
     facts = _share_facts(ranks, data)

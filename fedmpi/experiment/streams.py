@@ -31,7 +31,7 @@ def open_closed_streams() -> None:
 def unfailing_streams() -> Iterator[None]:
     """Within it nothing that is written to ``sys.stdout`` or ``sys.stderr`` raises, whoever writes it."""
     out, err = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = cast(TextIO, _Unfailing(out)), cast(TextIO, _Unfailing(err))
+    sys.stdout, sys.stderr = cast(TextIO, Unfailing(out)), cast(TextIO, Unfailing(err))
     try:
         yield
     finally:
@@ -42,10 +42,10 @@ def unfailing_streams() -> Iterator[None]:
 def drop_unwritten() -> None:
     """Flush both streams; what cannot be written is dropped, so that the end of the process does not try again."""
     for stream in (sys.stdout, sys.stderr):
-        _Unfailing(stream).flush()
+        Unfailing(stream).flush()
 
 
-class _Unfailing:
+class Unfailing:
     """A text stream that leads nowhere from its first failure on."""
 
     def __init__(self, stream: TextIO) -> None:

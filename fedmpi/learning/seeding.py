@@ -1,10 +1,11 @@
-"""The global random generators of torch, NumPy and Python, seeded for a while and put back.
+"""What makes the code of models give the same everywhere: torch's, NumPy's and Python's generators, and accelerators.
 
-fedmpi draws from streams of its own; these are for the code of models.
+fedmpi itself draws from streams of its own.
 """
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,20 @@ import numpy as np
 import torch
 
 _WORD = 2**32
+
+
+def steady_accelerator() -> None:
+    """Let CUDA's libraries compute the same on every rank, and in float32; for good, before a device is first used.
+
+    cuDNN would time its algorithms and take the fastest of the day, some of which add in any order, and would round
+    the factors of convolutions to TF32, of 10 bits. cuBLAS needs workspaces of fixed sizes to add in one order (both:
+    "Reproducibility" in the notes of PyTorch's documentation).
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 @contextmanager

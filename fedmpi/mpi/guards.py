@@ -20,10 +20,14 @@ _SLURM_SPECIAL_STEPS = 0xFFFF_FFF0
 _STEP_SIZE = "SLURM_STEP_NUM_TASKS"
 _LIBRARY = re.compile(r"(Open MPI|MPICH) +(?:v|Version: *)(\d+)([.\w]*)")
 
+_INTEL = "Intel(R) MPI"
+INTEL_PMI_LIBRARY = "I_MPI_PMI_LIBRARY"
+"""Intel MPI loads the library that this variable names, SLURM's libpmi2.so, and ends where no PMI server answers it."""
+
 _ADVICE = "start it with the mpiexec of the MPI library that `fedmpi doctor` names"
 _ADVICE_IN_STEP = (
-    "start it with `srun --mpi=pmi2` (MPICH, Intel MPI) or `srun --mpi=pmix` (Open MPI) if `srun --mpi=list` "
-    "shows it, or with the mpiexec of the MPI library that `fedmpi doctor` names"
+    "start it with `srun --mpi=pmi2` (MPICH, Intel MPI) or `srun --mpi=pmix` (Open MPI, Intel MPI) if "
+    "`srun --mpi=list` shows it, or with the mpiexec of the MPI library that `fedmpi doctor` names"
 )
 
 
@@ -83,8 +87,13 @@ def check_library(version_text: str, environment: Mapping[str, str]) -> None:
 
     Open MPI 5 speaks PMIx alone: under a PMI launcher (MPICH's ``mpiexec``, ``srun --mpi=pmi2``) it comes up as
     singletons. MPICH 5 built without PMIx aborts wherever it finds a PMIx launcher's variables, even those
-    around a shell; older ones come up as singletons. ``version_text`` is MPI's own (MPI_Get_library_version).
+    around a shell; older ones come up as singletons. Intel MPI speaks PMI and PMIx by itself, but aborts where
+    ``I_MPI_PMI_LIBRARY`` makes it ask a server that is not there, as under ``srun --mpi=none``. ``version_text`` is
+    MPI's own (MPI_Get_library_version).
     """
+    if version_text.startswith(_INTEL):
+        _check_intel(environment)
+        return
     library = _LIBRARY.match(version_text)
     if library is None:
         return
@@ -105,6 +114,16 @@ def check_library(version_text: str, environment: Mapping[str, str]) -> None:
     if unfit:
         advice = _ADVICE_IN_STEP if launch.variable == _STEP_SIZE else _ADVICE
         raise LaunchError(f"{problem}; {advice}{more}", reporter=launch.index == 0)
+
+
+def _check_intel(environment: Mapping[str, str]) -> None:
+    launch = innermost_launch(environment) or Launch(1, 0, "")
+    library = environment.get(INTEL_PMI_LIBRARY, "")
+    served = any(name in environment for name in ("PMI_RANK", "PMIX_RANK"))
+    if library and launch.processes > 1 and not served:
+        problem = f"{INTEL_PMI_LIBRARY}={library} asks for a PMI server, but the launcher is none"
+        advice = _ADVICE_IN_STEP if launch.variable == _STEP_SIZE else _ADVICE
+        raise LaunchError(f"{problem}; {advice}", reporter=launch.index == 0)
 
 
 def check_launch(world_size: int, environment: Mapping[str, str]) -> None:

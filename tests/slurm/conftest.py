@@ -43,7 +43,7 @@ def cluster() -> Iterator[Cluster]:
         yield started
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def many_nodes() -> Iterator[ManyNodes]:
     """A cluster of three nodes; skips where there is no SLURM, or where a machine cannot be divided into nodes."""
     skip_without_slurm()

@@ -10,9 +10,11 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from one_node_cluster import Cluster, Daemons, cluster_folder
 
@@ -34,16 +36,33 @@ wait
 _NAMESPACES = ("--mount", "--uts", "--net", "--ipc", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ManyNodes(Cluster):
-    """A cluster whose nodes are n1, n2, ...; ``nodes`` are the processes on which they depend."""
+    """A cluster whose nodes are n1, n2, ...; ``nodes`` are the processes on which they depend, by number.
 
-    nodes: Sequence[subprocess.Popen[bytes]] = ()
+    ``boot`` starts the node of a number.
+    """
+
+    boot: Callable[[int], subprocess.Popen[bytes]]
+    nodes: dict[int, subprocess.Popen[bytes]]
+
+    def start_node(self, number: int) -> None:
+        """Start a node that is not there yet, or not any more."""
+        self.nodes[number] = self.boot(number)
+
+    def wait_for_node(self, number: int) -> None:
+        """Until a node that was started again has nothing to do, and takes jobs."""
+        deadline = time.monotonic() + 120
+        while (
+            state := self.check("sinfo", "--noheader", f"--nodes=n{number}", "--format=%T").split()[0]
+        ) != "idle":
+            assert time.monotonic() < deadline, f"node n{number} is {state}"
+            time.sleep(0.1)
 
     def kill_node(self, number: int) -> None:
         """All processes of a node and its network are gone at once, as when it loses power."""
-        self.nodes[number - 1].kill()
-        self.nodes[number - 1].wait()
+        self.nodes[number].kill()
+        self.nodes[number].wait()
 
 
 def why_not() -> str:
@@ -64,14 +83,16 @@ def why_not() -> str:
     return ""
 
 
-def _configuration(nodes: int) -> str:
+def _configuration(folder: Path, nodes: int) -> str:
+    """The nodes share /tmp, yet SLURM's pmix plugin makes a folder of the same name on each, below ``TmpFS``."""
     lines = [f"NodeName=n{n} NodeAddr=10.77.0.{n} CPUs={NODE_CPUS}" for n in range(1, nodes + 1)]
     return "\n".join(
         [
             "PreemptType=preempt/partition_prio",
             "PreemptMode=REQUEUE",
             "SlurmdTimeout=10",
-            "KillWait=60",
+            f"TmpFS={folder}/tmp-%n",
+            "KillWait=20",
             *lines,
             f"PartitionName=main Nodes=n[1-{nodes}] Default=YES MaxTime=INFINITE State=UP PriorityTier=1",
             f"PartitionName=high Nodes=n[1-{nodes}] MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF",
@@ -94,10 +115,13 @@ def many_nodes_cluster(nodes: int) -> Iterator[ManyNodes]:
         (folder / "hosts").write_text(
             "\n".join(["127.0.0.1 localhost", f"{_CONTROLLER} {controller}", *hosts, ""])
         )
-        daemons.configure(controller, _CONTROLLER, _configuration(nodes))
-        started = []
-        for n in range(1, nodes + 1):
-            link = f"ip link add v{n} type veth peer name p{n} && ip link set v{n} master bridge up"
+        daemons.configure(controller, _CONTROLLER, _configuration(folder, nodes))
+
+        def boot(n: int) -> subprocess.Popen[bytes]:
+            """The link of a node goes with its network, which the kernel removes some time after its processes."""
+            (folder / f"tmp-n{n}").mkdir(exist_ok=True)
+            gone = f"while ip link show v{n}; do sleep 0.05; done >/dev/null 2>&1"
+            link = f"{gone}; ip link add v{n} type veth peer name p{n} && ip link set v{n} master bridge up"
             subprocess.run([*inside, "sh", "-c", link], check=True)
             node = daemons.start_and_wait(
                 f"n{n}", *inside, "unshare", *_NAMESPACES, "sh", "-c", _NODE, "node", str(folder), str(n)
@@ -105,10 +129,13 @@ def many_nodes_cluster(nodes: int) -> Iterator[ManyNodes]:
             subprocess.run(
                 [*inside, "ip", "link", "set", f"p{n}", "netns", str(node.pid), "name", "eth0"], check=True
             )
-            started.append(node)
+            return node
+
+        cluster = ManyNodes(environment, folder / "work", inside, boot=boot, nodes={})
+        for n in range(1, nodes + 1):
+            cluster.start_node(n)
         daemons.start_munged()
         daemons.start("slurmctld", *inside, "slurmctld", "-D", "-i")
-        cluster = ManyNodes(environment, folder / "work", inside, started)
         daemons.wait_until_idle(cluster)
         yield cluster
         cluster.run("scancel", "--user=root")

@@ -42,7 +42,7 @@ NODE_CPUS = 16
 class Job:
     """A finished (or requeued) job: its id, state as `scontrol` says it, exit code and what it printed."""
 
-    number: int
+    number: int | str
     state: str
     exit_code: int
     output: str
@@ -52,7 +52,8 @@ class Job:
 class Cluster:
     """Commands on the cluster. ``folder`` is a working folder for the jobs.
 
-    ``inside`` is what stands before a command so that it runs where the cluster's network is.
+    Jobs are named by their number, tasks of an array as "7_0". ``inside`` is what stands before a command so that it
+    runs where the cluster's network is.
     """
 
     environment: Mapping[str, str]
@@ -77,30 +78,40 @@ class Cluster:
         assert done.returncode == 0, f"{command} failed with {done.returncode}: {done.stderr}{done.stdout}"
         return done.stdout
 
+    def why_no_pmix(self) -> str:
+        """Why ``srun --mpi=pmix`` does not work here, though SLURM may list it; empty where it does."""
+        done = self.run("srun", "--mpi=pmix", "--ntasks=1", "true")
+        if done.returncode == 0:
+            return ""
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        return f"srun --mpi=pmix does not work; on Debian it needs libpmix-dev, for libpmix.so: {reason}"
+
     def submit(self, *arguments: str | Path, **variables: str) -> int:
         """``sbatch`` with these arguments; the job's id. Its output goes to ``job-ID.log``."""
         done = self.run("sbatch", "--parsable", "--output=job-%j.log", *arguments, **variables)
         assert done.returncode == 0, f"sbatch {arguments} failed: {done.stderr}"
         return int(done.stdout.strip())
 
-    def show(self, job: int) -> dict[str, str]:
+    def show(self, job: int | str) -> dict[str, str]:
         """The job's fields, as ``scontrol show job`` names them."""
         words = self.check("scontrol", "--oneliner", "show", "job", str(job)).split()
         return dict(word.split("=", 1) for word in words if "=" in word)
 
-    def output(self, job: int) -> str:
-        path = self.folder / f"job-{job}.log"
+    def output(self, job: int | str) -> str:
+        """What it has printed so far; a task of an array has a number of its own, from its start on."""
+        number = job if isinstance(job, int) else self.show(job)["JobId"]
+        path = self.folder / f"job-{number}.log"
         return path.read_text() if path.exists() else ""
 
-    def wait_for_output(self, job: int, text: str) -> None:
+    def wait_for_output(self, job: int | str, text: str) -> None:
         """Until the job has printed ``text``; fails at once when it ends without."""
         self.wait_for(job, lambda: text in self.output(job), f"never printed {text!r}")
 
-    def wait_for_file(self, job: int, path: Path) -> None:
+    def wait_for_file(self, job: int | str, path: Path) -> None:
         """Until the job has made a file; fails at once when it ends without."""
         self.wait_for(job, path.exists, f"never made {path}")
 
-    def wait_for(self, job: int, reached: Callable[[], bool], otherwise: str) -> None:
+    def wait_for(self, job: int | str, reached: Callable[[], bool], otherwise: str) -> None:
         """Until something is so; fails at once, saying what happened otherwise, when the job ends without."""
         while not reached():
             state = self.show(job)["JobState"]
@@ -108,7 +119,7 @@ class Cluster:
                 pytest.fail(f"job {job} is {state} and {otherwise}:\n{self.output(job)}")
             time.sleep(0.1)
 
-    def wait(self, job: int, *states: str) -> Job:
+    def wait(self, job: int | str, *states: str) -> Job:
         """Until the job is in one of ``states`` (default: ended)."""
         wanted = states or ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
         while (fields := self.show(job))["JobState"] not in wanted:
@@ -121,7 +132,7 @@ class Cluster:
         while self.run("squeue", "--noheader").stdout.strip() and time.monotonic() < deadline:
             time.sleep(0.1)
 
-    def restart(self, job: int) -> None:
+    def restart(self, job: int | str) -> None:
         """Let a requeued job start: SLURM itself would hold it for two minutes.
 
         Not at once, as a node refuses what was ended there in the same second ("credential revoked").

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from libraries import ROOT_VARIABLES, open_mpi
 from one_node_cluster import Cluster
 
 WORLD = "from mpi4py import MPI; c = MPI.COMM_WORLD; print(f'rank {c.rank} of {c.allreduce(1)}', flush=True)"
@@ -22,6 +23,23 @@ def test_srun_with_pmi2(cluster: Cluster) -> None:
     done = cluster.run("srun", "--mpi=pmi2", "-n", "4", "--overcommit", sys.executable, "-c", WORLD)
     assert done.returncode == 0, done.stderr
     assert ranks(done.stdout) == [f"rank {rank} of 4" for rank in range(4)]
+
+
+def test_srun_with_pmix(cluster: Cluster) -> None:
+    """Open MPI 5 speaks nothing else; MPICH from PyPI refuses to start there, which fedmpi says before it is tried."""
+    if reason := cluster.why_no_pmix():
+        pytest.skip(reason)
+    python = open_mpi().python
+    done = cluster.run(
+        "srun", "--mpi=pmix", "-n", "4", "--overcommit", str(python), "-c", WORLD, **ROOT_VARIABLES
+    )
+    assert done.returncode == 0, done.stderr
+    assert ranks(done.stdout) == [f"rank {rank} of 4" for rank in range(4)]
+    command = [sys.executable, "-m", "fedmpi", "run", "quickstart", "--output", "refused"]
+    done = cluster.run("srun", "--mpi=pmix", "-n", "2", "--overcommit", *command)
+    assert done.returncode == 1
+    assert done.stderr.count("fedmpi: PMIX_NAMESPACE is set by a launcher that speaks PMIx") == 1, done.stderr
+    assert "srun --mpi=pmi2" in done.stderr
 
 
 @pytest.mark.parametrize("launcher", ["srun --mpi=pmi2", f"{MPIEXEC} -n 4"])

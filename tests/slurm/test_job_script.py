@@ -116,6 +116,44 @@ def test_without_fedmpi_it_says_what_to_do(cluster: Cluster, tmp_path: Path) -> 
     assert "jobs/quickstart.sh" in done.output
 
 
+def test_data_are_copied_to_the_node_once(cluster: Cluster, stand_in: dict[str, str], tmp_path: Path) -> None:
+    """Also where a warned job starts there again; and each rank has a log where that is asked for."""
+    data = tmp_path / "my data"
+    (data / "train").mkdir(parents=True)
+    (data / "train" / "samples").write_text("1")
+    local = tmp_path / "local"
+    variables = {"FEDMPI_STAGE": str(data), "SLURM_TMPDIR": str(local), "FEDMPI_RANK_LOGS": "logs"}
+    job = cluster.submit("--ntasks=2", SCRIPT, "x", **variables, **stand_in)
+    warn(cluster, job)
+    cluster.wait(job, "PENDING")
+    staged = local / f"fedmpi-{job}" / "my data"
+    assert (staged / "train" / "samples").read_text() == "1"
+    (data / "train" / "samples").write_text("2")
+    cluster.restart(job)
+    done = cluster.wait(job)
+    assert (done.state, done.exit_code) == ("COMPLETED", 0), done.output
+    assert done.output.count(f"'run', 'x', 'data.path={staged}', '--output'") == 2, done.output
+    assert "--resume --log-per-rank logs" in done.output
+    assert (staged / "train" / "samples").read_text() == "1"
+    assert not list(staged.parent.glob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("variables", "problem"),
+    [
+        ({"FEDMPI_STAGE": "/no/data", "SLURM_TMPDIR": "/tmp"}, "FEDMPI_STAGE=/no/data does not exist"),
+        ({"FEDMPI_STAGE": "/etc/hostname", "SLURM_TMPDIR": ""}, "SLURM_TMPDIR is not set on this cluster"),
+        ({"FEDMPI_SWEEP_INDEX": "0", "FEDMPI_RANK_LOGS": "logs"}, "FEDMPI_RANK_LOGS is for single runs"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    cluster: Cluster, stand_in: dict[str, str], variables: dict[str, str], problem: str
+) -> None:
+    done = cluster.wait(cluster.submit(SCRIPT, "x", **variables, **stand_in))
+    assert (done.state, done.exit_code) == ("FAILED", 2), done.output
+    assert problem in done.output
+
+
 def test_threads_follow_the_cores_of_a_task(cluster: Cluster, stand_in: dict[str, str]) -> None:
     job = cluster.submit("--ntasks=2", "--cpus-per-task=3", SCRIPT, "x", "finish=yes", **stand_in)
     assert "'OMP_NUM_THREADS': '3'" in cluster.wait(job).output
