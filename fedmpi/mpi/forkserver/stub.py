@@ -166,11 +166,8 @@ def _relay(launcher: int | None, process: socket.socket, until: socket.socket) -
     is the stub's therefore, and closes as the stub ends, also when that is killed.
     """
     ways = {} if launcher is None else {launcher: process.fileno(), process.fileno(): launcher}
-    while True:
-        readable, _, _ = select.select([until, *ways], [], [])
-        if until in readable:
-            return
-        for source in readable:
+    while (readable := select.select([until.fileno(), *ways], [], [])[0]) != [until.fileno()]:
+        for source in ways.keys() & set(readable):
             said = b""
             with suppress(OSError):
                 said = os.read(source, _AT_ONCE)
