@@ -1,0 +1,114 @@
+"""The exact mean of what lies on several ranks: everyone makes a segment of it, and all segments go to everyone.
+
+That is a reduce-scatter and an allgather, as in Rabenseifner, "Optimization of collective reduction operations",
+ICCS 2004, but that the sums are ours: a rank with a single update sends it as it is, in half the bytes of a sum.
+Each is one non-blocking operation of few steps: between two tests of a request a waiting rank may sleep, and the
+reductions of Open MPI need one for every 16 KiB.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmpi.mpi import collectives
+from fedmpi.mpi.collectives import Inbox, Ranks, starts_of
+from fedmpi.mpi.library import MPI
+from fedmpi.numerics.exact_sum import mean
+
+_PIECE = 1 << 22
+"""Values of one exchange, which bounds the memory that it takes."""
+_LEAST_SEGMENT = 1 << 10
+"""Fewer values do not go round: short vectors are added up by the first ranks alone."""
+
+_NOTHING = 0
+_SUMS = -1
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a rank has to add: ``values`` (D,), an update (float32) of ``weight`` samples or exact sums (float64).
+
+    Sums have the weight -1. A rank without anything has the weight 0, and its values are not looked at.
+    """
+
+    values: NDArray[np.float32] | NDArray[np.float64]
+    weight: int
+
+    @classmethod
+    def of_sums(cls, values: NDArray[np.float64]) -> Share:
+        return cls(values, _SUMS)
+
+    @classmethod
+    def nothing(cls) -> Share:
+        return cls(np.empty(0, np.float64), _NOTHING)
+
+
+class MeanBySegments:
+    """The mean over ``ranks``; one for all rounds, as it keeps its receive buffer."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks = ranks
+        self._inbox = Inbox()
+
+    def mean(self, mine: Share, exponent: int, total_weight: int, out: NDArray[np.float32]) -> None:
+        """Write the mean to everybody's ``out``, contiguous float32 (D,) (collective).
+
+        ``exponent`` and ``total_weight`` are those of all ranks, as in ``numerics.exact_sum``.
+        """
+        weights = np.zeros(self._ranks.size, np.int64)
+        weights[self._ranks.rank] = mine.weight
+        self._share(weights, np.full(self._ranks.size, weights.itemsize))
+        most = max(1, min(_PIECE, collectives.MAX_MESSAGE_BYTES // 8))
+        for start in range(0, out.size, most):
+            piece = slice(start, min(start + most, out.size))
+            starts, counts = self._segments(piece.stop - piece.start)
+            updates, sums = self._exchange(mine, start, starts, counts, weights)
+            first = start + starts[self._ranks.rank]
+            own = out[first : first + counts[self._ranks.rank]]
+            mean(updates, weights[weights > 0], sums, exponent, total_weight, own)
+            self._share(out[piece], counts * out.itemsize)
+
+    def _segments(self, length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where the segment of each rank starts, and how many values it has."""
+        each = -(-length // (self._ranks.size * _LEAST_SEGMENT)) * _LEAST_SEGMENT
+        bounds = np.minimum(np.arange(self._ranks.size + 1) * each, length)
+        return bounds[:-1], np.diff(bounds)
+
+    def _exchange(
+        self,
+        mine: Share,
+        start: int,
+        starts: NDArray[np.int64],
+        counts: NDArray[np.int64],
+        weights: NDArray[np.int64],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Hand everybody its segment of ``mine``: the updates (k, n) and the sums (s, n) of this rank's segment."""
+        length = int(counts[self._ranks.rank])
+        updates, sums = weights > 0, weights == _SUMS
+        incoming = length * (8 * sums + 4 * updates)
+        places = np.zeros_like(incoming)  # sums before updates, so that both are aligned
+        order = np.concatenate([np.flatnonzero(sums), np.flatnonzero(updates)])
+        places[order] = starts_of(incoming[order])
+        received = self._inbox.room(int(incoming.sum()), np.dtype(np.uint8))
+        outgoing = counts * (mine.values.itemsize if mine.weight else 0)
+        data = mine.values.view(np.uint8)
+        offsets = (start + starts) * (mine.values.itemsize if mine.weight else 0)
+        self._ranks.wait(
+            self._ranks.comm.Ialltoallv(
+                [data, outgoing, offsets, MPI.BYTE], [received, incoming, places, MPI.BYTE]
+            )
+        )
+        split = int(sums.sum()) * length * 8
+        return (
+            received[split:].view(np.float32).reshape(-1, length),
+            received[:split].view(np.float64).reshape(-1, length),
+        )
+
+    def _share(self, array: np.ndarray, sizes: NDArray[np.int64]) -> None:
+        """Give everybody the bytes (``sizes`` of each rank) that each rank has made of its own ``array``."""
+        data = array.view(np.uint8)
+        everybody = [data, sizes, starts_of(sizes), MPI.BYTE]
+        self._ranks.wait(self._ranks.comm.Iallgatherv(MPI.IN_PLACE, everybody))
