@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from fedmpi.mpi import collectives
 from fedmpi.mpi.collectives import Inbox, Ranks, starts_of
 from fedmpi.mpi.library import MPI
-from fedmpi.numerics.exact_sum import mean
+from fedmpi.numerics.exact_sum import accumulate, mean
 
 _PIECE = 1 << 22
 """Values of one exchange, which bounds the memory that it takes."""
 _LEAST_SEGMENT = 1 << 10
-"""Fewer values do not go round: short vectors are added up by the first ranks alone."""
+"""Values of the shortest segment: among very many ranks not all get one."""
+_SHORT = 1 << 14
+"""Of so many values all sums go everywhere, in one Allreduce: there the number of messages counts, not their length."""
 
 _NOTHING = 0
 _SUMS = -1
@@ -58,6 +60,9 @@ class MeanBySegments:
 
         ``exponent`` and ``total_weight`` are those of all ranks, as in ``numerics.exact_sum``.
         """
+        if out.size <= min(_SHORT, collectives.MAX_MESSAGE_BYTES // 8):
+            self._mean_of_short(mine, exponent, total_weight, out)
+            return
         weights = np.zeros(self._ranks.size, np.int64)
         weights[self._ranks.rank] = mine.weight
         self._share(weights, np.full(self._ranks.size, weights.itemsize))
@@ -70,6 +75,16 @@ class MeanBySegments:
             own = out[first : first + counts[self._ranks.rank]]
             mean(updates, weights[weights > 0], sums, exponent, total_weight, own)
             self._share(out[piece], counts * out.itemsize)
+
+    def _mean_of_short(self, mine: Share, exponent: int, total_weight: int, out: NDArray[np.float32]) -> None:
+        updates = [mine.values] if mine.weight > 0 else []
+        sums = mine.values if mine.weight == _SUMS else np.empty(out.size, np.float64)
+        if mine.weight != _SUMS:
+            accumulate(updates, np.full(len(updates), mine.weight), exponent, sums)
+        self._ranks.wait(
+            self._ranks.comm.Iallreduce(MPI.IN_PLACE, sums, op=MPI.SUM)
+        )  # exact, as all sums are
+        mean([], np.empty(0, np.int64), [sums], exponent, total_weight, out)
 
     def _segments(self, length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Where the segment of each rank starts, and how many values it has."""
@@ -103,8 +118,8 @@ class MeanBySegments:
         )
         split = int(sums.sum()) * length * 8
         return (
-            received[split:].view(np.float32).reshape(-1, length),
-            received[:split].view(np.float64).reshape(-1, length),
+            received[split:].view(np.float32).reshape(int(updates.sum()), length),
+            received[:split].view(np.float64).reshape(int(sums.sum()), length),
         )
 
     def _share(self, array: np.ndarray, sizes: NDArray[np.int64]) -> None:

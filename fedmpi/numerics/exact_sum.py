@@ -40,9 +40,7 @@ def scale_exponent(max_abs: float, total_weight: int) -> int:
     return _ROUNDED_BITS - int(total_weight).bit_length() - frexp(max_abs)[1]
 
 
-def accumulate(
-    updates: Rows, weights: NDArray[np.int64], exponent: int, out: NDArray[np.float64]
-) -> None:
+def accumulate(updates: Rows, weights: NDArray[np.int64], exponent: int, out: NDArray[np.float64]) -> None:
     """Write the sum over clients of round(update x weight x 2**exponent) x 2**-exponent to ``out``, exactly.
 
     ``updates`` are m float32 arrays (D,), finite and within the bound that ``exponent`` was made for (the caller's
