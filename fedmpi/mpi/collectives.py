@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -111,17 +112,19 @@ class Ranks:
         if self.size == 1:
             return rows
         mine = _as_bytes(rows)
-        sizes = np.asarray(counts, dtype=np.int64) * rows.dtype.itemsize
         gathered = target = None
         if self.is_server:
             gathered = np.empty(total, rows.dtype) if inbox is None else inbox.room(total, rows.dtype)
             target = _as_bytes(gathered)
         if total * rows.dtype.itemsize <= MAX_MESSAGE_BYTES:
-            receive = None if target is None else [target, sizes, starts_of(sizes), MPI.BYTE]
+            receive = None
+            if target is not None:
+                receive = [target, [count * rows.dtype.itemsize for count in counts], None, MPI.BYTE]
             self.wait(self.comm.Igatherv([mine, mine.size, MPI.BYTE], receive, root=0))
         elif target is None:
             self.send(mine, 0)
         else:
+            sizes = np.asarray(counts, dtype=np.int64) * rows.dtype.itemsize
             starts = starts_of(sizes)
             target[: mine.size] = mine
             for rank in range(1, self.size):
@@ -157,13 +160,14 @@ class Ranks:
         if self.size > 1:
             self.wait(self.comm.Ibarrier())
 
-    def wait(self, request: MPI.Request) -> None:
-        """Wait for a non-blocking operation, and leave the core to others meanwhile."""
-        if request.Test():
+    def wait(self, *requests: MPI.Request) -> None:
+        """Wait for non-blocking operations, and leave the core to others meanwhile."""
+        done = requests[0].Test if len(requests) == 1 else partial(MPI.Request.Testall, list(requests))
+        if done():
             return
         begin = time.perf_counter()
         waited = 0.0
-        while not request.Test():
+        while not done():
             waited = time.perf_counter() - begin
             if waited < self._spin_s:
                 os.sched_yield()

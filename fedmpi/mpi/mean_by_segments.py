@@ -2,8 +2,8 @@
 
 That is a reduce-scatter and an allgather, as in Rabenseifner, "Optimization of collective reduction operations",
 ICCS 2004, but that the sums are ours: a rank with a single update sends it as it is, in half the bytes of a sum.
-Each is one non-blocking operation of few steps: between two tests of a request a waiting rank may sleep, and the
-reductions of Open MPI need one for every 16 KiB.
+The messages of the first half are ours too, and the second is one non-blocking operation of few steps: between two
+tests of a request a waiting rank may sleep, and Open MPI's non-blocking reductions need a test for every 16 KiB.
 """
 
 from __future__ import annotations
@@ -99,28 +99,30 @@ class MeanBySegments:
         starts: NDArray[np.int64],
         counts: NDArray[np.int64],
         weights: NDArray[np.int64],
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Hand everybody its segment of ``mine``: the updates (k, n) and the sums (s, n) of this rank's segment."""
-        length = int(counts[self._ranks.rank])
-        updates, sums = weights > 0, weights == _SUMS
-        incoming = length * (8 * sums + 4 * updates)
-        places = np.zeros_like(incoming)  # sums before updates, so that both are aligned
-        order = np.concatenate([np.flatnonzero(sums), np.flatnonzero(updates)])
-        places[order] = starts_of(incoming[order])
-        received = self._inbox.room(int(incoming.sum()), np.dtype(np.uint8))
-        outgoing = counts * (mine.values.itemsize if mine.weight else 0)
-        data = mine.values.view(np.uint8)
-        offsets = (start + starts) * (mine.values.itemsize if mine.weight else 0)
-        self._ranks.wait(
-            self._ranks.comm.Ialltoallv(
-                [data, outgoing, offsets, MPI.BYTE], [received, incoming, places, MPI.BYTE]
-            )
-        )
-        split = int(sums.sum()) * length * 8
-        return (
-            received[split:].view(np.float32).reshape(int(updates.sum()), length),
-            received[:split].view(np.float64).reshape(int(sums.sum()), length),
-        )
+    ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float64]]]:
+        """Hand everybody its segment of ``mine``: the updates and the sums (n,) of this rank's, in order of ranks."""
+        rank, comm = self._ranks.rank, self._ranks.comm
+        length = int(counts[rank])
+        updates, sums = np.flatnonzero(weights > 0), np.flatnonzero(weights == _SUMS)
+        inbox = self._inbox.room(length * (8 * len(sums) + 4 * len(updates)), np.dtype(np.uint8))
+        split = 8 * len(sums) * length  # sums before updates, so that both are aligned
+        of_sums = list(inbox[:split].view(np.float64).reshape(len(sums), length))
+        of_updates = list(inbox[split:].view(np.float32).reshape(len(updates), length))
+        requests = []
+        for sources, places in ((sums.tolist(), of_sums), (updates.tolist(), of_updates)):
+            for number, source in enumerate(sources):
+                if source == rank:
+                    places[number] = mine.values[start + starts[rank] :][:length]
+                elif length:
+                    requests.append(comm.Irecv([places[number].view(np.uint8), MPI.BYTE], source))
+        if mine.weight != _NOTHING:
+            for target in np.flatnonzero(counts).tolist():
+                if target != rank:
+                    segment = mine.values[start + starts[target] :][: counts[target]]
+                    requests.append(comm.Isend([segment.view(np.uint8), MPI.BYTE], target))
+        if requests:
+            self._ranks.wait(*requests)
+        return of_updates, of_sums
 
     def _share(self, array: np.ndarray, sizes: NDArray[np.int64]) -> None:
         """Give everybody the bytes (``sizes`` of each rank) that each rank has made of its own ``array``."""
