@@ -58,7 +58,8 @@ class MeanBySegments:
     def mean(self, mine: Share, exponent: int, total_weight: int, out: NDArray[np.float32]) -> None:
         """Write the mean to everybody's ``out``, contiguous float32 (D,) (collective).
 
-        ``exponent`` and ``total_weight`` are those of all ranks, as in ``numerics.exact_sum``.
+        ``exponent`` and ``total_weight`` are those of all ranks, as in ``numerics.exact_sum``. Sums in ``mine`` may be
+        overwritten.
         """
         if out.size <= min(_SHORT, collectives.MAX_MESSAGE_BYTES // 8):
             self._mean_of_short(mine, exponent, total_weight, out)
@@ -81,9 +82,7 @@ class MeanBySegments:
         sums = mine.values if mine.weight == _SUMS else np.empty(out.size, np.float64)
         if mine.weight != _SUMS:
             accumulate(updates, np.full(len(updates), mine.weight), exponent, sums)
-        self._ranks.wait(
-            self._ranks.comm.Iallreduce(MPI.IN_PLACE, sums, op=MPI.SUM)
-        )  # exact, as all sums are
+        self._ranks.wait(self._ranks.comm.Iallreduce(MPI.IN_PLACE, sums, op=MPI.SUM))  # exact in any order
         mean([], np.empty(0, np.int64), [sums], exponent, total_weight, out)
 
     def _segments(self, length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
