@@ -31,7 +31,7 @@ CASES = (
 
 
 @pytest.fixture(scope="module")
-def outcomes() -> dict[tuple[Mpi, int], dict[str, str]]:
+def outcomes() -> dict[tuple[Path, int], dict[str, str]]:
     """What each case came to, by the library and the number of ranks, as far as they were launched."""
     return {}
 
@@ -40,10 +40,10 @@ def outcomes() -> dict[tuple[Mpi, int], dict[str, str]]:
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5])
 @pytest.mark.parametrize("case", CASES)
 def test_case(
-    mpi: Mpi, launch: Callable, outcomes: dict[tuple[Mpi, int], dict[str, str]], ranks: int, case: str
+    mpi: Mpi, launch: Callable, outcomes: dict[tuple[Path, int], dict[str, str]], ranks: int, case: str
 ) -> None:
-    if (mpi, ranks) not in outcomes:
+    if (mpi.python, ranks) not in outcomes:
         lines = launch(ranks, PROGRAM).stdout.splitlines()
-        outcomes[mpi, ranks] = dict(line.split(": ", 1) for line in lines if ": " in line)
-    assert tuple(outcomes[mpi, ranks]) == CASES
-    assert outcomes[mpi, ranks][case] == "right on every rank"
+        outcomes[mpi.python, ranks] = dict(line.split(": ", 1) for line in lines if ": " in line)
+    assert tuple(outcomes[mpi.python, ranks]) == CASES
+    assert outcomes[mpi.python, ranks][case] == "right on every rank"
