@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,6 +24,12 @@ def seconds(run: Callable[[], object]) -> float:
     begin = time.perf_counter()
     run()
     return time.perf_counter() - begin
+
+
+def float32_loop(updates: list[torch.Tensor], shares: list[float], out: torch.Tensor) -> None:
+    torch.mul(updates[0], shares[0], out=out)
+    for update, share in zip(updates[1:], shares[1:], strict=True):
+        out.add_(update, alpha=share)
 
 
 def main() -> None:
@@ -40,16 +47,11 @@ def main() -> None:
         tensors = [torch.from_numpy(update) for update in updates]
         plain, sums = torch.empty(arguments.values), np.empty(arguments.values)
         exact = np.empty(arguments.values, np.float32)
-
-        def loop(tensors=tensors, weights=weights, total=total, plain=plain) -> None:
-            torch.mul(tensors[0], float(weights[0] / total), out=plain)
-            for tensor, weight in zip(tensors[1:], weights[1:], strict=True):
-                plain.add_(tensor, alpha=float(weight / total))
-
-        ways = {
-            "float32": loop,
-            "accumulate": lambda u=updates, w=weights, e=exponent, s=sums: accumulate(u, w, e, s),
-            "mean": lambda u=updates, w=weights, e=exponent, t=total, o=exact: mean(u, w, [], e, t, o),
+        shares = (weights / total).tolist()
+        ways: dict[str, Callable[[], object]] = {
+            "float32": partial(float32_loop, tensors, shares, plain),
+            "accumulate": partial(accumulate, updates, weights, exponent, sums),
+            "mean": partial(mean, updates, weights, [], exponent, total, exact),
         }
         times: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(arguments.repeats):

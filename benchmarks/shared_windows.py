@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 SIZE = 256 * 2**20
 SMALL = "mount -t tmpfs -o size=64m tmpfs /dev/shm && exec"
@@ -33,7 +34,8 @@ def worker(way: str, then: str) -> None:
     begin = time.perf_counter()
     if way == "window":
         window = MPI.Win.Allocate_shared(SIZE if comm.rank == 0 else 0, 1, comm=comm)
-        array = np.frombuffer(window.Shared_query(0)[0], np.uint8, count=SIZE)
+        block: Any = window.Shared_query(0)[0]
+        array = np.frombuffer(block, np.uint8, count=SIZE)
     else:
         memory = GroupMemory(comm)
         assert len(memory.groups) == 1

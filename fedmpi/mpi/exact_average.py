@@ -82,7 +82,7 @@ class ExactAverage:
             part = self._slice
             accumulate(rows, weights, exponent, self._sums[self._group.rank])
             self._group.barrier()
-            mean([], weights[:0], self._sums[:, part], exponent, total_weight, self._mean[part])
+            mean([], weights[:0], list(self._sums[:, part]), exponent, total_weight, self._mean[part])
         if revise is not None:
             self._group.barrier()
             if self._ranks.is_server:

@@ -36,7 +36,7 @@ class Share:
     Sums have the weight -1. A rank without anything has the weight 0, and its values are not looked at.
     """
 
-    values: NDArray[np.float32] | NDArray[np.float64]
+    values: np.ndarray
     weight: int
 
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -110,11 +111,8 @@ def _cases(ranks: Ranks, together: dict[str, GroupMemory], length: int) -> Itera
         average = ExactAverage(ranks, memory, length)
         average.begin(1)
         average.rows[0] = torch.from_numpy(mine)
-        yield _Case(
-            f"average, {name}",
-            reduce_and_broadcast,
-            lambda average=average: average.finish(weights, taken, _SAMPLES * ranks.size, 1.0),
-        )
+        finish = partial(average.finish, weights, taken, _SAMPLES * ranks.size, 1.0)
+        yield _Case(f"average, {name}", reduce_and_broadcast, finish)
 
 
 def _longest_s(comm: MPI.Intracomm, run: Callable[[], object]) -> float:

@@ -1,6 +1,7 @@
 """Run under mpiexec by test_collectives: every collective against what it must give, also in small pieces."""
 
 from collections.abc import Callable
+from functools import partial
 from unittest import mock
 
 import numpy as np
@@ -77,7 +78,7 @@ def check_agreement(ranks: Ranks) -> None:
     for failing in range(ranks.size):
         refused: Refused | None = None
         try:
-            on_every_rank(ranks, lambda failing=failing: fail_on(failing), {ValueError: 2})
+            on_every_rank(ranks, partial(fail_on, failing), {ValueError: 2})
         except Refused as error:
             refused = error
         assert refused is not None
