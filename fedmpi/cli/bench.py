@@ -1,4 +1,4 @@
-"""List the benchmarks of the source tree, or run one.
+"""List the benchmarks, or run one: of the collectives on your ranks, or one of the source tree.
 
 Arguments after the name go to the benchmark.
 """
@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import fedmpi
+from fedmpi.cli import bench_collectives
 from fedmpi.config import ConfigError
 from fedmpi.config.spelling import did_you_mean
 
@@ -23,18 +24,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Print the benchmarks with the first line of each, or run one and return its exit code."""
+    if arguments.name == bench_collectives.NAME:
+        return bench_collectives.run(arguments.rest)
     folder = Path(fedmpi.__file__).parent.parent / "benchmarks"
     scripts = {path.stem: path for path in sorted(folder.glob("[!_]*.py"))}
-    if not scripts:
-        raise ConfigError("fedmpi bench", f"no benchmarks in {folder}", "a source tree of fedmpi")
     if arguments.name is None:
-        width = max(map(len, scripts))
-        for name, path in scripts.items():
-            print(f"{name:{width}}  {_summary(path)}")
+        summaries = {bench_collectives.NAME: bench_collectives.SUMMARY}
+        summaries |= {name: _summary(path) for name, path in scripts.items()}
+        width = max(map(len, summaries))
+        for name, summary in summaries.items():
+            print(f"{name:{width}}  {summary}")
         return 0
     if arguments.name not in scripts:
-        problem = f"unknown{did_you_mean(arguments.name, scripts)}"
-        raise ConfigError(f"benchmark {arguments.name}", problem, ", ".join(scripts))
+        known = [bench_collectives.NAME, *scripts]
+        problem = f"unknown{did_you_mean(arguments.name, known)}"
+        allowed = ", ".join(known) if scripts else f"{known[0]}, or in a source tree of fedmpi its benchmarks"
+        raise ConfigError(f"benchmark {arguments.name}", problem, allowed)
     command = [sys.executable, str(scripts[arguments.name]), *arguments.rest]
     return subprocess.run(command, check=False).returncode
 

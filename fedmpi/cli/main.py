@@ -12,7 +12,6 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NoReturn
 
 from fedmpi import __version__
 from fedmpi.cli import (
@@ -35,6 +34,7 @@ from fedmpi.cli import (
     tables,
 )
 from fedmpi.cli.configured import find_modules_of_working_directory
+from fedmpi.cli.number_arguments import Parser
 from fedmpi.config import ConfigError
 from fedmpi.config.errors import BAD_CONFIGURATION, FAILED, one_line
 from fedmpi.config.spelling import did_you_mean
@@ -74,13 +74,6 @@ _EXPECTED = {
 
 _NO_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
 """What the system says of a path that cannot be: nobody but the caller can have named it."""
-
-
-class _Parser(argparse.ArgumentParser):
-    """Errors are raised, so that they take one line and only one rank prints them."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(self.prog, message.replace("(choose from", "(allowed:"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -127,7 +120,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
     Arguments are declared for the command that is asked for alone: the choices of some take long to import.
     """
-    parser = _Parser(prog="fedmpi", description="Federated learning on emulated edge devices, over MPI.")
+    parser = Parser(prog="fedmpi", description="Federated learning on emulated edge devices, over MPI.")
     parser.add_argument("--version", action="version", version=f"fedmpi {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     options: dict[str, list[str]] = {}

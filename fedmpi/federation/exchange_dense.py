@@ -29,7 +29,7 @@ from fedmpi.federation.exchange import Exchanged, Roster, Trained
 from fedmpi.federation.messages import RoundPlan
 from fedmpi.federation.server_aggregation import ServerAggregation
 from fedmpi.mpi.client_rows import ClientRows
-from fedmpi.mpi.collectives import Ranks
+from fedmpi.mpi.collectives import Inbox, Ranks
 from fedmpi.mpi.exact_average import ExactAverage
 from fedmpi.mpi.shared_memory import GroupMemory
 from fedmpi.pruning.active_values import ActiveValues
@@ -71,6 +71,7 @@ class DenseExchange:
         self._directions: torch.Tensor | None = None
         self._mine = np.empty(0, dtype=np.int64)
         self._trained = 0
+        self._inbox = Inbox()
         self._carrying: set[int] = set()
         self._masked.follow(self._take_mask)
 
@@ -186,7 +187,7 @@ class DenseExchange:
         rows = self._average.rows[: len(taken), : self.dimension].numpy()[taken]
         accepted = [roster.accepted_of(rank) for rank in range(self.ranks.size)]
         counts = [len(clients) * self.dimension for clients in accepted]
-        gathered = self.ranks.gather_rows(rows.reshape(-1), counts)
+        gathered = self.ranks.gather_rows(rows.reshape(-1), counts, self._inbox)
         if gathered is None:
             return None
         updates, clients = gathered.reshape(-1, self.dimension), np.concatenate(accepted)

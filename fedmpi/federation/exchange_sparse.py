@@ -23,7 +23,7 @@ from fedmpi.federation.exchange import Exchanged, Roster, Trained
 from fedmpi.federation.messages import RoundPlan
 from fedmpi.federation.server_aggregation import Answer, Answering
 from fedmpi.mpi.client_rows import ClientRows
-from fedmpi.mpi.collectives import Ranks
+from fedmpi.mpi.collectives import Inbox, Ranks
 from fedmpi.mpi.shared_memory import GroupMemory
 from fedmpi.pruning.mask import LayerSlice, Mask, never_pruned
 from fedmpi.sparsification.codec import Codec
@@ -80,6 +80,7 @@ class SparseExchange:
         self._answering = Answering(method.select, codec, aggregator, self.parameters, ranks.is_server)
         self._shared: NDArray[np.int32] | None = None
         self._sent: dict[int, _Sent] = {}
+        self._inbox = Inbox()
         self._keeps = may_stop_early(host.config)
         self._untouched: dict[int, NDArray[np.float32]] = {}
         """What clients had accumulated before this round, where one may stop before it has trained."""
@@ -184,7 +185,8 @@ class SparseExchange:
         Both in client order. The uploads are views of the messages.
         """
         mine = roster.accepted_of(self.ranks.rank).tolist()
-        gathered = gather_messages(self.ranks, roster, [self._sent[client].message.data for client in mine])
+        messages = [self._sent[client].message.data for client in mine]
+        gathered = gather_messages(self.ranks, roster, messages, self._inbox)
         if not gathered:
             return None
         sent = [self._read(self.codec, data) for data in gathered]
@@ -279,8 +281,10 @@ class SparseExchange:
         self._answering.aggregation.restore(kept)
 
 
-def gather_messages(ranks: Ranks, roster: Roster, mine: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
-    """Bring the messages of all accepted participants to the server: views in client order there.
+def gather_messages(
+    ranks: Ranks, roster: Roster, mine: list[NDArray[np.uint8]], inbox: Inbox
+) -> list[NDArray[np.uint8]]:
+    """Bring the messages of all accepted participants to the server: views of ``inbox`` in client order there.
 
     ``mine`` are those of this rank's, in client order. One Gatherv of bytes; the roster has their lengths. Empty
     on other ranks, and where nobody was accepted.
@@ -289,7 +293,7 @@ def gather_messages(ranks: Ranks, roster: Roster, mine: list[NDArray[np.uint8]])
     lengths = dict(zip(roster.clients.tolist(), roster.message_bytes.tolist(), strict=True))
     counts = [sum(lengths[client] for client in clients) for clients in by_rank]
     rows = np.concatenate(mine) if mine else np.empty(0, np.uint8)
-    gathered = ranks.gather_rows(rows, counts)
+    gathered = ranks.gather_rows(rows, counts, inbox)
     if gathered is None:
         return []
     messages = {}

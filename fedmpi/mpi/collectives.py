@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,20 @@ _SLEEP_SHARE = 0.02
 """A sleep lasts this share of the time waited so far: what politeness adds stays a few percent of the wait."""
 
 _PR_SET_TIMERSLACK = 29  # linux/prctl.h; in nanoseconds
+
+
+class Inbox:
+    """Memory to receive into: it grows to the longest message seen, and is used again."""
+
+    def __init__(self) -> None:
+        self._memory = np.empty(0, np.uint8)
+
+    def room(self, count: int, dtype: np.dtype) -> np.ndarray:
+        """An array (count,) of undefined values, valid until the next call."""
+        size = count * dtype.itemsize
+        if size > self._memory.size:
+            self._memory = np.empty(size, np.uint8)
+        return self._memory[:size].view(dtype)
 
 
 class Ranks:
@@ -67,7 +82,7 @@ class Ranks:
             return
         flat = _as_bytes(array)
         for start in range(0, flat.size, MAX_MESSAGE_BYTES):
-            self._wait(self.comm.Ibcast(flat[start : start + MAX_MESSAGE_BYTES], root=0))
+            self.wait(self.comm.Ibcast(flat[start : start + MAX_MESSAGE_BYTES], root=0))
 
     def broadcast_bytes(self, data: np.ndarray | None) -> np.ndarray:
         """The server's bytes (uint8; None: nothing) on every rank, their length before them."""
@@ -83,40 +98,38 @@ class Ranks:
         text = np.frombuffer(json.dumps(value).encode(), np.uint8).copy() if self.is_server else None
         return json.loads(self.broadcast_bytes(text).tobytes())
 
-    def gather_rows(self, rows: np.ndarray, counts: Sequence[int]) -> np.ndarray | None:
-        """Concatenate every rank's rows (1-D, same dtype) in rank order on the server.
+    def gather_rows(
+        self, rows: np.ndarray, counts: Sequence[int], inbox: Inbox | None = None
+    ) -> np.ndarray | None:
+        """Concatenate every rank's rows (1-D, same dtype) in rank order on the server; other ranks return None.
 
-        ``counts`` holds the number of rows of each rank and is known to the server; other ranks return None.
+        ``counts`` holds the number of rows of each rank, and every rank knows it. What lies in an ``inbox`` is valid
+        until that is used again. One Gatherv of bytes, or, where the whole is too long for MPI's counts, one message
+        for each piece.
         """
-        if self.size == 1:
-            self.carried_bytes += rows.nbytes
-            return rows
-        total = int(sum(counts)) if self.is_server else 0
+        total = int(sum(counts))
         self.carried_bytes += total * rows.dtype.itemsize
-        if not self.is_server:
-            self._gather_pieces(_as_bytes(rows), None, None)
-            return None
-        gathered = np.empty(total, dtype=rows.dtype)
-        sizes = np.asarray(counts, dtype=np.int64) * rows.dtype.itemsize
-        self._gather_pieces(_as_bytes(rows), _as_bytes(gathered), sizes)
-        return gathered
-
-    def _gather_pieces(self, mine: np.ndarray, target: np.ndarray | None, sizes: np.ndarray | None) -> None:
-        """One Gatherv of bytes, or, where the whole is too long for MPI's counts, one message for each piece."""
-        long = np.array([0], dtype=np.int8)
-        if sizes is not None:
-            long[0] = sizes.sum() > MAX_MESSAGE_BYTES
-        self._wait(self.comm.Ibcast(long, root=0))
-        if not long[0]:
-            receive = None if target is None or sizes is None else [target, sizes, _starts(sizes), MPI.BYTE]
-            self._wait(self.comm.Igatherv([mine, mine.size, MPI.BYTE], receive, root=0))
-        elif target is None or sizes is None:
+        if self.size == 1:
+            return rows
+        mine = _as_bytes(rows)
+        gathered = target = None
+        if self.is_server:
+            gathered = np.empty(total, rows.dtype) if inbox is None else inbox.room(total, rows.dtype)
+            target = _as_bytes(gathered)
+        if total * rows.dtype.itemsize <= MAX_MESSAGE_BYTES:
+            receive = None
+            if target is not None:
+                receive = [target, [count * rows.dtype.itemsize for count in counts], None, MPI.BYTE]
+            self.wait(self.comm.Igatherv([mine, mine.size, MPI.BYTE], receive, root=0))
+        elif target is None:
             self.send(mine, 0)
         else:
-            starts = _starts(sizes)
+            sizes = np.asarray(counts, dtype=np.int64) * rows.dtype.itemsize
+            starts = starts_of(sizes)
             target[: mine.size] = mine
             for rank in range(1, self.size):
                 self.receive(target[starts[rank] : starts[rank] + sizes[rank]], rank)
+        return gathered
 
     def scatter_rows(self, rows: np.ndarray | None, counts: Sequence[int], dtype: np.dtype) -> np.ndarray:
         """The reverse of gather_rows: hand each rank its ``counts[rank]`` rows of the server's array."""
@@ -126,44 +139,35 @@ class Ranks:
             assert rows is not None
             return rows
         sizes = np.asarray(counts, dtype=np.int64) * mine.dtype.itemsize
-        send = None if rows is None else [_as_bytes(rows), sizes, _starts(sizes), MPI.BYTE]
-        self._wait(self.comm.Iscatterv(send, [_as_bytes(mine), mine.nbytes, MPI.BYTE], root=0))
+        send = None if rows is None else [_as_bytes(rows), sizes, starts_of(sizes), MPI.BYTE]
+        self.wait(self.comm.Iscatterv(send, [_as_bytes(mine), mine.nbytes, MPI.BYTE], root=0))
         return mine
-
-    def reduce_sum(self, array: np.ndarray) -> None:
-        """Sum everybody's ``array`` into the server's, in place. Exact and order-free only for exact sums."""
-        self.carried_bytes += array.nbytes
-        if self.size == 1:
-            return
-        step = MAX_MESSAGE_BYTES // array.itemsize
-        for start in range(0, array.size, step):
-            piece = array[start : start + step]
-            send, receive = (MPI.IN_PLACE, piece) if self.is_server else (piece, None)
-            self._wait(self.comm.Ireduce(send, receive, op=MPI.SUM, root=0))
 
     def send(self, array: np.ndarray, rank: int) -> None:
         """Send a contiguous array of any size to one rank (set-up only)."""
         flat = _as_bytes(array)
         for start in range(0, flat.size, MAX_MESSAGE_BYTES):
-            self._wait(self.comm.Isend(flat[start : start + MAX_MESSAGE_BYTES], dest=rank))
+            self.wait(self.comm.Isend(flat[start : start + MAX_MESSAGE_BYTES], dest=rank))
 
     def receive(self, array: np.ndarray, rank: int) -> None:
         """Receive what ``send`` sent."""
         flat = _as_bytes(array)
         for start in range(0, flat.size, MAX_MESSAGE_BYTES):
-            self._wait(self.comm.Irecv(flat[start : start + MAX_MESSAGE_BYTES], source=rank))
+            self.wait(self.comm.Irecv(flat[start : start + MAX_MESSAGE_BYTES], source=rank))
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
         if self.size > 1:
-            self._wait(self.comm.Ibarrier())
+            self.wait(self.comm.Ibarrier())
 
-    def _wait(self, request: MPI.Request) -> None:
-        if request.Test():
+    def wait(self, *requests: MPI.Request) -> None:
+        """Wait for non-blocking operations, and leave the core to others meanwhile."""
+        done = requests[0].Test if len(requests) == 1 else partial(MPI.Request.Testall, list(requests))
+        if done():
             return
         begin = time.perf_counter()
         waited = 0.0
-        while not request.Test():
+        while not done():
             waited = time.perf_counter() - begin
             if waited < self._spin_s:
                 os.sched_yield()
@@ -195,5 +199,6 @@ def _as_bytes(array: np.ndarray) -> np.ndarray:
     return array.reshape(-1).view(np.uint8)
 
 
-def _starts(sizes: np.ndarray) -> np.ndarray:
+def starts_of(sizes: np.ndarray) -> np.ndarray:
+    """Where pieces of ``sizes`` start that lie one after the other."""
     return np.concatenate([[0], np.cumsum(sizes)[:-1]])

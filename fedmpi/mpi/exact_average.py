@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fedmpi.mpi.collectives import Ranks
+from fedmpi.mpi.mean_by_segments import MeanBySegments, Share
 from fedmpi.mpi.shared_memory import GroupMemory
-from fedmpi.numerics.exact_sum import accumulate, decode, scale_exponent
+from fedmpi.numerics.exact_sum import accumulate, mean, scale_exponent
 
 _FLOATS_PER_LINE = 16  # rows start on 64-byte boundaries, so that every row is computed alike
 
@@ -20,8 +22,8 @@ class ExactAverage:
     ``rows`` (m, length) holds this rank's updates of a round; it grows to the largest number of participants
     seen and is used again. The scale of the fixed point comes from the largest magnitude of all accepted
     updates, which ranks agree on beforehand. Ranks of a group add up through the memory that they share, each a
-    slice of the vector; one Reduce and one Bcast among the groups' first ranks do the rest. All sums are exact,
-    so neither order nor grouping shows in the mean.
+    slice of the vector; among the groups' first ranks each makes a segment of the mean (``mean_by_segments``). All
+    sums are exact, so neither order nor grouping shows in the mean.
     """
 
     def __init__(self, ranks: Ranks, memory: GroupMemory, length: int) -> None:
@@ -29,8 +31,9 @@ class ExactAverage:
         self._group = Ranks.of(memory.comm)
         self._leaders = Ranks.of(ranks.comm.Split(color=0 if memory.leads else 1, key=ranks.rank))
         self._leads = memory.leads
+        self._by_segments = MeanBySegments(self._leaders)
         self._one_group = len(memory.groups) == 1
-        self._all_sums = memory.allocate((self._group.size, length), np.dtype(np.int64))
+        self._all_sums = memory.allocate((self._group.size, length), np.dtype(np.float64))
         self._whole_mean = memory.allocate((length,), np.dtype(np.float32))
         self.resize(length)
 
@@ -62,40 +65,46 @@ class ExactAverage:
         """The mean, float32 (length,), on every rank; zeros when nothing was taken. Valid until the next round.
 
         ``weights`` int64 and ``taken`` bool are those of this rank's rows; ``total_weight`` and ``max_abs``
-        those of all ranks. ``revise``, given on every rank, changes the mean in place on the server before anybody
-        has it.
+        those of all ranks. ``revise``, given on every rank or on none, changes the mean in place on the server, and
+        all get what it made of it.
         """
         self._ranks.carried_bytes += self._mean.nbytes + self._sums[0].nbytes
         if total_weight == 0:
             return torch.zeros(self.length)
         exponent = scale_exponent(max_abs, total_weight)
-        rows = self.rows[: len(weights)].numpy()
-        mine = self._sums[self._group.rank]
-        accumulate(rows if taken.all() else rows[taken], weights[taken], exponent, mine)
-        self._group.barrier()
-        part = self._slice
-        for row in self._sums[1:]:
-            self._sums[0, part] += row[part]
-        if self._one_group:
-            decode(self._sums[0, part], exponent, total_weight, self._mean[part])
-            if revise is not None:
-                self._group.barrier()
-                if self._ranks.is_server:
-                    revise(self._mean)
+        rows = [row for row, is_taken in zip(self.rows.numpy(), taken, strict=False) if is_taken]
+        weights = weights[taken]
+        if not self._one_group:
+            self._between_groups(rows, weights, exponent, total_weight)
+        elif self._group.size == 1:
+            mean(rows, weights, [], exponent, total_weight, self._mean)
         else:
+            part = self._slice
+            accumulate(rows, weights, exponent, self._sums[self._group.rank])
             self._group.barrier()
-            self._between_groups(exponent, total_weight, revise)
+            mean([], weights[:0], list(self._sums[:, part]), exponent, total_weight, self._mean[part])
+        if revise is not None:
+            self._group.barrier()
+            if self._ranks.is_server:
+                revise(self._mean)
+            if self._leads:
+                self._leaders.broadcast(self._mean)
         self._group.barrier()
         return torch.from_numpy(self._mean)
 
     def _between_groups(
-        self, exponent: int, total_weight: int, revise: Callable[[np.ndarray], None] | None
+        self, rows: list[NDArray[np.float32]], weights: NDArray[np.int64], exponent: int, total_weight: int
     ) -> None:
-        if not self._leads:
-            return
-        self._leaders.reduce_sum(self._sums[0])
-        if self._leaders.is_server:
-            decode(self._sums[0], exponent, total_weight, self._mean)
-            if revise is not None:
-                revise(self._mean)
-        self._leaders.broadcast(self._mean)
+        share = Share.nothing()
+        if self._group.size == 1 and len(rows) == 1:
+            share = Share(rows[0], int(weights[0]))
+        elif self._group.size > 1 or len(rows) > 1:
+            accumulate(rows, weights, exponent, self._sums[self._group.rank])
+            self._group.barrier()
+            part = self._slice
+            for row in self._sums[1:]:
+                self._sums[0, part] += row[part]
+            self._group.barrier()
+            share = Share.of_sums(self._sums[0])
+        if self._leads:
+            self._by_segments.mean(share, exponent, total_weight, self._mean)

@@ -80,6 +80,18 @@ def fedmpi(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProce
         (["presets", "quick"], "preset quick: unknown; did you mean quickstart?"),
         (["presets", "quickstart", "more"], "fedmpi presets: unknown argument more"),
         (["bench", "no-such-benchmark"], "no-such-benchmark"),
+        (
+            ["bench", "collectives", "--length", "7"],
+            "fedmpi bench collectives: unrecognized arguments: --length 7",
+        ),
+        (
+            ["bench", "collectives", "--lengths", "0"],
+            "argument --lengths: found 0; allowed: an integer from 1 to",
+        ),
+        (
+            ["bench", "collectives", "--ranks", "x"],
+            "fedmpi bench collectives: argument --ranks: found x; allowed",
+        ),
         (["doctor", "--fast"], "fedmpi doctor: unknown argument --fast"),
     ],
 )
@@ -253,14 +265,19 @@ def test_benchmarks_are_run_from_the_source_tree_with_their_arguments(tmp_path, 
     (tmp_path / "benchmarks" / "_shared.py").write_text("")
     monkeypatch.setattr(cli.bench.fedmpi, "__file__", str(tmp_path / "fedmpi" / "__init__.py"))
     assert cli.main(["bench"]) == 0
-    assert capfd.readouterr().out == "echo  Says it again.\n"
+    collectives = "collectives  What collectives take on your ranks: fedmpi's beside bare MPI's.\n"
+    assert capfd.readouterr().out == f"{collectives}echo         Says it again.\n"
     assert cli.main(["bench", "echo", "--fast", "7"]) == 3
     assert capfd.readouterr().out == "['--fast', '7']\n"
     assert cli.main(["bench", "ecko"]) == 2
-    assert "benchmark ecko: unknown; did you mean echo? allowed: echo" in capfd.readouterr().err
+    assert "benchmark ecko: unknown; did you mean echo? allowed: collectives, echo" in capfd.readouterr().err
 
 
-def test_without_a_source_tree_there_are_no_benchmarks(tmp_path, monkeypatch, capsys):
+def test_without_a_source_tree_there_is_one_benchmark(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cli.bench.fedmpi, "__file__", str(tmp_path / "fedmpi" / "__init__.py"))
-    assert cli.main(["bench"]) == 2
-    assert "no benchmarks in" in capsys.readouterr().err
+    assert cli.main(["bench"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("collectives  ")
+    assert cli.main(["bench", "topk"]) == 2
+    error = "benchmark topk: unknown; allowed: collectives, or in a source tree of fedmpi its benchmarks\n"
+    assert capsys.readouterr().err == f"fedmpi: {error}"

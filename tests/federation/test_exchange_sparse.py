@@ -28,8 +28,8 @@ def lengths(monkeypatch: pytest.MonkeyPatch) -> dict[str, list]:
     gather, broadcast = exchange_sparse.gather_messages, Ranks.broadcast_bytes
     finish = SparseExchange.finish
 
-    def recorded_gather(ranks, roster, mine):
-        gathered = gather(ranks, roster, mine)
+    def recorded_gather(*given):
+        gathered = gather(*given)
         seen["up"].append([len(data) for data in gathered])
         return gathered
 

@@ -1,4 +1,4 @@
-"""Collectives, agreement and shared memory on several ranks: one launch for each number of ranks, one case for each."""
+"""Collectives, averages, agreement and shared memory: one launch for each library and number of ranks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from libraries import Mpi, both_mpis
 
 PROGRAM = Path(__file__).with_name("programs_collectives.py")
 
@@ -13,29 +14,36 @@ CASES = (
     "broadcast",
     "json",
     "gather_and_scatter",
-    "sum",
+    "inbox",
     "send",
+    "average",
+    "average_of_nothing",
+    "average_by_short_segments",
     "broadcast in pieces",
     "json in pieces",
     "gather_and_scatter in pieces",
-    "sum in pieces",
+    "inbox in pieces",
     "send in pieces",
+    "average in pieces",
     "agreement",
     "shared_memory",
 )
 
 
 @pytest.fixture(scope="module")
-def outcomes() -> dict[int, dict[str, str]]:
-    """What each case came to, by the number of ranks, as far as they were launched."""
+def outcomes() -> dict[tuple[Path, int], dict[str, str]]:
+    """What each case came to, by the library and the number of ranks, as far as they were launched."""
     return {}
 
 
-@pytest.mark.parametrize("case", CASES)
+@both_mpis
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5])
-def test_case(launch: Callable, outcomes: dict[int, dict[str, str]], ranks: int, case: str) -> None:
-    if ranks not in outcomes:
+@pytest.mark.parametrize("case", CASES)
+def test_case(
+    mpi: Mpi, launch: Callable, outcomes: dict[tuple[Path, int], dict[str, str]], ranks: int, case: str
+) -> None:
+    if (mpi.python, ranks) not in outcomes:
         lines = launch(ranks, PROGRAM).stdout.splitlines()
-        outcomes[ranks] = dict(line.split(": ", 1) for line in lines if ": " in line)
-    assert tuple(outcomes[ranks]) == CASES
-    assert outcomes[ranks][case] == "right on every rank"
+        outcomes[mpi.python, ranks] = dict(line.split(": ", 1) for line in lines if ": " in line)
+    assert tuple(outcomes[mpi.python, ranks]) == CASES
+    assert outcomes[mpi.python, ranks][case] == "right on every rank"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,10 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mpi4py import MPI
 
+from fedmpi.mpi import mean_by_segments
 from fedmpi.mpi.client_rows import ClientRows
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.exact_average import ExactAverage
+from fedmpi.mpi.mean_by_segments import MeanBySegments, Share
 from fedmpi.mpi.shared_memory import GroupMemory
+from fedmpi.numerics.exact_sum import accumulate, scale_exponent
 
 LENGTH = 21
 
@@ -104,6 +110,47 @@ def test_what_is_carried_is_the_sums_and_the_mean(total: int, carried: int) -> N
     average.rows[:] = 0.0
     average.finish(np.array([1]), np.array([total > 0]), total, 0.0)
     assert ranks.carried_bytes == carried
+
+
+@settings(deadline=None)
+@given(length=st.integers(1, 100_000), ranks=st.integers(1, 40), least=st.sampled_from([1, 16, 1024]))
+def test_segments_are_all_of_the_vector_in_order(length: int, ranks: int, least: int) -> None:
+    on_ranks: Any = SimpleNamespace(size=ranks)
+    with mock.patch.object(mean_by_segments, "_LEAST_SEGMENT", least):
+        starts, counts = MeanBySegments(on_ranks)._segments(length)
+    assert starts.shape == counts.shape == (ranks,)
+    assert (counts >= 0).all()
+    assert starts[0] == 0
+    assert np.array_equal(starts[1:], (starts + counts)[:-1])
+    assert starts[-1] + counts[-1] == length
+    assert counts[0] == counts.max() == min(length, -(-length // (ranks * least)) * least)
+
+
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    length=st.integers(1, 70),
+    piece=st.integers(1, 80),
+    short=st.sampled_from([0, 1 << 14]),
+)
+def test_an_update_and_its_sum_give_the_same_mean_by_segments(
+    seed: int, length: int, piece: int, short: int
+) -> None:
+    draw = np.random.default_rng(seed)
+    update = (draw.standard_normal(length) * np.exp2(draw.uniform(-60, 20, length))).astype(np.float32)
+    weight = int(draw.integers(1, 1000))
+    exponent = scale_exponent(float(np.abs(update).max()), 2 * weight)
+    sums = np.empty(length)
+    accumulate([update], np.array([weight]), exponent, sums)
+    expected = (sums / (2 * weight)).astype(np.float32)
+    with mock.patch.multiple(mean_by_segments, _PIECE=piece, _SHORT=short, _LEAST_SEGMENT=1):
+        segments = MeanBySegments(Ranks.of(MPI.COMM_SELF))
+        for share in (Share(update, weight), Share.of_sums(sums.copy())):
+            mean = np.full(length, np.nan, np.float32)
+            segments.mean(share, exponent, 2 * weight, mean)
+            assert mean.tobytes() == expected.tobytes()
+        segments.mean(Share.nothing(), exponent, 2 * weight, mean)
+        assert not mean.any()
 
 
 def test_rows_belong_to_clients_of_the_group() -> None:

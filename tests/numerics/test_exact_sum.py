@@ -5,12 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmpi.numerics.exact_sum import (
-    MAX_TOTAL_WEIGHT,
-    accumulate,
-    decode,
-    scale_exponent,
-)
+from fedmpi.numerics import exact_sum
+from fedmpi.numerics.exact_sum import MAX_TOTAL_WEIGHT, accumulate, scale_exponent
 
 
 def largest(updates: np.ndarray) -> float:
@@ -18,17 +14,24 @@ def largest(updates: np.ndarray) -> float:
 
 
 def mean(updates: np.ndarray, weights: np.ndarray, groups: list[np.ndarray]) -> np.ndarray:
-    """The weighted mean by partial sums of groups of clients."""
+    """The weighted mean: of the first group of clients from their updates, of others from their sums."""
     total_weight = int(weights.sum())
     exponent = scale_exponent(largest(updates), total_weight)
-    total = np.zeros(updates.shape[1], np.int64)
-    for group in groups:
-        partial = np.full_like(total, -7)  # overwritten
-        accumulate(updates[group], weights[group], exponent, partial)
-        total += partial
-    out = np.empty(updates.shape[1], np.float32)
-    decode(total, exponent, total_weight, out)
+    sums = []
+    for group in groups[1:]:
+        sums.append(np.full(updates.shape[1], -7.0))  # overwritten
+        accumulate(updates[group], weights[group], exponent, sums[-1])
+    out = np.full(updates.shape[1], np.nan, np.float32)
+    exact_sum.mean(list(updates[groups[0]]), weights[groups[0]], sums, exponent, total_weight, out)
     return out
+
+
+def by_definition(updates: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The mean from integers: every update times its weight in units of 2**-exponent, rounded to even."""
+    exponent = scale_exponent(largest(updates), int(weights.sum()))
+    products = updates.astype(np.float64) * weights[:, None]  # exact
+    total = np.rint(products * np.float64(2.0) ** exponent).astype(np.int64).sum(axis=0)
+    return (total / (np.float64(weights.sum()) * np.float64(2.0) ** exponent)).astype(np.float32)
 
 
 @st.composite
@@ -53,7 +56,7 @@ def test_any_order_and_grouping_gives_the_same_bits(
     cuts = sorted(data.draw(st.lists(st.integers(0, clients), max_size=4)))
     together = mean(updates, weights, [np.arange(clients)])
     apart = mean(updates, weights, np.split(order, cuts))
-    assert together.tobytes() == apart.tobytes()
+    assert together.tobytes() == apart.tobytes() == by_definition(updates, weights).tobytes()
 
 
 @settings(deadline=None)
@@ -102,9 +105,33 @@ def test_total_weight_out_of_range_is_refused(total_weight: int) -> None:
         scale_exponent(1.0, total_weight)
 
 
+def test_halves_are_rounded_to_even_by_every_client() -> None:
+    exponent = 10
+    halves = np.array([[0.5, 1.5, 2.5, -0.5, -1.5, -2.5]] * 3, np.float32) * np.float32(2.0) ** -exponent
+    found = np.empty(6)
+    accumulate(halves, np.ones(3, np.int64), exponent, found)
+    assert (found * 2.0**exponent).tolist() == [0.0, 6.0, 6.0, 0.0, -6.0, -6.0]
+
+
+@pytest.mark.parametrize("clients", [0, 1, 2, 3])
+def test_a_sum_is_in_real_units_and_never_a_negative_zero(clients: int) -> None:
+    updates, found = np.tile(np.array([[-0.0, 1.0]], np.float32), (clients, 1)), np.full(2, np.nan)
+    accumulate(updates, np.full(clients, 4), 20, found)
+    assert found.tolist() == [0.0, 4.0 * clients]
+    assert not np.signbit(found).any()
+
+
 def test_shapes_and_dtypes_that_do_not_fit_are_refused() -> None:
-    updates, weights, out = np.zeros((2, 3), np.float32), np.ones(2, np.int64), np.zeros(3, np.int64)
-    with pytest.raises(ValueError, match="float64"):
+    updates, weights, out = np.zeros((2, 3), np.float32), np.ones(2, np.int64), np.zeros(3)
+    with pytest.raises(ValueError, match=r"updates must be float32 \(3,\), not float64 \(3,\)"):
         accumulate(updates.astype(np.float64), weights, 0, out)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="shape"):
+    with pytest.raises(ValueError, match=r"updates must be float32 \(3,\), not float32 \(2,\)"):
+        accumulate(updates[:, :2], weights, 0, out)
+    with pytest.raises(ValueError, match="2 updates do not fit 1 weights"):
         accumulate(updates, weights[:1], 0, out)
+    with pytest.raises(ValueError, match=r"out must be float64 \(D,\), not float32 \(3,\)"):
+        accumulate(updates, weights, 0, out.astype(np.float32))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"out must be float32 \(D,\), not float64 \(3,\)"):
+        exact_sum.mean(updates, weights, [], 0, 2, out)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"sums must be float64 \(3,\), not float64 \(2,\)"):
+        exact_sum.mean(updates, weights, [out, out[:2]], 0, 2, np.zeros(3, np.float32))

@@ -184,6 +184,7 @@ def _run(arguments: list[str], program: str) -> None:
     else:
         sys.argv[:] = arguments
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        sys.path.insert(0, os.path.dirname(os.path.abspath(arguments[0])))  # as Python does for a file
         runpy.run_path(arguments[0], run_name="__main__")
 
 
