@@ -32,8 +32,13 @@ def node_launch(environment: Mapping[str, str], proc: Path = Path("/proc")) -> N
     found = _open_mpi(environment) or _hydra(environment, proc) or _slurm(environment)
     if found is None:
         return None
-    place = [os.readlink(proc / "self" / "ns" / name) for name in _NAMESPACES]
-    return NodeLaunch(" ".join([found.key, str(os.getuid()), *place]), found.index, found.processes)
+    key = " ".join([found.key, str(os.getuid()), *namespaces(proc)])
+    return NodeLaunch(key, found.index, found.processes)
+
+
+def namespaces(proc: Path = Path("/proc")) -> list[str]:
+    """The namespaces of Linux that this process is in: others in a container of its own."""
+    return [os.readlink(proc / "self" / "ns" / name) for name in _NAMESPACES]
 
 
 def _number(environment: Mapping[str, str], name: str) -> int | None:

@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from fedmpi.mpi.forkserver.node import namespaces
+
 _LIMITS = tuple(getattr(resource, name) for name in sorted(dir(resource)) if name.startswith("RLIMIT_"))
 _FIXED_AT_START = (
     "OMP_",
@@ -72,6 +74,7 @@ def fixed_at_start() -> list[Any]:
         sys.version,
         list(os.getresuid()),
         list(os.getresgid()),
+        namespaces(),
         flags,
         list(map(list, variables)),
     ]
