@@ -19,6 +19,7 @@ from fedmpi.experiment.model import make_fleet, make_model
 from fedmpi.experiment.parts import Parts, resolve
 from fedmpi.federation.client import ClientHost
 from fedmpi.federation.client_importance import ClientImportance
+from fedmpi.federation.client_state import ClientState
 from fedmpi.federation.client_tests import ClientTests, distribute_own_tests
 from fedmpi.federation.distribution import (
     DataFacts,
@@ -71,6 +72,7 @@ class Run:
     model: FlatModel
     masked: MaskedModel
     host: ClientHost
+    state: ClientState
     exchange: Exchange
     server: Server | None
     devices: Mapping[str, Any] | None
@@ -106,18 +108,18 @@ def assemble(ranks: Ranks, config: Config, expected: Expected, signal: SignalFla
         own_tests = distribute_own_tests(config, ranks, memory, placement, facts, data)
         client_tests = ClientTests(ranks, placement, own_tests, config.training.evaluation_batch_size)
     masked, importance = MaskedModel(ranks, model), None
+    state = ClientState(config, ranks, memory, placement)
     if parts.pruning.importance:
         importance = ClientImportance(
             ranks,
             memory,
-            placement.clients_of_group(placement.group_of(ranks.rank)),
-            placement.clients,
+            state.vectors("importance", model.parameter_count),
             model.parameter_count,
             blocks[ranks.rank],
             may_stop_early(config),
         )
     host = ClientHost(config, masked, training_data, importance)
-    exchange = _exchange(parts, ranks, placement, memory, host)
+    exchange = _exchange(parts, ranks, memory, host, state)
     server: Server | None = None
     devices = None
     half: Half = WorkerHalf()
@@ -144,7 +146,20 @@ def assemble(ranks: Ranks, config: Config, expected: Expected, signal: SignalFla
             initial_server = InitialServer(server, masked, training, facts.classes)
         initial = InitialPhase(ranks, masked, signal, initial_server)
     return Run(
-        config, parts, ranks, placement, facts, model, masked, host, exchange, server, devices, loop, initial
+        config,
+        parts,
+        ranks,
+        placement,
+        facts,
+        model,
+        masked,
+        host,
+        state,
+        exchange,
+        server,
+        devices,
+        loop,
+        initial,
     )
 
 
@@ -196,13 +211,12 @@ def _share_facts(ranks: Ranks, data: ServerData | None) -> DataFacts:
 
 
 def _exchange(
-    parts: Parts, ranks: Ranks, placement: Placement, memory: GroupMemory, host: ClientHost
+    parts: Parts, ranks: Ranks, memory: GroupMemory, host: ClientHost, state: ClientState
 ) -> Exchange:
-    method = parts.sparsification
-    clients = placement.clients_of_group(placement.group_of(ranks.rank))
+    method, model = parts.sparsification, host.model
     if isinstance(method, SparseMethod):
-        return SparseExchange(
-            ranks, memory, host, method, parts.codec, parts.aggregator, clients, placement.clients
-        )
-    period = parts.period(host.model.parameter_count)
-    return DenseExchange(ranks, memory, host, parts.aggregator, clients, placement.clients, period)
+        accumulated = state.vectors("accumulated", model.parameter_count)
+        return SparseExchange(ranks, memory, host, method, parts.codec, parts.aggregator, accumulated)
+    period = parts.period(model.parameter_count)
+    own = state.vectors("weights", model.parameter_count + model.buffer_count, used=period > 1)
+    return DenseExchange(ranks, memory, host, parts.aggregator, own, period)
