@@ -70,19 +70,20 @@ def memory_bytes(
     sample = dataset.train_x.nbytes // len(dataset.train_x) + dataset.train_y.itemsize
     test = dataset.test_x.nbytes + dataset.test_y.nbytes
     if rank == 0:
-        clients = range(1) if data.facts().common else range(len(data.samples))
+        clients = range(1) if data.samples.common else range(len(data.samples))
         total = LIBRARIES_BYTES + _SERVER_BYTES + dataset.train_x.nbytes + dataset.train_y.nbytes + 2 * test
         total += _DIGITS_BYTES if config.data.dataset == "digits" else 0
     else:
         clients, total = block, LIBRARIES_BYTES + test // len(blocks)
-    total += sum(len(data.samples[client]) for client in clients) * sample
+    at = slice(clients.start, clients.stop)
+    total += int(data.samples.sizes[at].sum()) * sample
     if config.experiment.evaluate_clients and data.own_tests is not None:
-        total += sum(len(data.own_tests[client]) for client in clients) * sample
+        total += int(data.own_tests.sizes[at].sum()) * sample
     total += _vectors_bytes(parts, model, blocks, rank)
     training = config.training
     passed = layers.largest * min(training.evaluation_batch_size, len(dataset.test_y))
     if len(block):
-        batch = min(training.batch_size, max(len(data.samples[client]) for client in block))
+        batch = min(training.batch_size, int(data.samples.sizes[block.start : block.stop].max()))
         passed = _WORKSPACE * max(passed, layers.kept * batch)
         total += _converted_bytes(config, batch, 4 * dataset.train_x[0].size)
     return total + int(passed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from time import perf_counter
 
 import numpy as np
 
@@ -19,7 +20,6 @@ from fedmpi.experiment.parts import Parts, resolve
 from fedmpi.federation.distribution import ServerData, read_data
 from fedmpi.federation.initial_pruning.training import SAMPLES
 from fedmpi.learning.activations import activations
-from fedmpi.learning.datasets import Dataset
 from fedmpi.learning.flat import FlatModel
 from fedmpi.mpi.placement import home_blocks
 from fedmpi.pruning.mask import Mask
@@ -29,12 +29,14 @@ from fedmpi.pruning.mask import Mask
 class Checked:
     """A configuration that was found fit to run: what it would be run with, and lines that say so.
 
-    ``sizes`` (N,): samples of each client; ``mask``: that of a lottery ticket, None without one.
+    ``sizes`` (N,): samples of each client; ``mask``: that of a lottery ticket, None without one; ``read_s``: host
+    seconds in which the data were read and divided.
     """
 
     parts: Parts
     lines: list[str]
-    dataset: Dataset
+    data: ServerData
+    read_s: float
     model: FlatModel
     fleet: Fleet
     sizes: np.ndarray
@@ -47,9 +49,11 @@ def report(config: Config, ranks: int) -> Checked:
     Raises ConfigError, DataError or EmulationError for what could not run on ``ranks`` ranks.
     """
     parts = resolve(config)
+    began_s = perf_counter()
     data = read_data(config)
+    read_s = perf_counter() - began_s
     dataset, facts = data.dataset, data.facts()
-    sizes = np.array(facts.sizes)
+    sizes = facts.sizes
     model = make_model(parts, facts, ranks)
     fleet = make_fleet(config, model, facts)
     prunable = sum(layer.stop - layer.start for layer in model.layers if layer.prunable)
@@ -57,7 +61,7 @@ def report(config: Config, ranks: int) -> Checked:
     lines = [
         f"data: {len(dataset.train_y)} training and {len(dataset.test_y)} test samples of {shape}, "
         f"{dataset.classes} classes; {sizes.min()} to {sizes.max()} samples for each client"
-        + (f", {min(own)} to {max(own)} to test it" if (own := facts.own_test_sizes) else ""),
+        + (f", {own.min()} to {own.max()} to test it" if (own := facts.own_test_sizes).size else ""),
         f"model: D = {model.parameter_count} parameters ({prunable} prunable) and {model.buffer_count} "
         f"values of buffers",
         *filter(None, (estimated_steps(config, fleet, model.layers), unknown_energy(config, fleet))),
@@ -86,7 +90,7 @@ def report(config: Config, ranks: int) -> Checked:
     ]
     if first.left_out:
         lines.append(f"  without {'; without '.join(first.left_out)}")
-    return Checked(parts, lines, dataset, model, fleet, sizes, mask)
+    return Checked(parts, lines, data, read_s, model, fleet, sizes, mask)
 
 
 def _initial_pruning(config: Config, model: FlatModel, fleet: Fleet, sizes: np.ndarray) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
 from math import fsum, inf
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from fedmpi.emulation.device_csv import of_file, read_devices
 from fedmpi.emulation.energy import FleetPowers
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.emulation.links import Links
-from fedmpi.emulation.profiles import POWERS, Device
+from fedmpi.emulation.profiles import POWERS, Device, kinds_of
 from fedmpi.emulation.rate_traces import read_trace, trace_files
 from fedmpi.emulation.tcp import Transport
 from fedmpi.numerics.apportionment import largest_remainder
@@ -63,6 +64,10 @@ class Fleet:
 
     def digest(self) -> str:
         """A short text that is another one for any other fleet."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
         for field in fields(self):
             if field.name not in ("compute", "availability"):
@@ -80,6 +85,8 @@ def _add_to(digest: hashlib.blake2b, value: object) -> None:
         for field in fields(value):
             if field.compare:
                 _add_to(digest, getattr(value, field.name))
+    elif isinstance(value, (tuple, list)) and all(type(item) is str for item in value):
+        digest.update("".join(map(repr, value)).encode())
     elif isinstance(value, (tuple, list)):
         for item in value:
             _add_to(digest, item)
@@ -152,8 +159,10 @@ def assign(config: Config, seed: int, work: Work | None = None) -> Fleet:
 
 def _powers(config: Config, devices: Sequence[Device]) -> FleetPowers:
     """Refuses energy where it would be unknown for everybody, whatever they do."""
-    powers = FleetPowers.of(d.powers for d in devices)
-    if config.emulation.energy.on and all(len(d.powers.unknown) == len(POWERS) for d in devices):
+    kinds, which = kinds_of(devices)
+    of_kinds = FleetPowers.of(d.powers for d in kinds)
+    powers = FleetPowers(*(getattr(of_kinds, name)[which] for name in POWERS))
+    if config.emulation.energy.on and all(len(d.powers.unknown) == len(POWERS) for d in kinds):
         raise EmulationError(
             f"emulation.energy.on: found true, but no power of {devices[0].name!r} or any other device is known; "
             f"allowed: false, or devices of which some are known, as in a CSV file with the columns {', '.join(POWERS)}"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib.resources import files
 from math import isnan, nan
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 MEASURED_DEVICE = "raspberry-pi-4"
 """The device whose training was measured; the others are known by their speed relative to it."""
@@ -82,6 +85,19 @@ class Device:
     figures: Figures | None = None
     powers: Powers = Powers()
     powers_source: str = ""
+
+
+def kinds_of(devices: Sequence[Device]) -> tuple[list[Device], NDArray[np.int64]]:
+    """The distinct objects among the devices of N clients, in order of appearance, and which of them each is (N,).
+
+    What follows from a device is computed once for each kind: fleets are large, and of few kinds.
+    """
+    numbers: dict[int, int] = {}
+    which = np.fromiter(
+        (numbers.setdefault(id(device), len(numbers)) for device in devices), np.int64, len(devices)
+    )
+    _, first = np.unique(which, return_index=True)
+    return [devices[client] for client in first.tolist()], which
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -80,15 +80,21 @@ class Run:
     initial: InitialPhase | None
 
 
-def assemble(ranks: Ranks, config: Config, expected: Expected, signal: SignalFlag | None = None) -> Run:
+def assemble(
+    ranks: Ranks,
+    config: Config,
+    expected: Expected,
+    signal: SignalFlag | None = None,
+    data: ServerData | None = None,
+) -> Run:
     """Read the data, build the model, and give every rank its part. Refused on all ranks if any of them cannot.
 
-    ``signal``: what asks the run to stop; None: nothing does.
+    ``signal``: what asks the run to stop; None: nothing does. ``data``: what the server has read already, if it has.
     """
     signal = SignalFlag() if signal is None else signal
     torch.set_num_threads(config.placement.threads_per_rank)
     parts = on_every_rank(ranks, lambda: resolve(config), expected)
-    data = on_server(ranks, lambda: read_data(config), expected)
+    data = on_server(ranks, lambda: data or read_data(config), expected)
     facts = _share_facts(ranks, data)
 
     model = on_every_rank(ranks, lambda: make_model(parts, facts, ranks.size), expected)
@@ -130,7 +136,7 @@ def assemble(ranks: Ranks, config: Config, expected: Expected, signal: SignalFla
     loop = RoundLoop(
         ranks=ranks,
         placement=placement,
-        sizes=np.array(facts.sizes, dtype=np.int64),
+        sizes=facts.sizes,
         host=host,
         exchange=exchange,
         evaluator=evaluator,
@@ -181,7 +187,7 @@ def _server(parts: Parts, facts: DataFacts, fleet: Fleet, masked: MaskedModel, e
     )
     return Server(
         config=config,
-        sizes=np.array(facts.sizes, dtype=np.int64),
+        sizes=facts.sizes,
         accountant=accountant,
         exchange=exchange,
         controller=parts.k_control,
@@ -193,20 +199,22 @@ def _server(parts: Parts, facts: DataFacts, fleet: Fleet, masked: MaskedModel, e
 
 def _fleet(parts: Parts, model: FlatModel, facts: DataFacts) -> Fleet:
     fleet = make_fleet(parts.config, model, facts)
-    check_deadline(parts, model, fleet, np.array(facts.sizes))
+    check_deadline(parts, model, fleet, facts.sizes)
     return fleet
 
 
 def _share_facts(ranks: Ranks, data: ServerData | None) -> DataFacts:
-    shared = ranks.broadcast_json(None if data is None else asdict(data.facts()))
+    facts = None if data is None else data.facts()
+    plain = sizes = own_test_sizes = None
+    if facts is not None:
+        plain = {name: value for name, value in vars(facts).items() if not isinstance(value, np.ndarray)}
+        sizes, own_test_sizes = facts.sizes.view(np.uint8), facts.own_test_sizes.view(np.uint8)
+    shared = ranks.broadcast_json(plain)
+    shared["input_shape"] = tuple(shared["input_shape"])
     return DataFacts(
-        input_shape=tuple(shared["input_shape"]),
-        classes=shared["classes"],
-        sizes=tuple(shared["sizes"]),
-        test_samples=shared["test_samples"],
-        dtype=shared["dtype"],
-        common=shared["common"],
-        own_test_sizes=tuple(shared["own_test_sizes"]),
+        **shared,
+        sizes=ranks.broadcast_bytes(sizes).view(np.int64),
+        own_test_sizes=ranks.broadcast_bytes(own_test_sizes).view(np.int64),
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from fedmpi.emulation.devices import Fleet
 from fedmpi.federation.distribution import ServerData
+from fedmpi.learning.division import Division
 from fedmpi.trace.schema import UNKNOWN
 
 
@@ -21,18 +22,18 @@ def device_rows(fleet: Fleet, data: ServerData) -> dict[str, Any]:
         "uplink_bytes_per_s": fleet.uplink.bytes_per_s,
         "downlink_bytes_per_s": fleet.downlink.bytes_per_s,
         "latency_s": fleet.latency_s,
-        "samples": np.array(facts.sizes),
-        "test_samples": np.array(facts.own_test_sizes) if facts.own_test_sizes else 0,
-        "labels": _distinct(data.dataset.train_y, data.samples, facts.common),
-        "writers": UNKNOWN if writers is None else _distinct(writers, data.samples, facts.common),
+        "samples": facts.sizes,
+        "test_samples": facts.own_test_sizes if facts.own_test_sizes.size else 0,
+        "labels": _distinct(data.dataset.train_y, data.samples),
+        "writers": UNKNOWN if writers is None else _distinct(writers, data.samples),
     }
 
 
-def _distinct(values: np.ndarray, samples: list[np.ndarray], common: bool) -> np.ndarray:
-    """How many distinct ``values`` the samples of each client have, int64; ``common``: all have the same samples."""
-    if common:
+def _distinct(values: np.ndarray, samples: Division) -> np.ndarray:
+    """How many distinct ``values`` the samples of each client have, int64."""
+    if samples.common:
         return np.full(len(samples), np.unique(values[samples[0]]).size)
     present, numbers = np.unique(values, return_inverse=True)
-    clients = np.repeat(np.arange(len(samples)), [part.size for part in samples])
-    pairs = np.unique(clients * present.size + numbers[np.concatenate(samples)])
+    clients = np.repeat(np.arange(len(samples)), samples.sizes)
+    pairs = np.unique(clients * present.size + numbers[samples.positions])
     return np.bincount(pairs // present.size, minlength=len(samples))

@@ -9,6 +9,7 @@ import numpy as np
 from fedmpi.config.schema import Config
 from fedmpi.federation.client import ClientData, ClientHost
 from fedmpi.federation.distribution import DataFacts, ServerData, distribute_training
+from fedmpi.learning.division import Division
 from fedmpi.learning.evaluation import block_slices, evaluate_blocks
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.placement import Placement
@@ -36,7 +37,7 @@ def distribute_own_tests(
         source = data.dataset
         if not data.held_back:
             source = replace(source, train_x=source.test_x, train_y=source.test_y)
-        data = ServerData(source, data.own_tests or [])
+        data = ServerData(source, Division.of([]) if data.own_tests is None else data.own_tests)
     return distribute_training(ranks, memory, placement, facts, data)
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedmpi.config import parts
 from fedmpi.config.errors import ConfigError
 from fedmpi.config.schema import Config
 from fedmpi.federation.client import ClientData
 from fedmpi.learning.datasets import Dataset, load
+from fedmpi.learning.division import Division
 from fedmpi.learning.own_tests import hold_back, of_writers
 from fedmpi.learning.partition import partition
 from fedmpi.mpi.collectives import Ranks
@@ -21,19 +23,20 @@ from fedmpi.numerics.streams import Purpose, generator
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What every rank must know of the data set before any sample arrives; JSON-able.
+    """What every rank must know of the data set before any sample arrives.
 
-    ``common``: all clients have the very same samples, which are then kept once. ``own_test_sizes``: how many test
-    samples of its own each client has; empty where that is not defined.
+    ``sizes`` int64 (N,): samples of each client; ``common``: all clients have the very same samples, which are then
+    kept once. ``own_test_sizes`` int64: how many test samples of its own each client has; empty where that is not
+    defined.
     """
 
     input_shape: tuple[int, ...]
     classes: int
-    sizes: tuple[int, ...]
+    sizes: NDArray[np.int64]
     test_samples: int
     dtype: str
     common: bool
-    own_test_sizes: tuple[int, ...] = ()
+    own_test_sizes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True)
@@ -45,19 +48,19 @@ class ServerData:
     """
 
     dataset: Dataset
-    samples: list[np.ndarray]
-    own_tests: list[np.ndarray] | None = None
+    samples: Division
+    own_tests: Division | None = None
     held_back: bool = False
 
     def facts(self) -> DataFacts:
         return DataFacts(
             input_shape=tuple(self.dataset.train_x.shape[1:]),
             classes=self.dataset.classes,
-            sizes=tuple(len(indices) for indices in self.samples),
+            sizes=self.samples.sizes,
             test_samples=len(self.dataset.test_y),
             dtype=self.dataset.train_x.dtype.str,
-            common=all(indices is self.samples[0] for indices in self.samples),
-            own_test_sizes=tuple(len(indices) for indices in self.own_tests or ()),
+            common=self.samples.common,
+            own_test_sizes=np.zeros(0, np.int64) if self.own_tests is None else self.own_tests.sizes,
         )
 
 
@@ -75,7 +78,7 @@ def read_data(config: Config) -> ServerData:
         data = ServerData(dataset, kept, held, held_back=True)
     else:
         data = ServerData(dataset, samples, of_writers(dataset.train_writer, dataset.test_writer, samples))
-    if config.experiment.evaluate_clients and not any(data.facts().own_test_sizes):
+    if config.experiment.evaluate_clients and not data.facts().own_test_sizes.any():
         problem = (
             f'found true, and no client has test samples of its own in data set "{section.dataset}" by partition '
             f'"{section.partition}"'
@@ -91,7 +94,7 @@ def distribute_training(
     ranks: Ranks, memory: GroupMemory, placement: Placement, facts: DataFacts, data: ServerData | None
 ) -> ClientData:
     """Hand every group the samples of its own clients, one client after the other."""
-    sizes = np.array(facts.sizes, dtype=np.int64)
+    sizes = facts.sizes
     starts = np.full(placement.clients, -1, dtype=np.int64)
     mine = placement.clients_of_group(placement.group_of(ranks.rank))
     kept = mine[:1] if facts.common else mine  # whose samples are really there
@@ -103,8 +106,7 @@ def distribute_training(
         pick = None
         if data is not None:
             clients = placement.clients_of_group(group)
-            chosen = [data.samples[client] for client in (clients[:1] if facts.common else clients)]
-            pick = np.concatenate(chosen) if chosen else np.empty(0, dtype=np.int64)
+            pick = data.samples.of_clients(clients[:1] if facts.common else clients)
         _hand_over(ranks, members, None if data is None else data.dataset.train_x, pick, x)
         _hand_over(ranks, members, None if data is None else data.dataset.train_y, pick, y)
     ranks.barrier()

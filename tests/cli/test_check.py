@@ -13,6 +13,7 @@ from fedmpi.experiment.parts import resolve
 from fedmpi.federation.distribution import ServerData
 from fedmpi.learning.activations import Activations
 from fedmpi.learning.datasets import Dataset
+from fedmpi.learning.division import Division
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.models import build
 from fedmpi.learning.training import CONVERTED_BYTES
@@ -116,7 +117,7 @@ def test_memory_grows_with_what_a_rank_holds():
     model = a_model()
     x, y = np.zeros((1000, 1, 32, 32), np.float32), np.zeros(1000, np.int64)
     dataset = Dataset(x, y, None, x[:10], y[:10], classes=2)
-    data = ServerData(dataset, np.split(np.arange(1000), 10))
+    data = ServerData(dataset, Division.of(np.split(np.arange(1000), 10)))
     layers = Activations(kept=1e4, largest=3e4)
     dense = loads("", ["clients.count=10", "training.batch_size=7"])
     sparse = loads("", ["clients.count=10", "sparsification.method=fab", "sparsification.k=1"])
@@ -180,7 +181,9 @@ def test_a_model_that_cannot_be_trained_is_refused_in_one_line(capsys, tmp_path,
 def test_memory_of_the_server_has_the_state_of_the_aggregator_and_the_updates_that_it_needs():
     model = a_model()
     x, y = np.zeros((1000, 1, 32, 32), np.float32), np.zeros(1000, np.int64)
-    data = ServerData(Dataset(x, y, None, x[:10], y[:10], classes=2), np.split(np.arange(1000), 10))
+    data = ServerData(
+        Dataset(x, y, None, x[:10], y[:10], classes=2), Division.of(np.split(np.arange(1000), 10))
+    )
     layers = Activations(kept=1e4, largest=3e4)
 
     def memory(rank, *overrides):
