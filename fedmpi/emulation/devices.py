@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from math import fsum, inf
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from fedmpi.emulation.device_csv import of_file, read_devices
 from fedmpi.emulation.energy import FleetPowers
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.emulation.links import Links
-from fedmpi.emulation.profiles import POWERS, Device, kinds_of
+from fedmpi.emulation.profiles import POWERS, Devices
 from fedmpi.emulation.rate_traces import read_trace, trace_files
 from fedmpi.emulation.tcp import Transport
 from fedmpi.numerics.apportionment import largest_remainder
@@ -117,7 +118,8 @@ def assign(config: Config, seed: int, work: Work | None = None) -> Fleet:
     downlink: Rate = network.downlink_mbit_per_s
     latencies: Sequence[float | None]
     if of_file(compute.profile):
-        devices, latencies = read_devices(Path(str(compute.profile)), clients)
+        listed, latencies = read_devices(Path(str(compute.profile)), clients)
+        devices = Devices.of(listed)
         for name, value, default in (
             ("uplink_mbit_per_s", uplink, inf),
             ("downlink_mbit_per_s", downlink, inf),
@@ -131,8 +133,8 @@ def assign(config: Config, seed: int, work: Work | None = None) -> Fleet:
         latency, uplink, downlink = "device", "device", "device"
     else:
         devices = _named_devices(compute.profile, clients, seed)
-        latencies = [d.latency_s for d in devices]
-    names = [d.name for d in devices]
+        latencies = devices.each(lambda device: device.latency_s)
+    names = devices.each(lambda device: device.name)
     key = "emulation.network."
 
     def seconds(
@@ -147,22 +149,23 @@ def assign(config: Config, seed: int, work: Work | None = None) -> Fleet:
         uplink=_links(network, "uplink", uplink, "server_ingress_mbit_per_s", devices, seed, _UPLINK),
         downlink=_links(network, "downlink", downlink, "server_egress_mbit_per_s", devices, seed, _DOWNLINK),
         latency_s=seconds("latency_s", latency, LATENCY, latencies, _LATENCY),
-        jitter_s=seconds("jitter_s", network.jitter_s, JITTER, [d.jitter_s for d in devices], _JITTER),
+        jitter_s=seconds(
+            "jitter_s", network.jitter_s, JITTER, devices.each(lambda device: device.jitter_s), _JITTER
+        ),
         compute=Compute(
             model, model.costs(Setup(compute, devices, config.model.name, config.training.batch_size, work))
         ),
         availability=make_availability(available, availability, clients, seed),
-        relative_speed=np.array([d.relative_speed for d in devices]),
+        relative_speed=np.array(devices.each(lambda device: device.relative_speed)),
         powers=_powers(config, devices),
     )
 
 
-def _powers(config: Config, devices: Sequence[Device]) -> FleetPowers:
+def _powers(config: Config, devices: Devices) -> FleetPowers:
     """Refuses energy where it would be unknown for everybody, whatever they do."""
-    kinds, which = kinds_of(devices)
-    of_kinds = FleetPowers.of(d.powers for d in kinds)
-    powers = FleetPowers(*(getattr(of_kinds, name)[which] for name in POWERS))
-    if config.emulation.energy.on and all(len(d.powers.unknown) == len(POWERS) for d in kinds):
+    of_kinds = FleetPowers.of(kind.powers for kind in devices.kinds)
+    powers = FleetPowers(*(getattr(of_kinds, name)[devices.which] for name in POWERS))
+    if config.emulation.energy.on and all(len(d.powers.unknown) == len(POWERS) for d in devices.kinds):
         raise EmulationError(
             f"emulation.energy.on: found true, but no power of {devices[0].name!r} or any other device is known; "
             f"allowed: false, or devices of which some are known, as in a CSV file with the columns {', '.join(POWERS)}"
@@ -175,7 +178,7 @@ def _links(
     direction: str,
     rate: Rate,
     server_key: str,
-    devices: Sequence[Device],
+    devices: Devices,
     seed: int,
     stream: int,
 ) -> Links:
@@ -189,8 +192,8 @@ def _links(
             f"{key}{direction}_mbit_per_s",
             rate,
             BANDWIDTH,
-            [device.name for device in devices],
-            [getattr(device, f"{direction}_bytes_per_s") for device in devices],
+            devices.each(lambda device: device.name),
+            devices.each(attrgetter(f"{direction}_bytes_per_s")),
             lambda: generator(seed, Purpose.LINKS, stream),
         )
         return Links(rates, server, transport)
@@ -218,9 +221,9 @@ def _refuse_unsupported(config: Config) -> None:
             raise EmulationError(f"emulation.{name}: found {value}; allowed: {allowed.allowed}")
 
 
-def _named_devices(profile: str | Mapping[str, float], clients: int, seed: int) -> tuple[Device, ...]:
+def _named_devices(profile: str | Mapping[str, float], clients: int, seed: int) -> Devices:
     if isinstance(profile, str):
-        return (device(profile),) * clients
+        return Devices((device(profile),), np.zeros(clients, np.int64))
     names = sorted(profile)
     shares = [float(profile[name]) for name in names]
     if not (all(share > 0.0 for share in shares) and abs(fsum(shares) - 1.0) <= 1e-6):
@@ -230,5 +233,4 @@ def _named_devices(profile: str | Mapping[str, float], clients: int, seed: int) 
     counts = largest_remainder(shares, clients)
     kinds = np.repeat(np.arange(len(names)), counts)
     placed = generator(seed, Purpose.DEVICES).permutation(kinds)
-    known = [device(name) for name in names]
-    return tuple(known[kind] for kind in placed.tolist())
+    return Devices(tuple(device(name) for name in names), placed)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fedmpi.emulation.compute import ComputeModel, FloatArray, LocalTraining, Setup
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.emulation.flops import step_cost
-from fedmpi.emulation.profiles import StepCost, kinds_of
+from fedmpi.emulation.profiles import Devices, StepCost
 
 DENSE_FROM_DENSITY = 0.9
 """From this density on a model is trained with dense kernels: with so few zeros sparse ones are slower."""
@@ -46,10 +46,11 @@ class LinearCosts:
 
 def linear_costs(setup: Setup) -> LinearCosts:
     """The costs of a fleet. Raises EmulationError for a device of which no time of a step of the model is known."""
-    name, (devices, which) = setup.model_name, kinds_of(setup.devices)
+    name, every = setup.model_name, Devices.of(setup.devices)
+    devices, which = every.kinds, every.which
     for kind, known in enumerate(devices):
         if known.generic is None and known.figures is None and name not in known.models:
-            client = int((which == kind).argmax())
+            client = every.first_of(kind)
             raise EmulationError(
                 f"emulation.compute.profile: found {known.name!r} for client {client}, of which no time of a "
                 f'step of {name} is known; allowed with model = "linear": any other device, or '
@@ -72,7 +73,7 @@ def linear_costs(setup: Setup) -> LinearCosts:
     by_layer = np.array([cost.seconds_per_parameter for cost in measured]).reshape(len(devices), layers)
     dense_step_s = [nan if cost.dense_step_s is None else cost.dense_step_s for cost in measured]
     return LinearCosts(
-        device_names=tuple(d.name for d in setup.devices),
+        device_names=tuple(every.each(lambda device: device.name)),
         constant_s=(scale * [cost.constant_s for cost in generic])[which],
         seconds_per_parameter=(scale * [cost.seconds_per_parameter[0] for cost in generic])[which],
         layer_constant_s=(scale * [cost.constant_s for cost in measured])[which],

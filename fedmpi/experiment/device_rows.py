@@ -11,6 +11,9 @@ from fedmpi.federation.distribution import ServerData
 from fedmpi.learning.division import Division
 from fedmpi.trace.schema import UNKNOWN
 
+_BITS = 64
+"""Of so many values or fewer, those that a client has are bits of one number."""
+
 
 def device_rows(fleet: Fleet, data: ServerData) -> dict[str, Any]:
     """The columns of ``devices``, a row for each client in client order."""
@@ -34,6 +37,13 @@ def _distinct(values: np.ndarray, samples: Division) -> np.ndarray:
     if samples.common:
         return np.full(len(samples), np.unique(values[samples[0]]).size)
     present, numbers = np.unique(values, return_inverse=True)
+    numbers = numbers[samples.positions]
+    if present.size <= _BITS and samples.sizes.all():
+        flags = np.bitwise_or.reduceat(np.uint64(1) << numbers.astype(np.uint64), samples.starts[:-1])
+        distinct = np.zeros(len(samples), np.int64)
+        for bit in range(present.size):
+            distinct += ((flags >> np.uint64(bit)) & np.uint64(1)).astype(np.int64)
+        return distinct
     clients = np.repeat(np.arange(len(samples)), samples.sizes)
-    pairs = np.unique(clients * present.size + numbers[samples.positions])
+    pairs = np.unique(clients * present.size + numbers)
     return np.bincount(pairs // present.size, minlength=len(samples))

@@ -8,6 +8,8 @@ from numpy.typing import ArrayLike
 
 from fedmpi.config import Config, ConfigError, validate_ranks, validate_with_data
 from fedmpi.config.errors import shown_value
+from fedmpi.config.parts import build as part
+from fedmpi.emulation.compute import ComputeModel
 from fedmpi.emulation.devices import Fleet, assign
 from fedmpi.experiment.parts import Parts, check_with_model
 from fedmpi.experiment.work import count_work
@@ -49,11 +51,10 @@ def make_fleet(config: Config, model: FlatModel, facts: DataFacts) -> Fleet:
 
     The model's work is counted on the smallest training batch, where the compute model asks for it.
     """
-    seed = config.experiment.seed
-    fleet = assign(config, seed)
-    if fleet.compute.model.needs_work:
-        batch = min(training_batches(config, facts.sizes))
-        fleet = assign(config, seed, count_work(model, facts.input_shape, batch))
+    compute, work = config.emulation.compute, None
+    if part("emulation.compute.model", compute.model, compute.options, ComputeModel).needs_work:
+        work = count_work(model, facts.input_shape, min(training_batches(config, facts.sizes)))
+    fleet = assign(config, config.experiment.seed, work)
     fleet.compute.check(sum(layer.prunable for layer in model.layers))
     return fleet
 

@@ -32,7 +32,12 @@ def distribute_own_tests(
 ) -> ClientData:
     """Hand every group the own test samples of its clients, by the way of training samples."""
     held_back = config.data.client_test_fraction > 0
-    facts = replace(facts, sizes=facts.own_test_sizes, common=facts.common and held_back)
+    facts = replace(
+        facts,
+        sizes=facts.own_test_sizes,
+        common=facts.common and held_back,
+        train_samples=facts.train_samples if held_back else facts.test_samples,
+    )
     if data is not None:
         source = data.dataset
         if not data.held_back:

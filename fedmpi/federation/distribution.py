@@ -33,6 +33,7 @@ class DataFacts:
     input_shape: tuple[int, ...]
     classes: int
     sizes: NDArray[np.int64]
+    train_samples: int
     test_samples: int
     dtype: str
     common: bool
@@ -57,6 +58,7 @@ class ServerData:
             input_shape=tuple(self.dataset.train_x.shape[1:]),
             classes=self.dataset.classes,
             sizes=self.samples.sizes,
+            train_samples=len(self.dataset.train_y),
             test_samples=len(self.dataset.test_y),
             dtype=self.dataset.train_x.dtype.str,
             common=self.samples.common,
@@ -93,24 +95,40 @@ def read_data(config: Config) -> ServerData:
 def distribute_training(
     ranks: Ranks, memory: GroupMemory, placement: Placement, facts: DataFacts, data: ServerData | None
 ) -> ClientData:
-    """Hand every group the samples of its own clients, one client after the other."""
+    """Hand every group the samples of its own clients, one client after the other.
+
+    A group whose clients together have more samples than there are gets all of them, and which are whose.
+    """
     sizes = facts.sizes
-    starts = np.full(placement.clients, -1, dtype=np.int64)
-    mine = placement.clients_of_group(placement.group_of(ranks.rank))
-    kept = mine[:1] if facts.common else mine  # whose samples are really there
-    starts[mine] = 0 if facts.common else np.cumsum(sizes[mine]) - sizes[mine]
-    count = int(sizes[kept].sum())
+    begins = np.full(placement.clients, -1, dtype=np.int64)
+    group = placement.group_of(ranks.rank)
+    mine = placement.clients_of_group(group)
+    begins[mine] = 0 if facts.common else np.cumsum(sizes[mine]) - sizes[mine]
+    counts = [_samples_of(placement.clients_of_group(n), facts) for n in range(len(placement.groups))]
+    count = min(counts[group], facts.train_samples)
     x = memory.allocate((count, *facts.input_shape), np.dtype(facts.dtype))
     y = memory.allocate((count,), np.dtype(np.int64))
-    for group, members in enumerate(placement.groups):
-        pick = None
+    rows = None
+    if counts[group] > facts.train_samples:
+        rows = memory.allocate((counts[group],), np.dtype(np.int64))
+    for number, members in enumerate(placement.groups):
+        pick = source_x = source_y = None
         if data is not None:
-            clients = placement.clients_of_group(group)
+            clients = placement.clients_of_group(number)
             pick = data.samples.of_clients(clients[:1] if facts.common else clients)
-        _hand_over(ranks, members, None if data is None else data.dataset.train_x, pick, x)
-        _hand_over(ranks, members, None if data is None else data.dataset.train_y, pick, y)
+            source_x, source_y = data.dataset.train_x, data.dataset.train_y
+        if counts[number] > facts.train_samples:
+            _hand_over(ranks, members, pick, None, x[:0] if rows is None else rows)
+            pick = None
+        _hand_over(ranks, members, source_x, pick, x)
+        _hand_over(ranks, members, source_y, pick, y)
     ranks.barrier()
-    return ClientData(x, y, starts, sizes)
+    return ClientData(x, y, begins, sizes, rows)
+
+
+def _samples_of(clients: np.ndarray, facts: DataFacts) -> int:
+    """How many samples ``clients`` have, those that all share once."""
+    return int(facts.sizes[clients[:1] if facts.common else clients].sum())
 
 
 def distribute_test(
@@ -119,10 +137,9 @@ def distribute_test(
     """Hand every group the whole test set."""
     x = memory.allocate((facts.test_samples, *facts.input_shape), np.dtype(facts.dtype))
     y = memory.allocate((facts.test_samples,), np.dtype(np.int64))
-    everything = np.arange(facts.test_samples)
     for members in placement.groups:
-        _hand_over(ranks, members, None if data is None else data.dataset.test_x, everything, x)
-        _hand_over(ranks, members, None if data is None else data.dataset.test_y, everything, y)
+        _hand_over(ranks, members, None if data is None else data.dataset.test_x, None, x)
+        _hand_over(ranks, members, None if data is None else data.dataset.test_y, None, y)
     ranks.barrier()
     return x, y
 
@@ -134,13 +151,16 @@ def _hand_over(
     pick: np.ndarray | None,
     target: np.ndarray,
 ) -> None:
-    """Bring ``source[pick]`` from the server into ``target`` on the first rank of a group."""
+    """Bring ``source[pick]`` (None: all) from the server into ``target`` on the first rank of a group."""
     leader = members[0]
     if ranks.is_server:
         assert source is not None
-        if leader == 0:
-            target[...] = source[pick]
+        if leader != 0:
+            picked = source if pick is None else source[pick]
+            ranks.send(np.ascontiguousarray(picked, dtype=target.dtype), leader)
+        elif pick is None:
+            target[...] = source
         else:
-            ranks.send(np.ascontiguousarray(source[pick], dtype=target.dtype), leader)
+            np.take(source, pick, axis=0, out=target, mode="clip")  # which, unlike "raise", needs no copy
     elif ranks.rank == leader:
         ranks.receive(target, 0)
