@@ -35,6 +35,9 @@ _SERVER_BYTES = 25 * 2**20
 _DIGITS_BYTES = 35 * 2**20
 """What the trace takes on rank 0, and scikit-learn, from which the data set digits is read."""
 
+PER_CLIENT_BYTES = 400
+"""What the server knows of each client: its device and links, samples, version (measured, benchmarks/scaling.py)."""
+
 _WORKSPACE = 2
 """Where a rank trains, memory of activations in units of themselves: with kernels, and what the allocator keeps."""
 
@@ -62,9 +65,9 @@ def memory_bytes(
 
     As if all ranks were on one node, whose rank 0 fills the memory with the samples that they share and is charged all
     of it, the others what they read. It counts the libraries but for the code that ranks share, the samples (rank 0
-    holds the whole data set besides), vectors of the model, what clients keep from round to round or until their
-    updates are averaged, a group of converted batches, and activations in training and evaluation; on rank 0 the
-    state of the aggregator, and all updates of a round where that needs them.
+    holds the whole data set besides), what the server knows of each client, vectors of the model, what clients keep
+    from round to round or until their updates are averaged, a group of converted batches, and activations in training
+    and evaluation; on rank 0 the state of the aggregator, and all updates of a round where that needs them.
     """
     config, dataset, block = parts.config, data.dataset, blocks[rank]
     sample = dataset.train_x.nbytes // len(dataset.train_x) + dataset.train_y.itemsize
@@ -76,7 +79,9 @@ def memory_bytes(
     else:
         clients, total = block, LIBRARIES_BYTES + test // len(blocks)
     at = slice(clients.start, clients.stop)
-    total += int(data.samples.sizes[at].sum()) * sample
+    theirs = int(data.samples.sizes[at].sum())
+    shared = theirs > len(dataset.train_y)  # the data set once, and which samples are whose
+    total += len(dataset.train_y) * sample + 8 * theirs if shared else theirs * sample
     if config.experiment.evaluate_clients and data.own_tests is not None:
         total += int(data.own_tests.sizes[at].sum()) * sample
     total += _vectors_bytes(parts, model, blocks, rank)
@@ -94,17 +99,20 @@ def _vectors_bytes(parts: Parts, model: FlatModel, blocks: list[range], rank: in
     vector, parameters = 4 * model.vector.numel(), 4 * model.parameter_count
     clients = parts.config.clients
     total, own = 2 * vector, len(blocks[rank])
+    kept = own if clients.state == "memory" else 0
+    if rank == 0:
+        total += clients.count * PER_CLIENT_BYTES
     if rank == 0:
         aggregator, participants = parts.aggregator, clients.per_round or clients.count
         each = aggregator.bytes_per_parameter + 4 * participants * aggregator.needs_updates
         total += each * model.parameter_count
     if not parts.sends_all:
-        return total + (own * parameters + 3 * parameters if own else 0)
+        return total + (kept * parameters + 3 * parameters if own else 0)
     total += 2 * vector + vector // len(blocks)  # sums in fixed point, and the mean that ranks share
     if own:
         rows = -(-(clients.per_round or clients.count) // sum(len(block) > 0 for block in blocks))
         total += (
-            2 * parameters + rows * vector + (own * vector if parts.period(model.parameter_count) > 1 else 0)
+            2 * parameters + rows * vector + (kept * vector if parts.period(model.parameter_count) > 1 else 0)
         )
     return total
 

@@ -69,6 +69,7 @@ def report(config: Config, ranks: int) -> Checked:
         f"placement on {ranks} {'rank' if ranks == 1 else 'ranks'}, with an estimate of the memory of each:",
     ]
     lines += _placement(parts, model, data, ranks)
+    lines += _state(parts, model)
     lines += _initial_pruning(config, model, fleet, sizes)
     mask = None
     if parts.pruning.takes_ticket:
@@ -91,6 +92,22 @@ def report(config: Config, ranks: int) -> Checked:
     if first.left_out:
         lines.append(f"  without {'; without '.join(first.left_out)}")
     return Checked(parts, lines, data, read_s, model, fleet, sizes, mask)
+
+
+def _state(parts: Parts, model: FlatModel) -> list[str]:
+    """What clients carry on disk; nothing where that is in memory."""
+    config, clients = parts.config, parts.config.clients
+    if clients.state != "disk":
+        return []
+    vector = 4 * model.vector.numel()
+    each = vector if parts.period(model.parameter_count) > 1 else 0
+    each = each if parts.sends_all else 4 * model.parameter_count
+    each += 4 * model.parameter_count if parts.pruning.importance else 0
+    where = clients.state_folder or "the run's folder"
+    copies = 3 if config.experiment.checkpoint_every else 1
+    most = f"{copies * each * clients.count / 2**20:,.0f} MiB"
+    states = ", in up to three states for checkpoints" if copies > 1 else ""
+    return [f"  and up to {most} on disk, in {where}: what clients carry, {each:,} bytes each{states}"]
 
 
 def _initial_pruning(config: Config, model: FlatModel, fleet: Fleet, sizes: np.ndarray) -> list[str]:

@@ -137,12 +137,19 @@ def test_memory_grows_with_what_a_rank_holds():
     of_training = 2 * parameters + 4 * vector + 7 * 4096
     expected = estimate.LIBRARIES_BYTES + test // 4 + one_client + shared + of_training + 2 * 10 * 30_000
     assert memory(dense, 2) == expected
-    whole = (25 + 35) * 2**20 + 2 * 1000 * sample + 2 * test
+    whole = (25 + 35) * 2**20 + 2 * 1000 * sample + 2 * test + 10 * estimate.PER_CLIENT_BYTES
     assert memory(dense, 0) == estimate.LIBRARIES_BYTES + whole + shared + 10 * 30_000
     more_kept = Activations(kept=1e6, largest=3e4)
     assert estimate.memory_bytes(resolve(dense), model, data, more_kept, blocks, 2) == expected + 2 * (
         7 * 10**6 - 10 * 30_000
     )
+    on_disk = loads(
+        "", ["clients.count=10", "clients.state=disk", "sparsification.method=fab", "sparsification.k=1"]
+    )
+    assert memory(sparse, 1) - memory(on_disk, 1) == 3 * parameters
+    twice = ServerData(dataset, Division.of([np.arange(n, n + 400) for n in range(0, 600, 60)]))
+    shared_once = estimate.memory_bytes(resolve(dense), model, twice, layers, blocks, 3)
+    assert shared_once - memory(dense, 3) == 400 * sample + 6 * 400 * 8
     steps = loads("", ["clients.count=10", "training.batch_size=7", "training.local_steps=1000"])
     assert memory(steps, 2) - memory(dense, 2) == CONVERTED_BYTES - 7 * 4096
 
@@ -155,6 +162,22 @@ def test_ranks_that_are_alike_share_a_line(capsys):
     assert re.fullmatch(r"  rank 1: clients 0 to 3, \d+ MiB", lines[first + 1])
     assert re.fullmatch(r"  rank 2 to 7: clients 4 to 21, 3 clients each, \d+ MiB each", lines[first + 2])
     assert lines[first + 3] == "  and 125 MiB of libraries on every node, which its ranks share"
+
+
+def test_state_on_disk_is_told(capsys):
+    given = [
+        "quickstart",
+        "clients.state=disk",
+        "clients.count=100",
+        "data.partition=iid",
+        "clients.per_round=2",
+    ]
+    _, lines = check(capsys, *given)
+    size = 4 * 4810
+    assert f"  and up to 2 MiB on disk, in the run's folder: what clients carry, {size:,} bytes each" in lines
+    _, lines = check(capsys, *given, "experiment.checkpoint_every=5", "clients.state_folder=.")
+    each = f"what clients carry, {size:,} bytes each, in up to three states for checkpoints"
+    assert f"  and up to 6 MiB on disk, in .: {each}" in lines
 
 
 def test_a_model_that_cannot_be_trained_is_refused_in_one_line(capsys, tmp_path, monkeypatch):
