@@ -25,15 +25,14 @@ from fedmpi.pruning.mask import Mask
 from fedmpi.sparsification import SparseMethod, WireCodec
 from fedmpi.sparsification.wire import message_bytes
 
-LIBRARIES_BYTES = 178 * 2**20
+LIBRARIES_BYTES = 191 * 2**20
 """Memory of its own that a rank takes for Python with torch, MPI and pandas (measured: torch 2.13 for the CPU)."""
 
 SHARED_LIBRARIES_BYTES = 125 * 2**20
 """Code of the same libraries, which the ranks of a node share."""
 
 _SERVER_BYTES = 25 * 2**20
-_DIGITS_BYTES = 35 * 2**20
-"""What the trace takes on rank 0, and scikit-learn, from which the data set digits is read."""
+"""What the trace takes on rank 0."""
 
 PER_CLIENT_BYTES = 400
 """What the server knows of each client: its device and links, samples, version (measured, benchmarks/scaling.py)."""
@@ -59,7 +58,13 @@ class FirstRound:
 
 
 def memory_bytes(
-    parts: Parts, model: FlatModel, data: ServerData, layers: Activations, blocks: list[range], rank: int
+    parts: Parts,
+    model: FlatModel,
+    data: ServerData,
+    layers: Activations,
+    blocks: list[range],
+    rank: int,
+    read_bytes: int = 0,
 ) -> int:
     """Memory of a rank whose home clients are ``blocks[rank]``; of what ranks share, its part.
 
@@ -68,14 +73,15 @@ def memory_bytes(
     holds the whole data set besides), what the server knows of each client, vectors of the model, what clients keep
     from round to round or until their updates are averaged, a group of converted batches, and activations in training
     and evaluation; on rank 0 the state of the aggregator, and all updates of a round where that needs them.
+    ``read_bytes``: by how much reading the data set has made this process larger, with libraries and what stays behind.
     """
     config, dataset, block = parts.config, data.dataset, blocks[rank]
     sample = dataset.train_x.nbytes // len(dataset.train_x) + dataset.train_y.itemsize
     test = dataset.test_x.nbytes + dataset.test_y.nbytes
     if rank == 0:
         clients = range(1) if data.samples.common else range(len(data.samples))
-        total = LIBRARIES_BYTES + _SERVER_BYTES + dataset.train_x.nbytes + dataset.train_y.nbytes + 2 * test
-        total += _DIGITS_BYTES if config.data.dataset == "digits" else 0
+        held = dataset.train_x.nbytes + dataset.train_y.nbytes + test
+        total = LIBRARIES_BYTES + _SERVER_BYTES + max(held, read_bytes) + test
     else:
         clients, total = block, LIBRARIES_BYTES + test // len(blocks)
     at = slice(clients.start, clients.stop)

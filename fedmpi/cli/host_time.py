@@ -79,7 +79,7 @@ def check_host_time(
     config: Config, checked: Checked, import_s: float, ranks: int, cores: int
 ) -> HostTime | str:
     """The host time of what was ``checked``, or why its rounds could not be tried here."""
-    participants = len(estimate.first_participants(config, checked.fleet))
+    participants = max(1, len(estimate.first_participants(config, checked.fleet)))
     try:
         trial = try_rounds(config, checked.data, participants, BUDGET_S, EXPECTED)
     except Refused as error:

@@ -21,6 +21,7 @@ from fedmpi.federation.distribution import ServerData, read_data
 from fedmpi.federation.initial_pruning.training import SAMPLES
 from fedmpi.learning.activations import activations
 from fedmpi.learning.flat import FlatModel
+from fedmpi.learning.host_memory import private_bytes
 from fedmpi.mpi.placement import home_blocks
 from fedmpi.pruning.mask import Mask
 
@@ -49,9 +50,9 @@ def report(config: Config, ranks: int) -> Checked:
     Raises ConfigError, DataError or EmulationError for what could not run on ``ranks`` ranks.
     """
     parts = resolve(config)
-    began_s = perf_counter()
+    began_s, before_bytes = perf_counter(), private_bytes()
     data = read_data(config)
-    read_s = perf_counter() - began_s
+    read_s, read_bytes = perf_counter() - began_s, private_bytes() - before_bytes
     dataset, facts = data.dataset, data.facts()
     sizes = facts.sizes
     model = make_model(parts, facts, ranks)
@@ -68,7 +69,7 @@ def report(config: Config, ranks: int) -> Checked:
         "",
         f"placement on {ranks} {'rank' if ranks == 1 else 'ranks'}, with an estimate of the memory of each:",
     ]
-    lines += _placement(parts, model, data, ranks)
+    lines += _placement(parts, model, data, read_bytes, ranks)
     lines += _state(parts, model)
     lines += _initial_pruning(config, model, fleet, sizes)
     mask = None
@@ -156,7 +157,7 @@ def _links(config: Config, fleet: Fleet) -> list[str]:
     return ["", "links:", *lines] if lines else []
 
 
-def _placement(parts: Parts, model: FlatModel, data: ServerData, ranks: int) -> list[str]:
+def _placement(parts: Parts, model: FlatModel, data: ServerData, read_bytes: int, ranks: int) -> list[str]:
     """A line for each rank, or for several in turn that have equally many clients and, rounded, memory."""
     config = parts.config
     blocks = home_blocks(config.clients.count, ranks, config.placement.server_trains)
@@ -164,7 +165,8 @@ def _placement(parts: Parts, model: FlatModel, data: ServerData, ranks: int) -> 
     layers = activations(model, data.dataset.input_shape, smallest)
     groups: list[tuple[int, int, int, int]] = []  # first and last rank, clients of each, MiB
     for rank, block in enumerate(blocks):
-        mib = round(estimate.memory_bytes(parts, model, data, layers, blocks, rank) / 2**20)
+        size = estimate.memory_bytes(parts, model, data, layers, blocks, rank, read_bytes)
+        mib = round(size / 2**20)
         first, _, clients, of_first = groups[-1] if groups else (0, 0, -1, 0)
         if rank > 1 and clients == len(block) and mib == of_first:
             groups[-1] = (first, rank, clients, mib)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 
 import torch
 
@@ -42,7 +42,10 @@ _SHARE_OF_ONE = 0.6
 
 @dataclass(frozen=True)
 class RoundTime:
-    """Host seconds of a round with so many ``participants``: on one rank, one participant after the other."""
+    """Host seconds of a round with so many ``participants``: on one rank, one participant after the other.
+
+    Of a rank with one thread they are those of a core that does nothing else, however busy the machine is.
+    """
 
     participants: int
     train_s: float
@@ -85,9 +88,9 @@ def try_rounds(
     Raises Refused for what could not run. Nothing is left behind but what torch and MPI keep in memory.
     """
     ranks = Ranks.of(MPI.COMM_SELF)
-    began_s = perf_counter()
+    began_s = process_time()
     run = assemble(ranks, config, expected, data=data)
-    assembled_s = perf_counter() - began_s
+    assembled_s = process_time() - began_s
     assert run.server is not None
     start_ticket(run, expected)
     with tempfile.TemporaryDirectory(prefix="fedmpi-check-") as folder:
@@ -110,32 +113,44 @@ def _two_sizes(
     run: Run, recorder: Recorder, participants: int, budget_s: float
 ) -> tuple[RoundTime, RoundTime]:
     few = min(participants, _FEW)
-    warming = _measured(run, recorder, few, 1, 0.0)  # the first round of a process takes longer
-    of_few = _measured(run, recorder, few, 3, 0.2 * budget_s)
-    each_s = (of_few.train_s + of_few.other_s) / few
+    first = _measured(run, recorder, few, 1, 0.0)
+    if (first.train_s + first.other_s) * run.exchange.period > _SHARE_OF_ONE * budget_s:
+        return first, first
+    of_few = _measured(run, recorder, few, 3, 0.2 * budget_s)  # the first round of a process takes longer
+    each_s = (of_few.train_s + of_few.other_s) / of_few.participants
     affordable = int(_SHARE_OF_ONE * budget_s / max(each_s, 1e-9) / run.exchange.period)
     many = min(participants, affordable)
-    if warming.train_s + of_few.train_s > budget_s or many <= few:
+    if many <= of_few.participants:
         return of_few, of_few
     return of_few, _measured(run, recorder, many, _ROUNDS, budget_s)
 
 
 def _measured(run: Run, recorder: Recorder, participants: int, most: int, budget_s: float) -> RoundTime:
-    """Medians over up to ``most`` times as many rounds as make a period, of their means over it."""
+    """Medians over up to ``most`` times as many rounds as make a period, of their means over it.
+
+    ``participants`` are asked for; where fewer are available, so many have taken part.
+    """
     began_s = perf_counter()
     train_s: list[float] = []
     other_s: list[float] = []
+    there: list[float] = []
     while not train_s or (len(train_s) < most and perf_counter() - began_s < budget_s):
-        start_s, trained_s = perf_counter(), run.loop.training_host_s
-        _run_rounds(run, recorder, participants, run.exchange.period)
-        trained_s = run.loop.training_host_s - trained_s
-        train_s.append(trained_s / run.exchange.period)
-        other_s.append((perf_counter() - start_s - trained_s) / run.exchange.period)
-    return RoundTime(participants, median(train_s), median(other_s))
+        start_s, start_cpu_s, trained_s = perf_counter(), process_time(), run.loop.training_host_s
+        there.append(_run_rounds(run, recorder, participants, run.exchange.period))
+        whole_s, trained_s = perf_counter() - start_s, run.loop.training_host_s - trained_s
+        alone = (process_time() - start_cpu_s) / whole_s if _one_core(run) else 1.0
+        train_s.append(alone * trained_s / run.exchange.period)
+        other_s.append(alone * (whole_s - trained_s) / run.exchange.period)
+    return RoundTime(max(1, round(median(there))), median(train_s), median(other_s))
 
 
-def _run_rounds(run: Run, recorder: Recorder, participants: int, rounds: int) -> None:
-    """Go on for some rounds, without evaluations and whatever would end the experiment."""
+def _one_core(run: Run) -> bool:
+    """Whether seconds of the CPU are those of a machine that has nothing else to do."""
+    return run.config.placement.threads_per_rank == 1 and run.config.placement.device == "cpu"
+
+
+def _run_rounds(run: Run, recorder: Recorder, participants: int, rounds: int) -> float:
+    """Go on for some rounds, without evaluations and whatever would end the experiment; the mean of participants."""
     server = run.server
     assert server is not None
     config = run.config
@@ -152,16 +167,16 @@ def _run_rounds(run: Run, recorder: Recorder, participants: int, rounds: int) ->
     federation = replace(config.federation, over_selection=0.0, min_updates=1)
     server.config = replace(config, experiment=experiment, clients=clients, federation=federation)
     server.stop_reason = ""
-    left = rounds
+    took_part: list[int] = []
 
     def on_round(report: RoundReport) -> None:
-        nonlocal left
         recorder.round(report)
-        left -= 1
-        if not left:
+        took_part.append(len(report.closed.plan.participants))
+        if len(took_part) == rounds:
             server.stop_reason = "measured"
 
     run.loop.run(VirtualClock(), on_round, lambda: None)
+    return sum(took_part) / rounds
 
 
 def _evaluation_s(run: Run, data: ServerData) -> float:
