@@ -112,14 +112,15 @@ def _vectors_bytes(parts: Parts, model: FlatModel, blocks: list[range], rank: in
         aggregator, participants = parts.aggregator, clients.per_round or clients.count
         each = aggregator.bytes_per_parameter + 4 * participants * aggregator.needs_updates
         total += each * model.parameter_count
+    rows = -(-(clients.per_round or clients.count) // sum(len(block) > 0 for block in blocks))
+    if parts.pruning.importance:  # the sum over clients as that of updates below, and twice in float64
+        total += 6 * parameters + parameters // len(blocks) + ((kept + rows) * parameters if own else 0)
     if not parts.sends_all:
         return total + (kept * parameters + 3 * parameters if own else 0)
     total += 2 * vector + vector // len(blocks)  # sums in fixed point, and the mean that ranks share
     if own:
-        rows = -(-(clients.per_round or clients.count) // sum(len(block) > 0 for block in blocks))
-        total += (
-            2 * parameters + rows * vector + (kept * vector if parts.period(model.parameter_count) > 1 else 0)
-        )
+        total += 2 * parameters + rows * vector
+        total += kept * vector if parts.period(model.parameter_count) > 1 else 0
     return total
 
 

@@ -150,6 +150,10 @@ def test_memory_grows_with_what_a_rank_holds():
     twice = ServerData(dataset, Division.of([np.arange(n, n + 400) for n in range(0, 600, 60)]))
     shared_once = estimate.memory_bytes(resolve(dense), model, twice, layers, blocks, 3)
     assert shared_once - memory(dense, 3) == 400 * sample + 6 * 400 * 8
+    prunefl = loads("", ["clients.count=10", "training.batch_size=7", "pruning.method=prunefl"])
+    # four updates at most again, one client of its own, and sums in int64 and float64
+    assert memory(prunefl, 2) - memory(dense, 2) == (4 + 1 + 6) * parameters + parameters // 4
+    assert memory(prunefl, 0) - memory(dense, 0) == 6 * parameters + parameters // 4
     steps = loads("", ["clients.count=10", "training.batch_size=7", "training.local_steps=1000"])
     assert memory(steps, 2) - memory(dense, 2) == CONVERTED_BYTES - 7 * 4096
 
