@@ -47,9 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     What takes longest begins first.
     """
-    items.sort(
-        key=lambda item: next((i for i, name in enumerate(_SLOW) if name in item.path.parts), len(_SLOW))
-    )
+    items.sort(key=lambda item: next((i for i, name in enumerate(_SLOW) if name in item.path.parts), len(_SLOW)))
     for item in items:
         group = "clusters" if "slurm" in item.path.parts else str(item.path.relative_to(_HERE))
         item.add_marker(pytest.mark.xdist_group(group))
