@@ -13,6 +13,7 @@ from fedmpi.experiment.main import EXPECTED
 from fedmpi.experiment.progress import duration
 from fedmpi.experiment.trial_rounds import TrialRounds, try_rounds
 from fedmpi.mpi.agreement import Refused
+from fedmpi.mpi.forkserver.stub import VARIABLE as FORKSERVER
 
 BUDGET_S = 6.0
 """For so many seconds rounds are tried out."""
@@ -49,9 +50,15 @@ def usable_cores() -> int:
 
 
 def host_time(
-    config: Config, trial: TrialRounds, participants: int, import_s: float, ranks: int, cores: int
+    config: Config,
+    trial: TrialRounds,
+    participants: int,
+    import_s: float,
+    ranks: int,
+    cores: int,
+    forked: bool = True,
 ) -> HostTime:
-    """The experiment on so many ``ranks``, which have ``cores`` together.
+    """The experiment on so many ``ranks``, which have ``cores`` together. ``forked``: a node imports once for all.
 
     ``participants``: those of a round; ``import_s``: seconds of one core from the start of a process to its first line.
     Ranks that share cores take turns; a round waits for the rank with the most participants. What is not training is
@@ -66,7 +73,8 @@ def host_time(
     exchange_s = _COLLECTIVES * _COLLECTIVE_S * log2(ranks) * max(1.0, ranks / at_once)
     round_s = train_s + one.other_s + exchange_s
     evaluate_s = trial.evaluate_s / min(ranks, at_once)
-    start_s = import_s * max(1.0, ranks / cores) + trial.assemble_s + (_LAUNCH_S if ranks > 1 else 0.0)
+    imports = 1.0 if forked else max(1.0, ranks / cores)
+    start_s = imports * import_s + trial.assemble_s + (_LAUNCH_S if ranks > 1 else 0.0)
     rounds = experiment.rounds
     evaluations = -(-rounds // experiment.evaluate_every)
     checkpoints = 1 + (rounds - 1) // experiment.checkpoint_every if experiment.checkpoint_every else 1
@@ -85,7 +93,8 @@ def check_host_time(
     except Refused as error:
         return str(error)
     trial = replace(trial, assemble_s=trial.assemble_s + checked.read_s)
-    return host_time(config, trial, participants, import_s, ranks, cores)
+    forked = os.environ.get(FORKSERVER) != "off"
+    return host_time(config, trial, participants, import_s, ranks, cores, forked)
 
 
 def brief_host_time(config: Config, time: HostTime | str) -> str:

@@ -53,7 +53,10 @@ def test_ranks_share_training_and_evaluation_and_cores() -> None:
     assert of(3, 8, "placement.threads_per_rank=4").train_s == pytest.approx(0.4)
     assert of(3, 4, "placement.threads_per_rank=4").train_s == pytest.approx(0.8)
     assert of(2, 8, "placement.server_trains=true").train_s == pytest.approx(0.4)
-    assert of(9, 2).start_s == pytest.approx(2.0 + 1.5 * 4.5)  # nine imports on two cores
+    assert of(9, 2).start_s == pytest.approx(2.0 + 1.5)
+    config = load("quickstart", [*TEN])
+    alone = host_time.host_time(config, TRIAL, 8, 1.5, 9, 2, forked=False)
+    assert alone.start_s == pytest.approx(2.0 + 1.5 * 4.5)  # nine imports on two cores
     assert of(9, 16).round_s - of(9, 16).train_s == pytest.approx(0.04)
 
 
