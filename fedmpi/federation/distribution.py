@@ -108,9 +108,8 @@ def distribute_training(
     count = min(counts[group], facts.train_samples)
     x = memory.allocate((count, *facts.input_shape), np.dtype(facts.dtype))
     y = memory.allocate((count,), np.dtype(np.int64))
-    rows = None
-    if counts[group] > facts.train_samples:
-        rows = memory.allocate((counts[group],), np.dtype(np.int64))
+    shared = counts[group] > facts.train_samples
+    rows = memory.allocate((counts[group] if shared else 0,), np.dtype(np.int64))
     for number, members in enumerate(placement.groups):
         pick = source_x = source_y = None
         if data is not None:
@@ -118,12 +117,12 @@ def distribute_training(
             pick = data.samples.of_clients(clients[:1] if facts.common else clients)
             source_x, source_y = data.dataset.train_x, data.dataset.train_y
         if counts[number] > facts.train_samples:
-            _hand_over(ranks, members, pick, None, x[:0] if rows is None else rows)
+            _hand_over(ranks, members, pick, None, rows)
             pick = None
         _hand_over(ranks, members, source_x, pick, x)
         _hand_over(ranks, members, source_y, pick, y)
     ranks.barrier()
-    return ClientData(x, y, begins, sizes, rows)
+    return ClientData(x, y, begins, sizes, rows if shared else None)
 
 
 def _samples_of(clients: np.ndarray, facts: DataFacts) -> int:
