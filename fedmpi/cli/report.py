@@ -180,7 +180,7 @@ def _placement(parts: Parts, model: FlatModel, data: ServerData, read_bytes: int
             span = f"clients {blocks[first][0]} to {blocks[last][-1]}"
             each = f"{clients} {'client' if clients == 1 else 'clients'} each"
             lines.append(f"  rank {first} to {last}: {span}, {each}, {mib} MiB each")
-    shared = estimate.SHARED_LIBRARIES_BYTES // 2**20
+    shared = estimate.libraries_bytes(ranks)[1] // 2**20
     return [*lines, f"  and {shared} MiB of libraries on every node, which its ranks share"]
 
 
