@@ -85,7 +85,7 @@ def start_state(run: Run, output: Path, expected: Expected, run_id: str) -> None
     if not run.state.disk:
         return
     ranks = run.ranks
-    folder = folder_of(run.config, output.absolute(), run_id) if ranks.is_server else Path()
+    folder = folder_of(run.config, output, run_id).absolute() if ranks.is_server else Path()
     on_server(ranks, lambda: make_folder(folder, run_id), expected)
     shared = Path(ranks.broadcast_json(str(folder)))
     on_every_rank(ranks, lambda: check_folder(shared, run_id, platform.node()), expected)
