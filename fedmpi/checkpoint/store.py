@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -160,13 +160,20 @@ def candidates(folder: Path) -> list[Path]:
     return sorted(paths, key=lambda path: (_round_of(path), path.suffix == ""), reverse=True)
 
 
-def latest_good(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint of which every file is intact, and what is wrong with each newer one."""
+def latest_good(
+    folder: Path, check: Callable[[Checkpoint], None] | None = None
+) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint of which every file is intact, and what is wrong with each newer one.
+
+    ``check`` raises CheckpointError where something else that it refers to is not intact.
+    """
     problems: list[str] = []
     for path in candidates(folder):
         try:
             checkpoint = open_checkpoint(path)
             checkpoint.verify()
+            if check is not None:
+                check(checkpoint)
         except CheckpointError as error:
             problems.append(f"checkpoint {path.name} is passed over: {error}")
         else:

@@ -47,6 +47,10 @@ def checked(config: Config, ranks: int) -> Config:
     if path and not _exists("data.path", path):
         problem = f"found {shown_value(path)}, which does not exist"
         raise ConfigError("data.path", problem, "an existing file or folder")
+    folder = config.clients.state_folder
+    if folder and not _exists("clients.state_folder", folder):
+        problem = f"found {shown_value(folder)}, which does not exist"
+        raise ConfigError("clients.state_folder", problem, "an existing folder that all nodes see")
     assign(config, config.experiment.seed)
     return config
 

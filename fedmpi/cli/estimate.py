@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,20 +21,26 @@ from fedmpi.k_control.start import start as first_state
 from fedmpi.learning.activations import Activations
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.training import CONVERTED_BYTES
+from fedmpi.mpi.forkserver.stub import VARIABLE as FORKSERVER
 from fedmpi.pruning.active_values import ActiveValues, new_mask_bytes
 from fedmpi.pruning.mask import Mask
 from fedmpi.sparsification import SparseMethod, WireCodec
 from fedmpi.sparsification.wire import message_bytes
 
-LIBRARIES_BYTES = 178 * 2**20
-"""Memory of its own that a rank takes for Python with torch, MPI and pandas (measured: torch 2.13 for the CPU)."""
+_LIBRARIES_BYTES = 159 * 2**20
+_FORKED_BYTES = 115 * 2**20
+"""Memory of its own that a rank takes for Python with torch and MPI: alone, and forked from the process that imported
+them, whose pages it has written to (measured after 150 rounds of the quickstart: torch 2.13 for the CPU)."""
 
-SHARED_LIBRARIES_BYTES = 125 * 2**20
-"""Code of the same libraries, which the ranks of a node share."""
+_SHARED_BYTES = 111 * 2**20
+_FORK_SERVER_BYTES = 149 * 2**20
+"""Code of the same libraries, which the ranks of a node share, and the process from which they are forked."""
 
-_SERVER_BYTES = 25 * 2**20
-_DIGITS_BYTES = 35 * 2**20
-"""What the trace takes on rank 0, and scikit-learn, from which the data set digits is read."""
+_SERVER_BYTES = 5 * 2**20
+"""What the trace takes on rank 0."""
+
+PER_CLIENT_BYTES = 400
+"""What the server knows of each client: its device and links, samples, version (measured, benchmarks/scaling.py)."""
 
 _WORKSPACE = 2
 """Where a rank trains, memory of activations in units of themselves: with kernels, and what the allocator keeps."""
@@ -55,34 +62,52 @@ class FirstRound:
     bound: bool
 
 
+def libraries_bytes(ranks: int) -> tuple[int, int]:
+    """Memory for libraries: of a rank's own, and what the ranks of a node share."""
+    if ranks == 1 or os.environ.get(FORKSERVER) == "off":
+        return _LIBRARIES_BYTES, _SHARED_BYTES
+    return _FORKED_BYTES, _SHARED_BYTES + _FORK_SERVER_BYTES
+
+
 def memory_bytes(
-    parts: Parts, model: FlatModel, data: ServerData, layers: Activations, blocks: list[range], rank: int
+    parts: Parts,
+    model: FlatModel,
+    data: ServerData,
+    layers: Activations,
+    blocks: list[range],
+    rank: int,
+    read_bytes: int = 0,
 ) -> int:
     """Memory of a rank whose home clients are ``blocks[rank]``; of what ranks share, its part.
 
     As if all ranks were on one node, whose rank 0 fills the memory with the samples that they share and is charged all
     of it, the others what they read. It counts the libraries but for the code that ranks share, the samples (rank 0
-    holds the whole data set besides), vectors of the model, what clients keep from round to round or until their
-    updates are averaged, a group of converted batches, and activations in training and evaluation; on rank 0 the
-    state of the aggregator, and all updates of a round where that needs them.
+    holds the whole data set besides), what the server knows of each client, vectors of the model, what clients keep
+    from round to round or until their updates are averaged, a group of converted batches, and activations in training
+    and evaluation; on rank 0 the state of the aggregator, and all updates of a round where that needs them.
+    ``read_bytes``: by how much reading the data set has made this process larger, with libraries and what stays behind.
     """
     config, dataset, block = parts.config, data.dataset, blocks[rank]
+    libraries, _ = libraries_bytes(len(blocks))
     sample = dataset.train_x.nbytes // len(dataset.train_x) + dataset.train_y.itemsize
     test = dataset.test_x.nbytes + dataset.test_y.nbytes
     if rank == 0:
-        clients = range(1) if data.facts().common else range(len(data.samples))
-        total = LIBRARIES_BYTES + _SERVER_BYTES + dataset.train_x.nbytes + dataset.train_y.nbytes + 2 * test
-        total += _DIGITS_BYTES if config.data.dataset == "digits" else 0
+        clients = range(1) if data.samples.common else range(len(data.samples))
+        held = dataset.train_x.nbytes + dataset.train_y.nbytes + test
+        total = libraries + _SERVER_BYTES + max(held, read_bytes) + test
     else:
-        clients, total = block, LIBRARIES_BYTES + test // len(blocks)
-    total += sum(len(data.samples[client]) for client in clients) * sample
+        clients, total = block, libraries + test // len(blocks)
+    at = slice(clients.start, clients.stop)
+    theirs = int(data.samples.sizes[at].sum())
+    shared = theirs > len(dataset.train_y)  # the data set once, and which samples are whose
+    total += len(dataset.train_y) * sample + 8 * theirs if shared else theirs * sample
     if config.experiment.evaluate_clients and data.own_tests is not None:
-        total += sum(len(data.own_tests[client]) for client in clients) * sample
+        total += int(data.own_tests.sizes[at].sum()) * sample
     total += _vectors_bytes(parts, model, blocks, rank)
     training = config.training
     passed = layers.largest * min(training.evaluation_batch_size, len(dataset.test_y))
     if len(block):
-        batch = min(training.batch_size, max(len(data.samples[client]) for client in block))
+        batch = min(training.batch_size, int(data.samples.sizes[block.start : block.stop].max()))
         passed = _WORKSPACE * max(passed, layers.kept * batch)
         total += _converted_bytes(config, batch, 4 * dataset.train_x[0].size)
     return total + int(passed)
@@ -93,18 +118,22 @@ def _vectors_bytes(parts: Parts, model: FlatModel, blocks: list[range], rank: in
     vector, parameters = 4 * model.vector.numel(), 4 * model.parameter_count
     clients = parts.config.clients
     total, own = 2 * vector, len(blocks[rank])
+    kept = own if clients.state == "memory" else 0
+    if rank == 0:
+        total += clients.count * PER_CLIENT_BYTES
     if rank == 0:
         aggregator, participants = parts.aggregator, clients.per_round or clients.count
         each = aggregator.bytes_per_parameter + 4 * participants * aggregator.needs_updates
         total += each * model.parameter_count
+    rows = -(-(clients.per_round or clients.count) // sum(len(block) > 0 for block in blocks))
+    if parts.pruning.importance:  # the sum over clients as that of updates below, and twice in float64
+        total += 6 * parameters + parameters // len(blocks) + ((kept + rows) * parameters if own else 0)
     if not parts.sends_all:
-        return total + (own * parameters + 3 * parameters if own else 0)
+        return total + (kept * parameters + 3 * parameters if own else 0)
     total += 2 * vector + vector // len(blocks)  # sums in fixed point, and the mean that ranks share
     if own:
-        rows = -(-(clients.per_round or clients.count) // sum(len(block) > 0 for block in blocks))
-        total += (
-            2 * parameters + rows * vector + (own * vector if parts.period(model.parameter_count) > 1 else 0)
-        )
+        total += 2 * parameters + rows * vector
+        total += kept * vector if parts.period(model.parameter_count) > 1 else 0
     return total
 
 

@@ -7,11 +7,15 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from fedmpi.checkpoint.state_folder import FOLDER, folder_of
 from fedmpi.cli.rank_logs import holds_logs_alone
 from fedmpi.config import Config, ConfigError, load, validate_resume
 from fedmpi.experiment.folder_lock import LOCK_NAME, FolderInUse, FolderLock
+from fedmpi.experiment.resuming import Identity
+from fedmpi.trace import TraceError
+from fedmpi.trace.reader import open_trace, read_attributes
 
-_CONTENT = ("trace.h5", "config.toml", "checkpoint")
+_CONTENT = ("trace.h5", "config.toml", "checkpoint", FOLDER)
 """What fedmpi writes into a run folder; nothing else is ever removed by ``--overwrite``."""
 
 
@@ -81,12 +85,25 @@ def lock_folder(path: Path) -> FolderLock:
 
 
 def _remove_run(path: Path) -> None:
+    _remove_state_elsewhere(path)
     for name in _CONTENT:
         content = path / name
         if content.is_dir() and not content.is_symlink():
             shutil.rmtree(content)
         else:
             content.unlink(missing_ok=True)
+
+
+def _remove_state_elsewhere(path: Path) -> None:
+    """Remove what the clients of a run carry where that lies in ``clients.state_folder``."""
+    try:
+        config = load(path / "config.toml")
+        with open_trace(path / "trace.h5") as file:
+            run_id = Identity.stored_in(read_attributes(file)).run_id
+    except (ConfigError, TraceError, OSError):
+        return
+    if config.clients.state_folder and run_id:
+        shutil.rmtree(folder_of(config, path, run_id), ignore_errors=True)
 
 
 def _cannot_be_written(path: Path, error: OSError) -> ConfigError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from time import perf_counter
 
 import numpy as np
 
@@ -19,8 +20,8 @@ from fedmpi.experiment.parts import Parts, resolve
 from fedmpi.federation.distribution import ServerData, read_data
 from fedmpi.federation.initial_pruning.training import SAMPLES
 from fedmpi.learning.activations import activations
-from fedmpi.learning.datasets import Dataset
 from fedmpi.learning.flat import FlatModel
+from fedmpi.learning.host_memory import private_bytes
 from fedmpi.mpi.placement import home_blocks
 from fedmpi.pruning.mask import Mask
 
@@ -29,12 +30,14 @@ from fedmpi.pruning.mask import Mask
 class Checked:
     """A configuration that was found fit to run: what it would be run with, and lines that say so.
 
-    ``sizes`` (N,): samples of each client; ``mask``: that of a lottery ticket, None without one.
+    ``sizes`` (N,): samples of each client; ``mask``: that of a lottery ticket, None without one; ``read_s``: host
+    seconds in which the data were read and divided.
     """
 
     parts: Parts
     lines: list[str]
-    dataset: Dataset
+    data: ServerData
+    read_s: float
     model: FlatModel
     fleet: Fleet
     sizes: np.ndarray
@@ -47,9 +50,11 @@ def report(config: Config, ranks: int) -> Checked:
     Raises ConfigError, DataError or EmulationError for what could not run on ``ranks`` ranks.
     """
     parts = resolve(config)
+    began_s, before_bytes = perf_counter(), private_bytes()
     data = read_data(config)
+    read_s, read_bytes = perf_counter() - began_s, private_bytes() - before_bytes
     dataset, facts = data.dataset, data.facts()
-    sizes = np.array(facts.sizes)
+    sizes = facts.sizes
     model = make_model(parts, facts, ranks)
     fleet = make_fleet(config, model, facts)
     prunable = sum(layer.stop - layer.start for layer in model.layers if layer.prunable)
@@ -57,14 +62,15 @@ def report(config: Config, ranks: int) -> Checked:
     lines = [
         f"data: {len(dataset.train_y)} training and {len(dataset.test_y)} test samples of {shape}, "
         f"{dataset.classes} classes; {sizes.min()} to {sizes.max()} samples for each client"
-        + (f", {min(own)} to {max(own)} to test it" if (own := facts.own_test_sizes) else ""),
+        + (f", {own.min()} to {own.max()} to test it" if (own := facts.own_test_sizes).size else ""),
         f"model: D = {model.parameter_count} parameters ({prunable} prunable) and {model.buffer_count} "
         f"values of buffers",
         *filter(None, (estimated_steps(config, fleet, model.layers), unknown_energy(config, fleet))),
         "",
         f"placement on {ranks} {'rank' if ranks == 1 else 'ranks'}, with an estimate of the memory of each:",
     ]
-    lines += _placement(parts, model, data, ranks)
+    lines += _placement(parts, model, data, read_bytes, ranks)
+    lines += _state(parts, model)
     lines += _initial_pruning(config, model, fleet, sizes)
     mask = None
     if parts.pruning.takes_ticket:
@@ -86,7 +92,23 @@ def report(config: Config, ranks: int) -> Checked:
     ]
     if first.left_out:
         lines.append(f"  without {'; without '.join(first.left_out)}")
-    return Checked(parts, lines, dataset, model, fleet, sizes, mask)
+    return Checked(parts, lines, data, read_s, model, fleet, sizes, mask)
+
+
+def _state(parts: Parts, model: FlatModel) -> list[str]:
+    """What clients carry on disk; nothing where that is in memory."""
+    config, clients = parts.config, parts.config.clients
+    if clients.state != "disk":
+        return []
+    vector = 4 * model.vector.numel()
+    each = vector if parts.period(model.parameter_count) > 1 else 0
+    each = each if parts.sends_all else 4 * model.parameter_count
+    each += 4 * model.parameter_count if parts.pruning.importance else 0
+    where = clients.state_folder or "the run's folder"
+    copies = 3 if config.experiment.checkpoint_every else 1
+    most = f"{copies * each * clients.count / 2**20:,.0f} MiB"
+    states = ", in up to three states for checkpoints" if copies > 1 else ""
+    return [f"  and up to {most} on disk, in {where}: what clients carry, {each:,} bytes each{states}"]
 
 
 def _initial_pruning(config: Config, model: FlatModel, fleet: Fleet, sizes: np.ndarray) -> list[str]:
@@ -135,7 +157,7 @@ def _links(config: Config, fleet: Fleet) -> list[str]:
     return ["", "links:", *lines] if lines else []
 
 
-def _placement(parts: Parts, model: FlatModel, data: ServerData, ranks: int) -> list[str]:
+def _placement(parts: Parts, model: FlatModel, data: ServerData, read_bytes: int, ranks: int) -> list[str]:
     """A line for each rank, or for several in turn that have equally many clients and, rounded, memory."""
     config = parts.config
     blocks = home_blocks(config.clients.count, ranks, config.placement.server_trains)
@@ -143,7 +165,8 @@ def _placement(parts: Parts, model: FlatModel, data: ServerData, ranks: int) -> 
     layers = activations(model, data.dataset.input_shape, smallest)
     groups: list[tuple[int, int, int, int]] = []  # first and last rank, clients of each, MiB
     for rank, block in enumerate(blocks):
-        mib = round(estimate.memory_bytes(parts, model, data, layers, blocks, rank) / 2**20)
+        size = estimate.memory_bytes(parts, model, data, layers, blocks, rank, read_bytes)
+        mib = round(size / 2**20)
         first, _, clients, of_first = groups[-1] if groups else (0, 0, -1, 0)
         if rank > 1 and clients == len(block) and mib == of_first:
             groups[-1] = (first, rank, clients, mib)
@@ -157,7 +180,7 @@ def _placement(parts: Parts, model: FlatModel, data: ServerData, ranks: int) -> 
             span = f"clients {blocks[first][0]} to {blocks[last][-1]}"
             each = f"{clients} {'client' if clients == 1 else 'clients'} each"
             lines.append(f"  rank {first} to {last}: {span}, {each}, {mib} MiB each")
-    shared = estimate.SHARED_LIBRARIES_BYTES // 2**20
+    shared = estimate.libraries_bytes(ranks)[1] // 2**20
     return [*lines, f"  and {shared} MiB of libraries on every node, which its ranks share"]
 
 

@@ -83,10 +83,16 @@ class ExperimentConfig:
 
 @dataclass(frozen=True)
 class ClientsConfig:
-    """``[clients]``: how many there are, and how many take part in a round (0: all)."""
+    """``[clients]``: how many there are, how many take part in a round (0: all), and where lies what they carry.
+
+    ``state`` is what a client keeps from round to round: accumulated gradients, importance, own weights within a
+    period. On disk it lies in ``state_folder`` ("": the run's folder), in a folder of this run alone.
+    """
 
     count: int = within(10, CLIENTS)
     per_round: int = within(0, COUNT_OR_ZERO)
+    state: str = one_of("memory", "disk")
+    state_folder: str = ""
 
 
 @dataclass(frozen=True)

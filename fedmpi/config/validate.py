@@ -28,6 +28,7 @@ _MAY_CHANGE_ON_RESUME = frozenset(
         "experiment.stop_at_emulated_s",
         "experiment.stop_at_host_s",
         "experiment.stall_timeout_s",
+        "clients.state_folder",
         "placement.server_trains",
         "placement.threads_per_rank",
         "data.path",
@@ -123,6 +124,9 @@ def _check_clients_and_placement(config: Config) -> None:
     if clients.per_round > clients.count:
         allowed = f"at most clients.count = {clients.count}, or 0 for all"
         raise refusal("clients.per_round", clients.per_round, allowed)
+    if clients.state_folder and clients.state != "disk":
+        problem = f'found {shown_value(clients.state_folder)} with clients.state "{clients.state}"'
+        raise ConfigError("clients.state_folder", problem, '"", or clients.state "disk"')
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise refusal("placement.device", device, '"cpu", "cuda" or "cuda:N"')
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmpi.config.schema import ComputeConfig
-from fedmpi.emulation.profiles import Device
+from fedmpi.emulation.profiles import Device, Devices
 
 FloatArray = NDArray[np.float64]
 
@@ -64,7 +64,7 @@ class Setup:
 
     @property
     def relative_speed(self) -> FloatArray:
-        return np.array([device.relative_speed for device in self.devices])
+        return np.array(Devices.of(self.devices).each(lambda device: device.relative_speed))
 
 
 @dataclass(frozen=True)

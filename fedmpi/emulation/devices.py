@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
 from math import fsum, inf
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,7 @@ from fedmpi.emulation.device_csv import of_file, read_devices
 from fedmpi.emulation.energy import FleetPowers
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.emulation.links import Links
-from fedmpi.emulation.profiles import POWERS, Device
+from fedmpi.emulation.profiles import POWERS, Devices
 from fedmpi.emulation.rate_traces import read_trace, trace_files
 from fedmpi.emulation.tcp import Transport
 from fedmpi.numerics.apportionment import largest_remainder
@@ -63,6 +65,10 @@ class Fleet:
 
     def digest(self) -> str:
         """A short text that is another one for any other fleet."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
         for field in fields(self):
             if field.name not in ("compute", "availability"):
@@ -80,6 +86,8 @@ def _add_to(digest: hashlib.blake2b, value: object) -> None:
         for field in fields(value):
             if field.compare:
                 _add_to(digest, getattr(value, field.name))
+    elif isinstance(value, (tuple, list)) and all(type(item) is str for item in value):
+        digest.update("".join(map(repr, value)).encode())
     elif isinstance(value, (tuple, list)):
         for item in value:
             _add_to(digest, item)
@@ -110,7 +118,8 @@ def assign(config: Config, seed: int, work: Work | None = None) -> Fleet:
     downlink: Rate = network.downlink_mbit_per_s
     latencies: Sequence[float | None]
     if of_file(compute.profile):
-        devices, latencies = read_devices(Path(str(compute.profile)), clients)
+        listed, latencies = read_devices(Path(str(compute.profile)), clients)
+        devices = Devices.of(listed)
         for name, value, default in (
             ("uplink_mbit_per_s", uplink, inf),
             ("downlink_mbit_per_s", downlink, inf),
@@ -124,8 +133,8 @@ def assign(config: Config, seed: int, work: Work | None = None) -> Fleet:
         latency, uplink, downlink = "device", "device", "device"
     else:
         devices = _named_devices(compute.profile, clients, seed)
-        latencies = [d.latency_s for d in devices]
-    names = [d.name for d in devices]
+        latencies = devices.each(lambda device: device.latency_s)
+    names = devices.each(lambda device: device.name)
     key = "emulation.network."
 
     def seconds(
@@ -140,20 +149,23 @@ def assign(config: Config, seed: int, work: Work | None = None) -> Fleet:
         uplink=_links(network, "uplink", uplink, "server_ingress_mbit_per_s", devices, seed, _UPLINK),
         downlink=_links(network, "downlink", downlink, "server_egress_mbit_per_s", devices, seed, _DOWNLINK),
         latency_s=seconds("latency_s", latency, LATENCY, latencies, _LATENCY),
-        jitter_s=seconds("jitter_s", network.jitter_s, JITTER, [d.jitter_s for d in devices], _JITTER),
+        jitter_s=seconds(
+            "jitter_s", network.jitter_s, JITTER, devices.each(lambda device: device.jitter_s), _JITTER
+        ),
         compute=Compute(
             model, model.costs(Setup(compute, devices, config.model.name, config.training.batch_size, work))
         ),
         availability=make_availability(available, availability, clients, seed),
-        relative_speed=np.array([d.relative_speed for d in devices]),
+        relative_speed=np.array(devices.each(lambda device: device.relative_speed)),
         powers=_powers(config, devices),
     )
 
 
-def _powers(config: Config, devices: Sequence[Device]) -> FleetPowers:
+def _powers(config: Config, devices: Devices) -> FleetPowers:
     """Refuses energy where it would be unknown for everybody, whatever they do."""
-    powers = FleetPowers.of(d.powers for d in devices)
-    if config.emulation.energy.on and all(len(d.powers.unknown) == len(POWERS) for d in devices):
+    of_kinds = FleetPowers.of(kind.powers for kind in devices.kinds)
+    powers = FleetPowers(*(getattr(of_kinds, name)[devices.which] for name in POWERS))
+    if config.emulation.energy.on and all(len(d.powers.unknown) == len(POWERS) for d in devices.kinds):
         raise EmulationError(
             f"emulation.energy.on: found true, but no power of {devices[0].name!r} or any other device is known; "
             f"allowed: false, or devices of which some are known, as in a CSV file with the columns {', '.join(POWERS)}"
@@ -166,7 +178,7 @@ def _links(
     direction: str,
     rate: Rate,
     server_key: str,
-    devices: Sequence[Device],
+    devices: Devices,
     seed: int,
     stream: int,
 ) -> Links:
@@ -180,8 +192,8 @@ def _links(
             f"{key}{direction}_mbit_per_s",
             rate,
             BANDWIDTH,
-            [device.name for device in devices],
-            [getattr(device, f"{direction}_bytes_per_s") for device in devices],
+            devices.each(lambda device: device.name),
+            devices.each(attrgetter(f"{direction}_bytes_per_s")),
             lambda: generator(seed, Purpose.LINKS, stream),
         )
         return Links(rates, server, transport)
@@ -209,9 +221,9 @@ def _refuse_unsupported(config: Config) -> None:
             raise EmulationError(f"emulation.{name}: found {value}; allowed: {allowed.allowed}")
 
 
-def _named_devices(profile: str | Mapping[str, float], clients: int, seed: int) -> tuple[Device, ...]:
+def _named_devices(profile: str | Mapping[str, float], clients: int, seed: int) -> Devices:
     if isinstance(profile, str):
-        return (device(profile),) * clients
+        return Devices((device(profile),), np.zeros(clients, np.int64))
     names = sorted(profile)
     shares = [float(profile[name]) for name in names]
     if not (all(share > 0.0 for share in shares) and abs(fsum(shares) - 1.0) <= 1e-6):
@@ -221,5 +233,4 @@ def _named_devices(profile: str | Mapping[str, float], clients: int, seed: int) 
     counts = largest_remainder(shares, clients)
     kinds = np.repeat(np.arange(len(names)), counts)
     placed = generator(seed, Purpose.DEVICES).permutation(kinds)
-    known = [device(name) for name in names]
-    return tuple(known[kind] for kind in placed.tolist())
+    return Devices(tuple(device(name) for name in names), placed)

@@ -31,9 +31,11 @@ class FleetPowers:
     def of(cls, devices: Iterable[Powers]) -> FleetPowers:
         """Those of each client's device."""
         rows = [[getattr(powers, name) for name in POWERS] for powers in devices]
-        columns = np.array(rows, dtype=np.float64).reshape(-1, len(POWERS)).T
-        columns.setflags(write=False)
-        return cls(*columns)
+        return cls(*np.array(rows, dtype=np.float64).reshape(-1, len(POWERS)).T)
+
+    def __post_init__(self) -> None:
+        for name in POWERS:
+            getattr(self, name).setflags(write=False)
 
     def known(self) -> NDArray[np.bool_]:
         """Whether all four powers of a client are known, bool (N,)."""

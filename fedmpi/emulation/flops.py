@@ -16,7 +16,7 @@ import numpy as np
 
 from fedmpi.emulation.compute import ComputeModel, FloatArray, LocalTraining, Setup, Work
 from fedmpi.emulation.errors import EmulationError
-from fedmpi.emulation.profiles import Figures, StepCost
+from fedmpi.emulation.profiles import Devices, Figures, StepCost
 
 _PASSES = 3.0
 """Forward, and backward to the layer's input and to its weights; the first layer's input needs none, which is not
@@ -49,23 +49,26 @@ class FlopsCosts:
 
 def flops_costs(setup: Setup) -> FlopsCosts:
     """The costs of a fleet. Raises EmulationError for a device without ``figures``."""
-    for client, known in enumerate(setup.devices):
+    devices = Devices.of(setup.devices)
+    kinds, which = devices.kinds, devices.which
+    for kind, known in enumerate(kinds):
         if known.figures is None:
             raise EmulationError(
-                f"emulation.compute.profile: found {known.name!r} for client {client}, of which no overhead_s and "
-                f'flops_per_s are known; allowed with model = "flops": another of fedmpi devices, or a CSV file with '
-                f"these columns"
+                f"emulation.compute.profile: found {known.name!r} for client {devices.first_of(kind)}, of which "
+                f'no overhead_s and flops_per_s are known; allowed with model = "flops": another of fedmpi devices, '
+                f"or a CSV file with these columns"
             )
-    names = tuple(device.name for device in setup.devices)
+    names = tuple(devices.each(lambda device: device.name))
     if setup.work is None:
         return FlopsCosts(names, np.full(len(names), np.nan), np.empty((len(names), 0)))
-    costs = [step_cost(d.figures, setup.work, setup.batch_size) for d in setup.devices if d.figures]
+    costs = [step_cost(d.figures, setup.work, setup.batch_size) for d in kinds if d.figures]
+    each = np.array([cost.seconds_per_parameter for cost in costs]).reshape(
+        len(kinds), len(setup.work.layer_sizes)
+    )
     return FlopsCosts(
         device_names=names,
-        constant_s=np.array([cost.constant_s for cost in costs]),
-        seconds_per_parameter=np.array([cost.seconds_per_parameter for cost in costs]).reshape(
-            len(names), len(setup.work.layer_sizes)
-        ),
+        constant_s=np.array([cost.constant_s for cost in costs])[which],
+        seconds_per_parameter=each[which],
     )
 
 

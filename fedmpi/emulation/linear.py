@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fedmpi.emulation.compute import ComputeModel, FloatArray, LocalTraining, Setup
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.emulation.flops import step_cost
-from fedmpi.emulation.profiles import StepCost
+from fedmpi.emulation.profiles import Devices, StepCost
 
 DENSE_FROM_DENSITY = 0.9
 """From this density on a model is trained with dense kernels: with so few zeros sparse ones are slower."""
@@ -46,9 +46,11 @@ class LinearCosts:
 
 def linear_costs(setup: Setup) -> LinearCosts:
     """The costs of a fleet. Raises EmulationError for a device of which no time of a step of the model is known."""
-    devices, name = setup.devices, setup.model_name
-    for client, known in enumerate(devices):
+    name, every = setup.model_name, Devices.of(setup.devices)
+    devices, which = every.kinds, every.which
+    for kind, known in enumerate(devices):
         if known.generic is None and known.figures is None and name not in known.models:
+            client = every.first_of(kind)
             raise EmulationError(
                 f"emulation.compute.profile: found {known.name!r} for client {client}, of which no time of a "
                 f'step of {name} is known; allowed with model = "linear": any other device, or '
@@ -60,24 +62,24 @@ def linear_costs(setup: Setup) -> LinearCosts:
     work, estimated = setup.work, np.zeros(len(devices), dtype=bool)
     scale = np.array([setup.batch_size / d.batch_size if d.batch_size else 1.0 for d in devices])
     if work is not None:
-        for client, (d, table) in enumerate(zip(devices, tables, strict=True)):
+        for kind, (d, table) in enumerate(zip(devices, tables, strict=True)):
             fits = table is not None and len(table.seconds_per_parameter) == len(work.layer_sizes)
             if d.figures is not None and d.generic is None and not fits:
-                tables[client] = step_cost(d.figures, work, setup.batch_size)
-                estimated[client], scale[client] = True, 1.0
+                tables[kind] = step_cost(d.figures, work, setup.batch_size)
+                estimated[kind], scale[kind] = True, 1.0
     layers = max((len(table.seconds_per_parameter) for table in tables if table), default=0)
     no_table = StepCost(nan, (nan,) * layers)
     measured = [table or no_table for table in tables]
+    by_layer = np.array([cost.seconds_per_parameter for cost in measured]).reshape(len(devices), layers)
+    dense_step_s = [nan if cost.dense_step_s is None else cost.dense_step_s for cost in measured]
     return LinearCosts(
-        device_names=tuple(d.name for d in devices),
-        constant_s=scale * [cost.constant_s for cost in generic],
-        seconds_per_parameter=scale * [cost.seconds_per_parameter[0] for cost in generic],
-        layer_constant_s=scale * [cost.constant_s for cost in measured],
-        layer_seconds_per_parameter=scale[:, None]
-        * np.array([cost.seconds_per_parameter for cost in measured]).reshape(len(devices), layers),
-        layer_dense_step_s=scale
-        * [nan if cost.dense_step_s is None else cost.dense_step_s for cost in measured],
-        estimated=estimated,
+        device_names=tuple(every.each(lambda device: device.name)),
+        constant_s=(scale * [cost.constant_s for cost in generic])[which],
+        seconds_per_parameter=(scale * [cost.seconds_per_parameter[0] for cost in generic])[which],
+        layer_constant_s=(scale * [cost.constant_s for cost in measured])[which],
+        layer_seconds_per_parameter=(scale[:, None] * by_layer)[which],
+        layer_dense_step_s=(scale * dense_step_s)[which],
+        estimated=estimated[which],
     )
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib.resources import files
 from math import isnan, nan
-from typing import Any
+from typing import Any, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+Value = TypeVar("Value")
 
 MEASURED_DEVICE = "raspberry-pi-4"
 """The device whose training was measured; the others are known by their speed relative to it."""
@@ -82,6 +87,48 @@ class Device:
     figures: Figures | None = None
     powers: Powers = Powers()
     powers_source: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Devices(Sequence[Device]):
+    """The devices of N clients, of a few kinds: client c has ``kinds[which[c]]``; ``which`` int64 (N,).
+
+    What follows from a device is computed once for each kind.
+    """
+
+    kinds: tuple[Device, ...]
+    which: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, devices: Sequence[Device]) -> Devices:
+        """From one device for each client; kinds are distinct objects, in order of appearance."""
+        if isinstance(devices, Devices):
+            return devices
+        numbers: dict[int, int] = {}
+        which = [numbers.setdefault(id(device), len(numbers)) for device in devices]
+        first = np.unique(np.array(which, np.int64), return_index=True)[1]
+        return cls(tuple(devices[client] for client in first.tolist()), np.array(which, np.int64))
+
+    def each(self, value: Callable[[Device], Value]) -> list[Value]:
+        """A value for each client, from its device."""
+        values = [value(kind) for kind in self.kinds]
+        return [values[kind] for kind in self.which.tolist()]
+
+    def first_of(self, kind: int) -> int:
+        """The first client of a kind."""
+        return int((self.which == kind).argmax())
+
+    def __len__(self) -> int:
+        return len(self.which)
+
+    @overload
+    def __getitem__(self, client: int) -> Device: ...
+    @overload
+    def __getitem__(self, client: slice) -> Devices: ...
+    def __getitem__(self, client: int | slice) -> Device | Devices:
+        if isinstance(client, slice):
+            return Devices(self.kinds, self.which[client])
+        return self.kinds[self.which[client]]
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from fedmpi.experiment.model import make_fleet, make_model
 from fedmpi.experiment.parts import Parts, resolve
 from fedmpi.federation.client import ClientHost
 from fedmpi.federation.client_importance import ClientImportance
+from fedmpi.federation.client_state import ClientState
 from fedmpi.federation.client_tests import ClientTests, distribute_own_tests
 from fedmpi.federation.distribution import (
     DataFacts,
@@ -72,6 +73,7 @@ class Run:
     model: FlatModel
     masked: MaskedModel
     host: ClientHost
+    state: ClientState
     exchange: Exchange
     server: Server | None
     devices: Mapping[str, Any] | None
@@ -79,17 +81,23 @@ class Run:
     initial: InitialPhase | None
 
 
-def assemble(ranks: Ranks, config: Config, expected: Expected, signal: SignalFlag | None = None) -> Run:
+def assemble(
+    ranks: Ranks,
+    config: Config,
+    expected: Expected,
+    signal: SignalFlag | None = None,
+    data: ServerData | None = None,
+) -> Run:
     """Read the data, build the model, and give every rank its part. Refused on all ranks if any of them cannot.
 
-    ``signal``: what asks the run to stop; None: nothing does.
+    ``signal``: what asks the run to stop; None: nothing does. ``data``: what the server has read already, if it has.
     """
     signal = SignalFlag() if signal is None else signal
     torch.set_num_threads(config.placement.threads_per_rank)
     if config.placement.device != "cpu":
         steady_accelerator()
     parts = on_every_rank(ranks, lambda: resolve(config), expected)
-    data = on_server(ranks, lambda: read_data(config), expected)
+    data = on_server(ranks, lambda: data or read_data(config), expected)
     facts = _share_facts(ranks, data)
 
     model = on_every_rank(ranks, lambda: make_model(parts, facts, ranks.size), expected)
@@ -109,18 +117,18 @@ def assemble(ranks: Ranks, config: Config, expected: Expected, signal: SignalFla
         own_tests = distribute_own_tests(config, ranks, memory, placement, facts, data)
         client_tests = ClientTests(ranks, placement, own_tests, config.training.evaluation_batch_size)
     masked, importance = MaskedModel(ranks, model), None
+    state = ClientState(config, ranks, memory, placement)
     if parts.pruning.importance:
         importance = ClientImportance(
             ranks,
             memory,
-            placement.clients_of_group(placement.group_of(ranks.rank)),
-            placement.clients,
+            state.vectors("importance", model.parameter_count),
             model.parameter_count,
             blocks[ranks.rank],
             may_stop_early(config),
         )
     host = ClientHost(config, masked, training_data, importance)
-    exchange = _exchange(parts, ranks, placement, memory, host)
+    exchange = _exchange(parts, ranks, memory, host, state)
     server: Server | None = None
     devices = None
     half: Half = WorkerHalf()
@@ -131,7 +139,7 @@ def assemble(ranks: Ranks, config: Config, expected: Expected, signal: SignalFla
     loop = RoundLoop(
         ranks=ranks,
         placement=placement,
-        sizes=np.array(facts.sizes, dtype=np.int64),
+        sizes=facts.sizes,
         host=host,
         exchange=exchange,
         evaluator=evaluator,
@@ -147,7 +155,20 @@ def assemble(ranks: Ranks, config: Config, expected: Expected, signal: SignalFla
             initial_server = InitialServer(server, masked, training, facts.classes)
         initial = InitialPhase(ranks, masked, signal, initial_server)
     return Run(
-        config, parts, ranks, placement, facts, model, masked, host, exchange, server, devices, loop, initial
+        config,
+        parts,
+        ranks,
+        placement,
+        facts,
+        model,
+        masked,
+        host,
+        state,
+        exchange,
+        server,
+        devices,
+        loop,
+        initial,
     )
 
 
@@ -169,7 +190,7 @@ def _server(parts: Parts, facts: DataFacts, fleet: Fleet, masked: MaskedModel, e
     )
     return Server(
         config=config,
-        sizes=np.array(facts.sizes, dtype=np.int64),
+        sizes=facts.sizes,
         accountant=accountant,
         exchange=exchange,
         controller=parts.k_control,
@@ -181,31 +202,32 @@ def _server(parts: Parts, facts: DataFacts, fleet: Fleet, masked: MaskedModel, e
 
 def _fleet(parts: Parts, model: FlatModel, facts: DataFacts) -> Fleet:
     fleet = make_fleet(parts.config, model, facts)
-    check_deadline(parts, model, fleet, np.array(facts.sizes))
+    check_deadline(parts, model, fleet, facts.sizes)
     return fleet
 
 
 def _share_facts(ranks: Ranks, data: ServerData | None) -> DataFacts:
-    shared = ranks.broadcast_json(None if data is None else asdict(data.facts()))
+    facts = None if data is None else data.facts()
+    plain = sizes = own_test_sizes = None
+    if facts is not None:
+        plain = {name: value for name, value in vars(facts).items() if not isinstance(value, np.ndarray)}
+        sizes, own_test_sizes = facts.sizes.view(np.uint8), facts.own_test_sizes.view(np.uint8)
+    shared = ranks.broadcast_json(plain)
+    shared["input_shape"] = tuple(shared["input_shape"])
     return DataFacts(
-        input_shape=tuple(shared["input_shape"]),
-        classes=shared["classes"],
-        sizes=tuple(shared["sizes"]),
-        test_samples=shared["test_samples"],
-        dtype=shared["dtype"],
-        common=shared["common"],
-        own_test_sizes=tuple(shared["own_test_sizes"]),
+        **shared,
+        sizes=ranks.broadcast_bytes(sizes).view(np.int64),
+        own_test_sizes=ranks.broadcast_bytes(own_test_sizes).view(np.int64),
     )
 
 
 def _exchange(
-    parts: Parts, ranks: Ranks, placement: Placement, memory: GroupMemory, host: ClientHost
+    parts: Parts, ranks: Ranks, memory: GroupMemory, host: ClientHost, state: ClientState
 ) -> Exchange:
-    method = parts.sparsification
-    clients = placement.clients_of_group(placement.group_of(ranks.rank))
+    method, model = parts.sparsification, host.model
     if isinstance(method, SparseMethod):
-        return SparseExchange(
-            ranks, memory, host, method, parts.codec, parts.aggregator, clients, placement.clients
-        )
-    period = parts.period(host.model.parameter_count)
-    return DenseExchange(ranks, memory, host, parts.aggregator, clients, placement.clients, period)
+        accumulated = state.vectors("accumulated", model.parameter_count)
+        return SparseExchange(ranks, memory, host, method, parts.codec, parts.aggregator, accumulated)
+    period = parts.period(model.parameter_count)
+    own = state.vectors("weights", model.parameter_count + model.buffer_count, used=period > 1)
+    return DenseExchange(ranks, memory, host, parts.aggregator, own, period)

@@ -60,7 +60,7 @@ def header(run: Run, output: Path, mpi: str) -> list[str]:
 
     config, facts, placement = run.config, run.facts, run.config.placement
     experiment, training, clients = config.experiment, config.training, config.clients
-    sizes = np.array(facts.sizes)
+    sizes = facts.sizes
     work = _count(training.local_steps, "local step")
     if training.local_epochs:
         work = _count(training.local_epochs, "local epoch")

@@ -75,6 +75,11 @@ def _main(prepare: Prepare, resume: bool, quiet: bool) -> int:
         if ranks.is_server:
             print(f"fedmpi: {one_line(str(error))}", file=sys.stderr, flush=True)
         return error.code
+    except CheckpointError as error:  # of one rank in the middle of a round, as where a disk becomes full
+        print(f"fedmpi: rank {ranks.rank}: {one_line(str(error))}", file=sys.stderr, flush=True)
+        if ranks.size > 1:
+            ranks.comm.Abort(FAILED)
+        return FAILED
     except BaseException as error:
         if ranks.size == 1 and not isinstance(error, SystemExit):
             raise
@@ -133,6 +138,8 @@ def _run_prepared(
         progress.message(f"resuming before round {keep_rounds}")
     identity = Identity.of_new_run(config) if checkpoint is None else Identity.stored_in(checkpoint.values)
     identity = Identity.stored_in(ranks.broadcast_json(identity.values()))
+    if checkpoint is None:
+        checkpointing.start_state(run, output, EXPECTED, identity.run_id)
     recorder = on_server(
         ranks, lambda: _open_recorder(run, output, progress, keep_rounds, identity), EXPECTED
     )

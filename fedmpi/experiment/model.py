@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from fedmpi.config import Config, ConfigError, validate_ranks, validate_with_data
 from fedmpi.config.errors import shown_value
+from fedmpi.config.parts import build as part
+from fedmpi.emulation.compute import ComputeModel
 from fedmpi.emulation.devices import Fleet, assign
 from fedmpi.experiment.parts import Parts, check_with_model
 from fedmpi.experiment.work import count_work
@@ -27,7 +29,7 @@ def make_model(parts: Parts, facts: DataFacts, ranks: int) -> FlatModel:
     """
     config = parts.config
     name, seed = config.model.name, config.experiment.seed
-    validate_with_data(config, max(facts.sizes))
+    validate_with_data(config, int(facts.sizes.max()))
     model = build_flat(config.model, facts.input_shape, facts.classes, seed)
     validate_ranks(config, ranks)
     check_with_model(parts, model.parameter_count)
@@ -49,28 +51,28 @@ def make_fleet(config: Config, model: FlatModel, facts: DataFacts) -> Fleet:
 
     The model's work is counted on the smallest training batch, where the compute model asks for it.
     """
-    seed = config.experiment.seed
-    fleet = assign(config, seed)
-    if fleet.compute.model.needs_work:
-        batch = min(training_batches(config, facts.sizes))
-        fleet = assign(config, seed, count_work(model, facts.input_shape, batch))
+    compute, work = config.emulation.compute, None
+    if part("emulation.compute.model", compute.model, compute.options, ComputeModel).needs_work:
+        work = count_work(model, facts.input_shape, min(training_batches(config, facts.sizes)))
+    fleet = assign(config, config.experiment.seed, work)
     fleet.compute.check(sum(layer.prunable for layer in model.layers))
     return fleet
 
 
-def training_batches(config: Config, samples: Iterable[int]) -> set[int]:
-    """The sizes of all batches in the rounds, by the ``samples`` of each client, and in initial pruning."""
+def training_batches(config: Config, samples: ArrayLike) -> set[int]:
+    """The sizes of all batches in the rounds, by the ``samples`` (N,) of each client, and in initial pruning."""
+    known = np.asarray(samples)
     training = config.training
     sizes = set()
-    for count in set(samples):
+    for count in np.unique(known).tolist():
         batch = min(training.batch_size, count)
         sizes.add(batch)
         if training.local_epochs and count % batch:
             sizes.add(count % batch)
     where = config.pruning.initial.where
     if where != "none":
-        known = list(samples)
-        pruned = min(SAMPLES, known[config.pruning.initial.client] if where == "client" else sum(known))
+        there = known[config.pruning.initial.client] if where == "client" else known.sum()
+        pruned = min(SAMPLES, int(there))
         sizes |= _blocks(pruned, BATCH_SIZE)
     return sizes
 

@@ -22,6 +22,8 @@ from fedmpi.federation.round_halves import RoundReport
 from fedmpi.mpi.library import library_name
 from fedmpi.trace import FILE_NAME, Phase, Status, TraceWriter, read
 
+_DEVICE_ROWS = 65_536
+
 
 class Recorder:
     """Writes what happens in a run, and tells of it. Raises TraceError when the trace cannot be written."""
@@ -37,8 +39,7 @@ class Recorder:
         self.watch = Watch(progress.warn)
         if keep_rounds is None:
             self.writer = TraceWriter.create(path, attributes)
-            self.writer.append(devices=run.devices)
-            self.commit()
+            self._devices(run.devices or {})
         else:
             before = read(path)
             rounds, events = (
@@ -211,6 +212,15 @@ class Recorder:
         self.writer.append(
             events={"round": round_index, "time_s": time_s, "kind": kind, "detail": detail, "details": facts}
         )
+
+    def _devices(self, columns: Mapping[str, Any]) -> None:
+        """The rows of all clients, some at a time."""
+        clients = len(columns["client"])
+        for start in range(0, clients, _DEVICE_ROWS):
+            rows = slice(start, start + _DEVICE_ROWS)
+            some = {name: each if np.isscalar(each) else each[rows] for name, each in columns.items()}
+            self.writer.append(devices=some)
+            self.commit()
 
     def commit(self) -> None:
         """Everything so far is on the disk when this returns; done before every checkpoint."""

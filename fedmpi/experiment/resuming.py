@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmpi.checkpoint import Checkpoint, CheckpointError, latest_good
+from fedmpi.checkpoint.state_folder import folder_of, verify_stored
 from fedmpi.checkpoint.store import FOLDER
 from fedmpi.config import Config, ConfigError, dumps, loads, validate_resume
 from fedmpi.trace import FILE_NAME
@@ -50,7 +51,13 @@ def find_checkpoint(config: Config, output: Path) -> tuple[Checkpoint | None, li
     or longer than that of ``config``, or whose trace is of an older schema version, which is not continued;
     CheckpointError for a checkpoint and a trace of two runs; TraceError for a trace that cannot be read.
     """
-    checkpoint, problems = latest_good(output / FOLDER)
+
+    def check(found: Checkpoint) -> None:
+        if config.clients.state == "disk":
+            run_id = Identity.stored_in(found.values).run_id
+            verify_stored(folder_of(config, output, run_id), found.server())
+
+    checkpoint, problems = latest_good(output / FOLDER, check)
     path = output / FILE_NAME
     if not path.exists():
         return checkpoint, problems

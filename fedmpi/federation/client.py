@@ -21,23 +21,28 @@ from fedmpi.numerics.streams import Purpose, generator, torch_seed
 
 @dataclass(frozen=True)
 class ClientData:
-    """The training samples that this rank can reach, clients one after the other.
+    """The training samples that this rank can reach.
 
-    ``x`` (n, ...) uint8 or float32 and ``y`` (n,) int64; ``starts`` and ``sizes`` (N,) int64 say where each client's
-    samples lie (start -1: not reachable here).
+    ``x`` (n, ...) uint8 or float32 and ``y`` (n,) int64; ``begins`` and ``sizes`` (N,) int64 say where each client's
+    samples lie, one client after the other (-1: not reachable here). With ``rows`` int64 they lie in that, and it says
+    where in ``x`` and ``y``: clients that together have more samples than there are share them.
     """
 
     x: NDArray[np.uint8] | NDArray[np.float32]
     y: NDArray[np.int64]
-    starts: NDArray[np.int64]
+    begins: NDArray[np.int64]
     sizes: NDArray[np.int64]
+    rows: NDArray[np.int64] | None = None
 
     def of(self, client: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The samples (uint8 or float32) and labels (int64) of one client; views of the group's memory."""
-        start, size = self.starts[client], self.sizes[client]
-        if start < 0:
+        """The samples (uint8 or float32) and labels (int64) of one client; views of the group's memory, or copies."""
+        begin, size = self.begins[client], self.sizes[client]
+        if begin < 0:
             raise LookupError(f"client {client} has no data on this rank")
-        return torch.from_numpy(self.x[start : start + size]), torch.from_numpy(self.y[start : start + size])
+        at: slice | NDArray[np.int64] = slice(begin, begin + size)
+        if self.rows is not None:
+            at = self.rows[at]
+        return torch.from_numpy(self.x[at]), torch.from_numpy(self.y[at])
 
 
 class ClientHost:

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fedmpi.federation.client_state import ClientVectors
 from fedmpi.federation.exchange import Roster
-from fedmpi.mpi.client_rows import ClientRows
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.exact_average import ExactAverage
 from fedmpi.mpi.shared_memory import GroupMemory
@@ -27,25 +27,23 @@ class ImportanceSum:
 class ClientImportance:
     """The importance of all parameters to each client since the mask was last changed, float32 (D,) each.
 
-    It lies in the memory that a group of ranks shares. ``clients`` are those at home in this rank's group,
-    ``own`` (a subset) those at home on this rank. Only who takes part in the round in which it is asked for
-    can send what it has gathered; after that round everybody starts from zero. Where participants ``may_stop_early``,
-    what they add in a round can be taken back.
+    It lies in ``rows``, for the clients at home in this rank's group; ``own`` are those at home on this rank. Only who
+    takes part in the round in which it is asked for can send what it has gathered; after that round everybody starts
+    from zero. Where participants ``may_stop_early``, what they add in a round can be taken back.
     """
 
     def __init__(
         self,
         ranks: Ranks,
         memory: GroupMemory,
-        clients: NDArray[np.int64],
-        total_clients: int,
+        rows: ClientVectors,
         parameters: int,
         own: range,
         may_stop_early: bool = False,
     ) -> None:
         self._ranks = ranks
         self._group = Ranks.of(memory.comm)
-        self._rows = ClientRows(memory, clients, total_clients, parameters)
+        self._rows = rows
         self._average = ExactAverage(ranks, memory, parameters)
         self._own = own
         self._carrying: set[int] = set()
@@ -60,16 +58,17 @@ class ClientImportance:
 
     def add(self, client: int, direction_sum: torch.Tensor, samples: int) -> None:
         """Take in a round of a client: its summed directions (D,), finite, and the samples that it processed."""
-        row = self._rows.of(client)
+        row = self._rows.read(client)
         if self._keeps:
             self._before[client] = row.copy()
         add_squares(row, direction_sum.cpu().numpy(), float(samples))
+        self._rows.write(client, row)
 
     def take_back(self, clients: NDArray[np.int64]) -> None:
         """Of this round, ``clients`` that this rank trained leave nothing."""
         for client in clients.tolist():
             if client in self._before:
-                self._rows.of(client)[:] = self._before[client]
+                self._rows.write(client, self._before[client])
 
     def gather(self, roster: Roster) -> ImportanceSum:
         """The exact sum over the accepted participants, on every rank; then all start from zero (collective)."""
@@ -77,7 +76,7 @@ class ClientImportance:
         self._average.begin(len(mine))
         largest = np.zeros(len(mine))
         for position, client in enumerate(mine):
-            row = self._rows.of(client)
+            row = self._rows.read(client)
             self._average.rows[position] = torch.from_numpy(row)
             largest[position] = row.max(initial=0.0)
         counts = [len(roster.accepted_of(rank)) for rank in range(self._ranks.size)]
@@ -96,16 +95,16 @@ class ClientImportance:
 
     def _clear(self) -> None:
         self._group.barrier()  # everybody has taken what it needed
-        for client in self._own:
-            if client in self._carrying:
-                self._rows.of(client)[:] = 0.0
+        on_disk, carrying = self._rows.on_disk, self._carrying
+        self._rows.clear([client for client in self._own if on_disk or client in carrying])
         self._carrying.clear()
 
     def client_state(self, client: int) -> dict[str, np.ndarray]:
         """What a client at home on this rank carries, for a checkpoint."""
-        return {"importance": self._rows.of(client)} if client in self._carrying else {}
+        carries = client in self._carrying and not self._rows.on_disk
+        return {"importance": self._rows.read(client)} if carries else {}
 
     def restore_client(self, client: int, values: np.ndarray) -> None:
         """Take back what ``client_state`` gave."""
-        self._rows.of(client)[:] = values
+        self._rows.write(client, values)
         self._carrying.add(client)

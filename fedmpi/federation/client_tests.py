@@ -9,6 +9,7 @@ import numpy as np
 from fedmpi.config.schema import Config
 from fedmpi.federation.client import ClientData, ClientHost
 from fedmpi.federation.distribution import DataFacts, ServerData, distribute_training
+from fedmpi.learning.division import Division
 from fedmpi.learning.evaluation import block_slices, evaluate_blocks
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.placement import Placement
@@ -31,12 +32,17 @@ def distribute_own_tests(
 ) -> ClientData:
     """Hand every group the own test samples of its clients, by the way of training samples."""
     held_back = config.data.client_test_fraction > 0
-    facts = replace(facts, sizes=facts.own_test_sizes, common=facts.common and held_back)
+    facts = replace(
+        facts,
+        sizes=facts.own_test_sizes,
+        common=facts.common and held_back,
+        train_samples=facts.train_samples if held_back else facts.test_samples,
+    )
     if data is not None:
         source = data.dataset
         if not data.held_back:
             source = replace(source, train_x=source.test_x, train_y=source.test_y)
-        data = ServerData(source, data.own_tests or [])
+        data = ServerData(source, Division.of([]) if data.own_tests is None else data.own_tests)
     return distribute_training(ranks, memory, placement, facts, data)
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedmpi.config import parts
 from fedmpi.config.errors import ConfigError
 from fedmpi.config.schema import Config
 from fedmpi.federation.client import ClientData
 from fedmpi.learning.datasets import Dataset, load
+from fedmpi.learning.division import Division
 from fedmpi.learning.own_tests import hold_back, of_writers
 from fedmpi.learning.partition import partition
 from fedmpi.mpi.collectives import Ranks
@@ -21,19 +23,21 @@ from fedmpi.numerics.streams import Purpose, generator
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What every rank must know of the data set before any sample arrives; JSON-able.
+    """What every rank must know of the data set before any sample arrives.
 
-    ``common``: all clients have the very same samples, which are then kept once. ``own_test_sizes``: how many test
-    samples of its own each client has; empty where that is not defined.
+    ``sizes`` int64 (N,): samples of each client; ``common``: all clients have the very same samples, which are then
+    kept once. ``own_test_sizes`` int64: how many test samples of its own each client has; empty where that is not
+    defined.
     """
 
     input_shape: tuple[int, ...]
     classes: int
-    sizes: tuple[int, ...]
+    sizes: NDArray[np.int64]
+    train_samples: int
     test_samples: int
     dtype: str
     common: bool
-    own_test_sizes: tuple[int, ...] = ()
+    own_test_sizes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True)
@@ -45,19 +49,20 @@ class ServerData:
     """
 
     dataset: Dataset
-    samples: list[np.ndarray]
-    own_tests: list[np.ndarray] | None = None
+    samples: Division
+    own_tests: Division | None = None
     held_back: bool = False
 
     def facts(self) -> DataFacts:
         return DataFacts(
             input_shape=tuple(self.dataset.train_x.shape[1:]),
             classes=self.dataset.classes,
-            sizes=tuple(len(indices) for indices in self.samples),
+            sizes=self.samples.sizes,
+            train_samples=len(self.dataset.train_y),
             test_samples=len(self.dataset.test_y),
             dtype=self.dataset.train_x.dtype.str,
-            common=all(indices is self.samples[0] for indices in self.samples),
-            own_test_sizes=tuple(len(indices) for indices in self.own_tests or ()),
+            common=self.samples.common,
+            own_test_sizes=np.zeros(0, np.int64) if self.own_tests is None else self.own_tests.sizes,
         )
 
 
@@ -75,7 +80,7 @@ def read_data(config: Config) -> ServerData:
         data = ServerData(dataset, kept, held, held_back=True)
     else:
         data = ServerData(dataset, samples, of_writers(dataset.train_writer, dataset.test_writer, samples))
-    if config.experiment.evaluate_clients and not any(data.facts().own_test_sizes):
+    if config.experiment.evaluate_clients and not data.facts().own_test_sizes.any():
         problem = (
             f'found true, and no client has test samples of its own in data set "{section.dataset}" by partition '
             f'"{section.partition}"'
@@ -90,25 +95,39 @@ def read_data(config: Config) -> ServerData:
 def distribute_training(
     ranks: Ranks, memory: GroupMemory, placement: Placement, facts: DataFacts, data: ServerData | None
 ) -> ClientData:
-    """Hand every group the samples of its own clients, one client after the other."""
-    sizes = np.array(facts.sizes, dtype=np.int64)
-    starts = np.full(placement.clients, -1, dtype=np.int64)
-    mine = placement.clients_of_group(placement.group_of(ranks.rank))
-    kept = mine[:1] if facts.common else mine  # whose samples are really there
-    starts[mine] = 0 if facts.common else np.cumsum(sizes[mine]) - sizes[mine]
-    count = int(sizes[kept].sum())
+    """Hand every group the samples of its own clients, one client after the other.
+
+    A group whose clients together have more samples than there are gets all of them, and which are whose.
+    """
+    sizes = facts.sizes
+    begins = np.full(placement.clients, -1, dtype=np.int64)
+    group = placement.group_of(ranks.rank)
+    mine = placement.clients_of_group(group)
+    begins[mine] = 0 if facts.common else np.cumsum(sizes[mine]) - sizes[mine]
+    counts = [_samples_of(placement.clients_of_group(n), facts) for n in range(len(placement.groups))]
+    count = min(counts[group], facts.train_samples)
     x = memory.allocate((count, *facts.input_shape), np.dtype(facts.dtype))
     y = memory.allocate((count,), np.dtype(np.int64))
-    for group, members in enumerate(placement.groups):
-        pick = None
+    shared = counts[group] > facts.train_samples
+    rows = memory.allocate((counts[group] if shared else 0,), np.dtype(np.int64))
+    for number, members in enumerate(placement.groups):
+        pick = source_x = source_y = None
         if data is not None:
-            clients = placement.clients_of_group(group)
-            chosen = [data.samples[client] for client in (clients[:1] if facts.common else clients)]
-            pick = np.concatenate(chosen) if chosen else np.empty(0, dtype=np.int64)
-        _hand_over(ranks, members, None if data is None else data.dataset.train_x, pick, x)
-        _hand_over(ranks, members, None if data is None else data.dataset.train_y, pick, y)
+            clients = placement.clients_of_group(number)
+            pick = data.samples.of_clients(clients[:1] if facts.common else clients)
+            source_x, source_y = data.dataset.train_x, data.dataset.train_y
+        if counts[number] > facts.train_samples:
+            _hand_over(ranks, members, pick, None, rows)
+            pick = None
+        _hand_over(ranks, members, source_x, pick, x)
+        _hand_over(ranks, members, source_y, pick, y)
     ranks.barrier()
-    return ClientData(x, y, starts, sizes)
+    return ClientData(x, y, begins, sizes, rows if shared else None)
+
+
+def _samples_of(clients: np.ndarray, facts: DataFacts) -> int:
+    """How many samples ``clients`` have, those that all share once."""
+    return int(facts.sizes[clients[:1] if facts.common else clients].sum())
 
 
 def distribute_test(
@@ -117,10 +136,9 @@ def distribute_test(
     """Hand every group the whole test set."""
     x = memory.allocate((facts.test_samples, *facts.input_shape), np.dtype(facts.dtype))
     y = memory.allocate((facts.test_samples,), np.dtype(np.int64))
-    everything = np.arange(facts.test_samples)
     for members in placement.groups:
-        _hand_over(ranks, members, None if data is None else data.dataset.test_x, everything, x)
-        _hand_over(ranks, members, None if data is None else data.dataset.test_y, everything, y)
+        _hand_over(ranks, members, None if data is None else data.dataset.test_x, None, x)
+        _hand_over(ranks, members, None if data is None else data.dataset.test_y, None, y)
     ranks.barrier()
     return x, y
 
@@ -132,13 +150,16 @@ def _hand_over(
     pick: np.ndarray | None,
     target: np.ndarray,
 ) -> None:
-    """Bring ``source[pick]`` from the server into ``target`` on the first rank of a group."""
+    """Bring ``source[pick]`` (None: all) from the server into ``target`` on the first rank of a group."""
     leader = members[0]
     if ranks.is_server:
         assert source is not None
-        if leader == 0:
-            target[...] = source[pick]
+        if leader != 0:
+            picked = source if pick is None else source[pick]
+            ranks.send(np.ascontiguousarray(picked, dtype=target.dtype), leader)
+        elif pick is None:
+            target[...] = source
         else:
-            ranks.send(np.ascontiguousarray(source[pick], dtype=target.dtype), leader)
+            np.take(source, pick, axis=0, out=target, mode="clip")  # which, unlike "raise", needs no copy
     elif ranks.rank == leader:
         ranks.receive(target, 0)

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from fedmpi.aggregation import Aggregator
 from fedmpi.federation.client import ClientHost, largest_magnitude
+from fedmpi.federation.client_state import ClientVectors
 from fedmpi.federation.exchange import Exchanged, Roster, Trained
 from fedmpi.federation.messages import RoundPlan
 from fedmpi.federation.server_aggregation import ServerAggregation
-from fedmpi.mpi.client_rows import ClientRows
 from fedmpi.mpi.collectives import Inbox, Ranks
 from fedmpi.mpi.exact_average import ExactAverage
 from fedmpi.mpi.shared_memory import GroupMemory
@@ -40,10 +40,10 @@ from fedmpi.sparsification.wire import bytes_by_dimension, message_bytes
 class DenseExchange:
     """Dense exchange of updates every ``period`` rounds.
 
-    Within a period clients carry their own weights and float buffers; from one period to the next nothing.
-    ``clients`` are those at home in this rank's group. Under a mask only the values of active parameters travel
-    (``pruning.active_values``), and float buffers; where the importance of parameters is gathered from the sums of
-    training's directions, the update is taken from these, which saves passes over all parameters.
+    Within a period clients carry their own weights and float buffers; from one period to the next nothing. They lie in
+    ``own`` (D + B,), for the clients at home in this rank's group. Under a mask only the values of active parameters
+    travel (``pruning.active_values``), and float buffers; where the importance of parameters is gathered from the sums
+    of training's directions, the update is taken from these, which saves passes over all parameters.
     """
 
     def __init__(
@@ -52,8 +52,7 @@ class DenseExchange:
         memory: GroupMemory,
         host: ClientHost,
         aggregator: Aggregator,
-        clients: NDArray[np.int64],
-        total_clients: int,
+        own: ClientVectors,
         period: int = 1,
     ) -> None:
         self.ranks = ranks
@@ -62,7 +61,7 @@ class DenseExchange:
         self._masked = host.masked
         length = self._masked.weights.numel()
         self._group = Ranks.of(memory.comm)
-        self._own = ClientRows(memory, clients if period > 1 else clients[:0], total_clients, length)
+        self._own = own
         self._average = ExactAverage(ranks, memory, length)
         self._aggregation = ServerAggregation(aggregator, host.model.parameter_count, ranks.is_server)
         self.dimension = host.model.parameter_count
@@ -110,11 +109,11 @@ class DenseExchange:
             self._carrying = set(plan.participants.tolist())
 
     def train(self, client: int, plan: RoundPlan) -> Trained:
-        start = None if plan.round_index % self.period == 0 else torch.from_numpy(self._own.of(client))
+        start = None if plan.round_index % self.period == 0 else torch.from_numpy(self._own.read(client))
         result, compute_host_s = self.host.train(client, plan, self._directions, start)
         if not self._exchanges(plan):
-            own = torch.from_numpy(self._own.of(client))
-            own.copy_(self.host.model.vector)
+            own = self.host.model.vector.detach().cpu()
+            self._own.write(client, own.numpy())
             return Trained(result, compute_host_s, 0, 0, largest_magnitude(own))
         row = self._average.rows[self._trained]
         self._trained += 1
@@ -218,14 +217,15 @@ class DenseExchange:
         return iter(())  # there is no k to choose
 
     def client_state(self, client: int) -> dict[str, np.ndarray]:
-        return {"weights": self._own.of(client)} if client in self._carrying else {}
+        carries = client in self._carrying and not self._own.on_disk
+        return {"weights": self._own.read(client)} if carries else {}
 
     def restore_client(self, client: int, state: dict[str, np.ndarray]) -> None:
         if set(state) != ({"weights"} if state else set()) or (state and self.period == 1):
             raise ValueError(
                 f"client {client}: the checkpoint has {sorted(state)}, which dense averaging does not keep"
             )
-        self._own.of(client)[:] = state["weights"]
+        self._own.write(client, state["weights"])
         self._carrying.add(client)
 
     def server_state(self) -> dict[str, np.ndarray]:

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from fedmpi.aggregation import Aggregator
 from fedmpi.emulation.round_end import may_stop_early
 from fedmpi.federation.client import ClientHost, largest_magnitude
+from fedmpi.federation.client_state import ClientVectors
 from fedmpi.federation.exchange import Exchanged, Roster, Trained
 from fedmpi.federation.messages import RoundPlan
 from fedmpi.federation.server_aggregation import Answer, Answering
-from fedmpi.mpi.client_rows import ClientRows
 from fedmpi.mpi.collectives import Inbox, Ranks
 from fedmpi.mpi.shared_memory import GroupMemory
 from fedmpi.pruning.mask import LayerSlice, Mask, never_pruned
@@ -48,9 +48,9 @@ class _Sent:
 class SparseExchange:
     """Entries of the accumulated gradients of this rank's clients, and the server's selection among them.
 
-    ``clients`` are those at home in this rank's group, whose accumulated gradients, float32 (D,) each, lie in
-    the memory that the group shares. Float buffers of the model (batch-norm statistics) travel dense as the
-    tail of each message. Under a mask, coordinates are counted among the active ones.
+    ``accumulated`` are the gradients (D,) of the clients at home in this rank's group. Float buffers of the model
+    (batch-norm statistics) travel dense as the tail of each message. Under a mask, coordinates are counted among the
+    active ones.
     """
 
     period = 1
@@ -63,8 +63,7 @@ class SparseExchange:
         method: SparseMethod,
         codec: Codec,
         aggregator: Aggregator,
-        clients: NDArray[np.int64],
-        total_clients: int,
+        accumulated: ClientVectors,
     ) -> None:
         self.ranks = ranks
         self.host = host
@@ -75,7 +74,7 @@ class SparseExchange:
         self.dimension = self.parameters
         self._masked = host.masked
         self._group = Ranks.of(memory.comm)
-        self._accumulated = ClientRows(memory, clients, total_clients, self.parameters)
+        self._accumulated = accumulated
         self._direction = torch.zeros(self.parameters, device=host.model.vector.device)
         self._answering = Answering(method.select, codec, aggregator, self.parameters, ranks.is_server)
         self._shared: NDArray[np.int32] | None = None
@@ -96,7 +95,9 @@ class SparseExchange:
         self.dimension = mask.count
         self._layers = _layer_slices(mask, self.host.model.layers)
         for client in clients:
-            mask.apply(self._accumulated.of(client))
+            accumulated = self._accumulated.read(client)
+            mask.apply(accumulated)
+            self._accumulated.write(client, accumulated)
 
     def bytes_by_size(self, entries: int, down: bool = False) -> tuple[float, float]:
         codec = self._answering.codec_down if down else self.codec
@@ -122,7 +123,7 @@ class SparseExchange:
         entries = min(plan.k, self.dimension)
         size = self.message_bytes_up(entries)
         if np.isfinite(max_abs):
-            accumulated = self._accumulated.of(client)
+            accumulated = self._accumulated.read(client)
             if self._keeps:
                 self._untouched[client] = accumulated.copy()
             direction = self._direction.cpu().numpy()
@@ -133,6 +134,7 @@ class SparseExchange:
             else:
                 active = accumulated[support] + direction[support]
                 accumulated[support] = active
+            self._accumulated.write(client, accumulated)
             indices = self._shared
             if indices is None:
                 indices = self.method.choose(active, entries, self._choice(plan, client))
@@ -208,7 +210,7 @@ class SparseExchange:
         """
         for client in roster.untrained_of(self.ranks.rank).tolist():
             if client in self._untouched:
-                self._accumulated.of(client)[:] = self._untouched[client]
+                self._accumulated.write(client, self._untouched[client])
         mine = roster.accepted_of(self.ranks.rank).tolist()
         if self.method.confirm_used or self._answering.aggregation.aggregator.dense:
             used = self._scattered(roster, answer)
@@ -219,7 +221,9 @@ class SparseExchange:
         for client, flags in zip(mine, used, strict=True):
             sent = self._sent[client]
             indices = self._of_model(sent.indices)
-            take_out(self._accumulated.of(client), indices, sent.message.values, flags)
+            accumulated = self._accumulated.read(client)
+            take_out(accumulated, indices, sent.message.values, flags)
+            self._accumulated.write(client, accumulated)
 
     def _scattered(self, roster: Roster, answer: Answer | None) -> list[NDArray[np.bool_]]:
         """Hand every rank the flags of what its clients sent."""
@@ -267,10 +271,10 @@ class SparseExchange:
         yield "probe", vector
 
     def client_state(self, client: int) -> dict[str, np.ndarray]:
-        return {"accumulated": self._accumulated.of(client)}
+        return {} if self._accumulated.on_disk else {"accumulated": self._accumulated.read(client)}
 
     def restore_client(self, client: int, state: dict[str, np.ndarray]) -> None:
-        self._accumulated.of(client)[:] = state["accumulated"]
+        self._accumulated.write(client, state["accumulated"])
 
     def server_state(self) -> dict[str, np.ndarray]:
         return {_LOST: self._answering.lost, **self._answering.aggregation.to_arrays()}

@@ -5,6 +5,7 @@ What only the server does in it, and what the other ranks do instead, is in thei
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from itertools import chain
 from math import nan
@@ -54,6 +55,8 @@ class RoundLoop:
         self.client_tests = client_tests
         self.signal = signal
         self.half = half
+        self.training_host_s = 0.0
+        """Host seconds that this rank has spent in training, with what it makes of the results on the way."""
         self.clock: Clock = VirtualClock()
         self.seen = np.zeros(placement.clients, dtype=bool)
         """Clients that have taken part, and so may carry state, as every rank knows from the plans."""
@@ -61,7 +64,9 @@ class RoundLoop:
     @property
     def carrying(self) -> list[int]:
         """The clients at home on this rank that may carry state, rising."""
-        return [client for client in self.placement.blocks[self.ranks.rank] if self.seen[client]]
+        block = self.placement.blocks[self.ranks.rank]
+        carrying: list[int] = (np.flatnonzero(self.seen[block.start : block.stop]) + block.start).tolist()
+        return carrying
 
     def run(
         self, clock: Clock, on_round: Callable[[RoundReport], None], on_checkpoint: Callable[[], None]
@@ -90,7 +95,9 @@ class RoundLoop:
         self.seen[plan.participants] = True
         mask, since = self.masked.mask, self.masked.since
         before = self.masked.weights.clone() if self.half.keeps_weights(plan) else None
+        began_s = time.perf_counter()
         records, samples = self._train(plan, dealt[self.ranks.rank])
+        self.training_host_s += time.perf_counter() - began_s
         gathered = self.ranks.gather_rows(records, [len(clients) for clients in dealt])
         roster, due_s = self._share_verdict(plan, dealt, *self.half.judge(plan, gathered))
         if self.host.importance is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from pathlib import Path
 
 # malloc.h of glibc
 _M_TRIM_THRESHOLD = -1
@@ -32,3 +33,13 @@ def keep_freed_memory() -> bool:
         _M_MMAP_THRESHOLD, _LARGEST_BLOCK_BYTES_OLD
     )
     return bool(kept and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def private_bytes() -> int:
+    """The memory that this process has for itself alone; 0 where the system does not say (other than Linux)."""
+    try:
+        text = Path("/proc/self/smaps_rollup").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    kib = [int(line.split()[1]) for line in text.splitlines() if line.startswith("Private_")]
+    return 1024 * sum(kib[:2])  # clean and dirty pages; huge ones are among them

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from math import ceil
 
 import numpy as np
 
+from fedmpi.learning.division import Division
 from fedmpi.numerics.streams import Purpose, generator
 
-Parts = list[np.ndarray]
 
-
-def hold_back(samples: Parts, fraction: float, seed: int) -> tuple[Parts, Parts]:
+def hold_back(samples: Division, fraction: float, seed: int) -> tuple[Division, Division]:
     """Divide each client's ``samples`` (rising positions) into those to train with and those to test with.
 
     A ``fraction`` of them, rounded up, is drawn for testing, by a stream of the client's own; one sample at least is
     left for training, so a client of one sample has none to test with. Clients that share one array share what is
     held back of it.
     """
-    if all(part is samples[0] for part in samples):
+    if samples.common:
         train, test = _divided(samples[0], fraction, seed, 0)
-        return [train] * len(samples), [test] * len(samples)
+        return Division.shared(train, len(samples)), Division.shared(test, len(samples))
     divided = [_divided(part, fraction, seed, client) for client, part in enumerate(samples)]
-    return [train for train, _ in divided], [test for _, test in divided]
+    return Division.of([train for train, _ in divided]), Division.of([test for _, test in divided])
 
 
 def _divided(part: np.ndarray, fraction: float, seed: int, client: int) -> tuple[np.ndarray, np.ndarray]:
@@ -35,8 +33,8 @@ def _divided(part: np.ndarray, fraction: float, seed: int, client: int) -> tuple
 
 
 def of_writers(
-    train_writer: np.ndarray | None, test_writer: np.ndarray | None, samples: Parts
-) -> Parts | None:
+    train_writer: np.ndarray | None, test_writer: np.ndarray | None, samples: Division
+) -> Division | None:
     """The test samples, rising positions in ``test_writer``, of the writers of each client's training ``samples``.
 
     None where writers are not known, or one has training samples at several clients: then nobody's client owns them.
@@ -55,4 +53,4 @@ def of_writers(
     client_of_sample = np.where(writers[found] == test_writer, owner[found], -1)
     order = np.argsort(client_of_sample, kind="stable")
     starts = np.searchsorted(client_of_sample[order], np.arange(len(samples) + 1))
-    return [order[start:stop] for start, stop in pairwise(starts)]
+    return Division(order, starts)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from fedmpi.config import parts
 from fedmpi.config.errors import ConfigError
 from fedmpi.config.schema import DataConfig
+from fedmpi.learning.division import Division
 from fedmpi.numerics.apportionment import largest_remainder
 
 BUILT_IN = {
@@ -18,7 +19,7 @@ BUILT_IN = {
 ``[data]`` get their values."""
 
 Labels = NDArray[np.int64]
-Parts = list[NDArray[np.int64]]
+Parts = Division
 
 _KEY = "data.partition"
 
@@ -26,10 +27,10 @@ _KEY = "data.partition"
 def partition(
     config: DataConfig, labels: np.ndarray, writers: np.ndarray | None, clients: int, rng: np.random.Generator
 ) -> Parts:
-    """The samples of each client: rising int64 positions in ``labels``.
+    """The samples of each client: rising int64 positions in ``labels``. ``rng`` is the only source of randomness.
 
     ``labels`` int64 (n,); ``writers`` int64 (n,) or None. No sample is at two clients, but for ``case3``,
-    where every client has all samples: then all items of the list are one and the same read-only array. Every
+    where every client has all samples: then all items are one and the same read-only array. Every
     sample goes to a client unless ``samples_per_client`` is set: then ``iid`` gives exactly that many to
     each, and the others keep a random choice of at most that many, each client its own. ConfigError when a
     client would have none, and when the partition cannot be made.
@@ -45,12 +46,13 @@ def partition(
     divided = divide(labels, writers, clients, rng)
     if name not in BUILT_IN:
         _check_users(name, divided, labels.size, clients)
-    for client, part in enumerate(divided):
-        if part.size == 0:
-            raise _left_empty(name, client, clients, labels.size)
-    if config.samples_per_client > 0:
-        divided = [_at_most(part, config.samples_per_client, rng) for part in divided]
-    return [_rising(part) for part in divided]
+    division = divided if isinstance(divided, Division) else Division.of(divided)
+    if not division.sizes.all():
+        raise _left_empty(name, int(division.sizes.argmin()), clients, labels.size)
+    most = config.samples_per_client
+    if 0 < most < division.sizes.max():
+        division = Division.of([_at_most(part, most, rng) for part in division])
+    return division.in_order()
 
 
 def _check_users(name: str, divided: object, samples: int, clients: int) -> None:
@@ -61,19 +63,19 @@ def _check_users(name: str, divided: object, samples: int, clients: int) -> None
     for client, part in enumerate(divided):
         if not isinstance(part, np.ndarray) or part.ndim != 1 or part.dtype.kind != "i":
             raise ConfigError(_KEY, f"{name!r} gave client {client} no array of integers", "int64 positions")
-        if part.size and (part.min() < 0 or part.max() >= samples or np.unique(part).size != part.size):
-            problem = f"{name!r} gave client {client} positions that are out of range or there twice"
-            raise ConfigError(_KEY, problem, f"distinct positions from 0 to {samples - 1}")
+    ordered = Division.of(divided).in_order()
+    out_of_range = (ordered.positions < 0) | (ordered.positions >= samples)
+    twice = np.diff(ordered.positions, prepend=-1) == 0
+    twice[ordered.starts[:-1][ordered.sizes > 0]] = False
+    if (wrong := out_of_range | twice).any():
+        client = int(np.searchsorted(ordered.starts, int(wrong.argmax()), side="right")) - 1
+        problem = f"{name!r} gave client {client} positions that are out of range or there twice"
+        raise ConfigError(_KEY, problem, f"distinct positions from 0 to {samples - 1}")
 
 
 def _left_empty(name: str, client: int, clients: int, samples: int) -> ConfigError:
     problem = f"{name} leaves client {client} of {clients} without any of {samples} samples"
     return ConfigError("data.partition", problem, _REMEDIES.get(name, _REMEDY))
-
-
-def _rising(part: np.ndarray) -> np.ndarray:
-    """``part`` itself where it rises already, so that clients who share one array go on sharing it."""
-    return part if (np.diff(part) > 0).all() else np.sort(part)
 
 
 def _at_most(part: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -89,7 +91,9 @@ def iid(
         problem = f"{clients} clients of {samples_per_client} samples need {needed}"
         raise ConfigError("data.samples_per_client", problem, f"at most {labels.size // clients}")
     order = rng.permutation(labels.size)
-    return np.array_split(order[:needed] if needed else order, clients)
+    order = order[:needed] if needed else order
+    size, larger = divmod(order.size, clients)
+    return Division.cut(order, size + (np.arange(clients) < larger))
 
 
 def by_writer(labels: Labels, writers: Labels | None, clients: int, rng: np.random.Generator) -> Parts:
@@ -159,7 +163,7 @@ def shards(
         raise ConfigError("data.shards_per_client", problem, f"1 to {labels.size // clients}")
     shards = np.array_split(np.argsort(labels, kind="stable"), clients * per_client)
     dealt = rng.permutation(len(shards)).reshape(clients, per_client)
-    return [np.concatenate([shards[shard] for shard in hand]) for hand in dealt]
+    return Division.of([np.concatenate([shards[shard] for shard in hand]) for hand in dealt])
 
 
 def case1(labels: Labels, writers: Labels | None, clients: int, rng: np.random.Generator) -> Parts:
@@ -179,7 +183,7 @@ def case3(labels: Labels, writers: Labels | None, clients: int, rng: np.random.G
     """Everyone has everything."""
     everything = np.arange(labels.size)
     everything.flags.writeable = False
-    return [everything] * clients
+    return Division.shared(everything, clients)
 
 
 def case4(labels: Labels, writers: Labels | None, clients: int, rng: np.random.Generator) -> Parts:
@@ -214,7 +218,7 @@ def _dealt_by_label(labels: np.ndarray, clients: int) -> np.ndarray:
 def _grouped(owner: np.ndarray, clients: int) -> Parts:
     """Positions by their owner, an int64 client for each position."""
     order = np.argsort(owner, kind="stable")
-    return np.split(order, np.cumsum(np.bincount(owner, minlength=clients))[:-1])
+    return Division.cut(order, np.bincount(owner, minlength=clients))
 
 
 _REMEDIES = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -88,7 +89,7 @@ class Placement:
         when the draw of a round falls unevenly on them.
         """
         dealt = [participants[:0]] * self.ranks
-        home = self._home_group()[participants]
+        home = self._home_group[participants]
         for number, members in enumerate(self.groups):
             hosts = [rank for rank in members if len(self.blocks[rank])]
             if hosts:
@@ -97,6 +98,7 @@ class Placement:
                     dealt[rank] = share
         return dealt
 
+    @cached_property
     def _home_group(self) -> np.ndarray:
         group = np.zeros(self.clients, dtype=np.int64)
         for number, members in enumerate(self.groups):

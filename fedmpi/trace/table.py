@@ -19,6 +19,9 @@ Columns = Mapping[str, Any]
 
 ELLIPSIS = "…"
 
+_MOST_ROWS = 65_536
+"""So many rows a table has room for when it holds none."""
+
 JSON_COLUMN = "details"
 """The column of events that takes facts by name, none where it is left out."""
 
@@ -99,6 +102,8 @@ class Table:
             done += count
         self.rows += self._held
         self._held = 0
+        if len(self._buffer) > _MOST_ROWS:
+            self._reserve(_MOST_ROWS)
 
     def announce_rows(self) -> None:
         """Let the extent cover all rows written: one aligned word."""
@@ -153,7 +158,8 @@ def storable(text: str) -> str:
 def fitted(text: str | Sequence[str], size: int) -> bytes | list[bytes]:
     """Text as at most ``size`` bytes of UTF-8, longer text cut between characters, with an ellipsis."""
     if not isinstance(text, str):
-        return [_fitted(one, size) for one in text]
+        known = {one: _fitted(one, size) for one in set(text)}  # a column of few different texts
+        return [known[one] for one in text]
     return _fitted(text, size)
 
 

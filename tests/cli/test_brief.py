@@ -7,7 +7,6 @@ from fedmpi import trace
 from fedmpi.cli import brief, estimate
 from fedmpi.cli import main as cli
 from fedmpi.config import load
-from fedmpi.emulation.devices import assign
 from fedmpi.experiment.model import make_fleet
 from fedmpi.experiment.parts import resolve
 from fedmpi.federation.distribution import read_data
@@ -135,32 +134,3 @@ def test_a_configuration_of_defaults_has_nothing_that_differs():
 )
 def test_numbers_of_bytes(count, text):
     assert brief._bytes(count) == text
-
-
-def test_host_time_grows_with_the_work_and_shrinks_with_ranks(monkeypatch):
-    """10 ms a step and 1 ms for a sample of evaluation; 8 cores."""
-    monkeypatch.setattr(brief, "_measured", lambda config, checked: (0.01, 0.001))
-    monkeypatch.setattr(brief.os, "cpu_count", lambda: 8)
-
-    class Checked:
-        sizes = np.full(8, 100)
-        dataset = type("Dataset", (), {"test_y": np.zeros(300)})
-        fleet = assign(load("quickstart"), 0)
-
-    def host(ranks: int, *overrides: str) -> str:
-        config = load("quickstart", ["experiment.rounds=10", *overrides])
-        return brief._host(config, Checked, ranks).partition(" of ")[0]
-
-    assert host(1) == "1.4 s"  # 10 x 8 x 10 ms, and 2 evaluations of 0.3 s
-    assert host(3) == "0.6 s"  # two ranks train, three evaluate
-    assert host(1, "training.local_steps=3") == "3.0 s"
-    assert host(1, "experiment.evaluate_every=10") == "1.1 s"
-    assert host(9, "placement.threads_per_rank=4") == "0.7 s"  # cores for two ranks
-    assert host(2, "placement.server_trains=true") == "0.7 s"
-
-
-def test_the_time_of_a_step_is_that_of_a_full_batch(monkeypatch):
-    """Each look at the clock is a second: every repetition takes one."""
-    seconds = iter(range(1000))
-    monkeypatch.setattr(brief, "perf_counter", lambda: float(next(seconds)))
-    assert brief._seconds(lambda: None) == 1.0

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fedmpi import trace
-from fedmpi.cli import estimate
+from fedmpi.cli import estimate, host_time
 from fedmpi.cli import main as cli
 from fedmpi.config import load, loads
 from fedmpi.emulation.devices import assign
@@ -13,6 +13,7 @@ from fedmpi.experiment.parts import resolve
 from fedmpi.federation.distribution import ServerData
 from fedmpi.learning.activations import Activations
 from fedmpi.learning.datasets import Dataset
+from fedmpi.learning.division import Division
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.models import build
 from fedmpi.learning.training import CONVERTED_BYTES
@@ -27,11 +28,19 @@ def a_model() -> FlatModel:
     return model
 
 
+@pytest.fixture(autouse=True)
+def no_trial(monkeypatch):
+    """How long a run takes is for test_host_time."""
+    monkeypatch.setattr(host_time, "check_host_time", lambda *arguments: "not tried")
+
+
 def check(capsys, *arguments: str) -> tuple[str, list[str]]:
     assert cli.main(["check", *arguments]) == 0
     out, err = capsys.readouterr()
     assert not err
-    return out, [line.removeprefix("# ") for line in out.splitlines() if line.startswith("#")]
+    lines = [line.removeprefix("# ") for line in out.splitlines() if line.startswith("#")]
+    assert lines[-2:] == ["#", "host time: not known, as rounds could not be tried here: not tried"]
+    return out, lines[:-2]
 
 
 def test_what_check_prints_is_the_configuration_itself(capsys):
@@ -116,7 +125,7 @@ def test_memory_grows_with_what_a_rank_holds():
     model = a_model()
     x, y = np.zeros((1000, 1, 32, 32), np.float32), np.zeros(1000, np.int64)
     dataset = Dataset(x, y, None, x[:10], y[:10], classes=2)
-    data = ServerData(dataset, np.split(np.arange(1000), 10))
+    data = ServerData(dataset, Division.of(np.split(np.arange(1000), 10)))
     layers = Activations(kept=1e4, largest=3e4)
     dense = loads("", ["clients.count=10", "training.batch_size=7"])
     sparse = loads("", ["clients.count=10", "sparsification.method=fab", "sparsification.k=1"])
@@ -134,14 +143,27 @@ def test_memory_grows_with_what_a_rank_holds():
     # three ranks train ten clients: four updates at most, in two steps' gradients and 7 converted samples
     test, shared = 10 * sample, 2 * vector + 2 * vector + vector // 4
     of_training = 2 * parameters + 4 * vector + 7 * 4096
-    expected = estimate.LIBRARIES_BYTES + test // 4 + one_client + shared + of_training + 2 * 10 * 30_000
+    expected = (
+        estimate.libraries_bytes(4)[0] + test // 4 + one_client + shared + of_training + 2 * 10 * 30_000
+    )
     assert memory(dense, 2) == expected
-    whole = (25 + 35) * 2**20 + 2 * 1000 * sample + 2 * test
-    assert memory(dense, 0) == estimate.LIBRARIES_BYTES + whole + shared + 10 * 30_000
+    whole = 5 * 2**20 + 2 * 1000 * sample + 2 * test + 10 * estimate.PER_CLIENT_BYTES
+    assert memory(dense, 0) == estimate.libraries_bytes(4)[0] + whole + shared + 10 * 30_000
     more_kept = Activations(kept=1e6, largest=3e4)
     assert estimate.memory_bytes(resolve(dense), model, data, more_kept, blocks, 2) == expected + 2 * (
         7 * 10**6 - 10 * 30_000
     )
+    on_disk = loads(
+        "", ["clients.count=10", "clients.state=disk", "sparsification.method=fab", "sparsification.k=1"]
+    )
+    assert memory(sparse, 1) - memory(on_disk, 1) == 3 * parameters
+    twice = ServerData(dataset, Division.of([np.arange(n, n + 400) for n in range(0, 600, 60)]))
+    shared_once = estimate.memory_bytes(resolve(dense), model, twice, layers, blocks, 3)
+    assert shared_once - memory(dense, 3) == 400 * sample + 6 * 400 * 8
+    prunefl = loads("", ["clients.count=10", "training.batch_size=7", "pruning.method=prunefl"])
+    # four updates at most again, one client of its own, and sums in int64 and float64
+    assert memory(prunefl, 2) - memory(dense, 2) == (4 + 1 + 6) * parameters + parameters // 4
+    assert memory(prunefl, 0) - memory(dense, 0) == 6 * parameters + parameters // 4
     steps = loads("", ["clients.count=10", "training.batch_size=7", "training.local_steps=1000"])
     assert memory(steps, 2) - memory(dense, 2) == CONVERTED_BYTES - 7 * 4096
 
@@ -153,7 +175,23 @@ def test_ranks_that_are_alike_share_a_line(capsys):
     assert lines[first].startswith("  rank 0: server, ")
     assert re.fullmatch(r"  rank 1: clients 0 to 3, \d+ MiB", lines[first + 1])
     assert re.fullmatch(r"  rank 2 to 7: clients 4 to 21, 3 clients each, \d+ MiB each", lines[first + 2])
-    assert lines[first + 3] == "  and 125 MiB of libraries on every node, which its ranks share"
+    assert lines[first + 3] == "  and 260 MiB of libraries on every node, which its ranks share"
+
+
+def test_state_on_disk_is_told(capsys):
+    given = [
+        "quickstart",
+        "clients.state=disk",
+        "clients.count=100",
+        "data.partition=iid",
+        "clients.per_round=2",
+    ]
+    _, lines = check(capsys, *given)
+    size = 4 * 4810
+    assert f"  and up to 2 MiB on disk, in the run's folder: what clients carry, {size:,} bytes each" in lines
+    _, lines = check(capsys, *given, "experiment.checkpoint_every=5", "clients.state_folder=.")
+    each = f"what clients carry, {size:,} bytes each, in up to three states for checkpoints"
+    assert f"  and up to 6 MiB on disk, in .: {each}" in lines
 
 
 def test_a_model_that_cannot_be_trained_is_refused_in_one_line(capsys, tmp_path, monkeypatch):
@@ -180,7 +218,9 @@ def test_a_model_that_cannot_be_trained_is_refused_in_one_line(capsys, tmp_path,
 def test_memory_of_the_server_has_the_state_of_the_aggregator_and_the_updates_that_it_needs():
     model = a_model()
     x, y = np.zeros((1000, 1, 32, 32), np.float32), np.zeros(1000, np.int64)
-    data = ServerData(Dataset(x, y, None, x[:10], y[:10], classes=2), np.split(np.arange(1000), 10))
+    data = ServerData(
+        Dataset(x, y, None, x[:10], y[:10], classes=2), Division.of(np.split(np.arange(1000), 10))
+    )
     layers = Activations(kept=1e4, largest=3e4)
 
     def memory(rank, *overrides):

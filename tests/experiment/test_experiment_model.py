@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,7 +51,9 @@ def test_initial_pruning_has_batches_of_its_own() -> None:
 
 @pytest.fixture
 def facts() -> DataFacts:
-    return DataFacts((1, 2, 2), 3, sizes=(9, 12), test_samples=7, dtype="|u1", common=False)
+    return DataFacts(
+        (1, 2, 2), 3, sizes=np.array([9, 12]), train_samples=21, test_samples=7, dtype="|u1", common=False
+    )
 
 
 def test_a_users_model_is_tried(facts: DataFacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

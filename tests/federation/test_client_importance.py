@@ -11,6 +11,7 @@ from mpi4py import MPI
 
 from fedmpi.federation.client_importance import ClientImportance
 from fedmpi.federation.exchange import Roster
+from fedmpi.mpi.client_rows import ClientRows
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.shared_memory import GroupMemory
 
@@ -22,8 +23,8 @@ SQUARES = DIRECTIONS.numpy().astype(np.float64) ** 2
 @pytest.fixture
 def importance() -> ClientImportance:
     memory = GroupMemory(MPI.COMM_SELF)
-    everybody = np.arange(CLIENTS)
-    return ClientImportance(Ranks.of(MPI.COMM_SELF), memory, everybody, CLIENTS, PARAMETERS, range(CLIENTS))
+    rows = ClientRows(memory, np.arange(CLIENTS), CLIENTS, PARAMETERS)
+    return ClientImportance(Ranks.of(MPI.COMM_SELF), memory, rows, PARAMETERS, range(CLIENTS))
 
 
 def roster_of(clients: Sequence[int], accepted: Sequence[int]) -> Roster:
@@ -77,9 +78,8 @@ def test_a_checkpoint_has_what_clients_carry(importance: ClientImportance) -> No
     kept = {client: dict(importance.client_state(client)) for client in range(CLIENTS)}
     assert [client for client in kept if kept[client]] == [1, 4]
     memory = GroupMemory(MPI.COMM_SELF)
-    again = ClientImportance(
-        Ranks.of(MPI.COMM_SELF), memory, np.arange(CLIENTS), CLIENTS, PARAMETERS, range(CLIENTS)
-    )
+    rows = ClientRows(memory, np.arange(CLIENTS), CLIENTS, PARAMETERS)
+    again = ClientImportance(Ranks.of(MPI.COMM_SELF), memory, rows, PARAMETERS, range(CLIENTS))
     for client in (1, 4):
         again.restore_client(client, kept[client]["importance"])
     a_round(again, [4])

@@ -20,6 +20,7 @@ from fedmpi.federation.exchange_dense import DenseExchange
 from fedmpi.federation.masked_model import MaskedModel
 from fedmpi.federation.messages import Action, RoundPlan
 from fedmpi.learning.training import LocalResult
+from fedmpi.mpi.client_rows import ClientRows
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.shared_memory import GroupMemory
 from fedmpi.pruning.mask import Mask
@@ -71,7 +72,8 @@ class Host:
 def exchange_of(aggregator: Aggregator, updates: np.ndarray = UPDATES) -> DenseExchange:
     ranks = Ranks.of(MPI.COMM_SELF)
     host: Any = Host(ranks, updates.copy())
-    return DenseExchange(ranks, GroupMemory(MPI.COMM_SELF), host, aggregator, np.arange(CLIENTS), CLIENTS)
+    memory = GroupMemory(MPI.COMM_SELF)
+    return DenseExchange(ranks, memory, host, aggregator, ClientRows(memory, np.arange(0), CLIENTS, 1))
 
 
 def one_round(exchange: DenseExchange, accepted: Sequence[int] = (0, 1, 2, 3)) -> Exchanged:
@@ -234,7 +236,9 @@ def test_fedadam_learns_digits_sooner_than_the_mean(tmp_path: Path) -> None:
 def periodic(period: int) -> DenseExchange:
     ranks = Ranks.of(MPI.COMM_SELF)
     host: Any = Host(ranks, UPDATES.copy())
-    return DenseExchange(ranks, GroupMemory(MPI.COMM_SELF), host, MEAN, np.arange(CLIENTS), CLIENTS, period)
+    memory = GroupMemory(MPI.COMM_SELF)
+    own = ClientRows(memory, np.arange(CLIENTS), CLIENTS, host.model.vector.numel())
+    return DenseExchange(ranks, memory, host, MEAN, own, period)
 
 
 def numbered_round(exchange: DenseExchange, index: int) -> tuple[Exchanged, list[Any]]:

@@ -1,6 +1,8 @@
+import mmap
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from fedmpi.learning import host_memory
@@ -41,3 +43,11 @@ def test_freed_blocks_are_used_again_without_a_page_fault() -> None:
 def test_other_systems_keep_their_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     assert host_memory.keep_freed_memory() is False
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system does not say")
+def test_private_memory_grows_with_what_is_touched() -> None:
+    held = np.frombuffer(mmap.mmap(-1, 2**26), np.uint8)
+    before = host_memory.private_bytes()
+    held.fill(1)
+    assert host_memory.private_bytes() - before == pytest.approx(2**26, rel=0.05)

@@ -155,9 +155,10 @@ def test_an_update_and_its_sum_give_the_same_mean_by_segments(
 
 def test_rows_belong_to_clients_of_the_group() -> None:
     rows = ClientRows(GroupMemory(MPI.COMM_SELF), np.array([2, 5]), 7, 3)
-    rows.of(5)[:] = [1, 2, 3]
-    assert rows.of(2).tolist() == [0, 0, 0]
-    assert rows.of(5).tolist() == [1, 2, 3]
+    rows.read(5)[:2] = [1, 2]
+    rows.write(5, np.array([1, 2, 3], np.float32))
+    assert rows.read(2).tolist() == [0, 0, 0]
+    assert rows.read(5).tolist() == [1, 2, 3]
     for client in (0, 6):
         with pytest.raises(LookupError, match=f"client {client} is at home in another group of ranks"):
-            rows.of(client)
+            rows.read(client)

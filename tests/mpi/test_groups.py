@@ -56,3 +56,28 @@ def test_a_wrong_switch_is_refused_by_all(launch, tmp_path: Path, monkeypatch: p
     done = launch(2, *command, check=False)
     assert done.returncode == 2
     assert done.stderr.count("FEDMPI_SHARED_MEMORY: found 'no'") == 1
+
+
+OVERLAPPING = """
+import numpy as np
+
+def windows(labels, writers, clients, rng):
+    return list(np.sort((np.arange(clients)[:, None] * 150 + np.arange(700)) % labels.size, axis=1))
+"""
+"""Clients that together have more samples than there are, in a group or in all, keep the data set once."""
+
+
+def test_overlapping_clients_train_alike_in_any_group(
+    launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "base.toml"
+    config.write_text(BASE, encoding="utf-8")
+    (tmp_path / "overlap.py").write_text(OVERLAPPING, encoding="utf-8")
+    command = ["-m", "fedmpi", "run", config, "data.partition=overlap:windows", "experiment.rounds=3"]
+    command += ["experiment.evaluate_clients=true", "data.client_test_fraction=0.2", "--quiet", "--output"]
+    launch(1, *command, tmp_path / "one", python_path=tmp_path)
+    launch(3, *command, tmp_path / "three", python_path=tmp_path)
+    monkeypatch.setenv("FEDMPI_SHARED_MEMORY", "2")
+    launch(5, *command, tmp_path / "groups", python_path=tmp_path)
+    for name in ("three", "groups"):
+        assert_same_trace(tmp_path / "one", tmp_path / name)

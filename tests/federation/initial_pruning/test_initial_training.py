@@ -9,6 +9,7 @@ from fedmpi.federation.initial_pruning.training import (
     draw_samples,
 )
 from fedmpi.learning.datasets import Dataset
+from fedmpi.learning.division import Division
 from fedmpi.learning.flat import FlatModel
 
 SAMPLES, CLASSES = 900, 3
@@ -26,7 +27,7 @@ def data() -> ServerData:
     y = np.arange(SAMPLES) % CLASSES
     dataset = Dataset(x, y, None, x, y, CLASSES)
     order = np.random.default_rng(0).permutation(SAMPLES)
-    return ServerData(dataset, [order[:250], order[250:850], order[850:]])
+    return ServerData(dataset, Division.of([order[:250], order[250:850], order[850:]]))
 
 
 def numbers(x: np.ndarray) -> np.ndarray:
