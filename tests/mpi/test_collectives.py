@@ -20,6 +20,7 @@ CASES = (
     "gather_and_scatter in pieces",
     "sum in pieces",
     "send in pieces",
+    "meeting",
     "agreement",
     "shared_memory",
 )
