@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from math import inf
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmpi.emulation import link_sharing
+from fedmpi.emulation.rate_table import RateTable
 from fedmpi.emulation.shared_link import SharedLink
 from fedmpi.emulation.stepwise import Pieces, StepwiseRate, arrival_of, slower
 from fedmpi.emulation.tcp import FLUID, Transport, start_pieces
@@ -85,6 +87,11 @@ class Links:
         if not (self.traces or self.transport.tcp):
             return link_sharing.finish_times(start_s, latency_s, message_bytes, own, self.server_bytes_per_s)
         begin, size = self._on_the_link(start_s, latency_s, message_bytes)
+        if (
+            not self.transport.tcp
+            and (finish := self._unhindered(moment_s, clients, begin, size)) is not None
+        ):
+            return finish
         round_trip = 2.0 * latency_s
         finish = begin.copy()
         # Equal messages are one of a weight. In sorted order, as ties of moments go by numbers of transfers.
@@ -103,10 +110,6 @@ class Links:
         for group in groups:
             first = group[0]
             client, start, left = int(clients[first]), float(begin[first]), float(size[first])
-            if alone and not self.transport.tcp:
-                trace = self.traces[self.trace_of[client]]
-                finish[group] = trace.arrival_s(start, left, moment_s + float(self.shift_s[client]))
-                continue
             pieces = self.pieces(client, start, float(round_trip[first]), moment_s)
             if alone:
                 finish[group] = arrival_of(start, left, pieces)
@@ -115,6 +118,29 @@ class Links:
         for moment, number in [] if alone else link.advance():
             finish[groups[number]] = moment
         return finish
+
+    def _unhindered(
+        self, moment_s: float, clients: NDArray[np.integer], begin: FloatArray, size: FloatArray
+    ) -> FloatArray | None:
+        """``finish_times`` on links that follow traces where the server's link never holds anything up, else None.
+
+        ``begin``, ``size`` (n,): as ``_on_the_link`` gives them.
+        """
+        finish = begin.copy()
+        moves = np.flatnonzero(size > 0.0)
+        if not len(moves):
+            return finish
+        which, shift = self.trace_of[clients[moves]], moment_s + self.shift_s[clients[moves]]
+        ends = self._table.arrival_s(which, begin[moves], size[moves], shift)
+        finish[moves] = ends
+        if self._never_binds(clients[moves]):
+            return finish
+        fits = self._table.fit_into(self.server_bytes_per_s, which, begin[moves], ends, shift)
+        return finish if fits else None
+
+    @cached_property
+    def _table(self) -> RateTable:
+        return RateTable.of(self.traces)
 
     def until(
         self,

@@ -12,6 +12,7 @@ from fedmpi.config.schema import ClientsConfig, Config, EmulationConfig, Network
 from fedmpi.emulation.devices import assign
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.emulation.links import Links
+from fedmpi.emulation.shared_link import SharedLink
 from fedmpi.emulation.stepwise import StepwiseRate
 from fedmpi.emulation.tcp import Transport
 from fedmpi.emulation.timeline import round_timeline
@@ -60,6 +61,22 @@ def test_a_wide_link_and_none_are_the_same_to_the_engine():
     alone = links(peaks).finish_times(12.5, clients, zeros, zeros, size)
     shared = links(np.nextafter(peaks, 0.0)).finish_times(12.5, clients, zeros, zeros, size)
     np.testing.assert_allclose(shared, alone, rtol=1e-12)
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), server=st.sampled_from([8e5, 1.2e6, 2e6]), moment=st.floats(0.0, 1e3))
+def test_what_never_fills_the_servers_link_is_what_the_engine_gives(seed, server, moment):
+    """Peaks together are 3.9 MB/s: whether they meet is found out first."""
+    rng = np.random.default_rng(seed)
+    start, size = rng.choice([0.0, 1.0, 2.3, 7.0], 9), rng.choice([0.0, 2e4, 3e5, 1e6], 9)
+    one, clients, zeros = links(server), np.arange(9), np.zeros(9)
+    ends = one.finish_times(moment, clients, start, zeros, size)
+    engine = SharedLink(server)
+    moving = [i for i in range(9) if size[i] > 0.0]
+    for i in moving:
+        engine.add(start[i], size[i], one.pieces(i, start[i], moment_s=moment))
+    for end, number in engine.advance():
+        assert ends[moving[number]] == pytest.approx(end, rel=1e-9)
 
 
 def test_durations_depend_on_when_a_message_starts_and_repeat_with_the_loop():
