@@ -20,6 +20,10 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 
+_MANY = 50
+"""From so many different messages on, those that have links to themselves are solved with numpy, all at once."""
+
+
 @dataclass(frozen=True)
 class Links:
     """Links of N clients to the server, or from it. Arrays are read-only, in client order.
@@ -87,11 +91,6 @@ class Links:
         if not (self.traces or self.transport.tcp):
             return link_sharing.finish_times(start_s, latency_s, message_bytes, own, self.server_bytes_per_s)
         begin, size = self._on_the_link(start_s, latency_s, message_bytes)
-        if (
-            not self.transport.tcp
-            and (finish := self._unhindered(moment_s, clients, begin, size)) is not None
-        ):
-            return finish
         round_trip = 2.0 * latency_s
         finish = begin.copy()
         # Equal messages are one of a weight. In sorted order, as ties of moments go by numbers of transfers.
@@ -107,10 +106,23 @@ class Links:
         alone = self._never_binds(clients[size > 0.0])
         link = SharedLink(self.server_bytes_per_s)
         groups = [members[key] for key in sorted(members)]
+        if self.traces and not self.transport.tcp and len(groups) >= _MANY:
+            first = np.array([group[0] for group in groups])
+            weight = np.array([len(group) for group in groups])
+            following, ahead_s = self.trace_of[clients[first]], moment_s + self.shift_s[clients[first]]
+            ends = self._table.arrival_s(following, begin[first], size[first], ahead_s)
+            capacity = self.server_bytes_per_s
+            if alone or self._table.fit_into(capacity, following, begin[first], ends, ahead_s, weight):
+                finish[np.concatenate(groups)] = np.repeat(ends, weight)
+                return finish
         for group in groups:
-            first = group[0]
-            client, start, left = int(clients[first]), float(begin[first]), float(size[first])
-            pieces = self.pieces(client, start, float(round_trip[first]), moment_s)
+            one = group[0]
+            client, start, left = int(clients[one]), float(begin[one]), float(size[one])
+            if alone and not self.transport.tcp:
+                trace = self.traces[self.trace_of[client]]
+                finish[group] = trace.arrival_s(start, left, moment_s + float(self.shift_s[client]))
+                continue
+            pieces = self.pieces(client, start, float(round_trip[one]), moment_s)
             if alone:
                 finish[group] = arrival_of(start, left, pieces)
             else:
@@ -118,25 +130,6 @@ class Links:
         for moment, number in [] if alone else link.advance():
             finish[groups[number]] = moment
         return finish
-
-    def _unhindered(
-        self, moment_s: float, clients: NDArray[np.integer], begin: FloatArray, size: FloatArray
-    ) -> FloatArray | None:
-        """``finish_times`` on links that follow traces where the server's link never holds anything up, else None.
-
-        ``begin``, ``size`` (n,): as ``_on_the_link`` gives them.
-        """
-        finish = begin.copy()
-        moves = np.flatnonzero(size > 0.0)
-        if not len(moves):
-            return finish
-        which, shift = self.trace_of[clients[moves]], moment_s + self.shift_s[clients[moves]]
-        ends = self._table.arrival_s(which, begin[moves], size[moves], shift)
-        finish[moves] = ends
-        if self._never_binds(clients[moves]):
-            return finish
-        fits = self._table.fit_into(self.server_bytes_per_s, which, begin[moves], ends, shift)
-        return finish if fits else None
 
     @cached_property
     def _table(self) -> RateTable:

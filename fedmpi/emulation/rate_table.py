@@ -76,12 +76,18 @@ class RateTable:
         return np.maximum(begin_s, own_s - shift_s)
 
     def fit_into(
-        self, capacity: float, which: IntArray, begin_s: FloatArray, end_s: FloatArray, shift_s: FloatArray
+        self,
+        capacity: float,
+        which: IntArray,
+        begin_s: FloatArray,
+        end_s: FloatArray,
+        shift_s: FloatArray,
+        weight: IntArray,
     ) -> bool:
         """Whether the rates of all that move together, from ``begin_s`` to ``end_s`` (n,), never exceed ``capacity``.
 
-        The answer does not depend on their order: rates are counted in integers, rounded up. It is False also where
-        they have more than some millions of steps.
+        Each stands for ``weight`` (n,) equal ones. The answer does not depend on their order: rates are counted in
+        integers, rounded up. It is False also where they have more than some millions of steps.
         """
         count = self.count[which]
         _, loops, step = self._places(which, begin_s + shift_s)
@@ -100,6 +106,7 @@ class RateTable:
         since_s = np.where(number > 0, base_s + self.starts_s[place], begin_s[of])
         per_unit = 2.0 ** (_SHARE_BITS - frexp(capacity)[1])
         units = np.ceil(np.minimum(self.bytes_per_s[place], 2.0 * capacity) * per_unit).astype(np.int64)
+        units *= weight[of]
         before = np.where(number > 0, np.roll(units, 1), 0)
         moments = np.concatenate((since_s, end_s))
         changes = np.concatenate((units - before, -units[np.cumsum(steps) - 1]))

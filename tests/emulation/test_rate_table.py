@@ -61,7 +61,8 @@ def test_all_fit_where_they_do_at_every_moment(transfers, capacity):
         for middle, wide in zip(middles, np.diff(moments) > 1e-9, strict=True)
         if wide
     )
-    fits = RateTable.of(rates).fit_into(capacity, np.arange(len(rates)), begin, end, shift)
+    ones = np.ones(len(rates), np.int64)
+    fits = RateTable.of(rates).fit_into(capacity, np.arange(len(rates)), begin, end, shift, ones)
     assert fits == (most <= capacity * (1 - 1e-11)) or abs(most / capacity - 1) < 1e-11 or hardly(moments)
 
 
@@ -79,19 +80,21 @@ def hardly(moments):
 
 def test_all_fit_into_exactly_what_they_need():
     table = RateTable.of([StepwiseRate([0.0, 1.0], [8.0, 4.0], 2.0), StepwiseRate.constant(8.0)])
-    which, zeros, ends = np.array([0, 1]), np.zeros(2), np.array([3.0, 3.0])
-    assert table.fit_into(16.0, which, zeros, ends, zeros)
-    assert not table.fit_into(15.99, which, zeros, ends, zeros)
-    assert table.fit_into(12.0, which, np.array([1.0, 1.0]), np.array([2.0, 3.0]), zeros)
-    assert not table.fit_into(11.99, which, np.array([1.0, 1.0]), np.array([2.0, 3.0]), zeros)
-    assert not table.fit_into(12.0, which, np.array([1.0, 1.0]), np.array([2.1, 3.0]), zeros)
+    which, zeros, ends, ones = np.array([0, 1]), np.zeros(2), np.array([3.0, 3.0]), np.array([1, 1])
+    assert table.fit_into(16.0, which, zeros, ends, zeros, ones)
+    assert not table.fit_into(15.99, which, zeros, ends, zeros, ones)
+    assert table.fit_into(12.0, which, np.array([1.0, 1.0]), np.array([2.0, 3.0]), zeros, ones)
+    assert not table.fit_into(11.99, which, np.array([1.0, 1.0]), np.array([2.0, 3.0]), zeros, ones)
+    assert not table.fit_into(12.0, which, np.array([1.0, 1.0]), np.array([2.1, 3.0]), zeros, ones)
+    assert table.fit_into(32.0, which, zeros, ends, zeros, np.array([3, 1]))
+    assert not table.fit_into(31.99, which, zeros, ends, zeros, np.array([3, 1]))
     # One begins when the other ends.
-    assert table.fit_into(8.0, which, np.array([0.0, 1.0]), np.array([1.0, 3.0]), zeros)
+    assert table.fit_into(8.0, which, np.array([0.0, 1.0]), np.array([1.0, 3.0]), zeros, ones)
 
 
 def test_too_many_steps_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fedmpi.emulation.rate_table._MOST_STEPS", 5)
     table = RateTable.of([StepwiseRate([0.0, 1.0], [8.0, 4.0], 2.0)])
-    one, zero = np.array([0]), np.zeros(1)
-    assert table.fit_into(8.0, one, zero, np.array([4.5]), zero)
-    assert not table.fit_into(8.0, one, zero, np.array([5.5]), zero)
+    one, zero, weight = np.array([0]), np.zeros(1), np.array([1])
+    assert table.fit_into(8.0, one, zero, np.array([4.5]), zero, weight)
+    assert not table.fit_into(8.0, one, zero, np.array([5.5]), zero, weight)
