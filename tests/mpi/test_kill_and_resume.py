@@ -102,7 +102,7 @@ def test_kill_where_devices_come_and_go_then_resume(
     status = trace.read(tmp_path / "whole").clients["status"]
     assert {"ok", "late", "dropped"} <= set(status)
     killed = tmp_path / "killed"
-    slow = ["emulation.clock=realtime", "emulation.time_scale=3"]
+    slow = ["emulation.clock=realtime", "emulation.time_scale=8"]
     process = start(3, config, *given, *slow, "--output", killed)
     wait_for_rounds(process, killed, 5)
     os.kill(rank_processes(killed)[victim], signal.SIGKILL)
