@@ -38,15 +38,18 @@ class RateTable:
     @classmethod
     def of(cls, rates: Sequence[StepwiseRate]) -> RateTable:
         count = np.array([len(rate.starts_s) for rate in rates], dtype=np.int64)
-        period_s = np.array([rate.period_s for rate in rates])
-        moved = [rate.moved_bytes if rate.period_s < inf else [*rate.moved_bytes, inf] for rate in rates]
         return cls(
             first=np.cumsum(count + 1) - (count + 1),
             count=count,
-            starts_s=np.concatenate([part for rate in rates for part in (rate.starts_s, [rate.period_s])]),
-            bytes_per_s=np.concatenate([part for rate in rates for part in (rate.bytes_per_s, [0.0])]),
-            moved_bytes=np.concatenate(moved),
-            period_s=period_s,
+            starts_s=np.concatenate([np.append(rate.starts_s, rate.period_s) for rate in rates]),
+            bytes_per_s=np.concatenate([np.append(rate.bytes_per_s, 0.0) for rate in rates]),
+            moved_bytes=np.concatenate(
+                [
+                    rate.moved_bytes if rate.period_s < inf else np.append(rate.moved_bytes, inf)
+                    for rate in rates
+                ]
+            ),
+            period_s=np.array([rate.period_s for rate in rates]),
         )
 
     def arrival_s(
