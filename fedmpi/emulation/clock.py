@@ -65,8 +65,8 @@ class RealtimeClock:
     """Emulated time passes with the host's: an emulated second lasts ``time_scale`` host seconds.
 
     ``origin_s`` is the reading of ``time.perf_counter()`` at which emulated time is 0. All deadlines are
-    absolute, so that lateness does not add up over rounds. Ranks of one machine may share one origin, as
-    their counters are the same on Linux; on several machines each takes its own after a barrier.
+    absolute, so that lateness does not add up over rounds. Ranks of one machine share one origin, as their
+    counters are the same (on Linux and macOS); on several machines each has its own, taken after a barrier.
     """
 
     runs = True
@@ -80,10 +80,10 @@ class RealtimeClock:
         self.time_scale = time_scale
 
     @classmethod
-    def starting_now(cls, emulated_s: float = 0.0, time_scale: float = 1.0) -> RealtimeClock:
-        """A clock that shows ``emulated_s`` now: 0 for a new run, the last moment of one that is resumed."""
+    def showing(cls, emulated_s: float, at_host_s: float, time_scale: float = 1.0) -> RealtimeClock:
+        """A clock that shows ``emulated_s`` when ``time.perf_counter()`` is ``at_host_s``."""
         clock = cls(0.0, time_scale)
-        clock.origin_s = time.perf_counter() - emulated_s * time_scale
+        clock.origin_s = at_host_s - emulated_s * time_scale
         return clock
 
     def now_s(self) -> float:
@@ -102,10 +102,17 @@ class RealtimeClock:
         return -left
 
 
-def make_clock(kind: str, time_scale: float, emulated_s: float = 0.0) -> VirtualClock | RealtimeClock:
-    """The clock of ``emulation.clock``, at ``emulated_s`` now. Raises EmulationError for an unknown kind."""
+def make_clock(
+    kind: str, time_scale: float, emulated_s: float = 0.0, at_host_s: float | None = None
+) -> VirtualClock | RealtimeClock:
+    """The clock of ``emulation.clock``, at ``emulated_s``: 0 for a new run, the last moment of one that is resumed.
+
+    ``at_host_s``: the reading of ``time.perf_counter()`` at which it shows that; None: now. Raises EmulationError for
+    an unknown kind.
+    """
     if kind == "virtual":
         return VirtualClock()
     if kind == "realtime":
-        return RealtimeClock.starting_now(emulated_s, time_scale)
+        begin_s = time.perf_counter() if at_host_s is None else at_host_s
+        return RealtimeClock.showing(emulated_s, begin_s, time_scale)
     raise EmulationError(f"emulation.clock: found {kind!r}; allowed: virtual, realtime")

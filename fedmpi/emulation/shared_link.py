@@ -226,7 +226,8 @@ class SharedLink:
                 ):
                     break
                 free = then_free
-                if sharing:
+                # Where a loop ends with the rate that it begins with, nothing changes: see ``_settle``.
+                if sharing and most / units_per_rate != level:
                     level, level_since_s, level_moved = most / units_per_rate, moment, moved
                 transfer.left, transfer.since_s = left, moment
                 heappush(below, (-units, number))

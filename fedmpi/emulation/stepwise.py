@@ -71,7 +71,7 @@ class StepwiseRate:
         """The mean over the loop; without a loop, the rate at last."""
         if self.period_s == inf:
             return float(self.bytes_per_s[-1])
-        return float(self._moved[-1]) / self.period_s
+        return float(self.moved_bytes[-1]) / self.period_s
 
     @cached_property
     def peak_bytes_per_s(self) -> float:
@@ -89,7 +89,7 @@ class StepwiseRate:
         return float(max(stalls, over_the_end))
 
     @cached_property
-    def _moved(self) -> FloatArray:
+    def moved_bytes(self) -> FloatArray:
         """Bytes from the loop's start to each step, and to its end, (n + 1,) or without a loop (n,)."""
         ends = self.starts_s[1:] if self.period_s == inf else np.append(self.starts_s[1:], self.period_s)
         lasts = ends - self.starts_s[: ends.size]
@@ -97,7 +97,7 @@ class StepwiseRate:
 
     @cached_property
     def _moved_list(self) -> list[float]:
-        moved: list[float] = self._moved.tolist()
+        moved: list[float] = self.moved_bytes.tolist()
         return moved
 
     @cached_property

@@ -239,8 +239,7 @@ def _clock(run: Run) -> Clock:
     """The clock of the run on every rank, which starts now at the emulated time that has been reached."""
     start = run.ranks.broadcast_json(run.server.now_s if run.server is not None else None)
     emulation = run.config.emulation
-    run.ranks.barrier()
-    return make_clock(emulation.clock, emulation.time_scale, start)
+    return make_clock(emulation.clock, emulation.time_scale, start, run.ranks.meet())
 
 
 def _nothing() -> None:

@@ -48,9 +48,10 @@ class Releases:
         due_s = due_s[self._mine]
         for position in np.argsort(due_s, kind="stable").tolist():
             late_s = self._clock.hold_until(float(due_s[position]))
+            now_s = self._clock.now_s()  # before anything else takes its time
             row = self.achieved[position]
             if np.isnan(row["released_s"]):
-                row["released_s"] = self._clock.now_s()
+                row["released_s"] = now_s
             row["late_s"] = np.fmax(row["late_s"], late_s)
 
     def hold_until_servers(self, due_s: NDArray[np.float64] | None) -> None:

@@ -31,8 +31,8 @@ class RoundReport:
     """A finished round with what only the host knows of it.
 
     ``rank_of``, ``overrun_s`` and ``unready_s`` are (participants,): who trained each client; the most host seconds
-    by which one of its messages (the model at the round's start, its update, its losses) was released after its
-    moment; and by which its training ended after the moment of its update. ``released_s`` (participants,): the emulated
+    by which one of its messages (the model, its update, its losses) was released after the moment of its arrival; and
+    by which its training ended after the moment of its update. ``released_s`` (participants,): the emulated
     moment at which its update was released. ``start_overrun_s``: by how many the round started late. All are NaN where
     the clock is virtual. ``client_tests``: CLIENT_TEST rows, None where clients' own tests were not evaluated. ``mask``
     is that of the round, in force since round ``mask_since``; ``change`` made the next one; for
@@ -187,13 +187,16 @@ class ServerHalf:
             rank_of[np.searchsorted(roster.clients, clients)] = rank
         unready_s = np.maximum(judged.records["ready_s"] - judged.charges.arrival_s, 0.0)
         unready_s[~judged.staying] = 0.0  # who stops early may have trained longer than that here
+        # A round that starts late here has its models in time where they are on the way for longer than that.
+        on_the_way_s = self._closed.charges.download_s * self._time_scale
+        model_late_s = np.maximum(self._start_overrun_s - on_the_way_s, 0.0)
         return RoundReport(
             closed=self._closed,
             test_loss=end.test_loss,
             test_accuracy=end.test_accuracy,
             rank_of=rank_of,
             client_tests=end.client_tests,
-            overrun_s=np.fmax(end.achieved["late_s"], self._start_overrun_s),
+            overrun_s=np.fmax(end.achieved["late_s"], model_late_s),
             released_s=end.achieved["released_s"],
             unready_s=unready_s * self._time_scale,
             start_overrun_s=self._start_overrun_s,

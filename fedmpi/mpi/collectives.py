@@ -160,6 +160,18 @@ class Ranks:
         if self.size > 1:
             self.wait(self.comm.Ibarrier())
 
+    def meet(self) -> float:
+        """Wait until every rank is here, and when that was by ``time.perf_counter()``: one moment for all of a machine.
+
+        Each rank's own reading would be later by however long it took it to leave the barrier.
+        """
+        self.barrier()
+        met_s = np.array([time.perf_counter()])
+        node = self.comm.Split_type(MPI.COMM_TYPE_SHARED)
+        node.Bcast(met_s, root=0)
+        node.Free()
+        return float(met_s[0])
+
     def wait(self, *requests: MPI.Request) -> None:
         """Wait for non-blocking operations, and leave the core to others meanwhile."""
         done = requests[0].Test if len(requests) == 1 else partial(MPI.Request.Testall, list(requests))

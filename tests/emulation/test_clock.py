@@ -98,10 +98,19 @@ def test_a_wait_beyond_all_timers_is_made_of_several(host):
 
 
 def test_a_resumed_clock_goes_on_where_it_was(host):
-    clock = RealtimeClock.starting_now(emulated_s=500.0, time_scale=0.1)
+    clock = make_clock("realtime", time_scale=0.1, emulated_s=500.0)
     assert clock.now_s() == pytest.approx(500.0, abs=1e-3)
     assert clock.hold_until(520.0) < 2e-6
     assert host.seconds == pytest.approx(102.0, abs=1e-3)
+
+
+def test_a_clock_shows_what_it_is_to_at_the_moment_that_is_given(host):
+    """Ranks come by after one another, and their clocks agree."""
+    clocks = []
+    for host.seconds in (100.5, 100.75):
+        clocks.append(make_clock("realtime", time_scale=0.5, emulated_s=30.0, at_host_s=100.0))
+    assert [clock.origin_s for clock in clocks] == [85.0, 85.0]
+    assert clocks[0].now_s() == pytest.approx(31.5, abs=1e-4)
 
 
 def test_a_wait_on_the_hosts_own_clock_ends_after_its_moment():

@@ -5,13 +5,14 @@ from math import inf
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedmpi.config.schema import ClientsConfig, Config, EmulationConfig, NetworkConfig
 from fedmpi.emulation.devices import assign
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.emulation.links import Links
+from fedmpi.emulation.shared_link import SharedLink
 from fedmpi.emulation.stepwise import StepwiseRate
 from fedmpi.emulation.tcp import Transport
 from fedmpi.emulation.timeline import round_timeline
@@ -29,9 +30,19 @@ def links(server=inf, transport=Transport(), clients=9):  # noqa: B008 (frozen)
     return Links(means, server, transport, TRACES, of, np.linspace(0.0, 3.0, clients))
 
 
+@pytest.fixture(params=[50, 1], ids=["few", "many"])
+def many(request, monkeypatch):
+    """From how many messages on they are solved at once where they can be."""
+    monkeypatch.setattr("fedmpi.emulation.links._MANY", request.param)
+
+
+LOOSELY = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.mark.usefixtures("many")
 @pytest.mark.parametrize("transport", [Transport(), Transport(tcp=True), Transport(tcp=True, new=True)])
 @pytest.mark.parametrize("server", [2e5, 1e6, 1e9, inf])
-@settings(max_examples=40, deadline=None)
+@settings(LOOSELY, max_examples=40)
 @given(data=st.data(), seed=st.integers(0, 2**32 - 1), moment=st.floats(0.0, 1e4))
 def test_the_order_of_messages_does_not_matter_to_the_last_bit(transport, server, data, seed, moment):
     rng = np.random.default_rng(seed)
@@ -60,6 +71,23 @@ def test_a_wide_link_and_none_are_the_same_to_the_engine():
     alone = links(peaks).finish_times(12.5, clients, zeros, zeros, size)
     shared = links(np.nextafter(peaks, 0.0)).finish_times(12.5, clients, zeros, zeros, size)
     np.testing.assert_allclose(shared, alone, rtol=1e-12)
+
+
+@pytest.mark.usefixtures("many")
+@settings(LOOSELY, max_examples=100)
+@given(seed=st.integers(0, 2**32 - 1), server=st.sampled_from([8e5, 1.2e6, 2e6]), moment=st.floats(0.0, 1e3))
+def test_what_never_fills_the_servers_link_is_what_the_engine_gives(seed, server, moment):
+    """Peaks together are 3.9 MB/s: whether they meet is found out first."""
+    rng = np.random.default_rng(seed)
+    start, size = rng.choice([0.0, 1.0, 2.3, 7.0], 9), rng.choice([0.0, 2e4, 3e5, 1e6], 9)
+    one, clients, zeros = links(server), np.arange(9), np.zeros(9)
+    ends = one.finish_times(moment, clients, start, zeros, size)
+    engine = SharedLink(server)
+    moving = [i for i in range(9) if size[i] > 0.0]
+    for i in moving:
+        engine.add(start[i], size[i], one.pieces(i, start[i], moment_s=moment))
+    for end, number in engine.advance():
+        assert ends[moving[number]] == pytest.approx(end, rel=1e-9)
 
 
 def test_durations_depend_on_when_a_message_starts_and_repeat_with_the_loop():

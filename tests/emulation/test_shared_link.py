@@ -2,6 +2,7 @@
 
 import heapq
 import json
+from itertools import cycle
 from math import inf
 
 import numpy as np
@@ -13,7 +14,7 @@ from test_stepwise import stepwise_rates
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.emulation.link_sharing import finish_times
 from fedmpi.emulation.shared_link import SharedLink
-from fedmpi.emulation.stepwise import StepwiseRate
+from fedmpi.emulation.stepwise import StepwiseRate, arrival_of
 
 
 def ends_of(capacity, transfers):
@@ -159,6 +160,58 @@ def test_the_order_of_additions_does_not_matter_to_the_last_bit(transfers, capac
     order = data.draw(st.permutations(range(len(transfers))))
     ends = ends_of(capacity, transfers)
     assert ends_of(capacity, [transfers[i] for i in order]) == [ends[i] for i in order]
+
+
+def test_a_loop_that_ends_as_it_begins_does_not_make_the_order_matter():
+    """A step to the same rate at the loop's end is none, alone or with other events at its moment."""
+    steps = [
+        (0.0, 289.8028190401592, [0.0, 1.0, 4.7, 5.2], [20.0, 33.3, 80.0, 33.3], 5.7),
+        (0.0, 20.0, [0.0], [33.3], 0.5),
+        (2.0, 20.0, [0.0, 1.0, 3.7, 6.4], [80.0, 10.0, 80.0, 20.0], 6.9),
+        (2.0, 20.0, [0.0, 2.95], [80.0, 20.0], 5.65),
+        (2.0, 20.0, [0.0], [33.3], 1.5),
+        (2.0, 355.78034400694963, [0.0], [10.0], 4.45),
+        (4.68538193834193, 20.0, [0.0], [33.3], 1.0),
+        (1.0, 20.0, [0.0], [33.3], 0.5),
+        (1.0, 328.1128421094884, [0.0, 1.0, 3.7, 3.95, 4.2], [10.0, 20.0, 80.0, 10.0, 80.0], 6.9),
+        (1.0, 267.8245059827691, [0.0, 1.0, 3.7], [10.0, 33.3, 10.0], 6.4),
+    ]
+    transfers = [
+        (begin, size, StepwiseRate(starts, rates, period)) for begin, size, starts, rates, period in steps
+    ]
+    order = [8, 5, 1, 3, 7, 9, 2, 4, 6, 0]
+    ends = ends_of(79.48623431346715, transfers)
+    assert ends_of(79.48623431346715, [transfers[i] for i in order]) == [ends[i] for i in order]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    transfers=drawn_transfers,
+    capacity=capacities,
+    parts=st.lists(st.floats(0.0, 1.0, exclude_min=True, exclude_max=True), min_size=1, max_size=4),
+)
+def test_splitting_steps_in_two_changes_nothing(transfers, capacity, parts):
+    """Each step of every rate, at one of ``parts`` of it."""
+
+    def split(begin, pieces):
+        for (rate, until), part in zip(pieces, cycle(parts), strict=False):
+            middle = begin + part * ((until if until < inf else begin + 2.0) - begin)
+            if begin < middle < until:
+                yield rate, middle
+            yield rate, until
+            begin = until
+
+    link = SharedLink(capacity)
+    for begin, size, rate in transfers:
+        link.add(begin, size, split(begin, rate.pieces(begin)))
+    ends = dict(reversed(pair) for pair in link.advance())
+    whole = ends_of(capacity, transfers)
+    # What is left before a stall, a billionth of the transfer, may or may not wait for its end.
+    if not any((rate.bytes_per_s == 0.0).any() for _, _, rate in transfers):
+        np.testing.assert_allclose([ends[i] for i in range(len(whole))], whole, rtol=1e-9)
+    alone = [arrival_of(b, s, split(b, r.pieces(b))) for b, s, r in transfers if r.longest_stall_s == 0.0]
+    expected = [r.arrival_s(b, s) for b, s, r in transfers if r.longest_stall_s == 0.0]
+    np.testing.assert_allclose(alone, expected, rtol=1e-9)
 
 
 @settings(max_examples=200, deadline=None)

@@ -14,6 +14,9 @@ from fedmpi.emulation.stepwise import StepwiseRate, arrival_of, slower
 LOOP = StepwiseRate([0.0, 1.0, 3.0], [10.0, 0.0, 5.0], 4.0)  # 15 bytes in 4 s
 
 
+SIZES = st.floats(1.0, 1e4)
+
+
 @st.composite
 def stepwise_rates(draw):
     """Few distinct numbers, so that moments coincide and rates are equal or 0."""
@@ -54,11 +57,26 @@ def test_equal_neighbours_are_one_step():
     np.testing.assert_array_equal(split.bytes_per_s, whole.bytes_per_s)
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    rate=stepwise_rates(), part=st.floats(0.01, 0.99), data=st.data(), begin=st.floats(0.0, 50.0), size=SIZES
+)
+def test_splitting_a_step_in_two_changes_nothing(rate, part, data, begin, size):
+    last = rate.period_s if rate.period_s < inf else rate.starts_s[-1] + 1.0
+    step = data.draw(st.integers(0, len(rate.starts_s) - 1))
+    start, end = np.append(rate.starts_s, last)[step : step + 2]
+    starts = np.insert(rate.starts_s, step + 1, start + part * (end - start))
+    split = StepwiseRate(starts, np.insert(rate.bytes_per_s, step, rate.bytes_per_s[step]), rate.period_s)
+    assert split.arrival_s(begin, size) == pytest.approx(rate.arrival_s(begin, size), rel=1e-9)
+    assert split.mean_bytes_per_s == pytest.approx(rate.mean_bytes_per_s, rel=1e-12)
+    assert split.longest_stall_s == rate.longest_stall_s
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     rate=stepwise_rates(),
     begin=st.floats(0.0, 50.0),
-    size=st.floats(1.0, 1e4),
+    size=SIZES,
     shift=st.floats(0.0, 9.0),
 )
 def test_the_two_ways_to_an_arrival_agree(rate, begin, size, shift):

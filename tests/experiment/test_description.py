@@ -97,7 +97,7 @@ def test_unknown_energy_is_told_by_device(tmp_path):
     )[1]
     assert told.startswith("energy: all powers are known for 0 of 10 clients; NaN after any time")
     assert "raspberry-pi-4 without transmit_w, receive_w" in told
-    assert "raspberry-pi-5 without idle_w, transmit_w, receive_w" in told
+    assert "raspberry-pi-5 without transmit_w, receive_w" in told
     path = tmp_path / "devices.csv"
     header = "name,uplink_mbit_per_s,downlink_mbit_per_s,latency_s,constant_s,seconds_per_parameter"
     path.write_text(

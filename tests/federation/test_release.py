@@ -81,6 +81,20 @@ def test_the_release_of_an_update_is_recorded_and_not_that_of_the_losses(ranks: 
     assert releases.gather()["released_s"].tolist() == [3.5, 1.5]
 
 
+class BusyClock(LateClock):
+    """Whatever is done between two looks at it takes a second."""
+
+    def now_s(self) -> float:
+        self.now += 1.0
+        return self.now - 1.0
+
+
+def test_the_release_is_read_at_once(ranks: Ranks) -> None:
+    releases = Releases(ranks, BusyClock(), a_roster([4, 6]))
+    releases.hold(np.array([10.0, 20.0]))
+    assert releases.gather()["released_s"].tolist() == [10.0, 20.0]
+
+
 def test_what_is_said_about_moments_is_not_counted_as_carried(ranks: Ranks) -> None:
     releases = Releases(ranks, LateClock(), a_roster([0, 1]))
     ranks.carried_bytes = 7

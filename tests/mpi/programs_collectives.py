@@ -1,5 +1,6 @@
 """Run under mpiexec by test_collectives: every collective against what it must give, also in small pieces."""
 
+import time
 from collections.abc import Callable
 from functools import partial
 from unittest import mock
@@ -67,6 +68,16 @@ def check_send(ranks: Ranks) -> None:
             ranks.receive(received, 0)
             assert np.array_equal(received, message)
     ranks.barrier()
+
+
+def check_meeting(ranks: Ranks) -> None:
+    """It is when the last rank came, and one moment for all of a machine."""
+    time.sleep(0.02 * ranks.rank)
+    came_s = np.array([time.perf_counter()])
+    met_s = np.array([ranks.meet()])
+    every = ranks.comm.allgather((came_s[0], met_s[0]))
+    assert len({met for _, met in every}) == 1
+    assert max(came for came, _ in every) <= met_s[0] <= time.perf_counter()
 
 
 def check_agreement(ranks: Ranks) -> None:
@@ -191,5 +202,6 @@ if __name__ == "__main__":
             report(world, case, " in pieces")
     with mock.patch.object(collectives, "MAX_MESSAGE_BYTES", 20_000):
         report(world, check_average, " in pieces")
+    report(world, check_meeting)
     report(world, check_agreement)
     report(world, check_shared_memory)

@@ -25,6 +25,7 @@ CASES = (
     "inbox in pieces",
     "send in pieces",
     "average in pieces",
+    "meeting",
     "agreement",
     "shared_memory",
 )

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from experiments import INITIAL, assert_same_trace, write_config
+from experiments import INITIAL, VARIANTS, assert_same_trace, write_config
 from libraries import launcher, this_mpi
 
 from fedmpi import trace
@@ -85,6 +85,31 @@ def test_kill_one_rank_then_resume(
     assert left.attributes["status"] == "running"
     launch(resume_ranks, "-m", "fedmpi", "run", config, *LONG, "--output", killed, "--resume", "--quiet")
     assert trace.read(killed).attributes["status"] == "completed"
+    assert_same_trace(tmp_path / "whole", killed)
+
+
+@pytest.mark.parametrize(
+    ("variant", "victim", "resume_ranks"),
+    [("departures", 1, 2), ("departures_ogd", 0, 1), ("departures_prunefl", 2, 4)],
+)
+def test_kill_where_devices_come_and_go_then_resume(
+    launch, start, tmp_path: Path, variant: str, victim: int, resume_ranks: int
+) -> None:
+    """Link traces, availability, dropout, deadline and over-selection, all at once."""
+    config = write_config(tmp_path, "dense")
+    given = [*VARIANTS[variant], "experiment.rounds=10", "experiment.checkpoint_every=2"]
+    launch(2, "-m", "fedmpi", "run", config, *given, "--output", tmp_path / "whole", "--quiet")
+    status = trace.read(tmp_path / "whole").clients["status"]
+    assert {"ok", "late", "dropped"} <= set(status)
+    killed = tmp_path / "killed"
+    slow = ["emulation.clock=realtime", "emulation.time_scale=8"]
+    process = start(3, config, *given, *slow, "--output", killed)
+    wait_for_rounds(process, killed, 5)
+    os.kill(rank_processes(killed)[victim], signal.SIGKILL)
+    process.communicate(timeout=ENDS_WITHIN_S)
+    assert process.returncode != 0
+    assert 5 <= len(trace.read(killed).rounds) < 10
+    launch(resume_ranks, "-m", "fedmpi", "run", config, *given, "--output", killed, "--resume", "--quiet")
     assert_same_trace(tmp_path / "whole", killed)
 
 
