@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,11 +15,14 @@ from torch import Tensor
 class Loss:
     """``mean``: the scalar that is trained, (n, classes) logits and (n,) int64 labels -> ().
 
-    ``per_sample``: the same loss of every sample, -> (n,); its mean over samples is ``mean``.
+    ``per_sample``: the same loss of every sample, -> (n,); its mean over samples is ``mean``. ``of_many``: (m, n,
+    classes) logits and (m, n) labels of m clients -> their means; the gradients of these go into a third argument like
+    the logits. Every client's bits are those of ``mean`` and of autograd.
     """
 
     mean: Callable[[Tensor, Tensor], Tensor]
     per_sample: Callable[[Tensor, Tensor], Tensor]
+    of_many: Callable[[Tensor, Tensor, Tensor], list[float]]
 
 
 def _one_hot(logits: Tensor, labels: Tensor) -> Tensor:
@@ -38,7 +42,30 @@ def _bce_one_hot_per_sample(logits: Tensor, labels: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, _one_hot(logits, labels), reduction="none").mean(1)
 
 
+def _cross_entropy_of_many(logits: Tensor, labels: Tensor, gradient: Tensor) -> list[float]:
+    """Rows of logits are treated by themselves, so those of all clients go through together; means do not."""
+    clients, count, classes = logits.shape
+    rows = logits.reshape(-1, classes).detach().requires_grad_()
+    log_p = F.log_softmax(rows, 1)
+    share = float(np.float32(1) / np.float32(count))  # a float32, as in the mean's own gradient
+    of_log_p = torch.zeros_like(rows).scatter_(1, labels.reshape(-1, 1), -share)
+    gradient.copy_(torch.autograd.grad(log_p, rows, of_log_p)[0].view(logits.shape))
+    each = log_p.detach().view(logits.shape).unbind(0)
+    return [F.nll_loss(*pair).item() for pair in zip(each, labels.unbind(0), strict=True)]
+
+
+def _bce_one_hot_of_many(logits: Tensor, labels: Tensor, gradient: Tensor) -> list[float]:
+    """One client after the other: the last values of a tensor may be rounded otherwise than those before."""
+    losses = []
+    for own_logits, own_labels, own_gradient in zip(logits, labels, gradient, strict=True):
+        leaf = own_logits.detach().requires_grad_()
+        loss = _bce_one_hot(leaf, own_labels)
+        own_gradient.copy_(torch.autograd.grad(loss, leaf)[0])
+        losses.append(loss.item())
+    return losses
+
+
 LOSSES = {
-    "cross_entropy": Loss(F.cross_entropy, _cross_entropy_per_sample),
-    "bce_one_hot": Loss(_bce_one_hot, _bce_one_hot_per_sample),
+    "cross_entropy": Loss(F.cross_entropy, _cross_entropy_per_sample, _cross_entropy_of_many),
+    "bce_one_hot": Loss(_bce_one_hot, _bce_one_hot_per_sample, _bce_one_hot_of_many),
 }
