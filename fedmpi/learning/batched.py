@@ -2,8 +2,9 @@
 
 The weights of the clients are the rows of one matrix. Every matrix product is that of ``train``, called for one client
 after the other on operands of the same shapes, strides and alignment; what remains treats every value, or every
-sample, by itself and is done for all at once. So the bits of a client do not depend on who is in the batch, and are those
-that it gets alone. Where a processor or a version of torch breaks this, a trial (``batched_trial``) finds it.
+sample, by itself and is done for all at once. So the bits of a client do not depend on who is in the batch, and are
+those that it gets alone. (For small matrices ``torch.bmm`` is another kernel, whose last bits differ.)
+Where a processor or a version of torch breaks this, a trial (``batched_trial``) finds it.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ class ManyTask:
 @dataclass(frozen=True)
 class ManyResults:
     """``losses``: the mean of each client's losses; ``weights`` and ``directions``: float32 (clients, D), which are the
-    trained parameters and ``LocalTask.direction_sum``, None where they were not asked for. Valid until the next batch."""
+    trained parameters and ``LocalTask.direction_sum``, None where they were not asked for.
+
+    Valid until the next batch.
+    """
 
     losses: list[float]
     weights: Tensor | None
@@ -73,7 +77,9 @@ def why_not(model: FlatModel) -> str | None:
         if isinstance(child, nn.Linear) and type(child) is nn.Linear:
             if child.weight.numel() >= LARGE:
                 return f"a layer has {child.weight.numel()} weights, at most {LARGE - 1} are worth it"
-            if 1 in child.weight.shape:  # then torch cannot tell a matrix from its transpose, and takes either product
+            if (
+                1 in child.weight.shape
+            ):  # then torch cannot tell a matrix from its transpose, and takes either product
                 return "a layer has one input or one output"
             if not all(parameter.requires_grad for parameter in child.parameters()):
                 return "parameters are frozen"

@@ -11,7 +11,9 @@ from torch import Tensor
 from fedmpi.config.schema import TrainingConfig
 from fedmpi.learning.flat import Layer
 
-_FLOATS_PER_LINE = 16  # matrix products may round differently where an operand begins elsewhere in its cache line
+_FLOATS_PER_LINE = (
+    16  # matrix products may round differently where an operand begins elsewhere in its cache line
+)
 
 
 def padded(rows: int, length: int) -> Tensor:

@@ -44,7 +44,7 @@ def _bce_one_hot_per_sample(logits: Tensor, labels: Tensor) -> Tensor:
 
 def _cross_entropy_of_many(logits: Tensor, labels: Tensor, gradient: Tensor) -> list[float]:
     """Rows of logits are treated by themselves, so those of all clients go through together; means do not."""
-    clients, count, classes = logits.shape
+    _, count, classes = logits.shape
     rows = logits.reshape(-1, classes).detach().requires_grad_()
     log_p = F.log_softmax(rows, 1)
     share = float(np.float32(1) / np.float32(count))  # a float32, as in the mean's own gradient
