@@ -87,3 +87,14 @@ class WireCodec:
 
 DENSE = WireCodec("dense")
 """All coordinates, float32: how methods that send everything send it, and how whole models travel."""
+
+
+def encode_many(
+    codec: Codec, indices: NDArray[np.int32], values: NDArray[np.float32], dimension: int
+) -> list[Message]:
+    """``codec.encode`` of every row of ``indices`` and ``values`` (m, n)."""
+    if isinstance(codec, WireCodec) and not codec.lossy:
+        rows = wire.encode_rows(codec.form, indices, values, dimension)
+        if rows is not None:
+            return [Message(*each) for each in zip(rows, values, strict=True)]
+    return [codec.encode(*each, dimension) for each in zip(indices, values, strict=True)]

@@ -145,6 +145,35 @@ def encode(
     return Message(data, values if value_type == "float32" else _unpack(packed, exponent))
 
 
+def encode_rows(
+    form: str,
+    indices: NDArray[np.int32],
+    values: NDArray[np.float32],
+    dimension: int,
+) -> NDArray[np.uint8] | None:
+    """Messages of float32 ``values`` (m, n) at ``indices`` (m, n), the bytes of ``encode`` in rows (m, bytes).
+
+    None where the form has no such shortcut.
+    """
+    rows, entries = values.shape
+    size = message_bytes(form, entries, dimension)
+    form = form_in_use(form, entries, dimension)
+    if form not in ("coo", "bitmap") or not entries:
+        return None
+    data = np.empty((rows, size), np.uint8)
+    codes = _CODED_FORMS.index(form), _CODED_TYPES.index("float32")
+    data[:, :HEADER_BYTES] = np.frombuffer(_HEADER.pack(_MAGIC, *codes, 0, entries, dimension), np.uint8)
+    body = data[:, HEADER_BYTES:]
+    if form == "coo":
+        body[:, : INDEX_BYTES * entries] = np.ascontiguousarray(indices).view(np.uint8)
+    else:
+        flags = np.zeros((rows, dimension), np.bool_)
+        np.put_along_axis(flags, indices, True, axis=1)
+        body[:, : mask_bytes(dimension)] = np.packbits(flags, axis=1)
+    body[:, body.shape[1] - 4 * entries :] = np.ascontiguousarray(values).view(np.uint8)
+    return data
+
+
 def decode(
     data: NDArray[np.uint8],
     dimension: int,
