@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -50,8 +51,32 @@ def _cross_entropy_of_many(logits: Tensor, labels: Tensor, gradient: Tensor) -> 
     share = float(np.float32(1) / np.float32(count))  # a float32, as in the mean's own gradient
     of_log_p = torch.zeros_like(rows).scatter_(1, labels.reshape(-1, 1), -share)
     gradient.copy_(torch.autograd.grad(log_p, rows, of_log_p)[0].view(logits.shape))
-    each = log_p.detach().view(logits.shape).unbind(0)
-    return [F.nll_loss(*pair).item() for pair in zip(each, labels.unbind(0), strict=True)]
+    picked = log_p.detach().gather(1, labels.reshape(-1, 1)).view(-1, count)
+    losses: list[float] = _negative_means(picked.numpy()).tolist()
+    return losses
+
+
+_LEVELS, _LEVEL_BITS = 8, 4
+
+
+def _negative_means(log_p: NDArray[np.float32]) -> NDArray[np.float32]:
+    """-mean of every row (m, n), added up as ``F.nll_loss`` does: sums of 16, then of 16 of these, and so on.
+
+    Its sums begin a new level at every multiple of a power of 16, the first value being one by itself.
+    """
+    count = log_p.shape[1]
+    partial = np.zeros((_LEVELS, len(log_p)), np.float32)
+    for index in range(count):
+        partial[0] -= log_p[:, index]
+        for level in range(_LEVELS - 1):
+            if index >> _LEVEL_BITS * level & (1 << _LEVEL_BITS) - 1:
+                break
+            partial[level + 1] += partial[level]
+            partial[level] = 0.0
+    total = np.zeros(len(log_p), np.float32)
+    for each in partial:
+        total += each
+    return total / np.float32(count)
 
 
 def _bce_one_hot_of_many(logits: Tensor, labels: Tensor, gradient: Tensor) -> list[float]:
