@@ -27,7 +27,7 @@ from fedmpi.mpi.collectives import Inbox, Ranks
 from fedmpi.mpi.shared_memory import GroupMemory
 from fedmpi.numerics.topk import top_k_rows
 from fedmpi.pruning.mask import LayerSlice, Mask, never_pruned
-from fedmpi.sparsification.codec import Codec, encode_many
+from fedmpi.sparsification.codec import Codec, decode_many, encode_many
 from fedmpi.sparsification.error_feedback import take_out
 from fedmpi.sparsification.interface import ALL_CLIENTS, Choice, SparseMethod, largest
 from fedmpi.sparsification.probe_message import decode_probe
@@ -255,12 +255,13 @@ class SparseExchange:
         gathered = gather_messages(self.ranks, roster, messages, self._inbox)
         if not gathered:
             return None
-        sent = [self._read(self.codec, data) for data in gathered]
+        sent = decode_many(self.codec, gathered, self.dimension, self.tail_length, self._shared)
         sizes = roster.sizes[roster.accepted].astype(np.float64)
         weights = sizes / sizes.sum()
         tail = np.zeros(self.tail_length)
-        for entries, weight in zip(sent, weights, strict=True):
-            tail += weight * entries.tail
+        if self.tail_length:
+            for entries, weight in zip(sent, weights, strict=True):
+                tail += weight * entries.tail
         indices, values, _ = zip(*sent, strict=True)
         return Uploads(indices, values, weights, self.dimension), tail.astype(np.float32)
 

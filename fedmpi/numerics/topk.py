@@ -93,11 +93,20 @@ def _short_rows(values: NDArray[np.float32], k: int, chosen: NDArray[np.int32]) 
 
 def magnitude_order(values: NDArray[np.float32]) -> NDArray[np.int64]:
     """Positions of all entries by falling ``|values|``, finite; ties go to the lowest position."""
-    bits = _bit_patterns(values)
+    return _falling(_bit_patterns(values))
+
+
+def magnitude_order_rows(values: NDArray[np.float32]) -> NDArray[np.int64]:
+    """``magnitude_order`` of every row of ``values`` (m, n)."""
+    return _falling(np.ascontiguousarray(values).view(np.uint32))
+
+
+def _falling(bits: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Positions along the last axis by falling magnitude, ties by position."""
     keys = (~bits & _MAGNITUDE).astype(np.uint64)
     keys <<= np.uint64(32)
-    keys |= np.arange(bits.size, dtype=np.uint64)
-    keys.sort()
+    keys |= np.arange(bits.shape[-1], dtype=np.uint64)
+    keys.sort(axis=-1)
     keys &= np.uint64(0xFFFFFFFF)
     return keys.view(np.int64)
 

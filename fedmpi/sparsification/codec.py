@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -98,3 +99,18 @@ def encode_many(
         if rows is not None:
             return [Message(*each) for each in zip(rows, values, strict=True)]
     return [codec.encode(*each, dimension) for each in zip(indices, values, strict=True)]
+
+
+def decode_many(
+    codec: Codec,
+    messages: Sequence[NDArray[np.uint8]],
+    dimension: int,
+    tail_length: int,
+    positions: NDArray[np.int32] | None,
+) -> list[Entries]:
+    """``codec.decode`` of every one of ``messages``."""
+    if isinstance(codec, WireCodec) and positions is None and len({data.size for data in messages}) == 1:
+        rows = wire.decode_rows(np.stack(messages), dimension, tail_length=tail_length)
+        if rows is not None:
+            return rows
+    return [codec.decode(data, dimension, tail_length, positions) for data in messages]
