@@ -9,14 +9,14 @@ Where a processor or a version of torch breaks this, a trial (``batched_trial``)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from fedmpi.config.schema import TrainingConfig
-from fedmpi.learning.batched_step import ManySteps, Rows, padded, sample_rows
+from fedmpi.learning.batched_step import FLOATS_PER_LINE, ManySteps, Rows, padded, sample_rows
 from fedmpi.learning.datasets.dataset import as_float32
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.losses import LOSSES
@@ -123,13 +123,11 @@ class BatchTrainer:
         """
         clients = len(order)
         steps = ManySteps(self._rows, clients, start, task.training, task.learning_rate, task.mask)
-        begins = [group[0][0] for group in batch_groups(bounds, 4 * x[0].numel()) for _ in group]
         losses = []
-        for index, (first, stop) in enumerate(bounds):
-            last = index == len(bounds) - 1
-            taken = order[:, first:stop].reshape(-1)
-            samples = sample_rows(as_float32(x.index_select(0, taken)), clients, first - begins[index])
-            losses.append(self._gradients(samples, y.index_select(0, taken).view(clients, -1), steps))
+        batches = _taken(x, y, order, bounds)
+        for index, (samples, labels) in enumerate(batches, start=1):
+            losses.append(self._gradients(samples, labels, steps))
+            last = index == len(bounds)
             steps.take(write=not last or task.need_weights, add_up=task.need_directions, last=last)
         means = [sum(each) / len(each) for each in zip(*losses, strict=True)]
         weights = steps.weights if task.need_weights else None
@@ -201,6 +199,32 @@ class _Space:
         """The gradients of what the layer got."""
         for gradient, weight, of_input in zip(self.gradients[:clients], weights, into, strict=False):
             torch.mm(gradient, weight, out=of_input)
+
+
+def _taken(
+    x: Tensor, y: Tensor, order: Tensor, bounds: Sequence[tuple[int, int]]
+) -> Iterator[tuple[Sequence[Tensor], Tensor]]:
+    """The batches: float32 samples (n, features) of each client, and labels (clients, n).
+
+    Each client's begin in their cache line where those of ``train`` do; where every sample begins one, several batches
+    are taken at once.
+    """
+    clients, features = len(order), x[0].numel()
+    begins = [group[0][0] for group in batch_groups(bounds, 4 * features) for _ in group]
+    if features % FLOATS_PER_LINE:
+        for (first, stop), begin in zip(bounds, begins, strict=True):
+            taken = order[:, first:stop].reshape(-1)
+            samples = sample_rows(as_float32(x.index_select(0, taken)), clients, first - begin)
+            yield samples, y.index_select(0, taken).view(clients, -1)
+        return
+    for group in batch_groups(bounds, 4 * features * clients):
+        begin = group[0][0]
+        taken = order[:, begin : group[-1][1]].reshape(-1)
+        together = as_float32(x.index_select(0, taken)).view(clients, -1, features)
+        labels = y.index_select(0, taken).view(clients, -1)
+        for first, stop in group:
+            mine = slice(first - begin, stop - begin)
+            yield together[:, mine].unbind(0), labels[:, mine]
 
 
 def _aligned(clients: int, samples: int, values: int) -> Tensor:

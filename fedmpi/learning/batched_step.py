@@ -11,14 +11,14 @@ from torch import Tensor
 from fedmpi.config.schema import TrainingConfig
 from fedmpi.learning.flat import Layer
 
-_FLOATS_PER_LINE = (
+FLOATS_PER_LINE = (
     16  # matrix products may round differently where an operand begins elsewhere in its cache line
 )
 
 
 def padded(rows: int, length: int) -> Tensor:
     """A float32 (rows, length) of undefined values, every row of which begins a cache line."""
-    stride = -(-length // _FLOATS_PER_LINE) * _FLOATS_PER_LINE
+    stride = -(-length // FLOATS_PER_LINE) * FLOATS_PER_LINE
     return torch.empty(rows, stride)[:, :length]
 
 
@@ -28,9 +28,9 @@ def sample_rows(x: Tensor, clients: int, offset: int) -> Sequence[Tensor]:
     Each begins in its cache line where it would behind ``offset`` other samples.
     """
     features = x[0].numel()
-    values, lead = x.numel() // clients, offset * features % _FLOATS_PER_LINE
+    values, lead = x.numel() // clients, offset * features % FLOATS_PER_LINE
     rows = x.view(clients, values)
-    if values % _FLOATS_PER_LINE or lead:
+    if values % FLOATS_PER_LINE or lead:
         rows = padded(clients, lead + values)[:, lead:].copy_(rows)
     return rows.view(clients, -1, features).unbind(0)
 
@@ -114,7 +114,7 @@ class ManySteps:
         self._gradients = [gradient[:clients] for gradient in rows.gradients]
         self._shared: list[Tensor] | None = None
         if start.dim() == 1:
-            aligned = start if start.data_ptr() % (4 * _FLOATS_PER_LINE) == 0 else start.clone()
+            aligned = start if start.data_ptr() % (4 * FLOATS_PER_LINE) == 0 else start.clone()
             self._starts = rows.split(aligned.unsqueeze(0))
             self._shared = [
                 part.view(layer.shape) for part, layer in zip(self._starts, rows.layers, strict=True)
@@ -192,4 +192,4 @@ class ManySteps:
 
 
 def _all_aligned(layers: Sequence[Layer]) -> bool:
-    return all(layer.start % _FLOATS_PER_LINE == 0 for layer in layers)
+    return all(layer.start % FLOATS_PER_LINE == 0 for layer in layers)
