@@ -225,5 +225,7 @@ def largest_magnitude(vector: torch.Tensor) -> float:
 
 
 def largest_magnitudes(rows: torch.Tensor) -> NDArray[np.float64]:
-    """The largest |x| of every row (n, m), m > 0; NaN or inf where a row holds a value that is not finite."""
+    """The largest |x| of every row (n, m); NaN or inf where a row holds a value that is not finite."""
+    if not rows.shape[1]:
+        return np.zeros(len(rows))
     return torch.maximum(torch.amax(rows, 1), -torch.amin(rows, 1)).numpy().astype(np.float64)

@@ -139,13 +139,14 @@ class DenseExchange:
         start_of = None if plan.round_index % self.period == 0 else self._own.of
         for batch in self.host.train_many(self._mine, plan, self._directions is not None, start_of):
             count = len(batch.positions)
-            entries = self.dimension if self._exchanges(plan) else 0
-            size = self.message_bytes_up(entries) if entries else 0
+            exchanges = self._exchanges(plan)
+            entries = self.dimension if exchanges else 0
+            size = self.message_bytes_up(entries) if exchanges else 0
             yield TrainedMany(
                 batch,
                 entries=np.full(count, entries),
                 message_bytes=np.full(count, size),
-                max_abs=self._keep_updates(batch, plan) if self._exchanges(plan) else self._keep_own(batch),
+                max_abs=self._keep_updates(batch, plan) if exchanges else self._keep_own(batch),
             )
 
     def _keep_own(self, batch: TrainedBatch) -> NDArray[np.float64]:

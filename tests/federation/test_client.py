@@ -89,3 +89,4 @@ def test_largest_magnitudes_are_those_of_each_row() -> None:
     rows = torch.tensor([[1.0, -3.0], [2.0, 0.5], [np.nan, 1.0], [1.0, -np.inf], [0.0, -0.0]])
     expected = [largest_magnitude(row) for row in rows]
     np.testing.assert_array_equal(largest_magnitudes(rows), expected)
+    np.testing.assert_array_equal(largest_magnitudes(torch.empty(2, 0)), [0.0, 0.0])
