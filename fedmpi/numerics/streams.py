@@ -64,7 +64,8 @@ def generators(
     common = (seed, int(purpose), round_index + _ROUND_OFFSET)
     entropy = [np.uint32(word) for number in common for word in _uint32_words(number)]
     for state in _seed_states([*entropy, clients.astype(np.uint32)]):
-        yield np.random.Generator(np.random.PCG64(_State(state)))
+        # numpy takes any ISeedSequence; its annotations know its own alone
+        yield np.random.Generator(np.random.PCG64(_State(state)))  # type: ignore[arg-type]
 
 
 class _State(ISeedSequence):

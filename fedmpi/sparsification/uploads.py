@@ -125,8 +125,8 @@ class Uploads:
         """
         if self.rows is not None and k < self.rows[0].shape[1]:
             kept_rows = top_k_rows(self.rows[1], k)
-            shorter = (np.take_along_axis(each, kept_rows, axis=1) for each in self.rows)
-            return Uploads(*(tuple(each) for each in shorter), self.weights, self.dimension)
+            shorter, of_these = (np.take_along_axis(each, kept_rows, axis=1) for each in self.rows)
+            return Uploads(tuple(shorter), tuple(of_these), self.weights, self.dimension)
         indices, values = [], []
         for own_indices, own_values in zip(self.indices, self.values, strict=True):
             whole = own_indices.size <= k

@@ -29,4 +29,4 @@ def test_a_known_state_is_no_other(  # numpy asks for what PCG64 needs, and noth
 ) -> None:
     (found,) = generators(1, Purpose.BATCHES, 0, np.array([2]))
     with pytest.raises(ValueError, match="allowed are 4 of uint64"):
-        found.bit_generator.seed_seq.generate_state(8)  # type: ignore[attr-defined]
+        found.bit_generator.seed_seq.generate_state(8)
