@@ -13,11 +13,12 @@ from fedmpi.config import Config
 from fedmpi.emulation.bandwidth import BYTES_PER_S_PER_MBIT_PER_S
 from fedmpi.emulation.devices import Fleet
 from fedmpi.emulation.tcp import INITIAL_SEGMENTS, PACKET_BYTES, SEGMENT_BYTES
+from fedmpi.experiment.batching import batch_trainer
 from fedmpi.experiment.departures import check_deadline, departure_lines
 from fedmpi.experiment.description import estimated_steps, unknown_energy
 from fedmpi.experiment.model import evaluation_batches, make_fleet, make_model
 from fedmpi.experiment.parts import Parts, resolve
-from fedmpi.federation.distribution import ServerData, read_data
+from fedmpi.federation.distribution import DataFacts, ServerData, read_data
 from fedmpi.federation.initial_pruning.training import SAMPLES
 from fedmpi.learning.activations import activations
 from fedmpi.learning.flat import FlatModel
@@ -65,6 +66,7 @@ def report(config: Config, ranks: int) -> Checked:
         + (f", {own.min()} to {own.max()} to test it" if (own := facts.own_test_sizes).size else ""),
         f"model: D = {model.parameter_count} parameters ({prunable} prunable) and {model.buffer_count} "
         f"values of buffers",
+        f"  {_batching(config, model, facts)}",
         *filter(None, (estimated_steps(config, fleet, model.layers), unknown_energy(config, fleet))),
         "",
         f"placement on {ranks} {'rank' if ranks == 1 else 'ranks'}, with an estimate of the memory of each:",
@@ -109,6 +111,13 @@ def _state(parts: Parts, model: FlatModel) -> list[str]:
     most = f"{copies * each * clients.count / 2**20:,.0f} MiB"
     states = ", in up to three states for checkpoints" if copies > 1 else ""
     return [f"  and up to {most} on disk, in {where}: what clients carry, {each:,} bytes each{states}"]
+
+
+def _batching(config: Config, model: FlatModel, facts: DataFacts) -> str:
+    trainer, reason = batch_trainer(config, model, facts.input_shape, facts.classes, facts.sizes)
+    if trainer is None:
+        return f"a rank trains its participants one after the other: {reason}"
+    return f"a rank trains its participants in batches of up to {trainer.most_clients}"
 
 
 def _initial_pruning(config: Config, model: FlatModel, fleet: Fleet, sizes: np.ndarray) -> list[str]:

@@ -144,6 +144,7 @@ class TrainingConfig:
     """``[training]``: local SGD. ``local_epochs`` > 0 replaces ``local_steps``.
 
     ``proximal_mu`` adds mu / 2 |w - w_start|^2 to a client's loss, w_start being the global weights (FedProx).
+    ``batched``: whether a rank trains its clients of a round as a batch of models; results are the same.
     """
 
     local_steps: int = within(1, STEPS)
@@ -156,6 +157,7 @@ class TrainingConfig:
     proximal_mu: float = within(0.0, FLOAT32_OR_ZERO)
     loss: str = one_of("cross_entropy", "bce_one_hot")
     evaluation_batch_size: int = within(256, COUNT)
+    batched: str = one_of("auto", "on", "off")
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ _MAY_CHANGE_ON_RESUME = frozenset(
         "placement.server_trains",
         "placement.threads_per_rank",
         "data.path",
+        "training.batched",
         "pruning.ticket",
         "emulation.clock",
         "emulation.time_scale",

@@ -13,6 +13,7 @@ import torch
 from fedmpi.config import Config
 from fedmpi.emulation.devices import Fleet
 from fedmpi.emulation.round_end import may_stop_early
+from fedmpi.experiment.batching import batch_trainer
 from fedmpi.experiment.departures import check_deadline
 from fedmpi.experiment.device_rows import device_rows
 from fedmpi.experiment.model import make_fleet, make_model
@@ -127,7 +128,10 @@ def assemble(
             blocks[ranks.rank],
             may_stop_early(config),
         )
-    host = ClientHost(config, masked, training_data, importance)
+    trainer, _ = on_every_rank(
+        ranks, lambda: batch_trainer(config, model, facts.input_shape, facts.classes, facts.sizes), expected
+    )
+    host = ClientHost(config, masked, training_data, importance, trainer)
     exchange = _exchange(parts, ranks, memory, host, state)
     server: Server | None = None
     devices = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +12,14 @@ from numpy.typing import NDArray
 
 from fedmpi.config.schema import Config
 from fedmpi.federation.client_importance import ClientImportance
+from fedmpi.federation.exchange import TrainedBatch
 from fedmpi.federation.masked_model import MaskedModel
 from fedmpi.federation.messages import RoundPlan
 from fedmpi.learning.augmentation import augmenter
+from fedmpi.learning.batched import BatchTrainer, ManyTask
 from fedmpi.learning.evaluation import sample_loss
-from fedmpi.learning.training import LocalResult, LocalTask, train
-from fedmpi.numerics.streams import Purpose, generator, torch_seed
+from fedmpi.learning.training import LocalResult, LocalTask, batch_order, train
+from fedmpi.numerics.streams import Purpose, generator, generators, torch_seed
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,8 @@ class ClientData:
 
 
 class ClientHost:
-    """Trains clients one after the other on this rank's copy of the model, from the weights and under the mask of
-    ``masked``.
+    """Trains clients on this rank's copy of the model, from the weights and under the mask of ``masked``: one after the
+    other, or with a ``trainer`` many at once.
 
     ``importance`` adds up what every training shows of the importance of parameters; None where nobody asks for it.
     """
@@ -58,12 +61,14 @@ class ClientHost:
         masked: MaskedModel,
         data: ClientData,
         importance: ClientImportance | None = None,
+        trainer: BatchTrainer | None = None,
     ) -> None:
         self.config = config
         self.masked = masked
         self.model = masked.flat
         self.data = data
         self.importance = importance
+        self.trainer = trainer
         self._direction = torch.empty(0)
         self._start = masked.weights
 
@@ -114,12 +119,86 @@ class ClientHost:
             self.importance.add(client, directions, result.samples)
         return result, time.perf_counter() - begin
 
+    def train_many(
+        self,
+        clients: NDArray[np.int64],
+        plan: RoundPlan,
+        need_directions: bool,
+        start_of: Callable[[int], NDArray[np.float32]] | None = None,
+    ) -> Iterator[TrainedBatch]:
+        """Train ``clients`` in batches; each gets the bits that ``train`` gives it.
+
+        ``need_directions``: their sums are wanted, and the weights are not. ``start_of`` (D,): weights of a client to
+        start from instead of the global ones. Only with a ``trainer``.
+        """
+        assert self.trainer is not None
+        begin = time.perf_counter()
+        x, y = torch.from_numpy(self.data.x), torch.from_numpy(self.data.y)
+        task = ManyTask(
+            training=self.config.training,
+            learning_rate=plan.learning_rate,
+            mask=self.masked.in_training,
+            need_directions=need_directions or self.importance is not None,
+            need_weights=not need_directions,
+        )
+        for positions, orders, bounds in self._orders(clients, plan):
+            chosen = clients[positions]
+            start = self._start
+            if start_of is not None:
+                start = torch.from_numpy(np.stack([start_of(client) for client in chosen.tolist()]))
+            taken = orders + self.data.begins[chosen][:, None]
+            if self.data.rows is not None:
+                taken = self.data.rows[taken]
+            results = self.trainer.train(x, y, torch.from_numpy(taken), bounds, start, task)
+            if self.importance is not None and results.directions is not None:
+                self._add_importance(chosen, results.directions, orders.shape[1])
+            yield TrainedBatch(
+                positions=positions,
+                samples=np.full(len(chosen), orders.shape[1]),
+                losses=np.array(results.losses),
+                probe_samples=orders[:, 0],
+                weights=results.weights,
+                directions=results.directions,
+                host_s=(time.perf_counter() - begin) / len(chosen),
+            )
+            begin = time.perf_counter()
+
+    def _orders(
+        self, clients: NDArray[np.int64], plan: RoundPlan
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], list[tuple[int, int]]]]:
+        """Batches of clients with the same number of samples: positions among ``clients``, orders, and bounds."""
+        assert self.trainer is not None
+        training, sizes = self.config.training, self.data.sizes[clients]
+        if (self.data.begins[clients] < 0).any():
+            raise LookupError(f"of clients {clients.tolist()} some have no data on this rank")
+        most = self.trainer.most_clients
+        for size in np.unique(sizes).tolist():
+            same = np.flatnonzero(sizes == size)
+            for first in range(0, len(same), most):
+                positions = same[first : first + most]
+                streams = generators(
+                    self.config.experiment.seed, Purpose.BATCHES, plan.round_index, clients[positions]
+                )
+                drawn = [batch_order(size, training, stream) for stream in streams]
+                yield positions, np.stack([order for order, _ in drawn]), drawn[0][1]
+
+    def _add_importance(self, clients: NDArray[np.int64], directions: torch.Tensor, samples: int) -> None:
+        """The same for every client of a batch: who has directions that are not finite adds nothing."""
+        assert self.importance is not None
+        finite = np.isfinite(largest_magnitudes(directions))
+        for position in np.flatnonzero(finite).tolist():
+            self.importance.add(int(clients[position]), directions[position], samples)
+
     def update_into(self, row: torch.Tensor) -> None:
         """Write the update of the client trained last, w_global - w_local, into a float32 row on the CPU."""
         if row.device == self._start.device:
             torch.sub(self._start, self.model.vector, out=row)
         else:
             row.copy_(self._start - self.model.vector)
+
+    def updates_into(self, weights: torch.Tensor, rows: torch.Tensor) -> None:
+        """The same of many clients, whose trained ``weights`` (c, D) are given, into rows (c, D)."""
+        torch.sub(self._start, weights, out=rows)
 
     def tail_update_into(self, row: torch.Tensor) -> None:
         """The same for the float buffers alone."""
@@ -150,3 +229,10 @@ def largest_magnitude(vector: torch.Tensor) -> float:
         return 0.0
     least, most = torch.aminmax(vector)  # vectorised, unlike the infinity norm, and NaN if any value is
     return float(torch.maximum(-least, most))
+
+
+def largest_magnitudes(rows: torch.Tensor) -> NDArray[np.float64]:
+    """The largest |x| of every row (n, m); NaN or inf where a row holds a value that is not finite."""
+    if not rows.shape[1]:
+        return np.zeros(len(rows))
+    return torch.maximum(torch.amax(rows, 1), -torch.amin(rows, 1)).numpy().astype(np.float64)

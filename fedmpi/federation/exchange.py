@@ -30,6 +30,34 @@ class Trained:
 
 
 @dataclass(frozen=True)
+class TrainedBatch:
+    """Clients that were trained together: ``positions`` (c,) among those that were asked for, and what each did.
+
+    ``samples``, ``losses``, ``probe_samples`` (c,) as in ``LocalResult``; ``weights`` and ``directions`` float32 (c, D)
+    on the CPU, None where they were not asked for, valid until the next batch and free to be changed; ``host_s``: of
+    each client.
+    """
+
+    positions: NDArray[np.int64]
+    samples: NDArray[np.int64]
+    losses: NDArray[np.float64]
+    probe_samples: NDArray[np.int64]
+    weights: torch.Tensor | None
+    directions: torch.Tensor | None
+    host_s: float
+
+
+@dataclass(frozen=True)
+class TrainedMany:
+    """Participants that were trained together, ``batch``, with what ``Trained`` says of each in arrays (c,)."""
+
+    batch: TrainedBatch
+    entries: NDArray[np.int64]
+    message_bytes: NDArray[np.int64]
+    max_abs: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Roster:
     """A round's participants after the server's verdict, known to every rank.
 
@@ -104,6 +132,9 @@ class Exchange(Protocol):
 
     def train(self, client: int, plan: RoundPlan) -> Trained:
         """Train one of them and keep what it will send."""
+
+    def train_many(self, plan: RoundPlan) -> Iterator[TrainedMany]:
+        """The same for all of them, in batches (``ClientHost.train_many``)."""
 
     def finish(self, plan: RoundPlan, roster: Roster) -> Exchanged:
         """Exchange, aggregate and apply: w changes alike on every rank."""

@@ -24,9 +24,9 @@ import torch
 from numpy.typing import NDArray
 
 from fedmpi.aggregation import Aggregator
-from fedmpi.federation.client import ClientHost, largest_magnitude
+from fedmpi.federation.client import ClientHost, largest_magnitude, largest_magnitudes
 from fedmpi.federation.client_state import ClientVectors
-from fedmpi.federation.exchange import Exchanged, Roster, Trained
+from fedmpi.federation.exchange import Exchanged, Roster, Trained, TrainedBatch, TrainedMany
 from fedmpi.federation.messages import RoundPlan
 from fedmpi.federation.server_aggregation import ServerAggregation
 from fedmpi.mpi.collectives import Inbox, Ranks
@@ -133,6 +133,50 @@ class DenseExchange:
         return Trained(
             result, compute_host_s, entries, self.message_bytes_up(entries), largest_magnitude(row)
         )
+
+    def train_many(self, plan: RoundPlan) -> Iterator[TrainedMany]:
+        start_of = None if plan.round_index % self.period == 0 else self._own.read
+        for batch in self.host.train_many(self._mine, plan, self._directions is not None, start_of):
+            count = len(batch.positions)
+            exchanges = self._exchanges(plan)
+            entries = self.dimension if exchanges else 0
+            size = self.message_bytes_up(entries) if exchanges else 0
+            yield TrainedMany(
+                batch,
+                entries=np.full(count, entries),
+                message_bytes=np.full(count, size),
+                max_abs=self._keep_updates(batch, plan) if exchanges else self._keep_own(batch),
+            )
+
+    def _keep_own(self, batch: TrainedBatch) -> NDArray[np.float64]:
+        """Keep the weights that clients go on from; the largest magnitude of each."""
+        assert batch.weights is not None
+        for position, weights in zip(batch.positions.tolist(), batch.weights.numpy(), strict=True):
+            self._own.write(int(self._mine[position]), weights)
+        return largest_magnitudes(batch.weights)
+
+    def _keep_updates(self, batch: TrainedBatch, plan: RoundPlan) -> NDArray[np.float64]:
+        """Keep the updates that clients send; the largest magnitude of each."""
+        count, first = len(batch.positions), int(batch.positions[0])
+        together = bool(batch.positions[-1] - first == count - 1)
+        rows = self._average.rows[first : first + count] if together else torch.empty(count, self.dimension)
+        if self._directions is not None:
+            assert self._active is not None
+            assert batch.directions is not None
+            for row, directions in zip(rows.numpy(), batch.directions.numpy(), strict=True):
+                self._active.gather(directions, row)
+            rows *= plan.learning_rate
+        elif self._active is None:
+            assert batch.weights is not None
+            self.host.updates_into(batch.weights, rows)
+        else:
+            assert batch.weights is not None
+            self.host.updates_into(batch.weights, batch.weights)
+            for row, update in zip(rows.numpy(), batch.weights.numpy(), strict=True):
+                self._active.gather(update, row)
+        if not together:
+            self._average.rows[torch.from_numpy(batch.positions)] = rows
+        return largest_magnitudes(rows)
 
     def finish(self, plan: RoundPlan, roster: Roster) -> Exchanged:
         if not self._exchanges(plan):

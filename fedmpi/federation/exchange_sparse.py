@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, repeat
 from typing import Literal
 
 import numpy as np
@@ -18,17 +18,18 @@ from numpy.typing import NDArray
 
 from fedmpi.aggregation import Aggregator
 from fedmpi.emulation.round_end import may_stop_early
-from fedmpi.federation.client import ClientHost, largest_magnitude
+from fedmpi.federation.client import ClientHost, largest_magnitude, largest_magnitudes
 from fedmpi.federation.client_state import ClientVectors
-from fedmpi.federation.exchange import Exchanged, Roster, Trained
+from fedmpi.federation.exchange import Exchanged, Roster, Trained, TrainedMany
 from fedmpi.federation.messages import RoundPlan
 from fedmpi.federation.server_aggregation import Answer, Answering
 from fedmpi.mpi.collectives import Inbox, Ranks
 from fedmpi.mpi.shared_memory import GroupMemory
+from fedmpi.numerics.topk import top_k_rows
 from fedmpi.pruning.mask import LayerSlice, Mask, never_pruned
-from fedmpi.sparsification.codec import Codec
+from fedmpi.sparsification.codec import Codec, decode_many, encode_many
 from fedmpi.sparsification.error_feedback import take_out
-from fedmpi.sparsification.interface import ALL_CLIENTS, Choice, SparseMethod
+from fedmpi.sparsification.interface import ALL_CLIENTS, Choice, SparseMethod, largest
 from fedmpi.sparsification.probe_message import decode_probe
 from fedmpi.sparsification.uploads import Uploads
 from fedmpi.sparsification.wire import NO_TAIL, Entries, Message
@@ -80,6 +81,7 @@ class SparseExchange:
         self._shared: NDArray[np.int32] | None = None
         self._sent: dict[int, _Sent] = {}
         self._inbox = Inbox()
+        self._mine = np.empty(0, dtype=np.int64)
         self._keeps = may_stop_early(host.config)
         self._untouched: dict[int, NDArray[np.float32]] = {}
         """What clients had accumulated before this round, where one may stop before it has trained."""
@@ -107,6 +109,7 @@ class SparseExchange:
     def begin(self, plan: RoundPlan, mine: NDArray[np.int64]) -> None:
         self._group.barrier()  # another rank of the group may have trained these clients, and has now let go of them
         self._sent.clear()
+        self._mine = mine
         self._untouched.clear()
         if self.method.coordinates is not None:
             self._shared = self.method.coordinates(self.dimension, plan.k, self._choice(plan, ALL_CLIENTS))
@@ -146,6 +149,70 @@ class SparseExchange:
             else:
                 max_abs = np.inf  # the sum of finite gradients is not finite
         return Trained(result, compute_host_s, entries, size, max_abs)
+
+    def train_many(self, plan: RoundPlan) -> Iterator[TrainedMany]:
+        entries = min(plan.k, self.dimension)
+        for batch in self.host.train_many(self._mine, plan, need_directions=True):
+            assert batch.directions is not None
+            clients = self._mine[batch.positions]
+            max_abs = largest_magnitudes(batch.directions)
+            counts = np.full(len(clients), entries)
+            sizes = np.full(len(clients), self.message_bytes_up(entries))
+            finite = np.flatnonzero(np.isfinite(max_abs))
+            active = self._accumulate(clients[finite], batch.directions.numpy()[finite])
+            sent = self._messages(active, clients[finite], entries, plan)
+            for position, each in zip(finite.tolist(), sent, strict=True):
+                if each is None:
+                    max_abs[position] = np.inf  # the sum of finite gradients is not finite
+                    continue
+                self._sent[int(clients[position])] = each
+                counts[position], sizes[position] = len(each.indices), len(each.message.data)
+            yield TrainedMany(batch, entries=counts, message_bytes=sizes, max_abs=max_abs)
+
+    def _accumulate(self, clients: NDArray[np.int64], directions: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Add ``directions`` (c, D), which may be changed, to what ``clients`` have; the active ones of that."""
+        support = self._masked.support
+        active = directions if support is None else directions[:, support]
+        for client, row in zip(clients.tolist(), active, strict=True):
+            accumulated = self._accumulated.read(client)
+            if self._keeps:
+                self._untouched[client] = accumulated.copy()
+            if support is None:
+                row += accumulated
+                accumulated[:] = row
+            else:
+                row += accumulated[support]
+                accumulated[support] = row
+            self._accumulated.write(client, accumulated)
+        return active
+
+    def _messages(
+        self, active: NDArray[np.float32], clients: NDArray[np.int64], entries: int, plan: RoundPlan
+    ) -> list[_Sent | None]:
+        """What ``clients`` send of what each has accumulated, (c, active); None where that is not finite."""
+        if self._shared is None and self.method.choose is not largest:
+            choices = [self._choice(plan, client) for client in clients.tolist()]
+            rows = list(zip(active, choices, strict=True))
+            chosen = [self.method.choose(row, entries, choice) for row, choice in rows]
+            return [self._message(row, indices) for row, indices in zip(active, chosen, strict=True)]
+        if self._shared is None:
+            indices = top_k_rows(active, entries)
+            values = np.take_along_axis(active, indices, axis=1)
+        else:
+            indices = np.broadcast_to(self._shared, (len(active), len(self._shared)))
+            values = active[:, self._shared]
+        finite = np.isfinite(values).all(axis=1)
+        if not finite.all():
+            return [self._message(row, each) for row, each in zip(active, indices, strict=True)]
+        messages = encode_many(self.codec, indices, values, self.dimension)
+        shared = repeat(self._shared, len(active)) if self._shared is not None else iter(indices)
+        return [_Sent(*each) for each in zip(shared, messages, strict=True)]
+
+    def _message(self, active: NDArray[np.float32], indices: NDArray[np.int32]) -> _Sent | None:
+        values = active[indices]
+        if not np.isfinite(values).all():
+            return None
+        return _Sent(indices, self.codec.encode(indices, values, self.dimension))
 
     def _choice(self, plan: RoundPlan, client: int) -> Choice:
         return Choice(self.host.config.experiment.seed, plan.round_index, client, self._layers)
@@ -191,12 +258,13 @@ class SparseExchange:
         gathered = gather_messages(self.ranks, roster, messages, self._inbox)
         if not gathered:
             return None
-        sent = [self._read(self.codec, data) for data in gathered]
+        sent = decode_many(self.codec, gathered, self.dimension, self.tail_length, self._shared)
         sizes = roster.sizes[roster.accepted].astype(np.float64)
         weights = sizes / sizes.sum()
         tail = np.zeros(self.tail_length)
-        for entries, weight in zip(sent, weights, strict=True):
-            tail += weight * entries.tail
+        if self.tail_length:
+            for entries, weight in zip(sent, weights, strict=True):
+                tail += weight * entries.tail
         indices, values, _ = zip(*sent, strict=True)
         return Uploads(indices, values, weights, self.dimension), tail.astype(np.float32)
 

@@ -145,6 +145,8 @@ class RoundLoop:
             self.host.importance.begin(plan.participants)
         self.exchange.begin(plan, mine)
         records = np.zeros(len(mine), dtype=RECORD)
+        if self.host.trainer is not None:
+            return records, self._train_many(plan, mine, records)
         samples = {}
         for position, client in enumerate(mine.tolist()):
             trained = self.exchange.train(client, plan)
@@ -161,6 +163,24 @@ class RoundLoop:
                 self.signal.set,
             )
         return records, samples
+
+    def _train_many(self, plan: RoundPlan, mine: IntArray, records: np.ndarray) -> dict[int, int]:
+        """Train them in batches: fills in their ``records``, and gives the probe sample of each."""
+        samples: dict[int, int] = {}
+        for trained in self.exchange.train_many(plan):
+            batch = trained.batch
+            clients, at = mine[batch.positions], batch.positions
+            samples.update(zip(clients.tolist(), batch.probe_samples.tolist(), strict=True))
+            records["client"][at] = clients
+            records["samples"][at] = batch.samples
+            records["entries"][at] = trained.entries
+            records["message_bytes"][at] = trained.message_bytes
+            records["train_loss"][at] = batch.losses
+            records["max_abs"][at] = trained.max_abs
+            records["compute_host_s"][at] = batch.host_s
+            records["ready_s"][at] = self.clock.now_s()
+            records["signalled"][at] = self.signal.set
+        return samples
 
     def _share_verdict(
         self, plan: RoundPlan, dealt: list[IntArray], verdict: np.ndarray, max_abs: float

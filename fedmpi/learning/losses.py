@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -14,11 +16,14 @@ from torch import Tensor
 class Loss:
     """``mean``: the scalar that is trained, (n, classes) logits and (n,) int64 labels -> ().
 
-    ``per_sample``: the same loss of every sample, -> (n,); its mean over samples is ``mean``.
+    ``per_sample``: the same loss of every sample, -> (n,); its mean over samples is ``mean``. ``of_many``: (m, n,
+    classes) logits and (m, n) labels of m clients -> their means; the gradients of these go into a third argument like
+    the logits. Every client's bits are those of ``mean`` and of autograd.
     """
 
     mean: Callable[[Tensor, Tensor], Tensor]
     per_sample: Callable[[Tensor, Tensor], Tensor]
+    of_many: Callable[[Tensor, Tensor, Tensor], list[float]]
 
 
 def _one_hot(logits: Tensor, labels: Tensor) -> Tensor:
@@ -38,7 +43,58 @@ def _bce_one_hot_per_sample(logits: Tensor, labels: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, _one_hot(logits, labels), reduction="none").mean(1)
 
 
+_LOG_SOFTMAX_BACKWARD = torch.ops.aten._log_softmax_backward_data.default
+"""What autograd calls; for a loss this small autograd itself takes most of the time."""
+
+
+def _cross_entropy_of_many(logits: Tensor, labels: Tensor, gradient: Tensor) -> list[float]:
+    """Rows of logits are treated by themselves, so those of all clients go through together; means do not."""
+    _, count, classes = logits.shape
+    log_p = torch.log_softmax(logits.reshape(-1, classes), 1)
+    share = float(np.float32(1) / np.float32(count))  # a float32, as in the mean's own gradient
+    of_log_p = torch.zeros_like(log_p).scatter_(1, labels.reshape(-1, 1), -share)
+    gradient.copy_(_LOG_SOFTMAX_BACKWARD(of_log_p, log_p, 1, log_p.dtype).view(logits.shape))
+    picked = log_p.gather(1, labels.reshape(-1, 1)).view(-1, count)
+    losses: list[float] = _negative_means(picked.numpy()).tolist()
+    return losses
+
+
+_LEVELS, _LEVEL_BITS = 8, 4
+
+
+def _negative_means(log_p: NDArray[np.float32]) -> NDArray[np.float32]:
+    """-mean of every row (m, n), added up as ``F.nll_loss`` does: sums of 16, then of 16 of these, and so on.
+
+    Its sums begin a new level at every multiple of a power of 16, the first value being one by itself.
+    """
+    count = log_p.shape[1]
+    partial = np.zeros((_LEVELS, len(log_p)), np.float32)
+    partial[-1] -= log_p[:, 0]
+    for index in range(1, count):
+        partial[0] -= log_p[:, index]
+        for level in range(_LEVELS - 1):
+            if index >> _LEVEL_BITS * level & (1 << _LEVEL_BITS) - 1:
+                break
+            partial[level + 1] += partial[level]
+            partial[level] = 0.0
+    total = np.zeros(len(log_p), np.float32)
+    for each in partial:
+        total += each
+    return total / np.float32(count)
+
+
+def _bce_one_hot_of_many(logits: Tensor, labels: Tensor, gradient: Tensor) -> list[float]:
+    """One client after the other: the last values of a tensor may be rounded otherwise than those before."""
+    losses = []
+    for own_logits, own_labels, own_gradient in zip(logits, labels, gradient, strict=True):
+        leaf = own_logits.detach().requires_grad_()
+        loss = _bce_one_hot(leaf, own_labels)
+        own_gradient.copy_(torch.autograd.grad(loss, leaf)[0])
+        losses.append(loss.item())
+    return losses
+
+
 LOSSES = {
-    "cross_entropy": Loss(F.cross_entropy, _cross_entropy_per_sample),
-    "bce_one_hot": Loss(_bce_one_hot, _bce_one_hot_per_sample),
+    "cross_entropy": Loss(F.cross_entropy, _cross_entropy_per_sample, _cross_entropy_of_many),
+    "bce_one_hot": Loss(_bce_one_hot, _bce_one_hot_per_sample, _bce_one_hot_of_many),
 }

@@ -110,7 +110,17 @@ def _taken(
     x: Tensor, y: Tensor, order: Tensor, bounds: Sequence[tuple[int, int]], changes: Augmentation | None
 ) -> Iterator[_Batch]:
     """The batches: ``bounds`` in ``order``, changed and as float32, a group of them at a time."""
-    sample_bytes = 4 * x[0].numel()
+    for group in batch_groups(bounds, 4 * x[0].numel()):
+        begin = group[0][0]
+        taken = order[begin : group[-1][1]]
+        samples, labels = x.index_select(0, taken), y.index_select(0, taken)
+        samples = as_float32(samples if changes is None else changes(samples, begin))
+        for first, stop in group:
+            yield samples[first - begin : stop - begin], labels[first - begin : stop - begin]
+
+
+def batch_groups(bounds: Sequence[tuple[int, int]], sample_bytes: int) -> Iterator[list[tuple[int, int]]]:
+    """The batches ``bounds`` in groups that are taken at once: of at most CONVERTED_BYTES, or of one batch."""
     index = 0
     while index < len(bounds):
         begin = bounds[index][0]
@@ -120,11 +130,7 @@ def _taken(
                 break
             group.append(bound)
         index += len(group)
-        taken = order[begin : group[-1][1]]
-        samples, labels = x.index_select(0, taken), y.index_select(0, taken)
-        samples = as_float32(samples if changes is None else changes(samples, begin))
-        for first, stop in group:
-            yield samples[first - begin : stop - begin], labels[first - begin : stop - begin]
+        yield group
 
 
 def train_batches(

@@ -45,3 +45,21 @@ def weighted_sum_at(
         used.append(here)
         sums[slots[here]] += np.multiply(values[here], weight, dtype=np.float64)
     return sums, np.concatenate(used)
+
+
+def weighted_row_sum_at(
+    selected: NDArray[np.int32],
+    indices: NDArray[np.int32],
+    values: NDArray[np.float32],
+    weights: NDArray[np.float64],
+    dimension: int,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """``weighted_sum_at`` of m vectors of n entries each, ``indices`` and ``values`` (m, n): the same bits."""
+    slot = np.full(dimension, -1, np.int32)
+    slot[selected] = np.arange(selected.size, dtype=np.int32)
+    slots = slot.take(indices)
+    here = slots >= 0
+    sums = np.zeros(selected.size)
+    shares = np.repeat(weights, np.count_nonzero(here, axis=1))
+    np.add.at(sums, slots[here], np.multiply(values[here], shares, dtype=np.float64))  # one after the other
+    return sums, here.reshape(-1)

@@ -6,9 +6,13 @@ clients are laid on ranks, nor on what was drawn before: a resumed run needs no 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
+from numpy.typing import NDArray
 
 
 class Purpose(IntEnum):
@@ -48,6 +52,87 @@ def generator(seed: int, purpose: Purpose, round_index: int = 0, client: int = 0
     """
     words = (seed, int(purpose), round_index + _ROUND_OFFSET, client)
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
+
+
+def generators(
+    seed: int, purpose: Purpose, round_index: int, clients: NDArray[np.int64]
+) -> Iterator[np.random.Generator]:
+    """The ``generator`` of each of ``clients`` (n,), one after the other; faster than asking for each.
+
+    What a generator starts from is computed for all clients at once.
+    """
+    common = (seed, int(purpose), round_index + _ROUND_OFFSET)
+    entropy = [np.uint32(word) for number in common for word in _uint32_words(number)]
+    for state in _seed_states([*entropy, clients.astype(np.uint32)]):
+        # numpy takes any ISeedSequence; its annotations know its own alone
+        yield np.random.Generator(np.random.PCG64(_State(state)))  # type: ignore[arg-type]
+
+
+class _State(ISeedSequence):
+    """A seed sequence whose state is known: four uint64, as PCG64 asks for them."""
+
+    def __init__(self, words: NDArray[np.uint64]) -> None:
+        self._words = words
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> NDArray[np.uint64]:
+        if n_words != self._words.size or np.dtype(dtype) != self._words.dtype:
+            raise ValueError(f"{n_words} words of {np.dtype(dtype)}, allowed are 4 of uint64")
+        return self._words
+
+
+_POOL_WORDS = 4
+_INIT_A, _MULTIPLIER_A = 0x43B0D7E5, 0x931E8875
+_INIT_B, _MULTIPLIER_B = 0x8B51F9DD, 0x58F38DED
+_MIX_LEFT, _MIX_RIGHT = np.uint32(0xCA01F9DD), np.uint32(0x4973F715)
+_SHIFT = np.uint32(16)
+
+
+def _uint32_words(number: int) -> list[int]:
+    """A non-negative integer as words of 32 bits, the lowest first; 0 is one word."""
+    words = [number & 0xFFFFFFFF]
+    while number := number >> 32:
+        words.append(number & 0xFFFFFFFF)
+    return words
+
+
+def _seed_states(entropy: list[Any]) -> NDArray[np.uint64]:
+    """``SeedSequence(words).generate_state(4, uint64)`` for many, (n, 4); ``entropy``: words, uint32 or (n,) of them.
+
+    The function that numpy documents as stable (after M. E. O'Neill, "Developing a seed_seq alternative", 2015).
+    """
+    constants = _constants(_INIT_A, _MULTIPLIER_A)
+    entropy = [np.atleast_1d(word) for word in entropy]
+    padded = entropy + [np.zeros(1, np.uint32)] * (_POOL_WORDS - len(entropy))
+    pool = [_hashed(word, constants) for word in padded[:_POOL_WORDS]]
+    for source in range(_POOL_WORDS):
+        for target in range(_POOL_WORDS):
+            if source != target:
+                pool[target] = _mixed(pool[target], _hashed(pool[source], constants))
+    for word in padded[_POOL_WORDS:]:
+        for target in range(_POOL_WORDS):
+            pool[target] = _mixed(pool[target], _hashed(word, constants))
+    constants = _constants(_INIT_B, _MULTIPLIER_B)
+    words = [_hashed(pool[number % _POOL_WORDS], constants) for number in range(2 * _POOL_WORDS)]
+    return np.stack(words, axis=1).astype("<u4").view("<u8").astype(np.uint64)
+
+
+def _constants(first: int, multiplier: int) -> Iterator[tuple[np.uint32, np.uint32]]:
+    """Each constant of a chain of products modulo 2**32, with its successor."""
+    while True:
+        following = first * multiplier & 0xFFFFFFFF
+        yield np.uint32(first), np.uint32(following)
+        first = following
+
+
+def _hashed(word: NDArray[np.uint32], constants: Iterator[tuple[np.uint32, np.uint32]]) -> NDArray[np.uint32]:
+    now, following = next(constants)
+    word = (word ^ now) * following
+    return word ^ (word >> _SHIFT)
+
+
+def _mixed(left: NDArray[np.uint32], right: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    mixed = _MIX_LEFT * left - _MIX_RIGHT * right
+    return mixed ^ (mixed >> _SHIFT)
 
 
 def torch_seed(seed: int, purpose: Purpose, round_index: int = 0, client: int = 0) -> int:

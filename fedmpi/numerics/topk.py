@@ -25,6 +25,8 @@ _SMALL = 1 << 12
 """Up to this many entries a sample costs more than it saves."""
 _PREFILTER_FRACTION = 8
 """Up to one entry in so many, survivors are gathered; beyond that it is cheaper to mark them in place."""
+_LONGEST_ROW = 1 << 16
+"""Up to this many entries, many rows are selected from at once."""
 _DEVIATIONS = 3.0
 """Standard deviations of the sample's rank that the bounds leave as a margin."""
 
@@ -48,13 +50,63 @@ def top_k(values: NDArray[np.float32], k: int) -> NDArray[np.int32]:
     return largest(bits & _MAGNITUDE, k).astype(np.int32)
 
 
+def top_k_rows(values: NDArray[np.float32], k: int) -> NDArray[np.int32]:
+    """``top_k`` of every row of ``values`` (m, n): int32 (m, k), each row ascending.
+
+    Many short rows take a fraction of the time of as many calls. Raises ValueError as ``top_k`` does.
+    """
+    if values.ndim != 2:
+        raise ValueError(f"values must be two-dimensional, not {values.ndim}-D")
+    rows, size = values.shape
+    _check_count(k, size)
+    chosen = np.empty((rows, k), np.int32)
+    short = k > 0 and rows > 0 and size <= _LONGEST_ROW
+    done = _short_rows(values, k, chosen) if short else np.zeros(rows, np.bool_)
+    for row in np.flatnonzero(~done).tolist():
+        chosen[row] = top_k(values[row], k)
+    return chosen
+
+
+def _short_rows(values: NDArray[np.float32], k: int, chosen: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Write the selections of rows (m, n) to ``chosen``; False for rows with fewer than ``k`` that are not tiny."""
+    size = values.shape[1]
+    if values.dtype != np.float32:
+        raise ValueError(f"values must be float32, not {values.dtype}")
+    magnitudes = np.bitwise_and(values.view(np.uint32), _MAGNITUDE, out=np.empty(values.shape, np.uint32))
+    # A partition takes many times as long where many values are equal, as zeros are: they become different, less
+    # than any magnitude that counts.
+    keys = np.maximum(magnitudes, np.arange(size, dtype=np.uint32))
+    keys.partition(size - k, axis=1)
+    kth = keys[:, size - k, None]
+    taken = magnitudes >= kth
+    done = kth[:, 0] >= size
+    taken[~done] = False
+    tied = np.flatnonzero(np.count_nonzero(taken, axis=1) > k)
+    if tied.size:
+        more, equal = magnitudes[tied] > kth[tied], magnitudes[tied] == kth[tied]
+        missing = k - np.count_nonzero(more, axis=1)
+        taken[tied] = more | (equal & (np.cumsum(equal, axis=1, dtype=np.int32) <= missing[:, None]))
+    found = np.flatnonzero(taken).reshape(-1, k)
+    chosen[done] = found - size * np.flatnonzero(done)[:, None]
+    return done
+
+
 def magnitude_order(values: NDArray[np.float32]) -> NDArray[np.int64]:
     """Positions of all entries by falling ``|values|``, finite; ties go to the lowest position."""
-    bits = _bit_patterns(values)
+    return _falling(_bit_patterns(values))
+
+
+def magnitude_order_rows(values: NDArray[np.float32]) -> NDArray[np.int64]:
+    """``magnitude_order`` of every row of ``values`` (m, n)."""
+    return _falling(np.ascontiguousarray(values).view(np.uint32))
+
+
+def _falling(bits: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Positions along the last axis by falling magnitude, ties by position."""
     keys = (~bits & _MAGNITUDE).astype(np.uint64)
     keys <<= np.uint64(32)
-    keys |= np.arange(bits.size, dtype=np.uint64)
-    keys.sort()
+    keys |= np.arange(bits.shape[-1], dtype=np.uint64)
+    keys.sort(axis=-1)
     keys &= np.uint64(0xFFFFFFFF)
     return keys.view(np.int64)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -87,3 +88,29 @@ class WireCodec:
 
 DENSE = WireCodec("dense")
 """All coordinates, float32: how methods that send everything send it, and how whole models travel."""
+
+
+def encode_many(
+    codec: Codec, indices: NDArray[np.int32], values: NDArray[np.float32], dimension: int
+) -> list[Message]:
+    """``codec.encode`` of every row of ``indices`` and ``values`` (m, n)."""
+    if isinstance(codec, WireCodec) and not codec.lossy:
+        rows = wire.encode_rows(codec.form, indices, values, dimension)
+        if rows is not None:
+            return [Message(*each) for each in zip(rows, values, strict=True)]
+    return [codec.encode(*each, dimension) for each in zip(indices, values, strict=True)]
+
+
+def decode_many(
+    codec: Codec,
+    messages: Sequence[NDArray[np.uint8]],
+    dimension: int,
+    tail_length: int,
+    positions: NDArray[np.int32] | None,
+) -> list[Entries]:
+    """``codec.decode`` of every one of ``messages``."""
+    if isinstance(codec, WireCodec) and positions is None and len({data.size for data in messages}) == 1:
+        rows = wire.decode_rows(np.stack(messages), dimension, tail_length=tail_length)
+        if rows is not None:
+            return rows
+    return [codec.decode(data, dimension, tail_length, positions) for data in messages]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedmpi.numerics.sparse import union
-from fedmpi.numerics.topk import largest, magnitude_order, top_k
+from fedmpi.numerics.topk import largest, magnitude_order, magnitude_order_rows, top_k, top_k_rows
 from fedmpi.sparsification.interface import SparseMethod
 from fedmpi.sparsification.uploads import Selection, Uploads, selection_at
 
@@ -52,7 +52,7 @@ def _bracket(uploads: Uploads, k: int, longest: int) -> tuple[int, int]:
     Of many entries, a sample of the coordinates says it: the entries there have ranks in proportion.
     """
     entries = sum(indices.size for indices in uploads.indices)
-    if entries <= _FEW_ENTRIES:
+    if entries <= _FEW_ENTRIES or uploads.rows is not None:
         # m clients of whom no two agree fill J with k / m entries each: kappa is rarely far beyond.
         return 0, min(longest, 2 * (k // max(1, uploads.clients)) + 1)
     rate = -(-entries // _SAMPLE_ENTRIES)
@@ -73,10 +73,46 @@ def _bracket(uploads: Uploads, k: int, longest: int) -> tuple[int, int]:
 
 def _chosen(uploads: Uploads, k: int, low: int, high: int) -> NDArray[np.int32] | None:
     """J, or None unless low <= kappa < high."""
+    if uploads.rows is not None:
+        return _chosen_of_rows(uploads, *uploads.rows, k, high)
     certain = np.zeros(uploads.dimension, np.bool_)
     bands = [_band(indices, values, low, high, certain) for indices, values in _entries(uploads)]
     best_rank = _best_ranks(((indices, ranks) for indices, _, ranks in bands), uploads.dimension)
     best_rank[certain] = -1
+
+    def at_rank(kappa: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        flags = [ranks == kappa for _, _, ranks in bands]
+        indices = np.concatenate([band[0][at] for band, at in zip(bands, flags, strict=True)])
+        values = np.concatenate([band[1][at] for band, at in zip(bands, flags, strict=True)])
+        return indices, values
+
+    return _filled(best_rank, k, low, at_rank)
+
+
+def _chosen_of_rows(
+    uploads: Uploads, indices: NDArray[np.int32], values: NDArray[np.float32], k: int, high: int
+) -> NDArray[np.int32] | None:
+    """The same with low = 0 where the clients' entries are rows (m, n)."""
+    first = top_k_rows(values, high)
+    indices, values = np.take_along_axis(indices, first, axis=1), np.take_along_axis(values, first, axis=1)
+    order = magnitude_order_rows(values)
+    by_rank, values = np.take_along_axis(indices, order, axis=1), np.take_along_axis(values, order, axis=1)
+    best_rank = np.full(uploads.dimension, _UNRANKED, np.int32)
+    for rank in range(high - 1, -1, -1):
+        best_rank[by_rank[:, rank]] = rank
+    return _filled(best_rank, k, 0, lambda kappa: (by_rank[:, kappa], values[:, kappa]))
+
+
+def _filled(
+    best_rank: NDArray[np.int32],
+    k: int,
+    low: int,
+    at_rank: Callable[[int], tuple[NDArray[np.int32], NDArray[np.float32]]],
+) -> NDArray[np.int32] | None:
+    """J by the best rank of every coordinate; ``at_rank`` gives the clients' entries of one rank, indices and values.
+
+    None where kappa lies outside of the ranks that are known, from ``low`` on.
+    """
     sent = np.flatnonzero(best_rank != _UNRANKED)
     best = best_rank[sent]
     # Union sizes at kappa = low, low + 1, ...: coordinates that are certain have rank -1.
@@ -86,9 +122,7 @@ def _chosen(uploads: Uploads, k: int, low: int, high: int) -> NDArray[np.int32] 
     kappa = low + int(np.searchsorted(sizes, k, side="right")) - 1
     chosen = sent[best < kappa]
     # At most one entry of each client: those of rank kappa whose coordinate is not chosen yet.
-    at_kappa = [ranks == kappa for _, _, ranks in bands]
-    indices = np.concatenate([band[0][at] for band, at in zip(bands, at_kappa, strict=True)])
-    values = np.concatenate([band[1][at] for band, at in zip(bands, at_kappa, strict=True)])
+    indices, values = at_rank(kappa)
     fresh = best_rank[indices] == kappa
     candidates, which = np.unique(indices[fresh], return_inverse=True)
     peaks = np.zeros(candidates.size, np.float32)

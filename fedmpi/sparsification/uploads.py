@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmpi.numerics.sparse import union, weighted_sum_at
-from fedmpi.numerics.topk import top_k
+from fedmpi.numerics.sparse import union, weighted_row_sum_at, weighted_sum_at
+from fedmpi.numerics.topk import top_k, top_k_rows
 
+_MANY = 32
+_SHORT = 1 << 13
+"""So many clients with at most so many entries each are treated together rather than one after the other."""
 _Flag = TypeVar("_Flag", np.bool_, np.uint8)
 
 
@@ -40,6 +44,9 @@ class Uploads:
             )
         if not (np.isfinite(self.weights) & (self.weights >= 0)).all():
             raise ValueError(f"weights must be finite and not negative, found {self.weights.tolist()}")
+        if self.rows is not None:
+            self._check_rows(*self.rows)
+            return
         known = None
         for client, (indices, values) in enumerate(zip(self.indices, self.values, strict=True)):
             if indices.size != values.size:
@@ -48,6 +55,28 @@ class Uploads:
                 self._check_indices(client, indices)
                 known = indices
             self._check_values(client, indices, values)
+
+    @cached_property
+    def rows(self) -> tuple[NDArray[np.int32], NDArray[np.float32]] | None:
+        """The indices and values of all clients as (m, n), where many sent the same small number n; else None."""
+        if len(self.indices) < _MANY or not 0 < self.indices[0].size <= _SHORT:
+            return None
+        types = {each.dtype for each in self.indices} == {np.dtype(np.int32)} and {
+            each.dtype for each in self.values
+        } == {np.dtype(np.float32)}
+        sizes = {each.shape for each in (*self.indices, *self.values)}
+        if not types or len(sizes) > 1 or all(each is self.indices[0] for each in self.indices):
+            return None
+        return np.stack(self.indices), np.stack(self.values)
+
+    def _check_rows(self, indices: NDArray[np.int32], values: NDArray[np.float32]) -> None:
+        """What is checked of each client, of all at once; the first that breaks a rule is looked at by itself."""
+        fit = (indices[:, 1:] > indices[:, :-1]).all(axis=1)
+        fit &= (indices[:, 0] >= 0) & (indices[:, -1] < self.dimension) & np.isfinite(values).all(axis=1)
+        if not fit.all():
+            client = int(fit.argmin())
+            self._check_indices(client, self.indices[client])
+            self._check_values(client, self.indices[client], self.values[client])
 
     def _check_indices(self, client: int, indices: NDArray[np.int32]) -> None:
         if indices.dtype != np.int32:
@@ -80,6 +109,8 @@ class Uploads:
 
     def counts(self, flags: NDArray[np.bool_]) -> NDArray[np.int64]:
         """How many of each client's entries are flagged, (m,)."""
+        if self.rows is not None:
+            return np.count_nonzero(flags.reshape(self.clients, -1), axis=1).astype(np.int64)
         return np.array([np.count_nonzero(part) for part in self.split(flags)], dtype=np.int64)
 
     @property
@@ -92,6 +123,10 @@ class Uploads:
 
         A client that sent no more than ``k`` entries keeps all of them.
         """
+        if self.rows is not None and k < self.rows[0].shape[1]:
+            kept_rows = top_k_rows(self.rows[1], k)
+            shorter, of_these = (np.take_along_axis(each, kept_rows, axis=1) for each in self.rows)
+            return Uploads(tuple(shorter), tuple(of_these), self.weights, self.dimension)
         indices, values = [], []
         for own_indices, own_values in zip(self.indices, self.values, strict=True):
             whole = own_indices.size <= k
@@ -120,7 +155,10 @@ class Selection:
 
 def selection_at(uploads: Uploads, indices: NDArray[np.int32]) -> Selection:
     """b_j = sum_i (C_i / C) a_ij over the clients that sent j, for j in J = ``indices`` (ascending)."""
-    values, used = weighted_sum_at(indices, uploads.parts(), uploads.dimension)
+    if uploads.rows is None:
+        values, used = weighted_sum_at(indices, uploads.parts(), uploads.dimension)
+    else:
+        values, used = weighted_row_sum_at(indices, *uploads.rows, uploads.weights, uploads.dimension)
     return Selection(indices, values, used)
 
 

@@ -30,6 +30,8 @@ _CODED_FORMS = FORMS[1:]
 _CODED_TYPES = tuple(VALUE_BYTES)
 _TOP_EXPONENT = 15
 NO_TAIL: NDArray[np.float32] = np.empty(0, np.float32)
+_ROWS_AT_A_TIME = 256
+"""Messages whose positions are read together: a byte for every coordinate of each stays in the cache."""
 _Integer = TypeVar("_Integer", bound=np.integer)
 
 
@@ -145,6 +147,35 @@ def encode(
     return Message(data, values if value_type == "float32" else _unpack(packed, exponent))
 
 
+def encode_rows(
+    form: str,
+    indices: NDArray[np.int32],
+    values: NDArray[np.float32],
+    dimension: int,
+) -> NDArray[np.uint8] | None:
+    """Messages of float32 ``values`` (m, n) at ``indices`` (m, n), the bytes of ``encode`` in rows (m, bytes).
+
+    None where the form has no such shortcut.
+    """
+    rows, entries = values.shape
+    size = message_bytes(form, entries, dimension)
+    form = form_in_use(form, entries, dimension)
+    if form not in ("coo", "bitmap") or not entries:
+        return None
+    data = np.empty((rows, size), np.uint8)
+    codes = _CODED_FORMS.index(form), _CODED_TYPES.index("float32")
+    data[:, :HEADER_BYTES] = np.frombuffer(_HEADER.pack(_MAGIC, *codes, 0, entries, dimension), np.uint8)
+    body = data[:, HEADER_BYTES:]
+    if form == "coo":
+        body[:, : INDEX_BYTES * entries] = np.ascontiguousarray(indices).view(np.uint8)
+    else:
+        flags = np.zeros((rows, dimension), np.bool_)
+        np.put_along_axis(flags, indices, True, axis=1)
+        body[:, : mask_bytes(dimension)] = np.packbits(flags, axis=1)
+    body[:, body.shape[1] - 4 * entries :] = np.ascontiguousarray(values).view(np.uint8)
+    return data
+
+
 def decode(
     data: NDArray[np.uint8],
     dimension: int,
@@ -161,6 +192,33 @@ def decode(
     header = _read_header(data, dimension, tail_length)
     indices, values = _read_entries(data, header, positions)
     return Entries(indices, values, _aligned(data[header.size :].view(np.float32)))
+
+
+def decode_rows(data: NDArray[np.uint8], dimension: int, *, tail_length: int = 0) -> list[Entries] | None:
+    """``decode`` of every row of ``data`` (m, bytes), m > 0, views of common arrays.
+
+    None where the rows are not alike, or their form has no such shortcut: each is to be read by itself then.
+    """
+    header = _read_header(data[0], dimension, tail_length)
+    alike = (data[:, :HEADER_BYTES] == data[0, :HEADER_BYTES]).all()
+    if not alike or header.value_type != "float32" or header.form not in ("coo", "bitmap"):
+        return None
+    body = data[:, HEADER_BYTES : header.size]
+    packed = np.ascontiguousarray(body[:, body.shape[1] - 4 * header.entries :]).view(np.float32)
+    if header.form == "coo":
+        indices = np.ascontiguousarray(body[:, : INDEX_BYTES * header.entries]).view(np.int32)
+    else:
+        indices = np.empty((len(data), header.entries), np.int32)
+        for start in range(0, len(data), _ROWS_AT_A_TIME):
+            bits = body[start : start + _ROWS_AT_A_TIME, : mask_bytes(dimension)]
+            flags = np.unpackbits(bits, axis=1).view(np.bool_)
+            if (np.count_nonzero(flags, axis=1) != header.entries).any():
+                return None
+            found = np.flatnonzero(flags).reshape(len(bits), header.entries)
+            found -= flags.shape[1] * np.arange(len(bits))[:, None]
+            indices[start : start + len(bits)] = found
+    tails = np.ascontiguousarray(data[:, header.size :]).view(np.float32)
+    return [Entries(*each) for each in zip(indices, packed, tails, strict=True)]
 
 
 class _Header(NamedTuple):

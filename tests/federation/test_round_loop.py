@@ -58,7 +58,7 @@ class Host:
     """The loss of a sample is the sum of the weights that were loaded last, and the number of the sample."""
 
     def __init__(self, masked: Any, importance: Any) -> None:
-        self.masked, self.importance = masked, importance
+        self.masked, self.importance, self.trainer = masked, importance, None
         self.loaded = torch.empty(0)
 
     def begin_round(self) -> None: ...

@@ -1,9 +1,13 @@
 """Losses against their definitions."""
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from fedmpi.learning.losses import LOSSES
+from fedmpi.learning.losses import LOSSES, _negative_means
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]])
 LABELS = torch.tensor([0, 2])
@@ -29,3 +33,35 @@ def test_the_trained_loss_is_the_mean_over_samples(name: str) -> None:
     mean = loss.mean(LOGITS, LABELS)
     assert mean.shape == ()
     assert mean.item() == pytest.approx(loss.per_sample(LOGITS, LABELS).mean().item())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(sorted(LOSSES)),
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 6),
+    st.integers(1, 40),
+    st.integers(2, 70),
+)
+def test_losses_of_many_have_the_bits_of_each(
+    name: str, seed: int, clients: int, count: int, classes: int
+) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    logits = 4 * torch.randn(clients, count * classes + 5, generator=draw)[:, :-5]
+    logits = logits.view(clients, count, classes)
+    labels = torch.randint(0, classes, (clients, count), generator=draw)
+    gradient = torch.full_like(logits, torch.nan)
+    found = LOSSES[name].of_many(logits, labels, gradient)
+    for each, own_labels, own, loss in zip(logits, labels, gradient, found, strict=True):
+        leaf = each.clone().requires_grad_()
+        mean = LOSSES[name].mean(leaf, own_labels)
+        assert mean.item() == loss
+        assert torch.equal(torch.autograd.grad(mean, leaf)[0], own)
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 255, 256, 257, 4097])
+def test_means_are_added_up_as_torch_does(count: int) -> None:
+    draw = torch.Generator().manual_seed(count)
+    log_p = 3 * torch.randn(4, count, generator=draw)
+    expected = [F.nll_loss(row.unsqueeze(1), torch.zeros(count, dtype=torch.int64)).item() for row in log_p]
+    np.testing.assert_array_equal(_negative_means(log_p.numpy()), np.array(expected, np.float32))

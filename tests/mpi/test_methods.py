@@ -1,4 +1,4 @@
-"""Every method and controller: the same trace on 1, 2 and 3 ranks, and after an interruption on other ranks."""
+"""Every method and controller: the same trace on 1, 2 and 3 ranks, after an interruption, and trained one by one."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from experiments import VARIANTS, assert_same_trace
 from fedmpi import trace
 
 PROGRAM = Path(__file__).with_name("programs_methods.py")
-PLACEMENTS = {1: "straight", 2: "interrupted", 3: "straight"}
-"""Ranks, and whether the runs are stopped on the way and resumed."""
+PLACEMENTS = {1: ("straight",), 2: ("interrupted",), 3: ("straight", "training.batched=off")}
+"""Ranks, and whether the runs are stopped on the way and resumed; on three, clients are trained one by one."""
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, launch) -> dict[int, Path]:
     folders = {}
     for ranks, way in PLACEMENTS.items():
         folders[ranks] = tmp_path_factory.mktemp(f"on-{ranks}")
-        launch(ranks, PROGRAM, folders[ranks], way, python_path=PROGRAM.parent)
+        launch(ranks, PROGRAM, folders[ranks], *way, python_path=PROGRAM.parent)
     return folders
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fedmpi.numerics import topk
-from fedmpi.numerics.topk import largest, magnitude_order, top_k
+from fedmpi.numerics.topk import largest, magnitude_order, magnitude_order_rows, top_k, top_k_rows
 
 
 def reference(values: np.ndarray, k: int) -> np.ndarray:
@@ -148,3 +148,46 @@ def test_other_types_are_refused() -> None:
         top_k(np.zeros(3), 1)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="2-D"):
         top_k(np.zeros((3, 2), np.float32), 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    rows=st.integers(0, 20),
+    size=st.integers(1, 700),
+    levels=st.sampled_from([1, 2, 30, 0]),
+    zero_share=st.sampled_from([0.0, 0.5, 0.98]),
+    fraction=st.floats(0.0, 1.0),
+    tiny=st.booleans(),
+)
+def test_rows_are_selected_from_as_each_alone(
+    seed: int, rows: int, size: int, levels: int, zero_share: float, fraction: float, tiny: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.standard_normal((rows, size + 3)).astype(np.float32)[:, :size]
+    if levels:
+        values[:] = rng.integers(-levels, levels + 1, values.shape)
+    values[rng.random(values.shape) < zero_share] = -0.0
+    if tiny:  # magnitudes that are less than any position
+        values[::2] *= np.float32(1e-44)
+    k = int(fraction * size)
+    chosen, order = top_k_rows(values, k), magnitude_order_rows(values)
+    assert chosen.shape == (rows, k)
+    assert chosen.dtype == np.int32
+    for row, indices, falling in zip(values, chosen, order, strict=True):
+        np.testing.assert_array_equal(indices, reference(row, k))
+        np.testing.assert_array_equal(falling, magnitude_order(row))
+
+
+def test_long_rows_are_selected_from_as_each_alone() -> None:
+    values = np.random.default_rng(3).standard_normal((2, topk._LONGEST_ROW + 1)).astype(np.float32)
+    np.testing.assert_array_equal(top_k_rows(values, 50), [reference(row, 50) for row in values])
+
+
+def test_rows_of_another_shape_or_type_are_refused() -> None:
+    with pytest.raises(ValueError, match="two-dimensional, not 1-D"):
+        top_k_rows(np.zeros(3, np.float32), 1)
+    with pytest.raises(ValueError, match="k is 4, allowed are 0 to 3"):
+        top_k_rows(np.zeros((2, 3), np.float32), 4)
+    with pytest.raises(ValueError, match="float32, not float64"):
+        top_k_rows(np.zeros((2, 3)), 1)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from fedmpi.config import parts
 from fedmpi.numerics.topk import top_k
 from fedmpi.sparsification import Selection, SparseMethod, Uploads, fab
+from fedmpi.sparsification import uploads as uploads_module
 from fedmpi.sparsification.wire import decode, encode
 
 LIMITED = ("fab", "fub_flat", "fub_tree")
@@ -255,3 +256,35 @@ def test_a_negative_k_is_refused(method: str) -> None:
     uploads = upload(np.arange(10, dtype=np.float32).reshape(2, 5), np.ones(2), 3)
     with pytest.raises(ValueError, match="k is -1"):
         SELECTORS[method](uploads, -1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    clients=st.integers(32, 60),
+    sent=st.integers(1, 20),
+    k=st.integers(0, 60),
+    tied=st.booleans(),
+    method=st.sampled_from(sorted(SELECTORS)),
+)
+def test_many_clients_at_once_are_selected_from_as_one_after_the_other(
+    seed: int, clients: int, sent: int, k: int, tied: bool, method: str
+) -> None:
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(-3, 4, (clients, 60)) if tied else rng.standard_normal((clients, 60))
+    sizes = rng.integers(1, 50, clients).astype(np.float64)
+    many = upload(rows.astype(np.float32), sizes, sent)
+    with mock.patch.object(uploads_module, "_MANY", clients + 1):
+        alone = upload(rows.astype(np.float32), sizes, sent)
+        assert alone.rows is None
+        expected = SELECTORS[method](alone, k)
+        shorter = alone.truncated(k)
+    assert many.rows is not None
+    found = SELECTORS[method](many, k)
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_array_equal(found.values, expected.values)
+    np.testing.assert_array_equal(found.used, expected.used)
+    np.testing.assert_array_equal(found.contributions(many), expected.contributions(alone))
+    for one, other in zip(many.truncated(k).parts(), shorter.parts(), strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+        np.testing.assert_array_equal(one[1], other[1])

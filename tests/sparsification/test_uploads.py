@@ -84,3 +84,24 @@ def test_truncation_is_what_a_smaller_k_would_have_sent(seed: int, clients: int,
     for one, other in zip(found.parts(), expected.parts(), strict=True):
         np.testing.assert_array_equal(one[0], other[0])
         np.testing.assert_array_equal(one[1], other[1])
+
+
+@pytest.mark.parametrize(
+    ("position", "index", "value", "message"),
+    [
+        (1, 3, 1.0, "client 37: indices do not rise at 3"),
+        (0, -1, 1.0, "client 37: index -1, allowed are 0 to 9"),
+        (1, 10, 1.0, "client 37: index 10, allowed are 0 to 9"),
+        (1, 5, np.nan, "client 37: value nan at index 5"),
+    ],
+)
+def test_of_many_clients_the_first_that_breaks_a_rule_is_named(
+    position: int, index: int, value: float, message: str
+) -> None:
+    indices = [np.array([3, 5], np.int32) for _ in range(40)]
+    values = [np.ones(2, np.float32) for _ in range(40)]
+    assert Uploads(tuple(indices), tuple(values), np.ones(40), 10).rows is not None
+    indices[37][position], values[37][position] = index, value
+    values[38][0] = np.inf
+    with pytest.raises(ValueError, match=message):
+        Uploads(tuple(indices), tuple(values), np.ones(40), 10)

@@ -12,7 +12,9 @@ from fedmpi.sparsification.wire import (
     WireError,
     bytes_by_dimension,
     decode,
+    decode_rows,
     encode,
+    encode_rows,
     form_in_use,
     message_bytes,
 )
@@ -191,3 +193,52 @@ def test_what_a_coordinate_costs_in_each_form() -> None:
     assert [form_in_use("auto", entries, 1000) for entries in (10, 100, 990)] == ["coo", "bitmap", "dense"]
     assert bytes_by_dimension("auto", 10, 1000) == bytes_by_dimension("coo", 10, 1000)
     assert bytes_by_dimension("auto", 100, 1000) == (16 + 400, 0.125)
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 6),
+    st.integers(1, 90),
+    st.sampled_from(["auto", "coo", "bitmap", "dense"]),
+    st.data(),
+)
+def test_rows_are_the_messages_of_each(
+    seed: int, rows: int, dimension: int, form: str, data: st.DataObject
+) -> None:
+    rng = np.random.default_rng(seed)
+    entries = data.draw(st.integers(0, dimension))
+    drawn = [rng.choice(dimension, entries, replace=False) for _ in range(rows)]
+    indices = np.sort(np.array(drawn, np.int32).reshape(rows, entries), axis=1)
+    values = rng.standard_normal((rows, entries)).astype(np.float32)
+    messages = np.stack([encode(form, *each, dimension).data for each in zip(indices, values, strict=True)])
+    encoded = encode_rows(form, indices, values, dimension)
+    shortcut = entries > 0 and form_in_use(form, entries, dimension) != "dense"
+    assert (encoded is not None) == shortcut
+    if encoded is not None:
+        np.testing.assert_array_equal(encoded, messages)
+    tail = rng.standard_normal((rows, 3)).astype(np.float32)
+    read = decode_rows(np.concatenate((messages, tail.view(np.uint8)), axis=1), dimension, tail_length=3)
+    assert shortcut <= (read is not None)
+    for number, each in enumerate(read or ()):
+        np.testing.assert_array_equal(each.indices, indices[number])
+        np.testing.assert_array_equal(each.values, values[number])
+        np.testing.assert_array_equal(each.tail, tail[number])
+        assert each.indices.dtype == np.int32
+
+
+def test_rows_that_differ_are_read_one_by_one() -> None:
+    indices, values = np.array([1, 4], np.int32), np.array([1.0, 2.0], np.float32)
+    coo = encode("coo", indices, values, 9).data
+    bitmap = encode("bitmap", indices[:1], values[:1], 9).data
+    long_bitmap = encode("bitmap", indices, values, 9).data
+    other = encode("coo", indices, values, 10).data
+    assert decode_rows(np.stack((coo, other)), 9) is None
+    broken = np.stack((long_bitmap, long_bitmap))
+    broken[1, HEADER_BYTES] |= 0x80  # a third position
+    assert decode_rows(broken, 9) is None
+    with pytest.raises(WireError, match="3 positions"):
+        decode(broken[1], 9)
+    with pytest.raises(WireError):
+        decode_rows(bitmap[None, :-1], 9)
+    float16 = encode("coo", indices, values, 9, value_type="float16").data
+    assert decode_rows(float16[None], 9) is None

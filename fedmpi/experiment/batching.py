@@ -1,0 +1,51 @@
+"""Whether a run trains its clients in batches (``training.batched``), and why not."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmpi.config import Config, ConfigError
+from fedmpi.emulation.compute import BUILT_IN
+from fedmpi.learning.batched import BatchTrainer, why_not
+from fedmpi.learning.batched_trial import differing_samples
+from fedmpi.learning.flat import FlatModel
+
+_MEASURED = "measured"
+
+
+def batch_trainer(
+    config: Config, model: FlatModel, input_shape: tuple[int, ...], classes: int, sizes: NDArray[np.int64]
+) -> tuple[BatchTrainer | None, str]:
+    """What trains many clients of ``sizes`` samples at once, or None with the reason, as the end of a sentence.
+
+    ConfigError where ``training.batched`` is "on" and it cannot be.
+    """
+    asked = config.training.batched
+    if asked == "off":
+        return None, "training.batched is off"
+    reason = _against(config) or why_not(model)
+    trainer = None
+    if reason is None:
+        trainer = BatchTrainer(model, config.training.loss)
+        few = set(np.quantile(sizes, [0.0, 0.5, 1.0], method="nearest").tolist())
+        differing = differing_samples(trainer, config.training, input_shape, classes, few)
+        if differing is not None:
+            trainer = None
+            reason = (
+                f"with {differing} samples of a client this processor gives other bits in a batch than alone"
+            )
+    if reason is not None and asked == "on":
+        raise ConfigError("training.batched", f"found on, but {reason}", "auto or off")
+    return trainer, reason or ""
+
+
+def _against(config: Config) -> str | None:
+    emulation = config.emulation
+    if config.data.augmentation != "none":
+        return f"data.augmentation is {config.data.augmentation}"
+    if emulation.clock != "virtual":
+        return "the clock is real time, in which every client's training has an end of its own"
+    if emulation.compute.model == _MEASURED or emulation.compute.model not in BUILT_IN:
+        return "the compute model takes the host seconds of every client"
+    return None

@@ -1,0 +1,61 @@
+"""Whether a run trains its clients in batches."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from fedmpi.config import Config, ConfigError, loads
+from fedmpi.experiment import batching
+from fedmpi.experiment.batching import batch_trainer
+from fedmpi.learning.batched import BatchTrainer
+from fedmpi.learning.models import build_flat
+
+SHAPE, CLASSES = (1, 2, 4), 3
+
+
+def configuration(*overrides: str) -> Config:
+    return loads('[model]\nname = "mlp"\nhidden = [5]\n', list(overrides))
+
+
+def trainer_for(config: Config, sizes: Sequence[int] = (7, 4)) -> tuple[BatchTrainer | None, str]:
+    return batch_trainer(config, build_flat(config.model, SHAPE, CLASSES, 0), SHAPE, CLASSES, np.array(sizes))
+
+
+@pytest.mark.parametrize("asked", ["auto", "on"])
+def test_a_small_network_is_trained_in_batches(asked: str) -> None:
+    trainer, reason = trainer_for(configuration(f"training.batched={asked}"))
+    assert trainer is not None
+    assert reason == ""
+
+
+def test_off_is_off() -> None:
+    assert trainer_for(configuration("training.batched=off")) == (None, "training.batched is off")
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("model.name=cnn", "layer ChannelsLast|layer Conv2d"),
+        ("data.augmentation=flip_crop", "data.augmentation is flip_crop"),
+        ("emulation.clock=realtime", "real time"),
+        ("emulation.compute.model=measured", "host seconds of every client"),
+        ("emulation.compute.model=mine:model", "host seconds of every client"),
+    ],
+)
+def test_why_not_is_said_and_refused(override: str, reason: str) -> None:
+    config = configuration(override)
+    shape = (1, 28, 28)
+    model = build_flat(config.model, shape, CLASSES, 0)
+    trainer, found = batch_trainer(config, model, shape, CLASSES, np.array([4]))
+    assert trainer is None
+    with pytest.raises(ConfigError, match=rf"batched: found on, but .*({reason})"):
+        batch_trainer(configuration(override, "training.batched=on"), model, shape, CLASSES, np.array([4]))
+    assert found
+
+
+def test_other_bits_than_alone_are_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "differing_samples", lambda *unused: 7)
+    trainer, reason = trainer_for(configuration())
+    assert trainer is None
+    assert reason.startswith("with 7 samples of a client this processor gives other bits")

@@ -1,0 +1,92 @@
+"""Clients of a rank, trained one by one and in batches."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mpi4py import MPI
+
+from fedmpi.config import loads
+from fedmpi.federation.client import ClientData, ClientHost, largest_magnitude, largest_magnitudes
+from fedmpi.federation.masked_model import MaskedModel
+from fedmpi.federation.messages import Action, RoundPlan
+from fedmpi.learning.batched import BatchTrainer
+from fedmpi.learning.models import build_flat
+from fedmpi.mpi.collectives import Ranks
+
+CONFIG = loads(
+    '[model]\nname = "mlp"\nhidden = [5]\n[training]\nlocal_epochs = 1\nbatch_size = 4\nmomentum = 0.5\n'
+)
+SHAPE, CLASSES = (1, 2, 3), 3
+
+
+def make_host(sizes: list[int], reachable: int | None = None) -> ClientHost:
+    rng = np.random.default_rng(1)
+    count = sum(sizes)
+    starts = np.cumsum([0, *sizes])[:-1]
+    starts[len(sizes) if reachable is None else reachable :] = -1
+    data = ClientData(
+        x=rng.integers(0, 256, (count, *SHAPE), dtype=np.uint8),
+        y=rng.integers(0, CLASSES, count),
+        begins=starts,
+        sizes=np.array(sizes),
+    )
+    model = build_flat(CONFIG.model, SHAPE, CLASSES, 0)
+    masked = MaskedModel(Ranks.of(MPI.COMM_SELF), model)
+    host = ClientHost(CONFIG, masked, data, trainer=BatchTrainer(model, CONFIG.training.loss))
+    host.begin_round()
+    return host
+
+
+def plan_for(clients: np.ndarray) -> RoundPlan:
+    return RoundPlan(3, Action.NONE, 0, 0, 0.1, 0.0, clients)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=9), st.data())
+def test_batches_hold_what_each_client_does_alone(sizes: list[int], data: st.DataObject) -> None:
+    host = make_host(sizes)
+    assert host.trainer is not None
+    host.trainer.most_clients = data.draw(st.integers(1, 4))
+    flags = data.draw(st.lists(st.booleans(), min_size=len(sizes), max_size=len(sizes)))
+    clients = np.flatnonzero(flags)
+    plan = plan_for(clients)
+    seen: list[int] = []
+    for batch in host.train_many(clients, plan, need_directions=False):
+        assert batch.weights is not None
+        assert 0 < len(batch.positions) <= host.trainer.most_clients
+        for number, position in enumerate(batch.positions.tolist()):
+            weights = batch.weights[number].clone()
+            result, _ = host.train(int(clients[position]), plan, None)
+            assert torch.equal(weights, host.model.vector)
+            assert batch.losses[number] == result.loss
+            assert batch.samples[number] == result.samples
+            assert batch.probe_samples[number] == result.probe_sample
+        seen += batch.positions.tolist()
+    assert sorted(seen) == list(range(len(clients)))
+
+
+def test_clients_can_go_on_from_weights_of_their_own() -> None:
+    host = make_host([4, 6, 4])
+    own = np.random.default_rng(2).standard_normal((3, host.model.parameter_count)).astype(np.float32)
+    clients = np.arange(3)
+    for batch in host.train_many(clients, plan_for(clients), False, lambda client: own[client]):
+        assert batch.weights is not None
+        for number, client in enumerate(batch.positions.tolist()):
+            weights = batch.weights[number].clone()
+            host.train(client, plan_for(clients), None, torch.from_numpy(own[client]))
+            assert torch.equal(weights, host.model.vector)
+
+
+def test_a_client_without_data_here_is_refused() -> None:
+    host = make_host([4, 4], reachable=1)
+    with pytest.raises(LookupError, match="have no data on this rank"):
+        list(host.train_many(np.array([0, 1]), plan_for(np.array([0, 1])), need_directions=False))
+
+
+def test_largest_magnitudes_are_those_of_each_row() -> None:
+    rows = torch.tensor([[1.0, -3.0], [2.0, 0.5], [np.nan, 1.0], [1.0, -np.inf], [0.0, -0.0]])
+    expected = [largest_magnitude(row) for row in rows]
+    np.testing.assert_array_equal(largest_magnitudes(rows), expected)
+    np.testing.assert_array_equal(largest_magnitudes(torch.empty(2, 0)), [0.0, 0.0])
