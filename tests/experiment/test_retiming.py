@@ -251,9 +251,9 @@ def test_what_could_change_learning_is_refused(run, tmp_path, capsys, key):
 
 
 def test_measured_training_cannot_be_asked_for(run):
-    with pytest.raises(ConfigError, match="measured.*no host times of training"):
+    with pytest.raises(ConfigError, match="a trace has no host times of training"):
         prepare(run(), ["emulation.compute.model=measured"])
-    with pytest.raises(ConfigError, match="measured.*no host times of training"):
+    with pytest.raises(ConfigError, match="a trace has no host times of training"):
         prepare(run(), ["emulation.compute.model=measured"], approximate=True)
 
 
@@ -288,14 +288,8 @@ def test_approximate_times_keep_decisions_and_say_so(run, tmp_path, capsys, over
     (said,) = trace.events[trace.events.kind == "approximate"].detail
     assert said.startswith("kept as recorded: ")
     assert status_of(trace).warnings == 1
-    with pytest.raises(ConfigError, match="retimed approximately"):
-        if key != "[k_control] method":
-            pytest.skip("the key itself is refused first")
-        raise [one for one in decisions_of(output) if one.key == "RUN"][0].refusal()
-
-
-def decisions_of(path: Path):
-    return prepare(path, [], approximate=True).decisions
+    again = prepare(output, [], approximate=True)
+    assert "RUN" in [decision.key for decision in again.decisions]
 
 
 def test_approximate_runs_stand_apart_in_tables_and_figures(run, tmp_path):
