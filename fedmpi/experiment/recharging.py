@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmpi.config import Config
+from fedmpi.config.parts import is_reference
 from fedmpi.emulation.compute import LocalTraining
 from fedmpi.emulation.devices import Fleet
 from fedmpi.emulation.energy import energy_j
@@ -26,6 +27,7 @@ from fedmpi.federation.messages import RoundStart
 from fedmpi.federation.round_cost import Accountant, Feedback, Work, loss_report_bytes, make_accountant
 from fedmpi.sparsification import DenseMethod
 from fedmpi.sparsification.settings import method_of
+from fedmpi.sparsification.wire import HEADER_BYTES
 from fedmpi.trace import Phase, Status, TraceError
 from fedmpi.trace.reader import read_rows
 from fedmpi.trace.schema import SCHEMA_VERSION
@@ -36,6 +38,9 @@ BoolArray = NDArray[np.bool_]
 
 SECONDS = ("download_s", "compute_s", "upload_s", "wait_s")
 """The emulated columns of ``clients`` that a round's timeline gives; ``energy_j`` follows from them."""
+
+_ROWS_AT_ONCE = 65_536
+_OK, _REJECTED = int(Status.OK), int(Status.REJECTED)
 
 _BEFORE_ROUNDS = -1
 """The round that initial pruning is charged as (``federation.server``)."""
@@ -121,7 +126,6 @@ class Charger:
         self.config = config
         self.fleet = fleet
         self._measures_losses = measures_losses
-        self._given_compute = given_compute
         positions_sent = fleet.compute.model.prices_rounds and not isinstance(
             method_of(config.sparsification), DenseMethod
         )
@@ -131,10 +135,18 @@ class Charger:
         self._active = recorded.active[:, prunable]
         names = ("client", "bytes_down", "bytes_up", "samples", "entries_sent", "status")
         self._facts = np.stack([recorded.clients[name].astype(np.int64) for name in names], axis=1)
+        rounds = recorded.rounds
+        columns = ("round", "phase", "k_down", "k_probe", "density")
+        self._rounds = list(zip(*(rounds[name].tolist() for name in columns), strict=True))
+        self._bounds, self._mask_of = recorded.bounds.tolist(), recorded.mask_of.tolist()
+        self._compute_s: FloatArray | None = None
+        if given_compute:
+            self._compute_s = recorded.clients["compute_s"].copy()
+        elif not is_reference(config.emulation.compute.model):
+            self._compute_s = self._all_compute_seconds()
         # Where neither the moment nor the number of a round matters, equal rounds take equally long.
-        self._repeats = not (
-            fleet.uplink.vary or fleet.downlink.vary or fleet.jitter_s.any() or given_compute
-        )
+        varies = fleet.uplink.vary or fleet.downlink.vary or bool(fleet.jitter_s.any())
+        self._repeats = not (varies or given_compute)
         self._known: dict[tuple[Any, ...], Timeline] = {}
 
     def all_rounds(self) -> Charges:
@@ -191,45 +203,66 @@ class Charger:
 
         None for local rounds of initial pruning that are not charged.
         """
-        row = self.recorded.rounds[place]
-        facts = self._facts[self.recorded.bounds[place] : self.recorded.bounds[place + 1]]
-        initial = row["phase"] == Phase.INITIAL_PRUNING
+        number, phase, k_down, k_probe, density = self._rounds[place]
+        inside = slice(self._bounds[place], self._bounds[place + 1])
+        facts, mask = self._facts[inside], self._mask_of[place]
+        initial = phase == Phase.INITIAL_PRUNING
         if initial and not (len(facts) and self.config.pruning.initial.charged):
             return None, start_s
-        mask = int(self.recorded.mask_of[place])
-        number = _BEFORE_ROUNDS if initial else int(row["round"])
-        key = (facts.tobytes(), mask, int(row["k_down"]), int(row["k_probe"]), initial)
-        timeline = self._known.get(key) if self._repeats else None
+        key = (facts.tobytes(), mask, k_down, k_probe, density, initial) if self._repeats else ()
+        timeline = self._known.get(key)
         if timeline is None:
-            start = RoundStart(number, start_s, facts[:, 0].copy(), bool(row["k_probe"] > 0))
-            timeline = self._charged(place, start, facts, mask, initial)
+            participants = facts[:, 0].copy()
+            start = RoundStart(_BEFORE_ROUNDS if initial else number, start_s, participants, k_probe > 0)
+            if self._compute_s is None:
+                compute_s = self._compute_seconds(participants, facts[:, 3], mask, density)
+            else:
+                compute_s = self._compute_s[inside]
+            timeline = self._charged(start, facts, compute_s, k_down, k_probe, initial)
             if self._repeats:
                 self._known[key] = timeline
         return timeline, start_s + timeline.duration_s
 
-    def _charged(self, place: int, start: RoundStart, facts: IntArray, mask: int, initial: bool) -> Timeline:
-        row = self.recorded.rounds[place]
+    def _compute_seconds(self, clients: IntArray, samples: IntArray, mask: int, density: float) -> FloatArray:
+        steps = samples / self.config.training.batch_size
+        training = LocalTraining.of(clients, steps, self._active[mask], density=density)
+        return self.fleet.compute.seconds(training)
+
+    def _all_compute_seconds(self) -> FloatArray:
+        """Those of all rows at once: under a built-in compute model each depends on its own row alone."""
+        found = np.empty(len(self._facts))
+        rounds_under: dict[tuple[int, float], list[int]] = {}
+        for place, mask in enumerate(self._mask_of):
+            rounds_under.setdefault((mask, self._rounds[place][4]), []).append(place)
+        round_of = np.repeat(np.arange(len(self._rounds)), np.diff(self.recorded.bounds))
+        for (mask, density), places in rounds_under.items():
+            chosen = np.zeros(len(self._rounds), np.bool_)
+            chosen[places] = True
+            rows = np.flatnonzero(chosen[round_of])
+            for begin in range(0, len(rows), _ROWS_AT_ONCE):
+                block = rows[begin : begin + _ROWS_AT_ONCE]
+                facts = self._facts[block]
+                found[block] = self._compute_seconds(facts[:, 0], facts[:, 3], mask, density)
+        return found
+
+    def _charged(
+        self,
+        start: RoundStart,
+        facts: IntArray,
+        compute_s: FloatArray,
+        k_down: int,
+        k_probe: int,
+        initial: bool,
+    ) -> Timeline:
         _, down, up, samples, entries, status = facts.T
-        if self._given_compute:
-            inside = slice(self.recorded.bounds[place], self.recorded.bounds[place + 1])
-            compute_s = self.recorded.clients["compute_s"][inside].copy()
-        else:
-            compute_s = self.fleet.compute.seconds(
-                LocalTraining.of(
-                    start.participants,
-                    samples / self.config.training.batch_size,
-                    self._active[mask],
-                    density=float(row["density"]),
-                )
-            )
         work, feedback = Work(down, compute_s, entries, up), None
         if self._measures_losses and not initial and len(facts):
-            work, feedback = _with_losses(work, samples, 2 + int(row["k_probe"] > 0))
-        staying = (status == Status.OK) | (status == Status.REJECTED)
+            work, feedback = _with_losses(work, samples, 2 + (k_probe > 0))
+        staying = (status == _OK) | (status == _REJECTED)
         charges = self._until_all_in_time(partial(self._accountant.round, start, work), staying)
         if initial:
             return charges
-        return self._accountant.close(start, charges, int(row["k_down"]), feedback, staying)
+        return self._accountant.close(start, charges, k_down, feedback, staying)
 
     def _until_all_in_time(self, simulate: Any, staying: BoolArray) -> Timeline:
         """The round up to the last of those in time; where others were late or dropped, they stop there."""
@@ -244,9 +277,11 @@ class Charger:
 def _with_losses(work: Work, samples: IntArray, losses: int) -> tuple[Work, Feedback]:
     """Recorded bytes as those of the round and those of its probe phase, which are recorded in sums.
 
-    What all participants received alike is taken for the update that they tried.
+    All tried the same update. Who had been in the round before, in which it tried one too, had the model already and
+    downloaded a header; where there is nobody like that, more is taken for the update than was.
     """
-    tried, report = int(work.bytes_down.min()), loss_report_bytes(losses)
+    tried = max(int(work.bytes_down.min()) - HEADER_BYTES, 0)
+    report = loss_report_bytes(losses)
     per_sample_s = np.divide(work.compute_s, samples, out=np.zeros(len(samples)), where=samples > 0)
     up = np.maximum(work.bytes_up - report, 0)
     before = Work(work.bytes_down - tried, work.compute_s, work.entries, up)

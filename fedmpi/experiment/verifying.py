@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,8 @@ def verify(path: Path, trust: tuple[str, ...] = ()) -> Verification:
     fleet = fleet_of(config, model)
     measured = compute_needs_host_time(config)
     prunable = np.empty(0, np.int64) if model is None else model.prunable
-    charger = Charger(recorded, config, fleet, prunable, given_compute=measured)
+    losses = not is_reference(config.k_control.method) and controller_of(config).measures_losses
+    charger = Charger(recorded, config, fleet, prunable, measures_losses=losses, given_compute=measured)
     known, notes = _followed(recorded, config)
     if measured:
         notes.append("compute_s is what was measured on the host: taken as recorded")
@@ -104,19 +106,35 @@ def _followed(recorded: Recorded, config: Config) -> tuple[BoolArray, list[str]]
     for place in range(len(rounds)):
         stopped[place] = early[recorded.bounds[place] : recorded.bounds[place + 1]].any()
     if (stopped & federated).any():
-        notes.append(f"{(stopped & federated).sum()} rounds in which somebody was late or dropped")
+        notes.append(f"{_rounds(stopped & federated)} in which somebody was late or dropped")
     control, pruning = config.k_control.method, config.pruning.method
     losses = np.zeros(len(rounds), np.bool_)
-    if is_reference(control) or controller_of(config).measures_losses:
+    if is_reference(control):
         losses = federated
+    elif controller_of(config).measures_losses:
+        losses = federated & ~(_some_had_the_model(recorded) & (pruning == "none"))
     elif is_reference(pruning) or pruning_of(config).probe is not None:
         events = recorded.tables["events"]
         losses = np.isin(rounds["round"], events["round"][events["kind"] == b"pruning"]) & federated
     if losses.any():
-        notes.append(
-            f"{losses.sum()} rounds with losses, whose messages are recorded in sums with those of updates"
-        )
+        notes.append(f"{_rounds(losses)} with losses, whose bytes are recorded in sums with others")
     return known & ~(stopped & federated) & ~losses, notes
+
+
+def _rounds(which: BoolArray) -> str:
+    count = int(which.sum())
+    return f"{count:,} round{'' if count == 1 else 's'}"
+
+
+def _some_had_the_model(recorded: Recorded) -> BoolArray:
+    """Whether somebody in a round (R,) had been in the one before to its end, and so had the model after it."""
+    found = np.zeros(len(recorded.rounds), np.bool_)
+    staying, before = recorded.staying, np.empty(0, np.int64)
+    for place, (start, stop) in enumerate(pairwise(recorded.bounds.tolist())):
+        participants = recorded.clients["client"][start:stop]
+        found[place] = np.isin(participants, before).any()
+        before = participants[staying[start:stop]]
+    return found
 
 
 def _same(recorded: np.ndarray, computed: np.ndarray) -> BoolArray:

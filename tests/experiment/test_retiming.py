@@ -91,6 +91,13 @@ LINKS = {
         "emulation.compute.model=flops",
         "emulation.network.latency_s=0.1",
     ],
+    "powers": [
+        f"emulation.compute.profile={HERE / 'powered_devices.csv'}",
+        *(
+            f"emulation.network.{name}=device"
+            for name in ("uplink_mbit_per_s", "downlink_mbit_per_s", "latency_s")
+        ),
+    ],
     "unit": ["emulation.compute.model=unit", "emulation.compute.unit_s=0.3", "emulation.energy.on=false"],
     "normalized": [
         "emulation.compute.model=normalized",
@@ -113,6 +120,7 @@ CASES = [
     ("periodic", "rates"),
     ("fedavg", "traces"),
     ("snip", "devices"),
+    ("snip", "powers"),
     ("snip_fab", "rates"),
 ]
 
@@ -258,7 +266,6 @@ def test_measured_training_cannot_be_asked_for(run):
 
 
 ADAPTIVE = ["sparsification.method=fab", "k_control.method=ogd_sign", "clients.per_round=0"]
-DEADLINE = ["federation.deadline_s=0.5", "emulation.network.jitter_s=0.0"]
 
 
 @pytest.mark.parametrize(
@@ -267,7 +274,6 @@ DEADLINE = ["federation.deadline_s=0.5", "emulation.network.jitter_s=0.0"]
         (ADAPTIVE, "[k_control] method", 0.02),
         (["pruning.method=prunefl", "pruning.reconfigure_every=2"], "[pruning] method", 0.0),
         (["emulation.compute.model=measured"], "[emulation.compute] model", 0.0),
-        (DEADLINE, "[federation] deadline_s", 0.5),
     ],
 )
 def test_approximate_times_keep_decisions_and_say_so(run, tmp_path, capsys, overrides, key, share):
@@ -290,6 +296,23 @@ def test_approximate_times_keep_decisions_and_say_so(run, tmp_path, capsys, over
     assert status_of(trace).warnings == 1
     again = prepare(output, [], approximate=True)
     assert "RUN" in [decision.key for decision in again.decisions]
+
+
+def test_who_was_late_stays_late(run, tmp_path):
+    rows = read(run()).clients
+    deadline_s = float((rows.download_s + rows.compute_s + rows.upload_s).median())
+    source, output = run(f"federation.deadline_s={deadline_s}"), tmp_path / "out"
+    before = read(source)
+    assert set(before.clients.status) == {"ok", "late"}
+    assert main(["retime", str(source), "--output", str(output), "--approximate"]) == 0
+    trace = read(output)
+    assert trace.clients.status.equals(before.clients.status)
+    lasted_s = trace.rounds.end_s - trace.rounds.start_s
+    assert (lasted_s <= deadline_s * (1 + 1e-12)).all()
+    assert (lasted_s > 0.0).any()
+    for kind in ("bytes_up", "bytes_down"):
+        sums = trace.clients.groupby("round")[kind].sum()
+        assert sums.tolist() == trace.rounds[kind].tolist()
 
 
 def test_approximate_runs_stand_apart_in_tables_and_figures(run, tmp_path):
