@@ -150,10 +150,13 @@ class Charger:
         self._known: dict[tuple[Any, ...], Timeline] = {}
 
     def all_rounds(self) -> Charges:
-        """All rounds one after the other, from emulated time 0."""
+        """All rounds one after the other, from emulated time 0; between two as much time as nobody was available."""
         starts, ends, timelines = [], [], []
         now_s = 0.0
-        for place in range(len(self.recorded.rounds)):
+        rounds = self.recorded.rounds
+        idle_s = np.append(0.0, rounds["start_s"][1:] - rounds["end_s"][:-1]).tolist()
+        for place in range(len(rounds)):
+            now_s += max(idle_s[place], 0.0)
             starts.append(now_s)
             timeline, now_s = self.round(place, now_s)
             ends.append(now_s)

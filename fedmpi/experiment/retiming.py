@@ -26,7 +26,7 @@ from fedmpi.experiment.recorded_work import ModelWork, fleet_of, refuse_foreign
 from fedmpi.experiment.resuming import Identity
 from fedmpi.k_control import Controller
 from fedmpi.pruning import Method
-from fedmpi.trace import FILE_NAME, TraceError, TraceWriter
+from fedmpi.trace import FILE_NAME, Phase, TraceError, TraceWriter
 from fedmpi.trace.schema import CALLER_ATTRIBUTES, TABLES
 
 APPROXIMATE, EXACT = "approximate", "exact"
@@ -264,16 +264,12 @@ def _append(writer: TraceWriter, recorded: Recorded, charges: Charges) -> None:
         table: {name: recorded.tables[table][name] for name in TABLES[table].names or ()}
         for table in ("rounds", "clients", "client_tests", "layers")
     }
-    sums = {
-        name: [
-            int(charges.columns[name][start:stop].sum())
-            for start, stop in zip(recorded.bounds[:-1], recorded.bounds[1:], strict=True)
-        ]
-        for name in ("bytes_up", "bytes_down")
-    }
-    for name, sent in sums.items():
-        initial = recorded.rounds["phase"] == 0  # a server that prunes has no rows of clients
-        sums[name] = np.where(initial, recorded.rounds[name], np.array(sent, dtype=np.int64))
+    initial = recorded.rounds["phase"] == Phase.INITIAL_PRUNING  # a server that prunes has no rows of clients
+    sums: dict[str, Any] = {}
+    for name in ("bytes_up", "bytes_down"):
+        total = np.concatenate([[0], np.cumsum(charges.columns[name])])
+        sent = total[recorded.bounds[1:]] - total[recorded.bounds[:-1]]
+        sums[name] = np.where(initial, recorded.rounds[name], sent)
     columns["rounds"] |= {"start_s": charges.start_s, "end_s": charges.end_s, **sums}
     nothing = np.full(len(recorded.clients), np.nan)
     columns["clients"] |= {**charges.columns, "overrun_s": nothing, "released_s": nothing}

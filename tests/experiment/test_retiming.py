@@ -315,6 +315,23 @@ def test_who_was_late_stays_late(run, tmp_path):
         assert sums.tolist() == trace.rounds[kind].tolist()
 
 
+def test_time_without_anybody_passes_again(run, tmp_path):
+    intervals = tmp_path / "intervals.csv"
+    intervals.write_text("client,on_s,off_s\n" + "".join(f"{client},0,0.12\n" for client in range(8)))
+    available = ["emulation.availability.model=intervals", f"emulation.availability.path={intervals}"]
+    source = run(*available, "emulation.availability.period_s=1.0")
+    output = tmp_path / "out"
+    assert main(["retime", str(source), "--output", str(output), "--approximate"]) == 0
+    gaps = []
+    for trace in (read(source), read(output)):
+        gaps.append(trace.rounds.start_s.iloc[1:].to_numpy() - trace.rounds.end_s.iloc[:-1].to_numpy())
+        idle = trace.events[trace.events.kind == "idle"]
+        starts = trace.rounds.set_index("round").start_s
+        assert (idle.time_s.to_numpy() == starts[idle["round"]].to_numpy()).all()
+    assert gaps[0].max() > 0.5
+    np.testing.assert_allclose(gaps[1], gaps[0], atol=1e-9)
+
+
 def test_approximate_runs_stand_apart_in_tables_and_figures(run, tmp_path):
     source = run("pruning.method=prunefl", "pruning.reconfigure_every=2")
     write_to = tmp_path / "out"
@@ -341,6 +358,8 @@ def test_code_that_a_trace_names_is_not_imported(run, tmp_path, capsys):
     assert "code that a trace is not trusted to name" in capsys.readouterr().err
     assert main(["verify", str(tmp_path / "trace.h5")]) == 2
     assert "code that a trace is not trusted to name" in capsys.readouterr().err
+    assert main(["verify", str(tmp_path / "trace.h5"), "--trust", "emulation.compute.model"]) == 2
+    assert "cannot be imported" in capsys.readouterr().err
 
 
 def test_neither_torch_nor_mpi_is_needed():
