@@ -57,7 +57,10 @@ class Run:
 
     @property
     def status(self) -> str:
-        return str(self.trace.attributes["status"])
+        """That of the trace, with a word on times that are approximate, as of a run that was retimed so."""
+        status = str(self.trace.attributes["status"])
+        approximate = self.trace.attributes.get("retiming") == "approximate"
+        return f"{status}, times approximate" if approximate else status
 
     @property
     def end_s(self) -> float:

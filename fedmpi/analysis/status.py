@@ -9,7 +9,7 @@ from math import nan
 from fedmpi.trace import STOP, Trace
 
 _RECENT_ROUNDS = 50
-_NO_WARNINGS = ("pruning", STOP)
+_NO_WARNINGS = ("pruning", "retimed", STOP)
 """Kinds of events that are in the course of things."""
 
 NO_END = "ended without saying so: killed, or its machine went down"

@@ -27,11 +27,13 @@ from fedmpi.cli import (
     launch,
     plot,
     presets,
+    retime,
     run,
     status,
     summarize,
     sweep,
     tables,
+    verify,
 )
 from fedmpi.cli.configured import find_modules_of_working_directory
 from fedmpi.cli.number_arguments import Parser
@@ -50,6 +52,8 @@ _COMMANDS = {
     "tables": tables,
     "figures": figures,
     "convert": convert,
+    "retime": retime,
+    "verify": verify,
     "presets": presets,
     "export": export,
     "calibrate": calibrate,

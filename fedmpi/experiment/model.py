@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from fedmpi.config import Config, ConfigError, validate_ranks, validate_with_data
 from fedmpi.config.errors import shown_value
 from fedmpi.config.parts import build as part
-from fedmpi.emulation.compute import ComputeModel
+from fedmpi.emulation.compute import ComputeModel, Work
 from fedmpi.emulation.devices import Fleet, assign
 from fedmpi.experiment.parts import Parts, check_with_model
 from fedmpi.experiment.work import count_work
@@ -53,10 +53,15 @@ def make_fleet(config: Config, model: FlatModel, facts: DataFacts) -> Fleet:
     """
     compute, work = config.emulation.compute, None
     if part("emulation.compute.model", compute.model, compute.options, ComputeModel).needs_work:
-        work = count_work(model, facts.input_shape, min(training_batches(config, facts.sizes)))
+        work = work_of(config, model, facts)
     fleet = assign(config, config.experiment.seed, work)
     fleet.compute.check(sum(layer.prunable for layer in model.layers))
     return fleet
+
+
+def work_of(config: Config, model: FlatModel, facts: DataFacts) -> Work:
+    """The work of ``model`` for a sample, counted on the smallest training batch."""
+    return count_work(model, facts.input_shape, min(training_batches(config, facts.sizes)))
 
 
 def training_batches(config: Config, samples: ArrayLike) -> set[int]:

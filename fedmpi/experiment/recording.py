@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from fedmpi.config import dumps
 from fedmpi.emulation.energy import energy_j
 from fedmpi.experiment.assembly import Run
+from fedmpi.experiment.model import work_of
 from fedmpi.experiment.progress import Progress
+from fedmpi.experiment.recorded_work import ATTRIBUTE, ModelWork
 from fedmpi.experiment.resuming import Identity
 from fedmpi.experiment.watch import Watch
 from fedmpi.federation.initial_pruning.local_rounds import InitialServer
@@ -261,4 +263,17 @@ def _attributes(run: Run) -> Mapping[str, Any]:
         "host": platform.node(),
         "mpi_library": library_name(),
         "slurm_job_id": os.environ.get("SLURM_JOB_ID", ""),
+        **_model_work(run),
     }
+
+
+def _model_work(run: Run) -> Mapping[str, str]:
+    """What the run can be timed by again on other devices (``retiming``).
+
+    The work of a user's model is counted only where the run counts it itself: its code might notice.
+    """
+    if run.server is None:
+        return {}
+    counted = run.model.known or run.server.accountant.fleet.compute.model.needs_work
+    work = work_of(run.config, run.model, run.facts) if counted else None
+    return {ATTRIBUTE: ModelWork.of(run.model.layers, work).to_text()}

@@ -20,4 +20,5 @@ CONTROLLER = Controller(
     init=init,
     step=step,
     measures_losses=False,
+    by_time=False,
 )

@@ -107,7 +107,8 @@ class Controller:
     ``init(setup, draw)`` gives the state of round 0, ``step(state, observation, draw)`` that of the next round after
     every round; ``state.k`` and ``state.k_probe`` are what is used. A state is numbers and tuples of them
     (``to_dict``), so that it goes into checkpoints. ``summary``: one sentence; ``source``: the publication.
-    ``measures_losses``: whether participants are asked for losses in every round.
+    ``measures_losses``: whether participants are asked for losses in every round. ``by_time``: whether k depends on
+    what rounds cost (``Observation.cost``, ``cost_probe``), so that it would be another one on other devices and links.
     """
 
     summary: str
@@ -116,6 +117,7 @@ class Controller:
     step: Callable[[Any, Observation, Draw], State]
     state: type[State] = State
     measures_losses: bool = True
+    by_time: bool = True
 
 
 def round_stochastically(number: float, draw: Draw) -> int:

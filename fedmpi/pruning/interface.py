@@ -144,7 +144,8 @@ class Method:
     What it needs of the configuration: ``needs_target_density``; ``takes_ticket``, the folder of a finished run.
     ``changes``: when the mask changes, "every" (``reconfigure_every`` rounds), "never", or other moments in words.
     ``by_gradient``: it asks for the gradient. ``time_by_parameter``: it weighs parameters by the time that they take.
-    ``starts_pruned``: it can go on with the mask of initial pruning.
+    ``starts_pruned``: it can go on with the mask of initial pruning. ``by_time``: it asks for the time of a round,
+    so that masks would be others on other devices and links.
     """
 
     summary: str
@@ -160,6 +161,7 @@ class Method:
     by_gradient: bool = False
     time_by_parameter: bool = False
     starts_pruned: bool = False
+    by_time: bool = False
     probe: Callable[[Setup, Any, NDArray[np.float32]], Mask | None] | None = None
 
 

@@ -112,4 +112,5 @@ METHOD = Method(
     needs=needs,
     step=step,
     probe=probe_mask,
+    by_time=True,
 )

@@ -99,5 +99,6 @@ METHOD = Method(
     step=step,
     importance=True,
     time_by_parameter=True,
+    by_time=True,
     starts_pruned=True,
 )

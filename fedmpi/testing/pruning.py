@@ -46,6 +46,9 @@ def _run(method: Method, config: PruningConfig, seed: int, start: Mask | None) -
     masks = []
     for round_index in range(_ROUNDS):
         needs = method.needs(setup, state, round_index)
+        assert method.by_time or Needs.TIME not in needs, (
+            "it asks for the time of a round, without by_time = True"
+        )
         restored = _through_checkpoint(method, state)
         before = state.mask
         state, change = method.step(

@@ -116,12 +116,27 @@ def read(path: os.PathLike[str] | str) -> Trace:
     raise AssertionError("unreachable")
 
 
+def read_rows(
+    path: os.PathLike[str] | str, checked: bool = True
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The root attributes of a trace, or of that of a run folder, and the rows of all tables as they lie in the file.
+
+    Rows are those up to the last committed round, structured arrays of ``schema.TABLES``. Unless ``checked``, checksums
+    are not compared, of chunks or of the whole. Raises TraceError as ``read``.
+    """
+    path = Path(path)
+    path = path / FILE_NAME if path.is_dir() else path
+    with open_trace(path, checked) as file:
+        return _committed_rows(file, path, checked)
+
+
 @contextmanager
-def open_trace(path: os.PathLike[str] | str) -> Iterator[h5py.File]:
+def open_trace(path: os.PathLike[str] | str, checked: bool = True) -> Iterator[h5py.File]:
     """The HDF5 file of a trace, checked to be one and undamaged, with HDF5's own errors as TraceError.
 
     HDF5 reads through a Python file without a buffer: two handles of one process that HDF5 opens by name would have to
-    agree on their locks and would share what one of them has read, however old that is.
+    agree on their locks and would share what one of them has read, however old that is. Unless ``checked``, the
+    checksum of the whole is not compared.
     """
     if not Path(path).is_file():
         raise TraceError(f"{path}: there is no trace")
@@ -135,7 +150,7 @@ def open_trace(path: os.PathLike[str] | str) -> Iterator[h5py.File]:
             for name, dtype in tables(version).items():
                 if name not in file or file[name].dtype != dtype:
                     raise TraceError(f"{path}: the table {name} is missing or has other columns")
-            _check_content(file, path, version)
+            _check_content(file, path, version, checked)
             yield file
     except _DAMAGE as error:
         if isinstance(error, TraceError):
@@ -164,7 +179,7 @@ def column_texts(file: h5py.File) -> ColumnTexts | None:
     return {name: {text: list(file[name].attrs[text]) for text in ("unit", "description")} for name in TABLES}
 
 
-def _check_content(file: h5py.File, path: os.PathLike[str] | str, version: int) -> None:
+def _check_content(file: h5py.File, path: os.PathLike[str] | str, version: int, checked: bool) -> None:
     """TraceError where rows are missing, and where a finished trace does not hold what was written.
 
     Traces of fedmpi 0.1.0 have no checksums, of chunks or of the whole.
@@ -178,7 +193,7 @@ def _check_content(file: h5py.File, path: os.PathLike[str] | str, version: int) 
             raise TraceError(
                 f"{path}: damaged: the table {name} has {len(dataset)} rows, not all of them are there"
             )
-    if status == "running" or not ("checksum" in file.attrs or file["rounds"].fletcher32):
+    if not checked or status == "running" or not ("checksum" in file.attrs or file["rounds"].fletcher32):
         return
     digests = RowDigests(version)
     for name in tables(version):
@@ -189,18 +204,41 @@ def _check_content(file: h5py.File, path: os.PathLike[str] | str, version: int) 
         raise TraceError(f"{path}: damaged: the checksum is wrong")
 
 
-def _read(file: h5py.File, path: Path) -> Trace:
+def _committed_rows(
+    file: h5py.File, path: Path, checked: bool = True
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    rows_of = _rows if checked else _unchecked_rows
     attributes = read_attributes(file)
     committed = attributes["committed_rounds"]
-    rounds = file["rounds"][:committed]
+    rounds = rows_of(file["rounds"])[:committed]
     if len(rounds) != committed:
         raise TraceError(f"{path}: {committed} rounds are committed, but {len(rounds)} are there")
     found = {name: np.empty(0, dtype) for name, dtype in TABLES.items()} | {"rounds": rounds}
     for name in tables(attributes["schema_version"]).keys() - {"rounds"}:
-        rows = file[name][:]
+        rows = rows_of(file[name])
         if name not in ("devices", "events"):
             rows = rows[rows["round"] <= rounds["round"][-1]] if committed else rows[:0]
         found[name] = rows
+    return attributes, found
+
+
+def _rows(dataset: h5py.Dataset) -> np.ndarray:
+    rows: np.ndarray = dataset[:]
+    return rows
+
+
+def _unchecked_rows(dataset: h5py.Dataset) -> np.ndarray:
+    """All rows, whatever the checksums of their chunks, which stand behind them."""
+    length = dataset.chunks[0]
+    chunks = [
+        np.frombuffer(dataset.id.read_direct_chunk((start,))[1], dataset.dtype, length)
+        for start in range(0, len(dataset), length)
+    ]
+    return np.concatenate([np.empty(0, dataset.dtype), *chunks])[: len(dataset)]
+
+
+def _read(file: h5py.File, path: Path) -> Trace:
+    attributes, found = _committed_rows(file, path)
     categories = {"phase": names(Phase), "status": names(Status), "layer": attributes["layer_names"]}
     frames = {name: _frame(rows, categories) for name, rows in found.items()}
     return Trace(path=path, **frames, config=tomllib.loads(attributes["config_toml"]), attributes=attributes)

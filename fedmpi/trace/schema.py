@@ -67,9 +67,13 @@ CALLER_ATTRIBUTES = (
 RUN_ATTRIBUTES = ("run_id", "config_digest")
 """Root attributes by which a run is known again, given by whoever runs it; "" where nothing was given."""
 
+EXTRA_ATTRIBUTES = ("model_work", "retimed_from", "retiming")
+"""Root attributes that some traces have: what a sample takes to compute (JSON), and of a run that was timed again."""
+
 CHECKED_ATTRIBUTES = (
     *CALLER_ATTRIBUTES,
     *RUN_ATTRIBUTES,
+    *EXTRA_ATTRIBUTES,
     *("schema_version", "fedmpi_version", "created", "status", "committed_rounds"),
 )
 """Root attributes that the root attribute ``checksum`` of a finished trace covers, with all rows."""

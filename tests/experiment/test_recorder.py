@@ -52,7 +52,7 @@ def run_of(mask: Mask) -> Any:
         model=SimpleNamespace(parameter_count=8, layers=LAYERS),
         masked=SimpleNamespace(mask=mask),
         exchange=SimpleNamespace(period=1),
-        devices=None,
+        devices={"client": PARTICIPANTS[:0]},
         server=None,
         initial=None,
     )

@@ -1,0 +1,66 @@
+"""Compute the emulated columns of a run again from its bytes and devices, and say which values differ."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedmpi.config.errors import DONE, FAILED, one_line
+
+if TYPE_CHECKING:
+    from fedmpi.experiment.verifying import Difference, Verification
+
+_COLUMNS = ("table", "row", "column", "recorded", "computed")
+_SHOWN = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a run, or its trace")
+    parser.add_argument("--all", action="store_true", help=f"show all differences, not {_SHOWN}")
+    parser.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="section.key",
+        help="import the code that the trace names there, as emulation.compute.model",
+    )
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Print a table of differences; 1 where there are any or the file is damaged."""
+    from fedmpi.experiment.verifying import verify
+
+    found = verify(arguments.run, tuple(arguments.trust))
+    if found.damage:
+        print(f"fedmpi: {one_line(found.damage)}", file=sys.stderr)
+    print(_text(found, len(found.differences) if arguments.all else _SHOWN))
+    return FAILED if found.damage or found.differences else DONE
+
+
+def _text(found: Verification, shown: int) -> str:
+    lines = []
+    if found.differences:
+        lines = [*_table(found.differences[:shown]), ""]
+        if (more := len(found.differences) - shown) > 0:
+            lines.insert(-1, f"and {more:,} more (--all)")
+        counts = Counter(f"{one.table}.{one.column}" for one in found.differences)
+        lines.append("differ: " + ", ".join(f"{count:,} of {name}" for name, count in counts.items()))
+    lines.append(f"{found.rounds:,} of {found.all_rounds:,} rounds charged again")
+    lines += [f"not charged again: {note}" for note in found.notes]
+    if not (found.differences or found.damage):
+        lines.append("every value follows from the others")
+    return "\n".join(lines)
+
+
+def _table(differences: tuple[Difference, ...]) -> list[str]:
+    rows = [
+        _COLUMNS,
+        *((one.table, one.row, one.column, f"{one.recorded}", f"{one.computed}") for one in differences),
+    ]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(_COLUMNS))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
