@@ -7,7 +7,6 @@ not return from a call, or is not scheduled at all, is silent. MPI is called by 
 
 from __future__ import annotations
 
-import os
 import platform
 import signal
 import sys
@@ -19,6 +18,7 @@ import numpy as np
 
 from fedmpi.mpi.agreement import Refused, any_rank
 from fedmpi.mpi.collectives import Ranks
+from fedmpi.mpi.forkserver.process import launched_process
 from fedmpi.mpi.library import MPI
 
 DEFAULT_TIMEOUT_S = 600.0
@@ -75,7 +75,7 @@ class Heartbeat(AbstractContextManager["Heartbeat"]):
         self._next = (ranks.rank + 1) % ranks.size
         self._watched = (ranks.rank - 1) % ranks.size
         self._mine = np.zeros(1, dtype=_BEAT)
-        self._mine[0] = (os.getpid(), platform.node().encode(), 0)
+        self._mine[0] = (launched_process(), platform.node().encode(), 0)
         self._heard = np.zeros(1, dtype=_BEAT)
         self._sending = self._receiving = MPI.REQUEST_NULL
         self._silence = Silence(time.monotonic(), 2 * self._interval_s)

@@ -9,7 +9,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from fedmpi.mpi.forkserver.process import is_forked
+from fedmpi.mpi.forkserver.process import is_forked, launched_process
 
 
 def open_files() -> dict[str, str]:
@@ -26,6 +26,7 @@ def found() -> dict[str, object]:
     ignored = [n for n in signal.valid_signals() if signal.getsignal(n) is signal.SIG_IGN]
     return {
         "forked": is_forked(),
+        "launched": launched_process(),
         "arguments": sys.argv,
         "environment": dict(os.environ),
         "folder": os.getcwd(),

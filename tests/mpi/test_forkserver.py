@@ -93,6 +93,7 @@ def test_a_forked_process_is_what_its_stub_was(
         out, error = process.communicate(timeout=60)
         assert process.returncode == 0, out + error
         found[server] = json.loads((tmp_path / "out.json").read_text())
+        assert found[server].pop("launched") == process.pid
     plain, forked = found["off"], found[named]
     assert not plain.pop("forked")
     assert forked.pop("forked")

@@ -53,12 +53,17 @@ _SET_SIGNAL = 10
 Description = dict[str, Any]
 
 
-_forked = False
+_stands_for = 0
 
 
 def is_forked() -> bool:
     """Whether this process was forked, to be what another one described."""
-    return _forked
+    return _stands_for > 0
+
+
+def launched_process() -> int:
+    """The number of the process that a launcher or a shell started: this one, or the one that it stands for."""
+    return _stands_for or os.getpid()
 
 
 def fixed_at_start() -> list[Any]:
@@ -90,6 +95,7 @@ def describe(arguments: list[str], but_files: set[int]) -> tuple[Description, li
         raise OSError(f"{len(files)} files are open, at most {_MOST_FILES} can be passed on")
     description = {
         "fixed": fixed_at_start(),
+        "process": os.getpid(),
         "arguments": arguments,
         "environment": dict(os.environ),
         "folder": os.getcwd(),
@@ -115,8 +121,8 @@ def take_over(description: Description, files: list[int], connection: int) -> No
     """
     with suppress(OSError):  # another session: its group cannot be joined
         os.setpgid(0, description["group"])
-    global _forked
-    _forked = True
+    global _stands_for
+    _stands_for = description["process"]
     wanted = description["files"]
     for name, _ in _STANDARD:
         with suppress(OSError, ValueError, AttributeError):
