@@ -16,6 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedmpi.mpi.forkserver.process import launched_process
+
 LOCK_NAME = "fedmpi.lock"
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
@@ -37,8 +39,8 @@ class Owner:
 
     @classmethod
     def this_process(cls) -> Owner:
-        """The process that calls."""
-        return cls(platform.node(), os.getpid(), _start_of(os.getpid()))
+        """The process that calls, by the one that a launcher or a shell started."""
+        return cls(platform.node(), launched_process(), _start_of(launched_process()))
 
     @classmethod
     def parse(cls, text: str) -> Owner | None:

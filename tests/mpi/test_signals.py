@@ -125,7 +125,8 @@ def test_a_signal_that_comes_before_the_first_round(
     config, _ = whole
     for attempt, delay_s in enumerate((0.2, 1.0, 3.0)):
         output = tmp_path / str(attempt)
-        process = command("run", config, *LONG, *SLOW, "--ranks", ranks, "--output", output)
+        lasting = ["emulation.clock=realtime", "emulation.time_scale=5"]
+        process = command("run", config, *LONG, *lasting, "--ranks", ranks, "--output", output)
         time.sleep(delay_s)
         process.send_signal(signal.SIGTERM)
         code, error = finish(process)
