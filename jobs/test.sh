@@ -23,7 +23,7 @@ install_slurm() {
         return
     fi
     if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-        say "SLURM tests will be skipped: they need root, and $packages on a Debian-like system"
+        say "SLURM tests will be skipped: they need root, and ${packages[*]} on a Debian-like system"
         return
     fi
     say "installing the Debian packages ${packages[*]}"
