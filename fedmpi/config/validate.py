@@ -8,8 +8,6 @@ together is for ``fedmpi.experiment.parts`` to say.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from fedmpi.config.errors import ConfigError, refusal, shown_value
 from fedmpi.config.limits import check_limits
@@ -17,7 +15,7 @@ from fedmpi.config.parts import FAMILIES, check_name
 from fedmpi.config.ranges import MOST_LAYERS, MOST_SAMPLES, WIDTH
 from fedmpi.config.schema import Config, asked_clients, value_of
 from fedmpi.config.validate_emulation import check_emulation
-from fedmpi.config.write import tables
+from fedmpi.config.write import flat, tables
 
 _MAY_CHANGE_ON_RESUME = frozenset(
     {
@@ -90,7 +88,7 @@ def validate_resume(config: Config, stored: Config) -> None:
 
     What changes no result, or only where the run ends, may differ.
     """
-    before, now = _flat(tables(stored)), _flat(tables(config))
+    before, now = flat(tables(stored)), flat(tables(config))
     may_change = _MAY_CHANGE_ON_RESUME
     if stored.pruning.method in ("iterative", "prunefl") and stored.pruning.target_density is not None:
         may_change = may_change - {
@@ -105,7 +103,7 @@ def validate_resume(config: Config, stored: Config) -> None:
 
 def _check_text(config: Config) -> None:
     """All strings must be fit to name files and to be written as UTF-8."""
-    for key, value in _flat(tables(config)).items():
+    for key, value in flat(tables(config)).items():
         for text in (key, *(value if isinstance(value, list) else [value])):
             if isinstance(text, str) and ("\0" in text or any("\ud800" <= c <= "\udfff" for c in text)):
                 problem = f"found {shown_value(text)}, with a character that no text file holds"
@@ -158,14 +156,3 @@ def _check_data_and_model(config: Config) -> None:
         raise ConfigError("model.hidden", f"found {len(hidden)} layers", f"at most {MOST_LAYERS}")
     if not all(WIDTH.holds(width) for width in hidden):
         raise refusal("model.hidden", list(hidden), f"a list, each item {WIDTH.allowed}")
-
-
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as one dict with dotted keys."""
-    flat: dict[str, Any] = {}
-    for name, value in content.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat

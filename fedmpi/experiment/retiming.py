@@ -19,6 +19,7 @@ import numpy as np
 from fedmpi.config import Config, ConfigError, dumps, loads, parts, tables, validate
 from fedmpi.config.errors import shown_value
 from fedmpi.config.parts import is_reference
+from fedmpi.config.write import flat
 from fedmpi.emulation.compute import ComputeModel
 from fedmpi.emulation.devices import Fleet
 from fedmpi.experiment.recharging import Charger, Charges, Recorded, read_recorded
@@ -222,19 +223,8 @@ def _charger(retiming: Retiming) -> Charger:
 
 def _changes(before: Config, asked: Config) -> dict[str, tuple[Any, Any]]:
     """The keys with other values, in the order of the schema."""
-    old, new = _flat(tables(before)), _flat(tables(asked))
+    old, new = flat(tables(before)), flat(tables(asked))
     return {key: (old.get(key), new.get(key)) for key in {**old, **new} if old.get(key) != new.get(key)}
-
-
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables with dotted keys; a distribution and other values that are tables are flattened too."""
-    flat: dict[str, Any] = {}
-    for name, value in content.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
 
 
 def _devices(retiming: Retiming) -> dict[str, Any]:

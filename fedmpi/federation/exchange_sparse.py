@@ -141,13 +141,12 @@ class SparseExchange:
             indices = self._shared
             if indices is None:
                 indices = self.method.choose(active, entries, self._choice(plan, client))
-            values = active[indices]
-            if np.isfinite(values).all():
-                message = self.codec.encode(indices, values, self.dimension, tail)
-                self._sent[client] = _Sent(indices, message)
-                entries, size = len(indices), len(message.data)
-            else:
+            sent = self._message(active, indices, tail)
+            if sent is None:
                 max_abs = np.inf  # the sum of finite gradients is not finite
+            else:
+                self._sent[client] = sent
+                entries, size = len(indices), len(sent.message.data)
         return Trained(result, compute_host_s, entries, size, max_abs)
 
     def train_many(self, plan: RoundPlan) -> Iterator[TrainedMany]:
@@ -208,11 +207,13 @@ class SparseExchange:
         shared = repeat(self._shared, len(active)) if self._shared is not None else iter(indices)
         return [_Sent(*each) for each in zip(shared, messages, strict=True)]
 
-    def _message(self, active: NDArray[np.float32], indices: NDArray[np.int32]) -> _Sent | None:
+    def _message(
+        self, active: NDArray[np.float32], indices: NDArray[np.int32], tail: NDArray[np.float32] = NO_TAIL
+    ) -> _Sent | None:
         values = active[indices]
         if not np.isfinite(values).all():
             return None
-        return _Sent(indices, self.codec.encode(indices, values, self.dimension))
+        return _Sent(indices, self.codec.encode(indices, values, self.dimension, tail))
 
     def _choice(self, plan: RoundPlan, client: int) -> Choice:
         return Choice(self.host.config.experiment.seed, plan.round_index, client, self._layers)

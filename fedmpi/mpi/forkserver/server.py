@@ -191,9 +191,8 @@ def _run(arguments: list[str], program: str) -> None:
 def main(arguments: list[str]) -> None:
     """Import, then serve."""
     listening, processes, *modules = arguments
-    os.setpgid(
-        0, 0
-    )  # a launcher that ends the group of the first rank's process must not end the others' server
+    # A launcher that ends the group of the first rank's process must not end the others' server.
+    os.setpgid(0, 0)
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     for name in (*_PRELOADED, *modules):
