@@ -11,4 +11,8 @@ def test_a_few_kills() -> None:
     done = subprocess.run(words, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "DIFFERS" not in done.stdout
-    assert int(done.stdout.partition("\ndense ")[2].split()[1]) > 0
+    table, _, killed = done.stdout.partition("\nconfiguration  runs  kills  different\n")[2].partition(
+        "killed:"
+    )
+    kills = [int(line.split()[2]) for line in table.splitlines()]
+    assert sum(kills) == sum(int(part.split()[-1]) for part in killed.split(",")) == 3
