@@ -194,12 +194,16 @@ class _Sizes:
         return message_bytes("dense", self.dimension, self.dimension) + 4 * self.model.buffer_count
 
     def update(self, values: int) -> int:
-        """Bytes of a message with so many values of an update."""
+        """Bytes of a client's message with so many values of its update."""
         return self.parts.codec.message_bytes(values, self.dimension) + 4 * self.model.buffer_count
+
+    def answer(self, values: int) -> int:
+        """Bytes of the server's message with so many values of an update."""
+        return self.parts.codec_down.message_bytes(values, self.dimension) + 4 * self.model.buffer_count
 
     def weights(self, values: int) -> int:
         """Bytes of a message with so many weights, float32."""
-        codec = self.parts.codec
+        codec = self.parts.codec_down
         form = WireCodec(codec.form if isinstance(codec, WireCodec) else "auto")
         return form.message_bytes(values, self.dimension) + 4 * self.model.buffer_count
 
@@ -251,7 +255,7 @@ def whole_run(
     period = parts.period(model.parameter_count)
     missed = config.clients.count / participants
     values = min(messages.dimension, round(missed * messages.answered(participants)))
-    update = messages.update(values) if missed == 1.0 else messages.weights(values)
+    update = messages.answer(values) if missed == 1.0 else messages.weights(values)
     later, up = min(messages.whole_model, update), messages.update(messages.sent)
     downloads, uploads = -(-rounds // period), rounds // period
 

@@ -179,7 +179,7 @@ def assemble(
 def _server(parts: Parts, facts: DataFacts, fleet: Fleet, masked: MaskedModel, exchange: Exchange) -> Server:
     config, model = parts.config, masked.flat
     dimension = model.parameter_count
-    downlink = Downlink(config.clients.count, dimension, model.buffer_count, parts.codec)
+    downlink = Downlink(config.clients.count, dimension, model.buffer_count, parts.codec_down, parts.resends)
     setup = Setup(config.pruning, config.experiment.rounds, model.layers)
     accountant = make_accountant(config, fleet, dimension, positions_sent=not parts.sends_all)
     pruning = ServerPruning(
@@ -198,7 +198,7 @@ def _server(parts: Parts, facts: DataFacts, fleet: Fleet, masked: MaskedModel, e
         accountant=accountant,
         exchange=exchange,
         controller=parts.k_control,
-        k_state=start(config, parts.k_control, dimension, parts.fixed_k(dimension)),
+        k_state=start(config, parts.k_control, dimension, parts.fixed_k(dimension), model.layers),
         downlink=downlink,
         pruning=pruning,
     )

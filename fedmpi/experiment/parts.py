@@ -16,7 +16,7 @@ from fedmpi.k_control import Controller
 from fedmpi.pruning import Method as PruningMethod
 from fedmpi.pruning.interface import EVERY
 from fedmpi.sparsification import Codec, DenseMethod, Method, SparseMethod
-from fedmpi.sparsification.settings import codec_of, exchange_period, fixed_k, method_of
+from fedmpi.sparsification.settings import codec_down_of, codec_of, exchange_period, fixed_k, has_k, method_of
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,16 @@ class Parts:
     def codec(self) -> Codec:
         """The form of messages."""
         return codec_of(self.config.sparsification, self.sparsification)
+
+    @property
+    def codec_down(self) -> Codec:
+        """The form of what the server sends, unless its aggregator makes that dense."""
+        return codec_down_of(self.config.sparsification, self.sparsification)
+
+    @property
+    def resends(self) -> bool:
+        """Whether who missed rounds is sent their messages one by one."""
+        return isinstance(self.sparsification, SparseMethod) and self.sparsification.resends
 
     def fixed_k(self, dimension: int) -> int:
         """The k of a model of ``dimension`` parameters where nobody controls it."""
@@ -97,7 +107,7 @@ def _check_k(found: Parts) -> None:
     """Who says what k is: the configuration or a controller."""
     section, control = found.config.sparsification, found.config.k_control.method
     given = [name for name in ("k", "k_fraction") if getattr(section, name)]
-    if isinstance(found.sparsification, DenseMethod) and found.sparsification.period is None:
+    if not has_k(found.sparsification):
         if given:
             problem = f'found {getattr(section, given[0])} with method "{section.method}", which sends all'
             raise ConfigError(f"sparsification.{given[0]}", problem, "0, or a sparse method such as fab")
@@ -205,6 +215,13 @@ def _check_aggregator(found: Parts) -> None:
         problem = f'found "{name}" with [sparsification] method "{method}", {aggregator.sparse_refused}'
         allowed = "mean, or [sparsification] method dense or fedavg"
         raise ConfigError("federation.aggregator", problem, allowed)
+    sparse = found.sparsification
+    if isinstance(sparse, SparseMethod) and sparse.server is not None and not aggregator.is_mean:
+        method = found.config.sparsification.method
+        problem = (
+            f'found "{name}" with [sparsification] method "{method}", whose server keeps a memory of its own'
+        )
+        raise ConfigError("federation.aggregator", problem, "mean, or another sparsification.method")
     if found.pruning.by_gradient and aggregator.step is not None:
         problem = (
             f'found "{name}" with [pruning] method "{found.config.pruning.method}", which takes the change of the '

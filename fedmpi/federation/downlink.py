@@ -25,16 +25,21 @@ class Downlink:
     change has the form of ``codec``, as the server sent it; who missed more is sent weights, float32, in the smallest
     form, or in that of ``codec`` where that is one of the wire's.
 
+    With ``resends`` the lengths of messages depend on what they say: who missed several is sent each of them as it was.
+
     Under a mask, messages are over the ``dimension`` coordinates that travel. A new mask is a version of its own; who
     has an older one downloads ``mask_bytes`` more. What a mask prunes is zero without a word: it is not sent.
     """
 
-    def __init__(self, clients: int, dimension: int, tail: int, codec: Codec) -> None:
+    def __init__(self, clients: int, dimension: int, tail: int, codec: Codec, resends: bool = False) -> None:
         self.dimension = dimension
         self.tail = tail
         self.codec = codec
         self._of_weights = WireCodec(codec.form if isinstance(codec, WireCodec) else "auto")
         self.version = 0
+        self._resends = resends
+        self._message_bytes = [0]
+        """The length of the message that made version v, for each v."""
         self.client_version = np.full(clients, NEVER, dtype=np.int64)
         self._changed_at = np.zeros(dimension, dtype=np.int32)
         self._changed_in = [dimension]
@@ -48,6 +53,7 @@ class Downlink:
     def new_mask(self, active: NDArray[np.bool_], dimension: int, mask_bytes: int) -> None:
         """A new version: another mask, ``active`` bool (D,). What is pruned now was last changed by it."""
         self.version += 1
+        self._message_bytes.append(0)
         self._mask_version = self.version
         before = np.ones(active.size, np.bool_) if self._active is None else self._active
         self._changed_at[before & ~active] = self.version
@@ -65,9 +71,13 @@ class Downlink:
         changed_at = self._changed_at[self._positions]
         self._changed_in = np.bincount(changed_at, minlength=self.version + 1).tolist()
 
-    def advance(self, changed: NDArray[np.int32] | None) -> None:
-        """A new version has been made; ``changed`` holds its int32 coordinates (None: all of them)."""
+    def advance(self, changed: NDArray[np.int32] | None, message_bytes: int = 0) -> None:
+        """A new version has been made; ``changed`` holds its int32 coordinates (None: all of them).
+
+        ``message_bytes``: the length of the server's message.
+        """
         self.version += 1
+        self._message_bytes.append(message_bytes)
         if changed is None:
             self._changed_at[self._positions] = self.version
             self._changed_in = [0] * self.version + [sum(self._changed_in)]
@@ -91,6 +101,8 @@ class Downlink:
         learned = self.version - (self.version == self._mask_version > 0)  # a mask changes nothing that stays
         if version >= learned:
             return message_bytes("coo", 0, self.dimension) + new_mask
+        if self._resends:
+            return min(model, sum(self._message_bytes[version + 1 :])) + new_mask
         missed = sum(self._changed_in[version + 1 :])
         codec = self.codec if version == self.version - 1 else self._of_weights
         update = codec.message_bytes(missed, self.dimension) + 4 * self.tail
@@ -102,7 +114,9 @@ class Downlink:
 
     def state(self) -> dict[str, np.ndarray]:
         """Arrays for a checkpoint; ``restore`` takes them back."""
+        lengths = {"message_bytes": np.array(self._message_bytes)} if self._resends else {}
         return {
+            **lengths,
             "client_version": self.client_version,
             "changed_at": self._changed_at,
             "mask_version": np.array([self._mask_version]),
@@ -114,4 +128,6 @@ class Downlink:
         self.client_version = np.array(state["client_version"], dtype=np.int64)
         self._changed_at = np.array(state["changed_at"], dtype=np.int32)
         self._mask_version = int(state["mask_version"][0])
+        if self._resends:
+            self._message_bytes = np.asarray(state["message_bytes"]).tolist()
         self._count_changes()

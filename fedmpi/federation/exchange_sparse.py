@@ -77,12 +77,12 @@ class SparseExchange:
         self._group = Ranks.of(memory.comm)
         self._accumulated = accumulated
         self._direction = torch.zeros(self.parameters, device=host.model.vector.device)
-        self._answering = Answering(method.select, codec, aggregator, self.parameters, ranks.is_server)
+        self._answering = Answering(method, codec, aggregator, self.parameters, ranks.is_server)
         self._shared: NDArray[np.int32] | None = None
         self._sent: dict[int, _Sent] = {}
         self._inbox = Inbox()
         self._mine = np.empty(0, dtype=np.int64)
-        self._keeps = may_stop_early(host.config)
+        self._keeps = may_stop_early(host.config) or method.memory != "error"
         self._untouched: dict[int, NDArray[np.float32]] = {}
         """What clients had accumulated before this round, where one may stop before it has trained."""
         self._before = (np.empty(0, np.int32), np.empty(0, np.float32))
@@ -141,7 +141,7 @@ class SparseExchange:
             indices = self._shared
             if indices is None:
                 indices = self.method.choose(active, entries, self._choice(plan, client))
-            sent = self._message(active, indices, tail)
+            sent = self._message(active, indices, self._form(plan, self._choice(plan, client)), tail)
             if sent is None:
                 max_abs = np.inf  # the sum of finite gradients is not finite
             else:
@@ -189,11 +189,14 @@ class SparseExchange:
         self, active: NDArray[np.float32], clients: NDArray[np.int64], entries: int, plan: RoundPlan
     ) -> list[_Sent | None]:
         """What ``clients`` send of what each has accumulated, (c, active); None where that is not finite."""
-        if self._shared is None and self.method.choose is not largest:
+        if self._shared is None and (self.method.choose is not largest or self.method.codec_at is not None):
             choices = [self._choice(plan, client) for client in clients.tolist()]
             rows = list(zip(active, choices, strict=True))
             chosen = [self.method.choose(row, entries, choice) for row, choice in rows]
-            return [self._message(row, indices) for row, indices in zip(active, chosen, strict=True)]
+            return [
+                self._message(row, indices, self._form(plan, choice))
+                for (row, choice), indices in zip(rows, chosen, strict=True)
+            ]
         if self._shared is None:
             indices = top_k_rows(active, entries)
             values = np.take_along_axis(active, indices, axis=1)
@@ -202,26 +205,39 @@ class SparseExchange:
             values = active[:, self._shared]
         finite = np.isfinite(values).all(axis=1)
         if not finite.all():
-            return [self._message(row, each) for row, each in zip(active, indices, strict=True)]
+            return [self._message(row, each, self.codec) for row, each in zip(active, indices, strict=True)]
         messages = encode_many(self.codec, indices, values, self.dimension)
         shared = repeat(self._shared, len(active)) if self._shared is not None else iter(indices)
         return [_Sent(*each) for each in zip(shared, messages, strict=True)]
 
     def _message(
-        self, active: NDArray[np.float32], indices: NDArray[np.int32], tail: NDArray[np.float32] = NO_TAIL
+        self,
+        active: NDArray[np.float32],
+        indices: NDArray[np.int32],
+        codec: Codec,
+        tail: NDArray[np.float32] = NO_TAIL,
     ) -> _Sent | None:
         values = active[indices]
         if not np.isfinite(values).all():
             return None
-        return _Sent(indices, self.codec.encode(indices, values, self.dimension, tail))
+        return _Sent(indices, codec.encode(indices, values, self.dimension, tail))
 
     def _choice(self, plan: RoundPlan, client: int) -> Choice:
         return Choice(self.host.config.experiment.seed, plan.round_index, client, self._layers)
 
+    def _form(self, plan: RoundPlan, choice: Choice) -> Codec:
+        """The form of the message that a client sends by its ``choice``."""
+        at = self.method.codec_at
+        return self.codec if at is None else at(plan.k, choice)
+
     def finish(self, plan: RoundPlan, roster: Roster) -> Exchanged:
-        sent = self._receive(roster)
-        answer = None if sent is None else self._answering.answer(plan, *sent)
-        codec = self._answering.codec_down
+        choice = self._choice(plan, ALL_CLIENTS)
+        sent = self._receive(roster, self._form(plan, choice))
+        answer = None
+        if sent is not None:
+            share = float(roster.sizes[roster.accepted].sum() / self.host.data.sizes.sum())
+            answer = self._answering.answer(plan, *sent, choice, share)
+        codec = self._answering.form_down(plan.k, choice)
         data = self.ranks.broadcast_bytes(None if answer is None else answer.message)
         received = self._read(codec, data) if len(data) else _NOTHING
         self._settle(roster, received.indices, answer)
@@ -249,7 +265,7 @@ class SparseExchange:
             probe_bytes=len(answer.probe_message),
         )
 
-    def _receive(self, roster: Roster) -> tuple[Uploads, NDArray[np.float32]] | None:
+    def _receive(self, roster: Roster, codec: Codec) -> tuple[Uploads, NDArray[np.float32]] | None:
         """On the server: what the accepted participants sent, if there are any, and the weighted mean of their tails.
 
         Both in client order. The uploads are views of the messages.
@@ -259,7 +275,7 @@ class SparseExchange:
         gathered = gather_messages(self.ranks, roster, messages, self._inbox)
         if not gathered:
             return None
-        sent = decode_many(self.codec, gathered, self.dimension, self.tail_length, self._shared)
+        sent = decode_many(codec, gathered, self.dimension, self.tail_length, self._shared)
         sizes = roster.sizes[roster.accepted].astype(np.float64)
         weights = sizes / sizes.sum()
         tail = np.zeros(self.tail_length)
@@ -277,11 +293,16 @@ class SparseExchange:
 
         Who is late keeps all that it has accumulated; who stopped before it had trained, what it had before the round.
         """
-        for client in roster.untrained_of(self.ranks.rank).tolist():
+        restored = roster.untrained_of(self.ranks.rank).tolist()
+        for client in restored if self.method.memory == "error" else self._untouched:
             if client in self._untouched:
                 self._accumulated.write(client, self._untouched[client])
         mine = roster.accepted_of(self.ranks.rank).tolist()
-        if self.method.confirm_used or self._answering.aggregation.aggregator.dense:
+        if self.method.memory == "none":
+            return
+        if self.method.server is not None:
+            used = [np.ones(len(self._sent[client].indices), np.bool_) for client in mine]
+        elif self.method.confirm_used or self._answering.aggregation.aggregator.dense:
             used = self._scattered(roster, answer)
         else:
             in_step = np.zeros(self.dimension, np.bool_)

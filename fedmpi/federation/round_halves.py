@@ -6,6 +6,7 @@ The loop of rounds (``round_loop``) is the same on every rank; it broadcasts wha
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan
 from typing import Protocol
@@ -24,6 +25,7 @@ from fedmpi.federation.round_cost import FloatArray, IntArray
 from fedmpi.federation.server import Server
 from fedmpi.federation.verdict import Closed, Judged
 from fedmpi.pruning import Change, Mask, Needs
+from fedmpi.pruning.mask import LayerSlice
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,12 @@ class RoundReport:
     mask_since: int
     change: Change | None
     importance_left_out: int
+
+
+def layer_norms(update: NDArray[np.float32], layers: Sequence[LayerSlice]) -> tuple[float, ...]:
+    """The L2 norm of every layer's part of an ``update`` (D,), summed in float64."""
+    squares = np.square(update, dtype=np.float64)
+    return tuple(float(np.sqrt(squares[layer.start : layer.stop].sum())) for layer in layers)
 
 
 @dataclass(frozen=True)
@@ -146,7 +154,7 @@ class ServerHalf:
         return plan
 
     def keeps_weights(self, plan: RoundPlan) -> bool:
-        return bool(plan.needs)
+        return bool(plan.needs) or self.server.controller.measures_update
 
     def judge(self, plan: RoundPlan, records: np.ndarray | None) -> tuple[np.ndarray, float]:
         assert records is not None
@@ -161,7 +169,10 @@ class ServerHalf:
 
     def close(self, end: RoundEnd) -> Mask:
         plan, judged = end.plan, self._judged
-        self._closed = self.server.close(plan, judged, end.roster, end.exchanged, end.measured)
+        norms = None
+        if self.server.controller.measures_update and end.before is not None and end.roster.accepted.any():
+            norms = layer_norms(end.before - self._masked.parameters, self.server.pruning.setup.layers)
+        self._closed = self.server.close(plan, judged, end.roster, end.exchanged, end.measured, norms)
         self._change = self.server.pruning.step(
             FinishedRound(
                 plan=plan,

@@ -213,13 +213,14 @@ class Server:
         roster: Roster,
         exchanged: Exchanged,
         measured: Measured | None,
+        update_norms: tuple[float, ...] | None = None,
     ) -> Closed:
         """End a round: the clock moves on, clients' versions are noted, and k is chosen for the next.
 
-        ``measured`` is None where nobody was asked for losses.
+        ``measured`` is None where nobody was asked for losses; ``update_norms`` are those that a controller asked for.
         """
         if roster.accepted.any() and (exchanged.changed is None or len(exchanged.changed)):
-            self.downlink.advance(exchanged.changed)
+            self.downlink.advance(exchanged.changed, exchanged.bytes_down)
         cost_probe = loss_prev = loss = feedback = losses = None
         if measured is not None:
             feedback = self._feedback(plan, judged, _bytes_down(exchanged), measured.tried)
@@ -235,7 +236,14 @@ class Server:
                 cost_probe = estimated_cost(cost, loss_prev, loss, loss_probe)
         self.k_state = self.controller.step(
             self.k_state,
-            k_control.Observation(charges.duration_s, cost_probe, loss_prev, loss),
+            k_control.Observation(
+                charges.duration_s,
+                cost_probe,
+                loss_prev,
+                loss,
+                update_norms,
+                learning_rate_at(self.config.training, plan.round_index + 1) < plan.learning_rate,
+            ),
             generator(self.config.experiment.seed, Purpose.K_CONTROL, plan.round_index).random,
         )
         self.now_s = charges.end_s

@@ -11,7 +11,7 @@ from fedmpi.aggregation.interface import Aggregator, State, drop
 from fedmpi.federation.messages import RoundPlan
 from fedmpi.pruning.mask import Mask
 from fedmpi.sparsification.codec import DENSE, Codec
-from fedmpi.sparsification.interface import Select
+from fedmpi.sparsification.interface import Choice, SparseMethod
 from fedmpi.sparsification.probe_message import encode_probe
 from fedmpi.sparsification.uploads import Selection, Uploads
 
@@ -116,17 +116,20 @@ class Answering:
     With a server optimizer that is its step at the selected coordinates, or at all of them (``Aggregator.dense``), in
     which case messages are dense. Where values are rounded on their way, the server keeps what its messages lost, as
     clients do: ``lost`` (float64) has a value for each coordinate that travels, at first all ``parameters``; it is
-    empty where values are not rounded. ``codec`` is that of the uploads, ``codec_down`` that of the answers.
+    empty where values are not rounded. A method with a memory of the server's own keeps it there instead. ``codec`` is
+    that of the uploads, ``codec_down`` that of the answers.
     """
 
     def __init__(
-        self, select: Select, codec: Codec, aggregator: Aggregator, parameters: int, is_server: bool
+        self, method: SparseMethod, codec: Codec, aggregator: Aggregator, parameters: int, is_server: bool
     ) -> None:
         self.aggregation = ServerAggregation(aggregator, parameters, is_server)
-        self.codec_down = DENSE if aggregator.dense else codec
-        self._select = select
+        self.codec_down = DENSE if aggregator.dense else method.codec_down or codec
+        self._method = method
+        self._select = method.select
         self._support: NDArray[np.int32] | None = None
-        self.lost = np.zeros(parameters if self.codec_down.lossy and is_server else 0)
+        keeps = self.codec_down.lossy or method.server is not None
+        self.lost = np.zeros(parameters if keeps and is_server else 0)
 
     def set_mask(self, mask: Mask) -> None:
         """Go on among the coordinates that ``mask`` leaves active."""
@@ -137,8 +140,27 @@ class Answering:
         self._support = mask.support()
         self.aggregation.drop(mask)
 
-    def answer(self, plan: RoundPlan, uploads: Uploads, tail: NDArray[np.float32]) -> Answer:
-        """Select among the ``uploads``; ``tail`` (float32) travels beside what was selected."""
+    def form_down(self, k: int, choice: Choice) -> Codec:
+        """The form of the answer to a ``choice`` of all clients."""
+        at = self._method.codec_at
+        if at is None or self.codec_down is DENSE or self._method.codec_down is not None:
+            return self.codec_down
+        return at(k, choice)
+
+    def answer(
+        self,
+        plan: RoundPlan,
+        uploads: Uploads,
+        tail: NDArray[np.float32],
+        choice: Choice,
+        share: float = 1.0,
+    ) -> Answer:
+        """Select among the ``uploads``; ``tail`` (float32) travels beside what was selected.
+
+        ``share``: that of the uploading clients in the samples of all clients.
+        """
+        if self._method.server is not None:
+            return self._from_memory(plan, uploads, tail, choice, share)
         selection = self._select(uploads, plan.k)
         probe_message, k_down_probe, probed = np.empty(0, np.uint8), 0, None
         if plan.k_probe:
@@ -146,13 +168,32 @@ class Answering:
             probed = self._stepped(probed, plan, tried=True)
         step = self._stepped(selection, plan, tried=False)
         exact = self._with_lost(step)
-        message = self.codec_down.encode(step.indices, exact.astype(np.float32), uploads.dimension, tail)
+        form = self.form_down(plan.k, choice)
+        message = form.encode(step.indices, exact.astype(np.float32), uploads.dimension, tail)
         if probed is not None:
             values, k_down_probe = self._with_lost(probed).astype(np.float32), len(probed.indices)
             probe_message = encode_probe(self.codec_down, step, probed, values, uploads.dimension)
         if self.lost.size:
             self.lost[step.indices] = exact - message.values
         return Answer(uploads, selection, message.data, probe_message, k_down_probe)
+
+    def _from_memory(
+        self, plan: RoundPlan, uploads: Uploads, tail: NDArray[np.float32], choice: Choice, share: float
+    ) -> Answer:
+        """Add the mean to the server's memory, and send the entries of it that the method chooses."""
+        server = self._method.server
+        assert server is not None
+        mean = self._select(uploads, plan.k)
+        self.lost[mean.indices] += mean.values * (share if server.estimate else 1.0)
+        memory = self.lost.astype(np.float32)
+        if not server.estimate:
+            self.lost[:] = memory  # so that what is equal stays equal when it is sent in parts
+        indices = server.choose(memory, plan.k, choice)
+        message = self.form_down(plan.k, choice).encode(indices, memory[indices], uploads.dimension, tail)
+        if not server.estimate:
+            self.lost[indices] = memory[indices] - message.values
+        selection = Selection(indices, message.values.astype(np.float64), mean.used)
+        return Answer(uploads, selection, message.data, np.empty(0, np.uint8), 0)
 
     def _stepped(self, selection: Selection, plan: RoundPlan, tried: bool) -> Selection:
         """What goes down for a ``selection``: itself, or a server optimizer's step; ``tried``: its state stays."""

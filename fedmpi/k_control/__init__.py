@@ -12,6 +12,7 @@ BUILT_IN = {
     "ogd_value": "fedmpi.k_control.ogd_value:CONTROLLER",
     "exp3": "fedmpi.k_control.exp3:CONTROLLER",
     "continuous_bandit": "fedmpi.k_control.continuous_bandit:CONTROLLER",
+    "accordion": "fedmpi.k_control.accordion:accordion",
 }
 
 __all__ = [

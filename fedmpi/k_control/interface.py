@@ -15,7 +15,9 @@ Draw = Callable[[], float]
 class Setup:
     """The bounds of k, its start, and the horizon T in rounds that the bandits are tuned for.
 
-    ``arms`` is the number of arms of exp3 on a geometric grid; 0 makes every integer an arm.
+    ``arms`` is the number of arms of exp3 on a geometric grid; 0 makes every integer an arm. ``layer_sizes`` are the
+    parameters of each tensor of the model, ``layer_compressed`` which of them have more than one dimension (empty:
+    unknown).
     Raises ValueError unless 1 <= k_min <= k_initial <= k_max, horizon_rounds >= 1 and arms >= 0.
     """
 
@@ -24,6 +26,8 @@ class Setup:
     k_initial: int
     horizon_rounds: int = 5780
     arms: int = 0
+    layer_sizes: tuple[int, ...] = ()
+    layer_compressed: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= self.k_min <= self.k_initial <= self.k_max:
@@ -57,13 +61,16 @@ class Observation:
 
     ``cost_probe`` (s) is the estimate of ``probe.estimated_cost`` for k_probe, None without one.
     ``loss_prev`` and ``loss`` are those at w(m - 1) and w(m) over the probe samples, None where they were not
-    measured.
+    measured. ``update_norms``: the L2 norm of each tensor's part of w(m - 1) - w(m), None unless the controller
+    ``measures_update``, and where no update was taken. ``learning_rate_falls``: it is lower in the next round.
     """
 
     cost: float
     cost_probe: float | None = None
     loss_prev: float | None = None
     loss: float | None = None
+    update_norms: tuple[float, ...] | None = None
+    learning_rate_falls: bool = False
 
     @property
     def decrease(self) -> float | None:
@@ -109,6 +116,8 @@ class Controller:
     (``to_dict``), so that it goes into checkpoints. ``summary``: one sentence; ``source``: the publication.
     ``measures_losses``: whether participants are asked for losses in every round. ``by_time``: whether k depends on
     what rounds cost (``Observation.cost``, ``cost_probe``), so that it would be another one on other devices and links.
+    ``measures_losses``: whether participants are asked for losses in every round. ``measures_update``: whether it sees
+    the norms of the model's change.
     """
 
     summary: str
@@ -118,6 +127,7 @@ class Controller:
     state: type[State] = State
     measures_losses: bool = True
     by_time: bool = True
+    measures_update: bool = False
 
 
 def round_stochastically(number: float, draw: Draw) -> int:

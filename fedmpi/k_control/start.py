@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from fedmpi.config.schema import Config
 from fedmpi.k_control.interface import Controller, Setup, State
 from fedmpi.numerics.streams import Purpose, generator
+from fedmpi.pruning.mask import LayerSlice
 
 
-def start(config: Config, controller: Controller, dimension: int, fixed_k: int) -> State:
+def start(
+    config: Config, controller: Controller, dimension: int, fixed_k: int, layers: Sequence[LayerSlice] = ()
+) -> State:
     """The state of round 0 for a model of ``dimension`` parameters, where ``fixed`` takes ``fixed_k``.
 
-    A run that is resumed keeps the horizon that it began with.
+    ``layers`` are those of the model. A run that is resumed keeps the horizon that it began with.
     """
     control = config.k_control
     if control.method == "fixed":
@@ -23,4 +29,9 @@ def start(config: Config, controller: Controller, dimension: int, fixed_k: int) 
             control.horizon_rounds or config.experiment.rounds,
             control.arms,
         )
+    setup = replace(
+        setup,
+        layer_sizes=tuple(layer.stop - layer.start for layer in layers),
+        layer_compressed=tuple(layer.prunable for layer in layers),
+    )
     return controller.init(setup, generator(config.experiment.seed, Purpose.K_CONTROL, -1).random)

@@ -5,7 +5,7 @@ form of the messages. To add one, write that file; ``BUILT_IN`` gives it a name.
 """
 
 from fedmpi.sparsification.codec import Codec, WireCodec
-from fedmpi.sparsification.interface import Choice, DenseMethod, Method, SparseMethod, largest
+from fedmpi.sparsification.interface import Choice, DenseMethod, Method, ServerMemory, SparseMethod, largest
 from fedmpi.sparsification.uploads import Selection, Uploads, selection_at, union_of
 
 BUILT_IN = {
@@ -19,6 +19,9 @@ BUILT_IN = {
     "random_k": "fedmpi.sparsification.choices:RANDOM_K",
     "layer_top_k": "fedmpi.sparsification.choices:LAYER_TOP_K",
     "threshold": "fedmpi.sparsification.choices:threshold",
+    "stc": "fedmpi.sparsification.stc:stc",
+    "qsgd": "fedmpi.sparsification.qsgd:qsgd",
+    "ef21": "fedmpi.sparsification.ef21:METHOD",
 }
 
 __all__ = [
@@ -28,6 +31,7 @@ __all__ = [
     "DenseMethod",
     "Method",
     "Selection",
+    "ServerMemory",
     "SparseMethod",
     "Uploads",
     "WireCodec",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,10 +47,28 @@ Select = Callable[[Uploads, int], Selection]
 """``select(uploads, k)``: what the server sends back of what it got."""
 
 
+Memory = Literal["error", "estimate", "none"]
+"""What a client keeps from round to round beside its sum of gradients: what was not used of it (error feedback), the sum
+of all that was used of it before, from which the gradients are sent as differences, or nothing."""
+
+
 def largest(accumulated: NDArray[np.float32], k: int, choice: Choice) -> NDArray[np.int32]:
     """The ``k`` entries of largest magnitude; ties go to the lowest index."""
     del choice
     return top_k(accumulated, k)
+
+
+@dataclass(frozen=True)
+class ServerMemory:
+    """A vector that the server keeps from round to round, to which it adds the mean of what arrived.
+
+    ``choose(memory, k, choice)``: the entries of it that go down, int32 rising; the choice is that of ``ALL_CLIENTS``.
+    What went down is taken out of it (a residual), or stays (``estimate``); in an estimate clients that sent nothing
+    count with zeros, and so does the mean's weight.
+    """
+
+    choose: Choose
+    estimate: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +92,11 @@ class SparseMethod(Method):
     ``confirm_used``: clients cannot see from the selection which of their entries went into it, and get a flag each.
     ``at_most_k_down``: the selection never exceeds k.
     ``codec``: the method's own form of messages; None: that of ``sparsification.wire`` and ``value_type``.
+    ``codec_at(k, choice)``: that form for one message, where it depends on k or the layers, or draws; it decodes any
+    message over the same layers. ``codec_down``: the form of what the server sends; None: that of the uploads.
+    ``memory``: what a client keeps. ``server``: what the server keeps; then all that was sent counts as used.
+    ``all_entries``: everything is sent, and there is no k.
+    ``resends``: messages differ in length by what they say; who missed some is sent each of them, or the model.
     """
 
     select: Select
@@ -81,6 +105,12 @@ class SparseMethod(Method):
     confirm_used: bool = False
     at_most_k_down: bool = True
     codec: Codec | None = None
+    codec_at: Callable[[int, Choice], Codec] | None = None
+    codec_down: Codec | None = None
+    memory: Memory = "error"
+    server: ServerMemory | None = None
+    all_entries: bool = False
+    resends: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

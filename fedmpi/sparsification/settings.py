@@ -13,9 +13,16 @@ def method_of(section: SparsificationConfig) -> Method:
     return parts.build("sparsification.method", section.method, section.options, Method)
 
 
+def has_k(method: Method) -> bool:
+    """Whether there is a k: not where everything travels in every round."""
+    if isinstance(method, DenseMethod):
+        return method.period is not None
+    return not (isinstance(method, SparseMethod) and method.all_entries)
+
+
 def fixed_k(section: SparsificationConfig, method: Method, dimension: int) -> int:
     """The k of a run whose k nobody controls; D where a method knows none."""
-    if isinstance(method, DenseMethod) and method.period is None:
+    if not has_k(method):
         return dimension
     return section.k or max(1, round(section.k_fraction * dimension))
 
@@ -34,3 +41,9 @@ def codec_of(section: SparsificationConfig, method: Method) -> Codec:
     if method.codec is not None:
         return method.codec
     return WireCodec("values" if method.coordinates is not None else section.wire, section.value_type)
+
+
+def codec_down_of(section: SparsificationConfig, method: Method) -> Codec:
+    """The form of what the server sends."""
+    down = method.codec_down if isinstance(method, SparseMethod) else None
+    return codec_of(section, method) if down is None else down

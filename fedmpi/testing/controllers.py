@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 
@@ -29,6 +30,9 @@ def _run(controller: Controller, seed: int) -> list[tuple[int, int]]:
     setup = Setup(
         k_min, k_max, int(rng.integers(k_min, k_max + 1)), horizon_rounds=100, arms=int(rng.integers(0, 9))
     )
+    layers = int(rng.integers(1, 5))
+    sizes = tuple(int(size) for size in rng.integers(1, 1 + k_max, layers))
+    setup = replace(setup, layer_sizes=sizes, layer_compressed=tuple(size % 2 == 0 for size in sizes))
     state = controller.init(setup, rng.random)
     seen = []
     for _ in range(_ROUNDS):
@@ -40,11 +44,15 @@ def _run(controller: Controller, seed: int) -> list[tuple[int, int]]:
         restored = controller.state.from_dict(json.loads(json.dumps(state.to_dict())))
         assert restored == state, f"{state} becomes {restored} in a checkpoint"
         seen.append((state.k, state.k_probe))
-        state = controller.step(restored, _observation(rng, state.k_probe), rng.random)
+        state = controller.step(
+            restored,
+            _observation(rng, state.k_probe, layers if controller.measures_update else 0),
+            rng.random,
+        )
     return seen
 
 
-def _observation(rng: np.random.Generator, k_probe: int) -> Observation:
+def _observation(rng: np.random.Generator, k_probe: int, layers: int) -> Observation:
     """A round's cost, and losses that fall, rise or were not measured."""
     measured = rng.random() < 0.8
     return Observation(
@@ -52,4 +60,8 @@ def _observation(rng: np.random.Generator, k_probe: int) -> Observation:
         cost_probe=float(rng.uniform(0.1, 100)) if k_probe and rng.random() < 0.7 else None,
         loss_prev=float(rng.uniform(0, 5)) if measured else None,
         loss=float(rng.uniform(0, 5)) if measured else None,
+        update_norms=tuple(rng.choice([0.0, 0.5, 1.0, 2.0], layers).tolist())
+        if layers and measured
+        else None,
+        learning_rate_falls=bool(layers) and rng.random() < 0.1,
     )

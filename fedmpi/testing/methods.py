@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fedmpi.sparsification.codec import Codec, WireCodec
 from fedmpi.sparsification.error_feedback import take_out
-from fedmpi.sparsification.interface import ALL_CLIENTS, Choice, SparseMethod
+from fedmpi.sparsification.interface import ALL_CLIENTS, Choice, ServerMemory, SparseMethod
 from fedmpi.sparsification.uploads import Selection, Uploads
 from fedmpi.sparsification.wire import Message
 
@@ -21,10 +21,10 @@ _MOST_COORDINATES = 40
 def check_sparsification(method: SparseMethod, codec: Codec | None = None, examples: int = 50) -> None:
     """Simulate ``examples`` small random federations of a few rounds with ``method``, and check every step.
 
-    ``codec`` replaces the method's own form of messages. Raises AssertionError where a choice is not rising int32
+    ``codec`` replaces the method's own form of messages, unless it has one for every message. Raises AssertionError where a choice is not rising int32
     within the vector, or is another when it is asked for again; where the selection holds what nobody sent or flags
     what it did not use; where a message does not read as it was written or is not as long as announced; and where what
-    clients accumulated is neither kept nor used.
+    clients accumulated is neither kept nor used, or what the server keeps neither kept nor sent.
     """
     form = codec or method.codec or WireCodec("values" if method.coordinates else "auto")
     for seed in range(examples):
@@ -44,28 +44,32 @@ class _Federation:
         cut = int(self.rng.integers(0, self.dimension + 1))
         self.layers = (slice(0, cut), slice(cut, self.dimension))
         self.accumulated = np.zeros((self.clients, self.dimension), np.float32)
+        self.server = np.zeros(self.dimension)
 
     def run(self) -> None:
         for round_index in range(_ROUNDS):
             participants = np.flatnonzero(self.rng.random(self.clients) < 0.7).tolist()
             k = int(self.rng.integers(1, self.dimension + 1))
-            before = self.accumulated.astype(np.float64)
-            gradients = self.rng.integers(-5000, 5000, before.shape).astype(np.float32)
+            kept = self.accumulated.copy()
+            gradients = self.rng.integers(-5000, 5000, kept.shape).astype(np.float32)
             for client in participants:
                 self.accumulated[client] += gradients[client]
-                before[client] += gradients[client]
-            self._round(round_index, participants, k, before)
+            self._round(round_index, participants, k, kept)
 
     def _round(
-        self, round_index: int, participants: Sequence[int], k: int, before: NDArray[np.float64]
+        self, round_index: int, participants: Sequence[int], k: int, kept: NDArray[np.float32]
     ) -> None:
+        """``kept``: what clients had of earlier rounds."""
         shared = self._shared(round_index, k)
         indices = [self._chosen(client, k, round_index, shared) for client in participants]
         messages = [
-            self.codec.encode(j, self.accumulated[c][j], self.dimension)
+            self._form(k, round_index, c).encode(j, self.accumulated[c][j], self.dimension)
             for c, j in zip(participants, indices, strict=True)
         ]
-        values = [self._read(j, message, shared) for j, message in zip(indices, messages, strict=True)]
+        reader = self._form(k, round_index, ALL_CLIENTS)
+        values = [
+            self._read(reader, j, message, shared) for j, message in zip(indices, messages, strict=True)
+        ]
         weights = np.full(len(participants), 1 / max(1, len(participants)))
         uploads = Uploads(tuple(indices), tuple(values), weights, self.dimension)
         selection = self.method.select(uploads, k)
@@ -73,18 +77,52 @@ class _Federation:
         if self.method.at_most_k_down:
             sent = max((len(j) for j in indices), default=0)
             assert len(selection.indices) <= max(k, sent), f"{len(selection.indices)} selected, k is {k}"
+        if self.method.memory != "error":
+            self.accumulated[:] = kept
+        before = self.accumulated.astype(np.float64)
         taken = np.zeros_like(before)
         for c, j, message, used in zip(
             participants, indices, messages, uploads.split(selection.used), strict=True
         ):
-            if not self.method.confirm_used:
+            if self.method.server is not None:
+                assert used.all(), "all that was sent is added to the server's memory, and must count as used"
+            elif not self.method.confirm_used:
                 seen = np.isin(j, selection.indices)
                 assert (used == seen).all(), "clients cannot see what was used: confirm_used must be set"
-            take_out(self.accumulated[c], j, message.values, used)
-            taken[c, j[used]] = message.values[used]
-        np.testing.assert_array_equal(
-            self.accumulated + taken, before, err_msg="what was accumulated is neither kept nor used"
+            if self.method.memory != "none":
+                take_out(self.accumulated[c], j, message.values, used)
+                taken[c, j[used]] = message.values[used]
+        np.testing.assert_allclose(
+            self.accumulated + taken,
+            before,
+            rtol=0,
+            atol=self._rounding(before, taken),
+            err_msg="what was accumulated is neither kept nor used",
         )
+        if self.method.server is not None:
+            self._answer_from_memory(self.method.server, selection, k, round_index)
+
+    def _rounding(self, *vectors: NDArray[np.float64]) -> float:
+        """What float32 may lose of a difference: nothing in the forms of the wire, whose values are exact here."""
+        if isinstance(self.codec, WireCodec) and self.method.codec_at is None:
+            return 0.0
+        return float(np.finfo(np.float32).eps) * sum(np.abs(vector).max(initial=0.0) for vector in vectors)
+
+    def _form(self, k: int, round_index: int, client: int) -> Codec:
+        at = self.method.codec_at
+        return self.codec if at is None else at(k, Choice(self.seed, round_index, client, self.layers))
+
+    def _answer_from_memory(self, server: ServerMemory, mean: Selection, k: int, round_index: int) -> None:
+        self.server[mean.indices] += mean.values
+        memory = self.server.astype(np.float32)
+        choice = Choice(self.seed, round_index, ALL_CLIENTS, self.layers)
+        indices = server.choose(memory.copy(), k, choice)
+        _check_rising(indices, self.dimension)
+        form = self.method.codec_down or self._form(k, round_index, ALL_CLIENTS)
+        message = form.encode(indices, memory[indices], self.dimension)
+        sent = self._read(form, indices, message, None)
+        if not server.estimate:
+            self.server[indices] -= sent
 
     def _shared(self, round_index: int, k: int) -> NDArray[np.int32] | None:
         if self.method.coordinates is None:
@@ -111,12 +149,12 @@ class _Federation:
         return chosen
 
     def _read(
-        self, indices: NDArray[np.int32], message: Message, shared: NDArray[np.int32] | None
+        self, codec: Codec, indices: NDArray[np.int32], message: Message, shared: NDArray[np.int32] | None
     ) -> NDArray[np.float32]:
-        announced = self.codec.message_bytes(len(indices), self.dimension)
-        if isinstance(self.codec, WireCodec):
+        announced = codec.message_bytes(len(indices), self.dimension)
+        if isinstance(codec, WireCodec):
             assert len(message.data) == announced, f"{len(message.data)} bytes, announced are {announced}"
-        read = self.codec.decode(message.data, self.dimension, positions=shared)
+        read = codec.decode(message.data, self.dimension, positions=shared)
         np.testing.assert_array_equal(
             read.indices, indices, err_msg="indices do not arrive as they were sent"
         )

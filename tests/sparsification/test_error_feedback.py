@@ -16,15 +16,21 @@ METHODS = {
     for name in BUILT_IN
     if isinstance(part := parts.build("sparsification.method", name, {}, Method), SparseMethod)
 }
+OWN_FORM = [name for name, method in METHODS.items() if method.codec is not None]
 METHODS["threshold"] = parts.build("sparsification.method", "threshold", {"value": 2000.0}, SparseMethod)
 
 
 @pytest.mark.parametrize("value_type", VALUE_BYTES)
 @pytest.mark.parametrize("form", ["auto", "coo", "bitmap", "dense"])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in OWN_FORM])
 def test_a_method_keeps_its_accounts(name: str, form: str, value_type: str) -> None:
     form = "values" if METHODS[name].coordinates is not None else form
     check_sparsification(METHODS[name], WireCodec(form, value_type), examples=20)
+
+
+@pytest.mark.parametrize("name", OWN_FORM)
+def test_a_method_with_a_form_of_its_own_keeps_its_accounts(name: str) -> None:
+    check_sparsification(METHODS[name])
 
 
 def test_what_was_used_is_taken_out_and_nothing_else() -> None:

@@ -1,0 +1,82 @@
+"""Accordion: the decisions of its authors' program, and k as the sum over layers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedmpi.k_control import Observation, Setup
+from fedmpi.k_control.accordion import accordion, regimes
+from fedmpi.testing import check_k_control
+
+RUNS = json.loads((Path(__file__).parents[1] / "golden" / "accordion.json").read_text())["runs"]
+
+
+def no_draw() -> float:
+    raise AssertionError("accordion draws nothing")
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: f"every{run['interval']}")
+def test_decisions_are_those_of_the_authors_program(run: dict[str, Any]) -> None:
+    low, high = run["k_fraction_low"], run["k_fraction_high"]
+    controller = accordion(low, high, run["interval"], run["threshold"], start_high=run["start"] == high)
+    size = 100_000
+    setup = Setup(1, size * run["layers"], 1, layer_sizes=(size,) * run["layers"])
+    state = controller.init(setup, no_draw)
+    for step in run["steps"]:
+        assert [high if critical else low for critical in state.critical] == step["used"]
+        assert state.k == sum(int(fraction * size) for fraction in step["used"])
+        seen = Observation(
+            1.0,
+            update_norms=tuple(step["norms"]),
+            learning_rate_falls=step["learning_rate_falls_after"],
+        )
+        state = controller.step(state, seen, no_draw)
+        assert [high if critical else low for critical in state.critical] == step["next"]
+
+
+def test_a_change_by_exactly_the_threshold_is_critical() -> None:
+    assert regimes([1.0, 1.0, 1.0, 0.0], [0.5, 1.5, 1.4, 0.0], 0.5) == (True, True, False, True)
+    assert regimes([], [1.0, 0.0], 0.5) == (True, True)
+
+
+def test_k_counts_biases_whole_and_stays_in_bounds() -> None:
+    controller = accordion(low=0.1, high=0.5, start_high=False)
+    sizes, compressed = (105, 9), (True, False)
+    setup = Setup(1, 114, 50, layer_sizes=sizes, layer_compressed=compressed)
+    assert controller.init(setup, no_draw).k == 10 + 9
+    bounded = Setup(30, 114, 50, layer_sizes=sizes, layer_compressed=compressed)
+    assert controller.init(bounded, no_draw).k == 30
+
+
+def test_a_round_without_an_update_decides_nothing() -> None:
+    controller = accordion(interval=1)
+    setup = Setup(1, 200, 1, layer_sizes=(100, 100))
+    state = controller.init(setup, no_draw)
+    for norms in ((1.0, 1.0), (1.1, 3.0)):
+        state = controller.step(state, Observation(1.0, update_norms=norms), no_draw)
+    assert state.critical == (False, True)
+    idle = controller.step(state, Observation(1.0), no_draw)
+    assert (idle.critical, idle.norms, idle.k) == (state.critical, state.norms, state.k)
+
+
+@pytest.mark.parametrize("options", [{}, {"low": 0.01, "high": 1.0, "interval": 2, "start_high": False}])
+def test_the_controller_keeps_its_bounds(options: dict[str, Any]) -> None:
+    check_k_control(accordion(**options))
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"low": 0.0}, "low is 0.0 and high is 0.99"),
+        ({"low": 0.5, "high": 0.4}, "low is 0.5 and high is 0.4"),
+        ({"interval": 0}, "interval is 0, allowed are numbers from 1 on"),
+        ({"threshold": 0.0}, "threshold is 0.0, allowed are numbers above 0"),
+    ],
+)
+def test_options_out_of_range_are_refused(options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        accordion(**options)
