@@ -127,6 +127,7 @@ def assemble(
             model.parameter_count,
             blocks[ranks.rank],
             may_stop_early(config),
+            parts.pruning.signed_gradient,
         )
     trainer, _ = on_every_rank(
         ranks, lambda: batch_trainer(config, model, facts.input_shape, facts.classes, facts.sizes), expected

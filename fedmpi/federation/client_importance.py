@@ -29,7 +29,9 @@ class ClientImportance:
 
     It lies in ``rows``, for the clients at home in this rank's group; ``own`` are those at home on this rank. Only who
     takes part in the round in which it is asked for can send what it has gathered; after that round everybody starts
-    from zero. Where participants ``may_stop_early``, what they add in a round can be taken back.
+    from zero. Where participants ``may_stop_early``, what they add in a round can be taken back. With
+    ``signed_gradient`` it is their gradients of the last round that they took part in, times its samples, which stand
+    for importance.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class ClientImportance:
         parameters: int,
         own: range,
         may_stop_early: bool = False,
+        signed_gradient: bool = False,
     ) -> None:
         self._ranks = ranks
         self._group = Ranks.of(memory.comm)
@@ -48,6 +51,7 @@ class ClientImportance:
         self._own = own
         self._carrying: set[int] = set()
         self._keeps = may_stop_early
+        self._signed_gradient = signed_gradient
         self._before: dict[int, NDArray[np.float32]] = {}
 
     def begin(self, participants: NDArray[np.int64]) -> None:
@@ -61,7 +65,10 @@ class ClientImportance:
         row = self._rows.read(client)
         if self._keeps:
             self._before[client] = row.copy()
-        add_squares(row, direction_sum.cpu().numpy(), float(samples))
+        if self._signed_gradient:
+            np.multiply(direction_sum.cpu().numpy(), np.float32(samples), out=row)
+        else:
+            add_squares(row, direction_sum.cpu().numpy(), float(samples))
         self._rows.write(client, row)
 
     def take_back(self, clients: NDArray[np.int64]) -> None:
@@ -78,7 +85,9 @@ class ClientImportance:
         for position, client in enumerate(mine):
             row = self._rows.read(client)
             self._average.rows[position] = torch.from_numpy(row)
-            largest[position] = row.max(initial=0.0)
+            largest[position] = (
+                np.abs(row).max(initial=0.0) if self._signed_gradient else row.max(initial=0.0)
+            )
         counts = [len(roster.accepted_of(rank)) for rank in range(self._ranks.size)]
         gathered = self._ranks.gather_rows(largest, counts)
         bound = np.zeros(2)

@@ -17,7 +17,8 @@ from fedmpi.k_control.interface import Controller, Draw, Observation, Setup, Sta
 class AccordionState(State):
     """``critical`` has a flag for each layer, ``norms`` those of the last round of decision; before it none.
 
-    ``round_number`` is that of the next round, ``sizes`` and ``compressed`` are the layers'; ``k_min``, ``k_max`` bound k.
+    ``round_number`` is that of the next round, ``sizes`` and ``compressed`` are the layers', ``k_min`` and
+    ``k_max`` the bounds of k.
     """
 
     round_number: int

@@ -13,6 +13,7 @@ BUILT_IN = {
     "snip": "fedmpi.pruning.snip:METHOD",
     "iterative": "fedmpi.pruning.iterative:METHOD",
     "online": "fedmpi.pruning.online:METHOD",
+    "fedtiny": "fedmpi.pruning.fedtiny:fedtiny",
     "lottery_reinit": "fedmpi.pruning.lottery:REINIT",
     "lottery_random": "fedmpi.pruning.lottery:RANDOM",
 }

@@ -62,6 +62,11 @@ class Setup:
         """The parameters of each prunable layer, int64 (L,)."""
         return np.array([layer.stop - layer.start for layer in self.prunable], dtype=np.int64)
 
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shape of each prunable layer; of one without a shape its size."""
+        return [tuple(getattr(layer, "shape", (layer.stop - layer.start,))) for layer in self.prunable]
+
     def density(self) -> float:
         """``pruning.target_density``, for the methods that cannot do without. ValueError when it is not set."""
         density = self.config.target_density
@@ -87,7 +92,8 @@ class Observation:
     """A finished round; beyond its number, what ``needs`` asked for.
 
     ``weights`` float32 (D,): after the round. ``gradient`` float32 (D,): the aggregated update over the learning rate.
-    ``importance`` float32 or float64 (D,): the sum over clients and over the rounds since the last change.
+    ``importance`` float32 or float64 (D,): the sum over clients and over the rounds since the last change; with
+    ``Method.signed_gradient`` the sum over clients of what they gathered of their gradients in this round.
     ``time``: that of a round with the mask under which it ran. ``losses`` is None also where no update was taken.
     """
 
@@ -139,6 +145,8 @@ class Method:
     ``step(setup, state, observation, draw)`` the state after it and the change, None where the mask stays.
 
     ``importance``: clients gather the importance of parameters in every round, for when it is asked for.
+    ``signed_gradient``: what they gather and send is not that but their gradient of the last round, summed over its
+    local steps and times the samples that they processed, of all parameters, pruned ones too.
     ``probe``: for a method that asks for losses, the mask of the third, by the weights after the round; None for none.
 
     What it needs of the configuration: ``needs_target_density``; ``takes_ticket``, the folder of a finished run.
@@ -155,6 +163,7 @@ class Method:
     needs: Callable[[Setup, Any, int], Needs]
     step: Callable[[Setup, Any, Observation, Draw], tuple[State, Change | None]]
     importance: bool = False
+    signed_gradient: bool = False
     needs_target_density: bool = False
     takes_ticket: bool = False
     changes: str = EVERY

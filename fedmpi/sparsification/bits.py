@@ -131,7 +131,8 @@ def walk_codes(lengths: Integers, count: int) -> Integers:
 
 def _walk(following: Integers, count: int) -> Integers:
     """The first ``count`` of the positions 0, following[0], ..."""
-    steps, position, visited = following.tolist(), 0, []
+    steps, position = following.tolist(), 0
+    visited: list[int] = []
     for _ in range(count):
         if position >= len(steps):
             raise WireError(f"{count} codes were announced, and the stream ends after {len(visited)}")

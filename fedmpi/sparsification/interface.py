@@ -48,8 +48,10 @@ Select = Callable[[Uploads, int], Selection]
 
 
 Memory = Literal["error", "estimate", "none"]
-"""What a client keeps from round to round beside its sum of gradients: what was not used of it (error feedback), the sum
-of all that was used of it before, from which the gradients are sent as differences, or nothing."""
+"""What a client keeps of its gradients from round to round.
+
+What was not used of them (error feedback); the sum of all that was used before, of which the difference to its present
+gradients is sent; or nothing."""
 
 
 def largest(accumulated: NDArray[np.float32], k: int, choice: Choice) -> NDArray[np.int32]:

@@ -52,7 +52,7 @@ def _run(method: Method, config: PruningConfig, seed: int, start: Mask | None) -
         restored = _through_checkpoint(method, state)
         before = state.mask
         state, change = method.step(
-            setup, restored, _observation(rng, round_index, needs, before), rng.random
+            setup, restored, _observation(rng, round_index, needs, before, method.signed_gradient), rng.random
         )
         assert type(state) is method.state, f"the state is {type(state)}, announced is {method.state}"
         assert (change is not None) or _same(state.mask, before), "the mask changed without a change"
@@ -74,7 +74,9 @@ def _through_checkpoint(method: Method, state: State) -> State:
     return restored
 
 
-def _observation(rng: np.random.Generator, round_index: int, needs: Needs, mask: Mask) -> Observation:
+def _observation(
+    rng: np.random.Generator, round_index: int, needs: Needs, mask: Mask, signed: bool
+) -> Observation:
     size = mask.dimension
     weights = rng.standard_normal(size).astype(np.float32)
     mask.apply(weights)
@@ -85,7 +87,7 @@ def _observation(rng: np.random.Generator, round_index: int, needs: Needs, mask:
         round_index,
         weights=weights if Needs.WEIGHTS in needs else None,
         gradient=gradient if Needs.GRADIENT in needs else None,
-        importance=gradient.astype(np.float64) ** 2 if Needs.IMPORTANCE in needs else None,
+        importance=gradient.astype(np.float64) ** (1 if signed else 2) if Needs.IMPORTANCE in needs else None,
         time=time if Needs.TIME in needs else None,
         losses=losses if Needs.LOSSES in needs else None,
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from fedmpi.aggregation.means import MEAN
 from fedmpi.federation.messages import Action, RoundPlan
 from fedmpi.federation.server_aggregation import Answering
-from fedmpi.aggregation.means import MEAN
 from fedmpi.pruning.mask import Mask
 from fedmpi.sparsification import Choice, Uploads, WireCodec
 from fedmpi.sparsification.ef21 import METHOD

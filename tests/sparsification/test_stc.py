@@ -223,5 +223,5 @@ def _chosen(method: SparseMethod, vector: NDArray[np.float32], choice: Choice) -
 
 
 def test_a_fraction_out_of_range_is_refused() -> None:
-    with pytest.raises(ValueError, match="down_fraction is 1.5, allowed are 0 to 1"):
+    with pytest.raises(ValueError, match=r"down_fraction is 1\.5, allowed are 0 to 1"):
         stc(down_fraction=1.5)

@@ -1,0 +1,163 @@
+"""Progressive pruning of FedTiny: small weights make room for pruned ones of large gradients, layer by layer.
+
+Huang, Zhang, Sun, Fang, Yuan, Wu, "Distributed pruning towards tiny neural networks in federated learning", IEEE ICDCS
+2023 (arXiv 2212.01977). All prunable layers are adjusted at once and gradients travel dense, as in the program of the
+same group; the paper's selection of batch-norm statistics is not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import cos, pi, prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmpi.k_control import Draw
+from fedmpi.numerics.topk import largest
+from fedmpi.pruning.interface import Change, Method, Needs, Observation, Setup, State, required
+from fedmpi.pruning.magnitude import keep_largest, magnitudes
+from fedmpi.pruning.mask import Mask
+
+_NAME = "fedtiny"
+_ABOVE_ALL = np.uint32(1 << 31)
+
+
+@dataclass(frozen=True)
+class FedTinyState(State):
+    """``pruned``: whether the first mask has been made."""
+
+    pruned: bool
+
+
+def prunable_density(parameters: int, never_pruned: int, target: float) -> float:
+    """The density of prunable parameters with which int(``target`` x ``parameters``) of all are active.
+
+    Raises ValueError where those that are never pruned are as many already.
+    """
+    density = (int(parameters * target) - never_pruned) / (parameters - never_pruned)
+    if density <= 0.0:
+        raise ValueError(
+            f"pruning.target_density is {target}, and {never_pruned} of {parameters} parameters are never pruned; "
+            f"fedtiny counts them, allowed is above {(never_pruned + 1) / parameters:.6g}"
+        )
+    return density
+
+
+def erk_densities(shapes: Sequence[Sequence[int]], density: float) -> list[float]:
+    """The density of each layer where ``density`` of all are active (Erdos-Renyi with kernels, as in RigL).
+
+    In proportion to sum(shape) / prod(shape); layers that would exceed 1 become dense, those of the largest such number
+    first.
+    """
+    raw = [sum(shape) / prod(shape) for shape in shapes]
+    sizes, dense = [prod(shape) for shape in shapes], set[int]()
+    while len(dense) < len(raw):
+        others = [layer for layer in range(len(raw)) if layer not in dense]
+        room = sum(int(sizes[layer] * density) for layer in others)
+        room -= sum(int(sizes[layer] * (1 - density)) for layer in dense)
+        scale = room / sum(raw[layer] * sizes[layer] for layer in others)
+        most = max(raw[layer] for layer in others)
+        if scale * most <= 1.0:
+            return [1.0 if layer in dense else scale * raw[layer] for layer in range(len(raw))]
+        dense.update(layer for layer in others if raw[layer] == most)
+    return [1.0] * len(raw)
+
+
+def adjusted(active: int, size: int, alpha: float, round_number: int, last_round: int) -> int:
+    """How many entries of a layer change places: int(alpha / 2 (1 + cos(t pi / T)) active).
+
+    At most as many as are inactive.
+    """
+    return min(int(alpha / 2 * (1 + cos(round_number * pi / last_round)) * active), size - active)
+
+
+def exchange_entries(
+    weights: NDArray[np.float32], gradient: NDArray[np.float32], active: NDArray[np.bool_], count: int
+) -> NDArray[np.bool_]:
+    """The flags of a layer whose ``count`` least weights were pruned, and as many of the largest gradients taken in.
+
+    What was pruned just now may come back. Ties go to the lowest index. The number of active entries stays.
+    """
+    flags = active.copy()
+    least = np.where(active, _ABOVE_ALL - magnitudes(weights), np.uint32(0))
+    flags[largest(least, count)] = False
+    keys = np.where(flags, np.uint32(0), magnitudes(gradient) + np.uint32(1))
+    flags[largest(keys, count)] = True
+    return flags
+
+
+def fedtiny(alpha: float = 0.3, last_round: int = 300) -> Method:
+    """Every ``reconfigure_every`` rounds up to ``last_round``; ``alpha`` is the part of a layer that changes at first.
+
+    Raises ValueError unless 0 < alpha <= 1 and last_round >= 1.
+    """
+    if not 0.0 < alpha <= 1.0:
+        raise ValueError(f"alpha is {alpha}, allowed are numbers above 0 and at most 1")
+    if last_round < 1:
+        raise ValueError(f"last_round is {last_round}, allowed are numbers from 1 on")
+
+    def needs(setup: Setup, state: FedTinyState, round_index: int) -> Needs:
+        if not state.pruned:
+            return Needs.WEIGHTS
+        number = round_index + 1
+        due = number % setup.config.reconfigure_every == 0 and number <= last_round
+        return Needs.WEIGHTS | Needs.IMPORTANCE if due else Needs.NOTHING
+
+    def init(setup: Setup, mask: Mask) -> FedTinyState:
+        _kept(setup)
+        return FedTinyState(mask, pruned=False)
+
+    def step(
+        setup: Setup, state: FedTinyState, observation: Observation, draw: Draw
+    ) -> tuple[FedTinyState, Change | None]:
+        del draw
+        if needs(setup, state, observation.round_index) is Needs.NOTHING:
+            return state, None
+        weights = required(observation.weights, "weights", _NAME)
+        if state.pruned:
+            gradient = required(observation.importance, "gradient", _NAME).astype(np.float32)
+            mask = _adjusted_mask(setup, state.mask, weights, gradient, observation.round_index + 1)
+        else:
+            mask = keep_largest(weights, state.mask, setup.layers, _kept(setup))
+        moved = int(np.count_nonzero(mask.flags() & ~state.mask.flags()))
+        facts = {"active_before": state.mask.count, "active": mask.count, "put_back": moved}
+        return FedTinyState(mask, pruned=True), Change(mask, facts)
+
+    def _adjusted_mask(
+        setup: Setup,
+        mask: Mask,
+        weights: NDArray[np.float32],
+        gradient: NDArray[np.float32],
+        round_number: int,
+    ) -> Mask:
+        flags = np.array(mask.flags())
+        for layer in setup.prunable:
+            inside = slice(layer.start, layer.stop)
+            active = int(np.count_nonzero(flags[inside]))
+            count = adjusted(active, layer.stop - layer.start, alpha, round_number, last_round)
+            flags[inside] = exchange_entries(weights[inside], gradient[inside], flags[inside], count)
+        return Mask.of(flags)
+
+    return Method(
+        summary="the smallest weights give way to pruned ones of the largest gradients; a layer's number stays",
+        source="Huang et al., IEEE ICDCS 2023 (arXiv 2212.01977)",
+        state=FedTinyState,
+        init=init,
+        needs=needs,
+        step=step,
+        importance=True,
+        signed_gradient=True,
+        needs_target_density=True,
+        changes="after the first round and at multiples of reconfigure_every",
+    )
+
+
+def _kept(setup: Setup) -> list[int]:
+    """The entries of each prunable layer that stay after the first round."""
+    sizes = setup.sizes.tolist()
+    parameters = max(layer.stop for layer in setup.layers)
+    density = prunable_density(parameters, parameters - sum(sizes), setup.density())
+    densities = erk_densities(setup.shapes, density)
+    return [int(size * part) for size, part in zip(sizes, densities, strict=True)]

@@ -1,0 +1,136 @@
+"""FedTiny's progressive pruning: the vectors of its group's program, and masks whose layers keep their size."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedmpi.config.schema import PruningConfig
+from fedmpi.pruning import Mask, Needs, Observation, Setup
+from fedmpi.pruning.fedtiny import (
+    FedTinyState,
+    adjusted,
+    erk_densities,
+    exchange_entries,
+    fedtiny,
+    prunable_density,
+)
+from fedmpi.testing import check_pruning
+
+VECTORS = np.load(Path(__file__).parents[1] / "golden" / "fedtiny.npz")
+META = json.loads(str(VECTORS["meta"]))
+
+
+def no_draw() -> float:
+    raise AssertionError("fedtiny draws nothing")
+
+
+@pytest.mark.parametrize("case", META["erk"], ids=lambda case: f"density{case['density']}")
+def test_densities_of_layers_are_those_of_the_program(case: dict[str, Any]) -> None:
+    found = erk_densities(list(case["shapes"].values()), case["density"])
+    np.testing.assert_allclose(found, list(case["layer_density"].values()), rtol=1e-12)
+
+
+@pytest.mark.parametrize("case", META["cases"], ids=lambda case: f"case{case['case']}")
+def test_the_first_masks_are_as_large_as_the_programs(case: dict[str, Any]) -> None:
+    sizes = {name: int(np.prod(shape)) for name, shape in case["shapes"].items()}
+    total, prunable = sum(sizes.values()), sum(sizes[name] for name in case["prunable"])
+    density = prunable_density(total, total - prunable, case["density"])
+    found = erk_densities([case["shapes"][name] for name in case["prunable"]], density)
+    np.testing.assert_allclose(found, [case["layer_density"][name] for name in case["prunable"]], rtol=1e-12)
+    kept = [int(sizes[name] * part) for name, part in zip(case["prunable"], found, strict=True)]
+    assert kept == [case["kept_initial"][name] for name in case["prunable"]]
+
+
+@pytest.mark.parametrize("case", META["cases"], ids=lambda case: f"case{case['case']}")
+def test_adjustments_are_those_of_the_program(case: dict[str, Any]) -> None:
+    samples = np.array(case["samples"], np.float64)
+    shares = samples / samples.sum()
+    for name in case["prunable"]:
+        label, size = f"{case['case']}_{name}", int(np.prod(case["shapes"][name]))
+        before = np.unpackbits(VECTORS[f"{label}_mask_before"], count=size).view(np.bool_)
+        after = np.unpackbits(VECTORS[f"{label}_mask_after"], count=size).view(np.bool_)
+        weights, gradient = (
+            np.tensordot(shares, VECTORS[f"{label}_{what}"].astype(np.float64), axes=1).ravel()
+            for what in ("local", "gradient")
+        )
+        np.testing.assert_allclose(weights, VECTORS[f"{label}_weight"].ravel(), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(gradient, VECTORS[f"{label}_mean_gradient"].ravel(), rtol=1e-4, atol=1e-6)
+        count = adjusted(int(before.sum()), size, case["alpha"], case["t"], case["t_end"])
+        assert count == case["k"][name]
+        mine = exchange_entries(
+            VECTORS[f"{label}_weight"].astype(np.float32).ravel(),
+            VECTORS[f"{label}_mean_gradient"].astype(np.float32).ravel(),
+            before,
+            count,
+        )
+        np.testing.assert_array_equal(mine, after)
+
+
+def test_an_adjustment_by_hand() -> None:
+    """The least of 3, -1, 2 goes; of what is inactive then, the largest gradient comes in."""
+    weights = np.array([3, -1, 2, 0, 0], np.float32)
+    active = np.array([True, True, True, False, False])
+    gradient = np.array([100, 1, 100, -5, 4], np.float32)
+    assert exchange_entries(weights, gradient, active, 1).tolist() == [True, False, True, True, False]
+    back = np.array([0, 9, 0, -5, 4], np.float32)
+    assert exchange_entries(weights, back, active, 1).tolist() == active.tolist()
+    assert exchange_entries(weights, gradient, active, 2).tolist() == [True, False, True, True, False]
+
+
+def test_ties_go_to_the_lowest_index() -> None:
+    weights, active = np.array([1, 1, 0, 0], np.float32), np.array([True, True, False, False])
+    assert exchange_entries(weights, np.zeros(4, np.float32), active, 1).tolist() == active.tolist()
+    gradient = np.array([0, 0, 7, 7], np.float32)
+    assert exchange_entries(weights, gradient, active, 1).tolist() == [False, True, True, False]
+
+
+def test_what_changes_falls_to_nothing() -> None:
+    assert [adjusted(100, 1000, 0.3, t, 100) for t in (0, 50, 100)] == [30, 15, 0]
+    assert adjusted(90, 100, 0.3, 0, 100) == 10
+
+
+def test_the_first_round_prunes_and_later_ones_exchange(setup_of: Callable[..., Setup]) -> None:
+    setup = setup_of([40, -4, 60], target_density=0.5, reconfigure_every=2)
+    method = fedtiny(alpha=0.5, last_round=6)
+    rng = np.random.default_rng(0)
+    state = method.init(setup, Mask(104))
+    assert method.needs(setup, state, 0) == Needs.WEIGHTS
+    weights = rng.standard_normal(104).astype(np.float32)
+    state, change = method.step(setup, state, Observation(0, weights=weights), no_draw)
+    assert change is not None
+    # int(0.48 x 40) + int(0.48 x 60) = 47 of 100 are shared out in proportion, and rounded down again.
+    assert change.mask.count == 4 + 18 + 28
+    wanted = [method.needs(setup, state, index) for index in range(1, 9)]
+    both = Needs.WEIGHTS | Needs.IMPORTANCE
+    assert wanted == [both, Needs.NOTHING, both, Needs.NOTHING, both, *[Needs.NOTHING] * 3]
+    seen = Observation(1, weights=weights, importance=rng.standard_normal(104))
+    later, change = method.step(setup, state, seen, no_draw)
+    assert isinstance(later, FedTinyState)
+    assert change is not None
+    assert change.facts["put_back"] > 0
+    layers = setup.prunable
+    assert change.mask.active_per_layer(layers).tolist() == state.mask.active_per_layer(layers).tolist()
+
+
+def test_the_method_passes_the_checks() -> None:
+    check_pruning(fedtiny(last_round=8), PruningConfig(reconfigure_every=2, target_density=0.4))
+
+
+def test_a_density_that_leaves_nothing_is_refused(setup_of: Callable[..., Setup]) -> None:
+    with pytest.raises(ValueError, match="fedtiny counts them, allowed is above"):
+        fedtiny().init(setup_of([40, -60], target_density=0.5), Mask(100))
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [({"alpha": 0.0}, r"alpha is 0\.0"), ({"last_round": 0}, "last_round is 0")],
+)
+def test_options_out_of_range_are_refused(options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        fedtiny(**options)
