@@ -22,9 +22,9 @@ def check_sparsification(method: SparseMethod, codec: Codec | None = None, examp
     """Simulate ``examples`` small random federations of a few rounds with ``method``, and check every step.
 
     ``codec`` replaces the method's own form of messages, unless it has one for every message. Raises AssertionError
-    where a choice is not rising int32 within the vector, or is another when it is asked for again; where the selection holds
-    what nobody sent or flags what it did not use; where a message does not read as it was written or is not as long as
-    announced; and where what clients accumulated is neither kept nor used.
+    where a choice is not rising int32 within the vector, or is another when it is asked for again; where the selection
+    holds what nobody sent or flags what it did not use; where a message does not read as it was written or is not as
+    long as announced; and where what clients accumulated is neither kept nor used.
     """
     form = codec or method.codec or WireCodec("values" if method.coordinates else "auto")
     for seed in range(examples):

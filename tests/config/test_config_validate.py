@@ -182,6 +182,22 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
             ["sparsification.method=fedavg", "sparsification.k=5", "sparsification.value_type=float16"],
             '[sparsification] value_type: found "float16" with method "fedavg", which keeps no account',
         ),
+        (
+            ["sparsification.method=qsgd", "sparsification.k=5"],
+            '[sparsification] k: found 5 with method "qsgd", which sends all',
+        ),
+        (
+            ["sparsification.method=qsgd", "sparsification.value_type=float16"],
+            '[sparsification] value_type: found "float16" with method "qsgd", whose messages have a form of their',
+        ),
+        (
+            ["sparsification.method=stc", "k_control.method=ogd_sign"],
+            '[k_control] method: found "ogd_sign" with [sparsification] method "stc", whose server sends from a residual',
+        ),
+        (
+            ["sparsification.method=ef21", "sparsification.k=5", "federation.aggregator=fedadam"],
+            '[federation] aggregator: found "fedadam" with [sparsification] method "ef21", whose server keeps a memory',
+        ),
         (["sparsification.value_type=float64"], '[sparsification] value_type: found "float64"'),
         (
             ["sparsification.method=periodic", "k_control.method=ogd_sign"],

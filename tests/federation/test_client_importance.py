@@ -48,6 +48,25 @@ def test_accepted_clients_send_squares_times_samples_of_all_rounds(importance: C
     assert total.left_out == 0
 
 
+def test_signed_gradients_are_those_of_the_last_round_times_samples() -> None:
+    gradients = ClientImportance(
+        Ranks.of(MPI.COMM_SELF),
+        GroupMemory(MPI.COMM_SELF),
+        np.arange(CLIENTS),
+        CLIENTS,
+        PARAMETERS,
+        range(CLIENTS),
+        signed_gradient=True,
+    )
+    a_round(gradients, [0, 1, 3], samples=7)
+    a_round(gradients, [0, 1], samples=3)
+    gradients.add(1, -DIRECTIONS[1], samples=2)
+    total = gradients.gather(roster_of([0, 1], accepted=[0, 1]))
+    expected = 3 * DIRECTIONS[0].numpy() - 2 * DIRECTIONS[1].numpy()
+    assert expected.min() < 0
+    np.testing.assert_allclose(total.values, expected, rtol=1e-6)
+
+
 def test_afterwards_everybody_starts_from_zero(importance: ClientImportance) -> None:
     a_round(importance, [0, 1])
     a_round(importance, [2])

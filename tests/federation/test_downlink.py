@@ -56,6 +56,22 @@ def test_who_missed_one_change_gets_it_as_it_was_sent_and_who_missed_more_gets_w
     assert account.download_bytes(np.array([0, 1])).tolist() == [16 + 60, 16 + 8 * 15]
 
 
+def test_messages_that_differ_in_length_are_sent_again_one_by_one() -> None:
+    """As they were, up to what the model takes; who has the present version asks in vain, as ever."""
+    account = Downlink(2, 1000, 0, WireCodec("auto"), resends=True)
+    account.delivered(np.array([0, 1]))
+    account.advance(np.arange(10, dtype=np.int32), message_bytes=31)
+    account.delivered(np.array([0]))
+    account.advance(np.arange(10, dtype=np.int32), message_bytes=100)
+    assert account.download_bytes(np.array([0, 1])).tolist() == [100, 131]
+    again = Downlink(2, 1000, 0, WireCodec("auto"), resends=True)
+    again.restore(account.version, {name: array.copy() for name, array in account.state().items()})
+    again.advance(None, message_bytes=3900)
+    again.delivered(np.array([0]))
+    assert again.download_bytes(np.array([0, 1])).tolist() == [16, 16 + 4 * 1000]
+    assert "message_bytes" not in Downlink(2, 1000, 0, WireCodec("auto")).state()
+
+
 def test_positions_that_both_sides_know_are_not_charged() -> None:
     account = Downlink(1, 1000, 0, WireCodec("values"))
     account.delivered(np.array([0]))

@@ -60,6 +60,9 @@ NORMALIZED = [
 PRUNEFL = ["pruning.method=prunefl", "pruning.reconfigure_every=2", "training.momentum=0.0"]
 """The mask changes after every other round."""
 
+FEDTINY = ["pruning.method=fedtiny", "pruning.target_density=0.4", "pruning.reconfigure_every=2"]
+"""A mask after the first round, and others after every second."""
+
 INITIAL = [*PRUNEFL, "pruning.initial.where=client", "pruning.initial.client=3"]
 """Besides, client 3 prunes before the first round."""
 
@@ -233,6 +236,28 @@ VARIANTS: dict[str, list[str]] = {
         "sparsification.value_type=float16",
         "federation.aggregator=fedyogi",
         "federation.options={learning_rate = 0.03, dense = true}",
+    ],
+    "departures_stc_fedtiny": [
+        *DEPARTURES,
+        *FEDTINY,
+        "model.name=buffered_model:make",
+        "sparsification.method=stc",
+        "sparsification.k=60",
+        "sparsification.options.down_fraction=0.1",
+    ],
+    "qsgd_elias": ["sparsification.method=qsgd", "sparsification.options.elias=true"],
+    "departures_qsgd": [*DEPARTURES, "model.name=buffered_model:make", "sparsification.method=qsgd"],
+    "departures_ef21_fedtiny": [
+        *DEPARTURES,
+        *FEDTINY,
+        "sparsification.method=ef21",
+        "sparsification.k=60",
+    ],
+    "accordion_fedtiny": [
+        *FEDTINY,
+        "sparsification.method=layer_top_k",
+        "k_control.method=accordion",
+        "k_control.options.interval=2",
     ],
     "random_k_proximal": [
         "sparsification.method=random_k",
