@@ -192,7 +192,7 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
         ),
         (
             ["sparsification.method=stc", "k_control.method=ogd_sign"],
-            '[k_control] method: found "ogd_sign" with [sparsification] method "stc", whose server sends from a residual',
+            '[k_control] method: found "ogd_sign" with [sparsification] method "stc", whose server sends from a',
         ),
         (
             ["sparsification.method=ef21", "sparsification.k=5", "federation.aggregator=fedadam"],
