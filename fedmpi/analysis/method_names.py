@@ -10,6 +10,9 @@ METHODS = {
     "fub_tree": "FUB-top-k, tree (gTop-k)",
     "unidirectional": "unidirectional top-k",
     "periodic": "periodic k",
+    "stc": "sparse ternary compression",
+    "qsgd": "QSGD",
+    "ef21": "EF21",
     "fedavg": "FedAvg, same traffic",
     "dense": "always send all",
 }
@@ -18,6 +21,7 @@ CONTROLLERS = {
     "ogd_value": "value-based descent",
     "exp3": "Exp3",
     "continuous_bandit": "continuous bandit",
+    "accordion": "Accordion",
 }
 PRUNING = {
     "none": "no pruning",
@@ -25,6 +29,7 @@ PRUNING = {
     "snip": "SNIP",
     "iterative": "iterative pruning",
     "online": "online learning",
+    "fedtiny": "FedTiny",
     "lottery_reinit": "PruneFL's last mask, first weights",
     "lottery_random": "PruneFL's last mask, new weights",
 }

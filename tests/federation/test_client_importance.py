@@ -49,11 +49,11 @@ def test_accepted_clients_send_squares_times_samples_of_all_rounds(importance: C
 
 
 def test_signed_gradients_are_those_of_the_last_round_times_samples() -> None:
+    memory = GroupMemory(MPI.COMM_SELF)
     gradients = ClientImportance(
         Ranks.of(MPI.COMM_SELF),
-        GroupMemory(MPI.COMM_SELF),
-        np.arange(CLIENTS),
-        CLIENTS,
+        memory,
+        ClientRows(memory, np.arange(CLIENTS), CLIENTS, PARAMETERS),
         PARAMETERS,
         range(CLIENTS),
         signed_gradient=True,
