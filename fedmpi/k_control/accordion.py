@@ -100,4 +100,5 @@ def accordion(
         state=AccordionState,
         measures_losses=False,
         measures_update=True,
+        by_time=False,
     )

@@ -116,8 +116,7 @@ class Controller:
     (``to_dict``), so that it goes into checkpoints. ``summary``: one sentence; ``source``: the publication.
     ``measures_losses``: whether participants are asked for losses in every round. ``by_time``: whether k depends on
     what rounds cost (``Observation.cost``, ``cost_probe``), so that it would be another one on other devices and links.
-    ``measures_losses``: whether participants are asked for losses in every round. ``measures_update``: whether it sees
-    the norms of the model's change.
+    ``measures_update``: whether it sees the norms of the model's change.
     """
 
     summary: str
