@@ -195,7 +195,14 @@ class _Sizes:
 
     def update(self, values: int) -> int:
         """Bytes of a client's message with so many values of its update."""
-        return self.parts.codec.message_bytes(values, self.dimension) + 4 * self.model.buffer_count
+        message = self.parts.codec.message_bytes(values, self.dimension) + 4 * self.model.buffer_count
+        return message + self.sketch_bytes
+
+    @property
+    def sketch_bytes(self) -> int:
+        """Bytes of what a client's message states of the magnitudes of all values."""
+        sketch = self.parts.sketch(self.model.parameter_count)
+        return 0 if sketch is None else replace(sketch, dimension=self.dimension).bytes
 
     def answer(self, values: int) -> int:
         """Bytes of the server's message with so many values of an update."""
@@ -312,6 +319,7 @@ def _charges(messages: _Sizes, fleet: Fleet, sizes: np.ndarray, down: int, sent:
         replace(fleet, jitter_s=np.zeros_like(fleet.jitter_s)),
         model.parameter_count,
         positions_sent=not parts.sends_all,
+        sketch_bytes=messages.sketch_bytes,
     )
     charges = accountant.round(start, Work(down * each, compute_s, sent * each, up * each))
     return accountant.close(start, charges, messages.answered(len(participants)) if sent else 0, None)

@@ -182,7 +182,13 @@ def _server(parts: Parts, facts: DataFacts, fleet: Fleet, masked: MaskedModel, e
     dimension = model.parameter_count
     downlink = Downlink(config.clients.count, dimension, model.buffer_count, parts.codec_down, parts.resends)
     setup = Setup(config.pruning, config.experiment.rounds, model.layers)
-    accountant = make_accountant(config, fleet, dimension, positions_sent=not parts.sends_all)
+    accountant = make_accountant(
+        config,
+        fleet,
+        dimension,
+        positions_sent=not parts.sends_all,
+        sketch_bytes=0 if exchange.sketch is None else exchange.sketch.bytes,
+    )
     pruning = ServerPruning(
         method=parts.pruning,
         setup=setup,
@@ -232,7 +238,8 @@ def _exchange(
     method, model = parts.sparsification, host.model
     if isinstance(method, SparseMethod):
         accumulated = state.vectors("accumulated", model.parameter_count)
-        return SparseExchange(ranks, memory, host, method, parts.codec, parts.aggregator, accumulated)
+        sketch = parts.sketch(model.parameter_count)
+        return SparseExchange(ranks, memory, host, method, parts.codec, parts.aggregator, accumulated, sketch)
     period = parts.period(model.parameter_count)
     own = state.vectors("weights", model.parameter_count + model.buffer_count, used=period > 1)
     return DenseExchange(ranks, memory, host, parts.aggregator, own, period)

@@ -39,10 +39,14 @@ def check_deadline(parts: Parts, model: FlatModel, fleet: Fleet, sizes: IntArray
         sent = max(1, int(config.k_control.k_min_fraction * dimension))
     if parts.period(dimension) > 1:  # most rounds send nothing
         sent = 0
-    up = parts.codec.message_bytes(sent, dimension) + 4 * model.buffer_count if sent else 0
+    sketch = parts.sketch(dimension)
+    sketch_bytes = 0 if sketch is None else sketch.bytes
+    up = parts.codec.message_bytes(sent, dimension) + 4 * model.buffer_count + sketch_bytes if sent else 0
     fastest_s = compute_s
     if fleet.compute.model.prices_rounds:
-        accountant = make_accountant(config, fleet, dimension, positions_sent=not parts.sends_all)
+        accountant = make_accountant(
+            config, fleet, dimension, positions_sent=not parts.sends_all, sketch_bytes=sketch_bytes
+        )
         each = np.ones(len(clients), dtype=np.int64)
         work = Work(0 * each, compute_s, sent * each, up * each)
         fastest_s = accountant.round(RoundStart(0, 0.0, clients), work).work_s

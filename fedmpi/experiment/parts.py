@@ -16,6 +16,8 @@ from fedmpi.k_control import Controller
 from fedmpi.pruning import Method as PruningMethod
 from fedmpi.pruning.interface import EVERY
 from fedmpi.sparsification import Codec, DenseMethod, Method, SparseMethod
+from fedmpi.sparsification.interface import largest
+from fedmpi.sparsification.magnitude_sketch import MagnitudeSketch
 from fedmpi.sparsification.settings import codec_down_of, codec_of, exchange_period, fixed_k, has_k, method_of
 
 
@@ -56,6 +58,16 @@ class Parts:
     def period(self, dimension: int) -> int:
         """Rounds from one exchange to the next."""
         return exchange_period(self.config.sparsification, self.sparsification, dimension)
+
+    def sketch(self, parameters: int) -> MagnitudeSketch | None:
+        """What messages say of the magnitudes of all values of a model; None: nothing."""
+        return sketch_of(self.config, self.k_control, parameters)
+
+
+def sketch_of(config: Config, controller: Controller, parameters: int) -> MagnitudeSketch | None:
+    """The sketch that ``controller`` asks for of a model of so many ``parameters``, D; None: it asks for none."""
+    smallest = max(1, round(config.k_control.k_min_fraction * parameters))
+    return MagnitudeSketch(parameters, smallest) if controller.measures_magnitudes else None
 
 
 def resolve(config: Config) -> Parts:
@@ -152,6 +164,18 @@ def _check_k_control(found: Parts) -> None:
             f"{found.sparsification.one_k}"
         )
         raise ConfigError("k_control.method", problem, "fixed, or another sparse method such as fab")
+    sends_largest = (
+        isinstance(found.sparsification, SparseMethod)
+        and found.sparsification.choose is largest
+        and found.sparsification.coordinates is None
+        and found.sparsification.memory == "error"
+    )
+    if found.k_control.measures_magnitudes and not sends_largest:
+        problem = (
+            f'found "{section.method}", which weighs the largest entries of what clients have accumulated, with '
+            f'[sparsification] method "{sparsification}", which does not send these'
+        )
+        raise ConfigError("k_control.method", problem, "another, or a method that sends them such as fab")
     if section.k_min_fraction > section.k_initial_fraction:
         allowed = f"at most k_initial_fraction = {section.k_initial_fraction}"
         raise refusal("k_control.k_min_fraction", section.k_min_fraction, allowed)

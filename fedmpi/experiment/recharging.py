@@ -110,6 +110,7 @@ class Charger:
 
     ``prunable`` (L,): positions of the prunable layers; ``measures_losses``: whether recorded bytes include those of a
     probe phase after each round. ``given_compute``: training takes what was recorded, as it was measured.
+    ``sketch_bytes``: what messages state of magnitudes beside their entries.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class Charger:
         *,
         measures_losses: bool = False,
         given_compute: bool = False,
+        sketch_bytes: int = 0,
     ) -> None:
         self.recorded = recorded
         self.config = config
@@ -130,7 +132,11 @@ class Charger:
             method_of(config.sparsification), DenseMethod
         )
         self._accountant: Accountant = make_accountant(
-            config, fleet, recorded.attributes["parameters"], positions_sent=positions_sent
+            config,
+            fleet,
+            recorded.attributes["parameters"],
+            positions_sent=positions_sent,
+            sketch_bytes=sketch_bytes,
         )
         self._active = recorded.active[:, prunable]
         names = ("client", "bytes_down", "bytes_up", "samples", "entries_sent", "status")

@@ -22,6 +22,7 @@ from fedmpi.config.parts import is_reference
 from fedmpi.config.write import flat
 from fedmpi.emulation.compute import ComputeModel
 from fedmpi.emulation.devices import Fleet
+from fedmpi.experiment.parts import sketch_of
 from fedmpi.experiment.recharging import Charger, Charges, Recorded, read_recorded
 from fedmpi.experiment.recorded_work import ModelWork, fleet_of, refuse_foreign
 from fedmpi.experiment.resuming import Identity
@@ -116,6 +117,14 @@ def controller_of(config: Config) -> Controller:
     """The controller of k, built in."""
     section = config.k_control
     return parts.build("k_control.method", section.method, section.options, Controller)
+
+
+def recorded_sketch_bytes(recorded: Recorded, config: Config) -> int:
+    """Bytes of what the messages of a run of ``config`` stated of magnitudes."""
+    if is_reference(config.k_control.method):
+        return 0
+    sketch = sketch_of(config, controller_of(config), int(recorded.attributes["parameters"]))
+    return 0 if sketch is None else sketch.bytes
 
 
 def pruning_of(config: Config) -> Method:
@@ -218,6 +227,7 @@ def _charger(retiming: Retiming) -> Charger:
         nothing if retiming.model is None else retiming.model.prunable,
         measures_losses=bool(retiming.decisions) and controller_of(before).measures_losses,
         given_compute=compute_needs_host_time(retiming.config),
+        sketch_bytes=recorded_sketch_bytes(retiming.recorded, before),
     )
 
 

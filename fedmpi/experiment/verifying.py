@@ -27,6 +27,7 @@ from fedmpi.experiment.retiming import (
     device_columns,
     event_moments,
     pruning_of,
+    recorded_sketch_bytes,
 )
 from fedmpi.trace import Phase, Status, TraceError
 
@@ -80,7 +81,15 @@ def verify(path: Path, trust: tuple[str, ...] = ()) -> Verification:
     measured = compute_needs_host_time(config)
     prunable = np.empty(0, np.int64) if model is None else model.prunable
     losses = not is_reference(config.k_control.method) and controller_of(config).measures_losses
-    charger = Charger(recorded, config, fleet, prunable, measures_losses=losses, given_compute=measured)
+    charger = Charger(
+        recorded,
+        config,
+        fleet,
+        prunable,
+        measures_losses=losses,
+        given_compute=measured,
+        sketch_bytes=recorded_sketch_bytes(recorded, config),
+    )
     known, notes = _followed(recorded, config)
     if measured:
         notes.append("compute_s is what was measured on the host: taken as recorded")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fedmpi.federation.messages import RoundPlan
 from fedmpi.learning.training import LocalResult
+from fedmpi.sparsification.magnitude_sketch import MagnitudeSketch
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ class Exchanged:
     ``changed`` holds the int32 coordinates of w that may have changed (None: all), ``k_down`` the number of
     values sent down, ``k_down_probe`` how many they would have been with the probe's k, ``entries_used`` (int64,
     participants) how many of each client's values went into the update, ``bytes_down`` the length of the message
-    down, ``probe_bytes`` what the probe adds to it.
+    down, ``probe_bytes`` what the probe adds to it. ``energies`` float64 (P,): the mean of the accepted clients'
+    sketches, weighted by samples; None where messages carry none, and where nobody was accepted.
     """
 
     changed: NDArray[np.int32] | None
@@ -106,6 +108,7 @@ class Exchanged:
     entries_used: NDArray[np.int64]
     bytes_down: int
     probe_bytes: int
+    energies: NDArray[np.float64] | None = None
 
 
 class Exchange(Protocol):
@@ -120,6 +123,8 @@ class Exchange(Protocol):
     period: int
     dimension: int
     """Among how many coordinates the values of a message are, under the present mask."""
+    sketch: MagnitudeSketch | None
+    """What messages say of the magnitudes of all values, behind those that are sent; None: nothing."""
 
     def bytes_by_size(self, entries: int, down: bool = False) -> tuple[float, float]:
         """Bytes of a message of so many values whatever is pruned, and those for every active prunable parameter.

@@ -34,6 +34,7 @@ from fedmpi.mpi.exact_average import ExactAverage
 from fedmpi.mpi.shared_memory import GroupMemory
 from fedmpi.pruning.active_values import ActiveValues
 from fedmpi.pruning.mask import Mask, never_pruned
+from fedmpi.sparsification.magnitude_sketch import MagnitudeSketch
 from fedmpi.sparsification.wire import bytes_by_dimension, message_bytes
 
 
@@ -45,6 +46,8 @@ class DenseExchange:
     travel (``pruning.active_values``), and float buffers; where the importance of parameters is gathered from the sums
     of training's directions, the update is taken from these, which saves passes over all parameters.
     """
+
+    sketch: MagnitudeSketch | None = None
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ out of it. What travels through MPI are the messages of the devices, byte by byt
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise, repeat
 from typing import Literal
 
@@ -30,6 +30,7 @@ from fedmpi.pruning.mask import LayerSlice, Mask, never_pruned
 from fedmpi.sparsification.codec import Codec, decode_many, encode_many
 from fedmpi.sparsification.error_feedback import take_out
 from fedmpi.sparsification.interface import ALL_CLIENTS, Choice, SparseMethod, largest
+from fedmpi.sparsification.magnitude_sketch import MagnitudeSketch
 from fedmpi.sparsification.probe_message import decode_probe
 from fedmpi.sparsification.uploads import Uploads
 from fedmpi.sparsification.wire import NO_TAIL, Entries, Message
@@ -65,6 +66,7 @@ class SparseExchange:
         codec: Codec,
         aggregator: Aggregator,
         accumulated: ClientVectors,
+        sketch: MagnitudeSketch | None = None,
     ) -> None:
         self.ranks = ranks
         self.host = host
@@ -73,6 +75,7 @@ class SparseExchange:
         self.parameters = host.model.parameter_count
         self.tail_length = host.model.buffer_count
         self.dimension = self.parameters
+        self.sketch = sketch
         self._masked = host.masked
         self._group = Ranks.of(memory.comm)
         self._accumulated = accumulated
@@ -95,6 +98,8 @@ class SparseExchange:
         """Go on under ``mask``: what ``clients`` have accumulated for pruned parameters becomes zero."""
         self._answering.set_mask(mask)
         self.dimension = mask.count
+        if self.sketch is not None:
+            self.sketch = replace(self.sketch, dimension=mask.count)
         self._layers = _layer_slices(mask, self.host.model.layers)
         for client in clients:
             accumulated = self._accumulated.read(client)
@@ -104,6 +109,7 @@ class SparseExchange:
     def bytes_by_size(self, entries: int, down: bool = False) -> tuple[float, float]:
         codec = self._answering.codec_down if down else self.codec
         fixed, each = codec.bytes_by_dimension(entries, self.dimension)
+        fixed += 0 if down else self._sketch_bytes
         return fixed + each * never_pruned(self.host.model.layers) + 4 * self.tail_length, each
 
     def begin(self, plan: RoundPlan, mine: NDArray[np.int64]) -> None:
@@ -204,7 +210,7 @@ class SparseExchange:
             indices = np.broadcast_to(self._shared, (len(active), len(self._shared)))
             values = active[:, self._shared]
         finite = np.isfinite(values).all(axis=1)
-        if not finite.all():
+        if self.sketch is not None or not finite.all():
             return [self._message(row, each, self.codec) for row, each in zip(active, indices, strict=True)]
         messages = encode_many(self.codec, indices, values, self.dimension)
         shared = repeat(self._shared, len(active)) if self._shared is not None else iter(indices)
@@ -220,7 +226,10 @@ class SparseExchange:
         values = active[indices]
         if not np.isfinite(values).all():
             return None
-        return _Sent(indices, codec.encode(indices, values, self.dimension, tail))
+        message = codec.encode(indices, values, self.dimension, tail)
+        if self.sketch is not None:
+            message = message._replace(data=np.concatenate([message.data, self.sketch.encode(active)]))
+        return _Sent(indices, message)
 
     def _choice(self, plan: RoundPlan, client: int) -> Choice:
         return Choice(self.host.config.experiment.seed, plan.round_index, client, self._layers)
@@ -233,10 +242,11 @@ class SparseExchange:
     def finish(self, plan: RoundPlan, roster: Roster) -> Exchanged:
         choice = self._choice(plan, ALL_CLIENTS)
         sent = self._receive(roster, self._form(plan, choice))
-        answer = None
+        answer = energies = None
         if sent is not None:
+            uploads, tail, energies = sent
             share = float(roster.sizes[roster.accepted].sum() / self.host.data.sizes.sum())
-            answer = self._answering.answer(plan, *sent, choice, share)
+            answer = self._answering.answer(plan, uploads, tail, choice, share)
         codec = self._answering.form_down(plan.k, choice)
         data = self.ranks.broadcast_bytes(None if answer is None else answer.message)
         received = self._read(codec, data) if len(data) else _NOTHING
@@ -263,27 +273,37 @@ class SparseExchange:
             entries_used=used,
             bytes_down=len(answer.message),
             probe_bytes=len(answer.probe_message),
+            energies=energies,
         )
 
-    def _receive(self, roster: Roster, codec: Codec) -> tuple[Uploads, NDArray[np.float32]] | None:
-        """On the server: what the accepted participants sent, if there are any, and the weighted mean of their tails.
+    def _receive(
+        self, roster: Roster, codec: Codec
+    ) -> tuple[Uploads, NDArray[np.float32], NDArray[np.float64] | None] | None:
+        """On the server: what the accepted participants sent, if there are any, and the weighted means of the rest.
 
-        Both in client order. The uploads are views of the messages.
+        The rest are their tails, and the energies that their sketches state (None without). The uploads are views of
+        the messages, in client order.
         """
         mine = roster.accepted_of(self.ranks.rank).tolist()
         messages = [self._sent[client].message.data for client in mine]
         gathered = gather_messages(self.ranks, roster, messages, self._inbox)
         if not gathered:
             return None
-        sent = decode_many(codec, gathered, self.dimension, self.tail_length, self._shared)
         sizes = roster.sizes[roster.accepted].astype(np.float64)
         weights = sizes / sizes.sum()
+        energies = None
+        if self.sketch is not None:
+            ends = [len(message) - self.sketch.bytes for message in gathered]
+            stated = [self.sketch.decode(message[end:]) for message, end in zip(gathered, ends, strict=True)]
+            energies = weights @ np.stack(stated)
+            gathered = [message[:end] for message, end in zip(gathered, ends, strict=True)]
+        sent = decode_many(codec, gathered, self.dimension, self.tail_length, self._shared)
         tail = np.zeros(self.tail_length)
         if self.tail_length:
             for entries, weight in zip(sent, weights, strict=True):
                 tail += weight * entries.tail
         indices, values, _ = zip(*sent, strict=True)
-        return Uploads(indices, values, weights, self.dimension), tail.astype(np.float32)
+        return Uploads(indices, values, weights, self.dimension), tail.astype(np.float32), energies
 
     def _read(self, codec: Codec, data: NDArray[np.uint8]) -> Entries:
         return codec.decode(data, self.dimension, self.tail_length, self._shared)
@@ -342,8 +362,12 @@ class SparseExchange:
         support = self._masked.support
         return indices if support is None else support[indices]
 
+    @property
+    def _sketch_bytes(self) -> int:
+        return 0 if self.sketch is None else self.sketch.bytes
+
     def message_bytes_up(self, entries: int) -> int:
-        return self.codec.message_bytes(entries, self.dimension) + 4 * self.tail_length
+        return self.codec.message_bytes(entries, self.dimension) + 4 * self.tail_length + self._sketch_bytes
 
     def message_bytes_down(self, k_down: int) -> int:
         return self._answering.codec_down.message_bytes(k_down, self.dimension) + 4 * self.tail_length

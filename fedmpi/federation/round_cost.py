@@ -75,6 +75,22 @@ class ExpectedRound:
     period: int = 1
 
 
+@dataclass(frozen=True)
+class ExpectedMessages:
+    """Rounds of the same participants, (m,), in which each trains for ``compute_s`` (m,), that differ in messages.
+
+    In the n-th, ``entries_up`` (n,) values go up in ``bytes_up`` (n,) from each participant, and ``entries_down`` (n,)
+    come down in ``bytes_down`` (n,).
+    """
+
+    participants: IntArray
+    compute_s: FloatArray
+    entries_up: IntArray
+    entries_down: IntArray
+    bytes_up: FloatArray
+    bytes_down: FloatArray
+
+
 def local_steps(config: Config, sizes: IntArray) -> FloatArray:
     """Local steps of clients with ``sizes`` samples, in steps of ``batch_size`` samples, float64."""
     training = config.training
@@ -119,6 +135,9 @@ class Accountant(Protocol):
 
     def round_time(self, expected: ExpectedRound) -> RoundTime:
         """T(M) of a round without a probe, as a function of the active parameters of each prunable layer."""
+
+    def round_seconds(self, expected: ExpectedMessages) -> FloatArray:
+        """The same T under the present mask, (n,): a round with each of the messages that are ``expected``."""
 
 
 class DeviceAccountant:
@@ -189,6 +208,14 @@ class DeviceAccountant:
             active,
         )
 
+    def round_seconds(self, expected: ExpectedMessages) -> FloatArray:
+        """As in ``round_time``: the slowest participant's."""
+        fleet, clients = self.fleet, expected.participants
+        up, down = (links.payload_bytes_per_s(clients) for links in (fleet.uplink, fleet.downlink))
+        fixed_s = expected.compute_s + 2.0 * fleet.uplink.transport.waits * fleet.latency_s[clients]
+        transfer_s = expected.bytes_up[:, None] / up + expected.bytes_down[:, None] / down
+        return np.asarray((fixed_s + transfer_s).max(axis=1))
+
     def _jitter_s(self, start: RoundStart) -> FloatArray:
         return draw_jitter(self.seed, start.round_index, start.participants, self.fleet.jitter_s)
 
@@ -197,19 +224,23 @@ class NormalizedAccountant:
     """Charges rounds by the formula of FAB-top-k (``emulation.normalized``); bytes are counted all the same.
 
     A round is training, upload and the download of its own result, which therefore is the last to be known. A
-    probe lengthens training; its messages take no time. ``positions_sent``: with every entry.
+    probe lengthens training; its messages take no time. ``positions_sent``: with every entry. What messages say beside
+    their entries, in ``sketch_bytes``, takes as long as pairs of 8 bytes would.
     """
 
-    def __init__(self, fleet: Fleet, config: Config, dimension: int, positions_sent: bool) -> None:
+    def __init__(
+        self, fleet: Fleet, config: Config, dimension: int, positions_sent: bool, sketch_bytes: int = 0
+    ) -> None:
         self.fleet = fleet
         self.beta = config.emulation.compute.beta
         self.batch_size = config.training.batch_size
         self.dimension = dimension
         self.positions_sent = positions_sent
+        self._sketch_s = transfer_seconds(self.beta, dimension, 1, positions_sent=True) * sketch_bytes / 8
 
     def round(self, start: RoundStart, work: Work, stop_s: FloatArray | None = None) -> Timeline:
         compute_s = work.compute_s * training_seconds(self.batch_size, probe=start.tries_second_model)
-        upload_s = np.array([self._transfer_s(int(entries)) for entries in work.entries])
+        upload_s = np.array([self._transfer_s(int(entries)) + self._sketch_s for entries in work.entries])
         bytes_up = work.bytes_up
         trained = arrived = np.ones(len(start.participants), np.bool_)
         if stop_s is not None:
@@ -262,16 +293,27 @@ class NormalizedAccountant:
         layers = expected.active_prunable.size
         if self.positions_sent:
             transfers_s = self._transfer_s(expected.k), self._transfer_s(expected.k_down)
-            return RoundTime(training_s + transfers_s[0] + transfers_s[1], np.zeros(layers))
+            return RoundTime(training_s + transfers_s[0] + transfers_s[1] + self._sketch_s, np.zeros(layers))
         value_s = 2 * self._transfer_s(1) / expected.period
         return RoundTime(training_s + value_s * expected.never_pruned, np.full(layers, value_s))
+
+    def round_seconds(self, expected: ExpectedMessages) -> FloatArray:
+        """Training, and both transfers of each."""
+        both = expected.entries_up + expected.entries_down
+        transfers_s = np.array([self._transfer_s(entries) for entries in both.tolist()])
+        return training_seconds(self.batch_size, probe=False) + self._sketch_s + transfers_s
 
     def _transfer_s(self, entries: int) -> float:
         return transfer_seconds(self.beta, self.dimension, entries, positions_sent=self.positions_sent)
 
 
-def make_accountant(config: Config, fleet: Fleet, dimension: int, *, positions_sent: bool) -> Accountant:
-    """The accountant of a run whose model has ``dimension`` parameters; ``positions_sent``: with every entry."""
+def make_accountant(
+    config: Config, fleet: Fleet, dimension: int, *, positions_sent: bool, sketch_bytes: int = 0
+) -> Accountant:
+    """The accountant of a run whose model has ``dimension`` parameters.
+
+    ``positions_sent``: with every entry; ``sketch_bytes`` of the bytes of a message state magnitudes beside them.
+    """
     if fleet.compute.model.prices_rounds:
-        return NormalizedAccountant(fleet, config, dimension, positions_sent)
+        return NormalizedAccountant(fleet, config, dimension, positions_sent, sketch_bytes)
     return DeviceAccountant(fleet, config.experiment.seed)

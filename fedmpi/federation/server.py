@@ -9,6 +9,7 @@ from math import nan
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedmpi import k_control
 from fedmpi.config.schema import Config
@@ -21,6 +22,7 @@ from fedmpi.federation.messages import VERDICT, Action, RoundPlan, RoundStart
 from fedmpi.federation.pruning import ServerPruning
 from fedmpi.federation.round_cost import (
     Accountant,
+    ExpectedMessages,
     Feedback,
     FloatArray,
     IntArray,
@@ -30,7 +32,7 @@ from fedmpi.federation.round_cost import (
     loss_report_bytes,
 )
 from fedmpi.federation.verdict import Closed, Judged, draw_participants, mean_of_accepted, statuses_of
-from fedmpi.k_control import Controller, State
+from fedmpi.k_control import Controller, Magnitudes, State
 from fedmpi.k_control.probe import estimated_cost
 from fedmpi.learning.training import learning_rate_at
 from fedmpi.numerics.streams import Purpose, generator
@@ -243,6 +245,7 @@ class Server:
                 loss,
                 update_norms,
                 learning_rate_at(self.config.training, plan.round_index + 1) < plan.learning_rate,
+                self._magnitudes(plan, judged, exchanged),
             ),
             generator(self.config.experiment.seed, Purpose.K_CONTROL, plan.round_index).random,
         )
@@ -257,6 +260,33 @@ class Server:
             entries_used=exchanged.entries_used,
             losses=losses,
             idle_s=self._idle_s,
+        )
+
+    def _magnitudes(self, plan: RoundPlan, judged: Judged, exchanged: Exchanged) -> Magnitudes | None:
+        """What k entries are worth and what they cost to those who were in time, in a round like this one."""
+        sketch = self.exchange.sketch
+        if sketch is None or exchanged.energies is None:
+            return None
+        participants, compute_s = plan.participants[judged.staying], judged.work.compute_s[judged.staying]
+        down_each = exchanged.k_down / plan.k
+
+        def round_s(k: NDArray[np.int64]) -> FloatArray:
+            k_down = np.minimum(np.rint(k * down_each), self.exchange.dimension).astype(np.int64)
+            return self.accountant.round_seconds(
+                ExpectedMessages(
+                    participants,
+                    compute_s,
+                    entries_up=k,
+                    entries_down=k_down,
+                    bytes_up=np.array([self.exchange.message_bytes_up(each) for each in k.tolist()], float),
+                    bytes_down=np.array(
+                        [self.exchange.message_bytes_down(each) for each in k_down.tolist()], float
+                    ),
+                )
+            )
+
+        return Magnitudes(
+            sketch.counts, exchanged.energies, round_s, most_s=self.config.federation.deadline_s
         )
 
     def losses_due_s(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from math import floor
+from math import floor, inf
 from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 Draw = Callable[[], float]
 """The source of uniform numbers in [0, 1), such as ``generator(...).random``."""
@@ -55,6 +58,21 @@ class Setup:
         return cls(k_min, dimension, k_initial, horizon_rounds, arms)
 
 
+@dataclass(frozen=True, eq=False)
+class Magnitudes:
+    """What k entries are worth, and what they cost, for any k.
+
+    ``energies`` float64 (P,), never falling: the mean over accepted clients, weighted by samples, of the sums of
+    squares of the ``counts`` (P,) largest of what each has accumulated; counts are int64, rising to all that travel.
+    ``round_s``: the seconds (n,) of a round with each of ``k`` (n,). ``most_s``: when a round is ended at the latest.
+    """
+
+    counts: NDArray[np.int64]
+    energies: NDArray[np.float64]
+    round_s: Callable[[NDArray[np.int64]], NDArray[np.float64]]
+    most_s: float = inf
+
+
 @dataclass(frozen=True)
 class Observation:
     """What one round showed: its cost (s) at k, and the losses that tell what it was worth.
@@ -63,6 +81,7 @@ class Observation:
     ``loss_prev`` and ``loss`` are those at w(m - 1) and w(m) over the probe samples, None where they were not
     measured. ``update_norms``: the L2 norm of each tensor's part of w(m - 1) - w(m), None unless the controller
     ``measures_update``, and where no update was taken. ``learning_rate_falls``: it is lower in the next round.
+    ``magnitudes``: None unless the controller ``measures_magnitudes``, and where no update was taken.
     """
 
     cost: float
@@ -71,6 +90,7 @@ class Observation:
     loss: float | None = None
     update_norms: tuple[float, ...] | None = None
     learning_rate_falls: bool = False
+    magnitudes: Magnitudes | None = None
 
     @property
     def decrease(self) -> float | None:
@@ -116,7 +136,8 @@ class Controller:
     (``to_dict``), so that it goes into checkpoints. ``summary``: one sentence; ``source``: the publication.
     ``measures_losses``: whether participants are asked for losses in every round. ``by_time``: whether k depends on
     what rounds cost (``Observation.cost``, ``cost_probe``), so that it would be another one on other devices and links.
-    ``measures_update``: whether it sees the norms of the model's change.
+    ``measures_update``: whether it sees the norms of the model's change. ``measures_magnitudes``: whether clients add a
+    sketch of what they have accumulated to their messages, which only goes with methods that send the largest entries.
     """
 
     summary: str
@@ -127,6 +148,7 @@ class Controller:
     measures_losses: bool = True
     by_time: bool = True
     measures_update: bool = False
+    measures_magnitudes: bool = False
 
 
 def round_stochastically(number: float, draw: Draw) -> int:
