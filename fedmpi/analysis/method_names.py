@@ -22,6 +22,7 @@ CONTROLLERS = {
     "exp3": "Exp3",
     "continuous_bandit": "continuous bandit",
     "accordion": "Accordion",
+    "norm_rate": "norm per second",
 }
 PRUNING = {
     "none": "no pruning",

@@ -26,10 +26,12 @@ _BLOCK = 1 << 16
 
 
 def _mean_squares() -> NDArray[np.float64]:
-    """The mean square (bins,) of magnitudes that lie evenly in each bin."""
+    """The mean square (bins,) of magnitudes that lie evenly in each bin; in that of 0 they count as 0."""
     edges = (np.arange(_BINS, dtype=np.uint32) << _SHIFT).view(np.float32).astype(np.float64)
     low, high = edges, np.append(edges[1:], 0.0)
-    return (low * low + low * high + high * high) / 3.0
+    squares: NDArray[np.float64] = (low * low + low * high + high * high) / 3.0
+    squares[0] = 0.0
+    return squares
 
 
 with np.errstate(invalid="ignore", over="ignore"):

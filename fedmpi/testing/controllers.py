@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fedmpi.k_control.interface import Controller, Observation, Setup
+from fedmpi.k_control.interface import Controller, Magnitudes, Observation, Setup
 
 _ROUNDS = 60
 
@@ -44,11 +44,10 @@ def _run(controller: Controller, seed: int) -> list[tuple[int, int]]:
         restored = controller.state.from_dict(json.loads(json.dumps(state.to_dict())))
         assert restored == state, f"{state} becomes {restored} in a checkpoint"
         seen.append((state.k, state.k_probe))
-        state = controller.step(
-            restored,
-            _observation(rng, state.k_probe, layers if controller.measures_update else 0),
-            rng.random,
-        )
+        observation = _observation(rng, state.k_probe, layers if controller.measures_update else 0)
+        if controller.measures_magnitudes:
+            observation = replace(observation, magnitudes=_magnitudes(rng, k_max))
+        state = controller.step(restored, observation, rng.random)
     return seen
 
 
@@ -64,4 +63,20 @@ def _observation(rng: np.random.Generator, k_probe: int, layers: int) -> Observa
         if layers and measured
         else None,
         learning_rate_falls=bool(layers) and rng.random() < 0.1,
+    )
+
+
+def _magnitudes(rng: np.random.Generator, k_max: int) -> Magnitudes | None:
+    """Energies of random magnitudes, some or all of them zero, and rounds that may end early; or nothing."""
+    if rng.random() < 0.2:
+        return None
+    active = int(rng.integers(1, k_max + 1))
+    counts = np.unique(np.rint(np.geomspace(1, active, 9)).astype(np.int64))
+    squares = np.sort(rng.exponential(1.0, active) ** 2 * (rng.random(active) < rng.choice([0.0, 0.5, 1.0])))
+    fixed_s, each_s = rng.uniform(0.1, 10.0), rng.uniform(0.0, 0.1)
+    return Magnitudes(
+        counts,
+        np.cumsum(squares[::-1])[counts - 1],
+        lambda k: fixed_s + each_s * k,
+        most_s=float(rng.choice([fixed_s / 2, fixed_s + each_s * active / 2, np.inf])),
     )

@@ -237,6 +237,21 @@ VARIANTS: dict[str, list[str]] = {
         "federation.aggregator=fedyogi",
         "federation.options={learning_rate = 0.03, dense = true}",
     ],
+    "norm_rate": ["sparsification.method=fab", "k_control.method=norm_rate"],
+    "norm_rate_buffers": [
+        "model.name=buffered_model:make",
+        "sparsification.method=unidirectional",
+        "sparsification.value_type=float16",
+        "k_control.method=norm_rate",
+        "k_control.options={power = 1, smoothing = 0}",
+    ],
+    "departures_norm_rate_prunefl": [
+        *DEPARTURES,
+        *PRUNEFL,
+        "sparsification.method=fab",
+        "k_control.method=norm_rate",
+    ],
+    "normalized_norm_rate": [*NORMALIZED, "sparsification.method=fub_flat", "k_control.method=norm_rate"],
     "departures_stc_fedtiny": [
         *DEPARTURES,
         *FEDTINY,

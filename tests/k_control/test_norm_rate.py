@@ -1,0 +1,137 @@
+"""The controller by the rate of the norm: its rule against a search over all k, and what changes nothing."""
+
+from __future__ import annotations
+
+from math import exp, inf, log
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedmpi.k_control import Magnitudes, Observation, Setup
+from fedmpi.k_control.norm_rate import best_k, candidates, energy_at, norm_rate
+from fedmpi.testing.controllers import check_k_control
+
+COUNTS = np.unique(np.rint(np.geomspace(2, 1000, 30)).astype(np.int64))
+
+
+def never() -> float:
+    raise AssertionError("a draw was taken")
+
+
+def magnitudes(exponent: float, fixed_s: float, each_s: float, most_s: float = inf) -> Magnitudes:
+    """Energies c^exponent, and rounds of ``fixed_s`` and ``each_s`` for each entry."""
+    return Magnitudes(COUNTS, COUNTS**exponent, lambda k: fixed_s + each_s * k, most_s)
+
+
+def after(controller: Any, state: Any, seen: Magnitudes | None) -> Any:
+    return controller.step(state, Observation(1.0, magnitudes=seen), never)
+
+
+@given(st.floats(0.05, 1.0), st.floats(0.1, 100.0), st.floats(0.001, 1.0), st.sampled_from([0.5, 1.0, 2.0]))
+def test_the_best_of_all_k(exponent: float, fixed_s: float, each_s: float, power: float) -> None:
+    """For norms k^(exponent / 2) and rounds of a + b k seconds calculus knows the best k."""
+    controller = norm_rate(power, smoothing=0.0)
+    state = after(
+        controller, controller.init(Setup(2, 1000, 500), never), magnitudes(exponent, fixed_s, each_s)
+    )
+    gain = exponent * power / 2
+    best = min(max(gain / (1 - gain) * fixed_s / each_s, 2), 1000) if gain < 1 else 1000
+    assert state.k == pytest.approx(best, rel=0.06, abs=1)
+
+
+def test_more_power_means_more_entries() -> None:
+    found = []
+    for power in (0.3, 0.5, 1.0):
+        controller = norm_rate(power, smoothing=0.0)
+        found.append(after(controller, controller.init(Setup(2, 1000, 9), never), magnitudes(0.9, 10, 0.1)).k)
+    assert found[0] < found[1] < found[2]
+
+
+def test_dearer_entries_are_fewer() -> None:
+    controller = norm_rate(smoothing=0.0)
+    start = controller.init(Setup(2, 1000, 9), never)
+    found = [after(controller, start, magnitudes(0.9, 10.0, each_s)).k for each_s in (0.001, 0.1, 10.0)]
+    assert found[0] > found[1] > found[2]
+
+
+def test_the_first_round_is_cheap() -> None:
+    controller = norm_rate()
+    assert controller.init(Setup(2, 1000, 500), never).k == 10
+    assert controller.init(Setup(20, 1000, 500), never).k == 20
+    assert controller.init(Setup(2, 1000, 4), never).k == 4
+
+
+def test_smoothing_is_between_logarithms() -> None:
+    controller = norm_rate(smoothing=0.75)
+    first = after(controller, controller.init(Setup(2, 1000, 500), never), magnitudes(0.9, 10, 0.1))
+    target = norm_rate(smoothing=0.0)
+    best = after(target, target.init(Setup(2, 1000, 500), never), magnitudes(0.9, 10, 10.0)).k
+    assert first.k > 10 * best
+    second = after(controller, first, magnitudes(0.9, 10, 10.0))
+    assert second.k == round(exp(0.75 * log(first.k) + 0.25 * log(best)))
+    assert after(controller, second, magnitudes(0.9, 10, 10.0)).k < second.k
+
+
+def test_what_shows_nothing_changes_nothing() -> None:
+    controller = norm_rate()
+    state = controller.init(Setup(2, 1000, 500), never)
+    assert after(controller, state, None) == state
+    assert after(controller, state, Magnitudes(COUNTS, 0.0 * COUNTS, lambda k: 1.0 * k)) == state
+
+
+def test_k_stays_among_the_active() -> None:
+    """Under a mask the sketch ends at the active coordinates."""
+    few = Magnitudes(np.array([2, 5, 40]), np.array([1.0, 4.0, 1000.0]), lambda k: 1.0 + 0.0 * k)
+    controller = norm_rate(smoothing=0.0)
+    assert after(controller, controller.init(Setup(2, 1000, 500), never), few).k == 40
+    fewer = Magnitudes(np.array([1]), np.array([1.0]), lambda k: 1.0 * k)
+    assert after(controller, controller.init(Setup(2, 1000, 500), never), fewer).k == 2
+
+
+def test_rounds_that_would_be_too_late_are_no_choice() -> None:
+    controller = norm_rate(smoothing=0.0)
+    start = controller.init(Setup(2, 1000, 500), never)
+    free = after(controller, start, magnitudes(0.9, 10.0, 0.1)).k
+    limited = after(controller, start, magnitudes(0.9, 10.0, 0.1, most_s=10.0 + 0.1 * free / 2)).k
+    assert free / 2 / 1.2 < limited <= free / 2
+    assert after(controller, start, magnitudes(0.9, 10.0, 0.1, most_s=9.0)).k == 2
+
+
+def test_candidates() -> None:
+    assert candidates(7, 7).tolist() == [7]
+    found = candidates(2, 1000)
+    assert (found[0], found[-1]) == (2, 1000)
+    assert (np.diff(found) > 0).all()
+    assert (found[1:] / found[:-1])[found[:-1] > 20].max() < 1.15
+
+
+def test_energy_between_counts() -> None:
+    at = energy_at(np.array([1, 10, 100]), np.array([10, 1000]), np.array([3.0, 300.0]))
+    np.testing.assert_allclose(at, [3.0, 3.0, 30.0])
+
+
+def test_the_smallest_of_equals() -> None:
+    assert best_k(np.array([3, 4]), np.array([1.0, 16.0]), np.array([1.0, 2.0]), power=0.5) == 3
+    assert best_k(np.array([3, 4]), np.array([1.0, 16.1]), np.array([1.0, 2.0]), power=0.5) == 4
+
+
+@pytest.mark.parametrize("power", [0.0, -1.0, 2.1])
+def test_powers(power: float) -> None:
+    with pytest.raises(ValueError, match=rf"power is {power}, allowed are numbers above 0 and at most 2"):
+        norm_rate(power)
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0])
+def test_smoothings(smoothing: float) -> None:
+    with pytest.raises(
+        ValueError, match=rf"smoothing is {smoothing}, allowed are numbers from 0 on, below 1"
+    ):
+        norm_rate(smoothing=smoothing)
+
+
+def test_any_run() -> None:
+    check_k_control(norm_rate())
+    check_k_control(norm_rate(1.0, smoothing=0.0))
