@@ -138,6 +138,8 @@ class Controller:
     what rounds cost (``Observation.cost``, ``cost_probe``), so that it would be another one on other devices and links.
     ``measures_update``: whether it sees the norms of the model's change. ``measures_magnitudes``: whether clients add a
     sketch of what they have accumulated to their messages, which only goes with methods that send the largest entries.
+    ``decide(state, magnitudes)``: the state that goes on at once with the best k by these alone, for a change of the mask
+    that is decided together with k; None where the controller cannot.
     """
 
     summary: str
@@ -149,6 +151,7 @@ class Controller:
     by_time: bool = True
     measures_update: bool = False
     measures_magnitudes: bool = False
+    decide: Callable[[Any, Magnitudes], State] | None = None
 
 
 def round_stochastically(number: float, draw: Draw) -> int:

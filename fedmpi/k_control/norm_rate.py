@@ -16,7 +16,7 @@ from math import exp, log
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmpi.k_control.interface import Controller, Draw, Observation, Setup, State, clip
+from fedmpi.k_control.interface import Controller, Draw, Magnitudes, Observation, Setup, State, clip
 
 _START_FRACTION = 0.01
 """Before anything was seen, at most this part of all entries is sent: a dear first round buys nothing."""
@@ -26,7 +26,7 @@ _STEPS_PER_OCTAVE = 8
 
 @dataclass(frozen=True)
 class NormRateState(State):
-    """``log_k``: the logarithm of the smoothed k, NaN-free; ``seen``: whether a round has stated energies yet."""
+    """``log_k``: the logarithm of the smoothed k; ``seen``: whether a round has stated energies yet."""
 
     log_k: float
     seen: bool
@@ -65,6 +65,14 @@ def best_k(
     return int(k[np.argmax(rate)])
 
 
+def towards(state: NormRateState, k: int | None, keep: float) -> NormRateState:
+    """The state that goes on with ``k``, but for the part ``keep`` of its own log k; itself where k is None."""
+    if k is None:
+        return state
+    log_k = keep * state.log_k + (1.0 - keep) * log(k)
+    return replace(state, k=clip(round(exp(log_k)), state.k_min, state.k_max), log_k=log_k, seen=True)
+
+
 def norm_rate(power: float = 0.5, smoothing: float = 0.5) -> Controller:
     """k by norm^``power`` per second; ``smoothing`` of log k is kept from the round before (0: none).
 
@@ -81,9 +89,8 @@ def norm_rate(power: float = 0.5, smoothing: float = 0.5) -> Controller:
         k = min(setup.k_initial, max(setup.k_min, round(_START_FRACTION * setup.k_max)))
         return NormRateState(k=k, k_probe=0, log_k=log(k), seen=False, k_min=setup.k_min, k_max=setup.k_max)
 
-    def choose(state: NormRateState, observation: Observation) -> int | None:
+    def choose(state: NormRateState, magnitudes: Magnitudes | None) -> int | None:
         """The best k by what a round showed; None where it showed nothing."""
-        magnitudes = observation.magnitudes
         if magnitudes is None or not magnitudes.energies[-1] > 0.0:
             return None
         highest = min(state.k_max, int(magnitudes.counts[-1]))
@@ -98,18 +105,17 @@ def norm_rate(power: float = 0.5, smoothing: float = 0.5) -> Controller:
 
     def step(state: NormRateState, observation: Observation, draw: Draw) -> NormRateState:
         del draw
-        k = choose(state, observation)
-        if k is None:
-            return state
-        keep = smoothing if state.seen else 0.0
-        log_k = keep * state.log_k + (1.0 - keep) * log(k)
-        return replace(state, k=clip(round(exp(log_k)), state.k_min, state.k_max), log_k=log_k, seen=True)
+        return towards(state, choose(state, observation.magnitudes), smoothing if state.seen else 0.0)
+
+    def decide(state: NormRateState, magnitudes: Magnitudes) -> NormRateState:
+        return towards(state, choose(state, magnitudes), keep=0.0)
 
     return Controller(
         summary="the k whose entries bring the most norm per second",
         init=init,
         step=step,
         state=NormRateState,
+        decide=decide,
         measures_losses=False,
         measures_magnitudes=True,
     )
