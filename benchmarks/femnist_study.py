@@ -59,9 +59,10 @@ def unpacked_beside(output: Path | None, temporary: Path) -> Path:
     return temporary / "femnist" if output is None else output.with_name(f"{output.name}-data")
 
 
-def run_sweep(sweep: str, data: Path, output: Path, arguments: argparse.Namespace) -> int:
+def run_sweep(sweep: str, data: Path | None, output: Path, arguments: argparse.Namespace) -> int:
     """All runs of a sweep into ``output``, those that are there already left alone; the sweep's exit code."""
-    command = [sys.executable, "-m", "fedmpi", "sweep", sweep, f"data.path={data}", *arguments.set]
+    path = [] if data is None else [f"data.path={data}"]
+    command = [sys.executable, "-m", "fedmpi", "sweep", sweep, *path, *arguments.set]
     jobs = ["--jobs", str(arguments.jobs)] if arguments.jobs else []
     began = time.perf_counter()
     code = subprocess.run([*command, "--output", str(output), *jobs], check=False).returncode

@@ -40,7 +40,7 @@ def main() -> int:
         study = given.output or Path(temporary) / "study"
         if given.digits:
             given.sweep = str(_digits(Path(temporary)))
-            code = run_sweep(given.sweep, Path("none"), study, given)
+            code = run_sweep(given.sweep, None, study, given)
         else:
             place = unpacked_beside(given.output, Path(temporary))
             code = run_sweep(given.sweep, data_folder(given.data, place, TEST_FILES_EVERY), study, given)

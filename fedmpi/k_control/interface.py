@@ -138,8 +138,8 @@ class Controller:
     what rounds cost (``Observation.cost``, ``cost_probe``), so that it would be another one on other devices and links.
     ``measures_update``: whether it sees the norms of the model's change. ``measures_magnitudes``: whether clients add a
     sketch of what they have accumulated to their messages, which only goes with methods that send the largest entries.
-    ``decide(state, magnitudes)``: the state that goes on at once with the best k by these alone, for a change of the mask
-    that is decided together with k; None where the controller cannot.
+    ``decide(state, magnitudes)``: the state that goes on at once with the best k by these alone, for a mask that is
+    decided together with k; None where the controller cannot.
     """
 
     summary: str
