@@ -69,6 +69,7 @@ def _digits(folder: Path) -> Path:
         'name = "norm-rate-digits"',
         "rounds = 1000",
         "evaluate_every = 5",
+        "stop_at_accuracy = 0.93",
         "[base.clients]",
         "count = 8",
         "[base.data]",
