@@ -1,7 +1,7 @@
 """The mask and k decided together, by one currency: what they bring per second of the same round.
 
-PruneFL chooses the mask M of the largest Delta(M) / T(M, k) for a given k (Jiang et al., IEEE TNNLS 2022); ``norm_rate``
-the k of the largest N(k) / T(M, k) for a given mask. Together they are steps towards the largest
+PruneFL chooses the mask M of the largest Delta(M) / T(M, k) for a given k (Jiang et al., IEEE TNNLS 2022);
+``norm_rate`` the k of the largest N(k) / T(M, k) for a given mask. Together they are steps towards the largest
 Delta(M) N(k) / T(M, k): each leaves one factor alone and chooses the other at its best, so that none lowers it.
 """
 

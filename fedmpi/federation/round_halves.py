@@ -165,7 +165,7 @@ class ServerHalf:
         return self.server.pruning.mask_to_try(weights)
 
     def losses_due_s(self, plan: RoundPlan, exchanged: Exchanged, tried: Mask | None) -> FloatArray:
-        return self.server.losses_due_s(plan, self._judged, exchanged, tried)
+        return self.server.prices.losses_due_s(plan, self._judged, exchanged, tried)
 
     def close(self, end: RoundEnd) -> Mask:
         plan, judged = end.plan, self._judged

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from functools import partial
 from math import nan
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedmpi import k_control
 from fedmpi.config.schema import Config
-from fedmpi.emulation.round_end import Arrivals, Departures
 from fedmpi.emulation.timeline import Timeline
 from fedmpi.federation.downlink import Downlink
 from fedmpi.federation.exchange import Exchange, Exchanged, Roster
@@ -22,21 +18,17 @@ from fedmpi.federation.messages import VERDICT, Action, RoundPlan, RoundStart
 from fedmpi.federation.pruning import ServerPruning
 from fedmpi.federation.round_cost import (
     Accountant,
-    ExpectedMessages,
-    Feedback,
-    FloatArray,
     IntArray,
     Work,
-    feedback_arrival_s,
     local_steps,
-    loss_report_bytes,
 )
+from fedmpi.federation.round_prices import RoundPrices
 from fedmpi.federation.verdict import Closed, Judged, draw_participants, mean_of_accepted, statuses_of
-from fedmpi.k_control import Controller, Magnitudes, State
+from fedmpi.k_control import Controller, State
 from fedmpi.k_control.probe import estimated_cost
 from fedmpi.learning.training import learning_rate_at
 from fedmpi.numerics.streams import Purpose, generator
-from fedmpi.pruning import Losses, Mask
+from fedmpi.pruning import Losses
 from fedmpi.pruning.round_time import RoundTime
 from fedmpi.trace import Status
 
@@ -71,6 +63,7 @@ class Server:
         self.k_state = k_state
         self.downlink = downlink
         self.pruning = pruning
+        self.prices = RoundPrices(config, accountant, exchange, pruning)
         self.round_index = 0
         self.now_s = 0.0
         self._staying = np.empty(0, np.int64)
@@ -79,11 +72,6 @@ class Server:
         self.stop_reason = ""
         self.preempted = False
         self._abandoned = False
-
-    @property
-    def departures(self) -> Departures:
-        """What makes participants stop before they are done."""
-        return Departures(self.config, self.accountant.fleet.availability)
 
     def plan(self) -> RoundPlan:
         """What happens at this boundary, and in the round after it if there is one.
@@ -141,7 +129,9 @@ class Server:
                 return None
             start_s = moment
             available = availability.clients(index, start_s)
-        participants = draw_participants(self.config.experiment.seed, index, available, self.departures.asked)
+        participants = draw_participants(
+            self.config.experiment.seed, index, available, self.prices.departures.asked
+        )
         return RoundStart(index, start_s, participants)
 
     def preempt_if(self, signalled: bool) -> None:
@@ -169,12 +159,12 @@ class Server:
         compute_s = self.pruning.compute_seconds(plan.participants, steps, records["compute_host_s"])
         bytes_up = records["message_bytes"] + self.pruning.importance_bytes(plan.needs)
         work = Work(bytes_down, compute_s, records["entries"], bytes_up)
-        charges, arrivals = self._charge(plan.start, work)
+        charges, arrivals = self.prices.charge(plan.start, work)
         if downloads:
             self.downlink.delivered(plan.participants[charges.downloaded])
         status = statuses_of(records, arrivals)
         in_time = status == Status.OK
-        abandoned = self._exchanges(plan.round_index) and (
+        abandoned = self.prices.exchanges(plan.round_index) and (
             int(np.count_nonzero(in_time)) < self.config.federation.min_updates
         )
         if abandoned:
@@ -195,19 +185,6 @@ class Server:
             abandoned=abandoned,
         )
 
-    def _exchanges(self, round_index: int) -> bool:
-        return (round_index + 1) % self.exchange.period == 0
-
-    def _charge(self, start: RoundStart, work: Work) -> tuple[Timeline, Arrivals]:
-        """A round up to its last upload, or to where it is ended, and who is in time."""
-        return self.departures.of_round(
-            partial(self.accountant.round, start, work),
-            start.round_index,
-            start.start_s,
-            start.participants,
-            sends=self._exchanges(start.round_index),
-        )
-
     def close(
         self,
         plan: RoundPlan,
@@ -225,7 +202,7 @@ class Server:
             self.downlink.advance(exchanged.changed, exchanged.bytes_down)
         cost_probe = loss_prev = loss = feedback = losses = None
         if measured is not None:
-            feedback = self._feedback(plan, judged, _bytes_down(exchanged), measured.tried)
+            feedback = self.prices.feedback(plan, judged, exchanged, measured.tried)
         charges = self.accountant.close(
             plan.start, judged.charges, exchanged.k_down, feedback, judged.staying
         )
@@ -234,7 +211,7 @@ class Server:
             loss_prev, loss, loss_probe, loss_pruned = self._weighted(measured.records)
             losses = Losses(loss_prev, loss, loss_pruned if measured.tried is not None else nan)
             if plan.k_probe:
-                cost = self._cost_at_probe(plan, judged, exchanged.k_down_probe, measured.tried)
+                cost = self.prices.cost_at_probe(plan, judged, exchanged.k_down_probe, measured.tried)
                 cost_probe = estimated_cost(cost, loss_prev, loss, loss_probe)
         self.k_state = self.controller.step(
             self.k_state,
@@ -245,7 +222,7 @@ class Server:
                 loss,
                 update_norms,
                 learning_rate_at(self.config.training, plan.round_index + 1) < plan.learning_rate,
-                self._magnitudes(plan, judged, exchanged),
+                self.prices.magnitudes(plan, judged, exchanged),
             ),
             generator(self.config.experiment.seed, Purpose.K_CONTROL, plan.round_index).random,
         )
@@ -261,44 +238,6 @@ class Server:
             losses=losses,
             idle_s=self._idle_s,
         )
-
-    def _magnitudes(self, plan: RoundPlan, judged: Judged, exchanged: Exchanged) -> Magnitudes | None:
-        """What k entries are worth and what they cost to those who were in time, in a round like this one."""
-        sketch = self.exchange.sketch
-        if sketch is None or exchanged.energies is None:
-            return None
-        participants, compute_s = plan.participants[judged.staying], judged.work.compute_s[judged.staying]
-        down_each = exchanged.k_down / plan.k
-
-        def round_s(k: NDArray[np.int64]) -> FloatArray:
-            k_down = np.minimum(np.rint(k * down_each), self.exchange.dimension).astype(np.int64)
-            return self.accountant.round_seconds(
-                ExpectedMessages(
-                    participants,
-                    compute_s,
-                    entries_up=k,
-                    entries_down=k_down,
-                    bytes_up=np.array([self.exchange.message_bytes_up(each) for each in k.tolist()], float),
-                    bytes_down=np.array(
-                        [self.exchange.message_bytes_down(each) for each in k_down.tolist()], float
-                    ),
-                )
-            )
-
-        return Magnitudes(
-            sketch.counts, exchanged.energies, round_s, most_s=self.config.federation.deadline_s
-        )
-
-    def losses_due_s(
-        self, plan: RoundPlan, judged: Judged, exchanged: Exchanged, tried: Mask | None
-    ) -> FloatArray:
-        """The emulated moments (participants,) at which the losses of each participant have arrived.
-
-        That of one that is late or dropped, which sends none, is the end of all.
-        """
-        feedback = self._feedback(plan, judged, _bytes_down(exchanged), tried)
-        whole = self.accountant.close(plan.start, judged.charges, exchanged.k_down, feedback, judged.staying)
-        return np.where(judged.staying, feedback_arrival_s(judged.charges, whole), whole.end_s)
 
     def stop_if_reached(self, test_accuracy: float, host_s: float) -> None:
         """Stop at the next boundary if a limit of ``[experiment]`` is reached. ``host_s``: since the run began here."""
@@ -344,27 +283,6 @@ class Server:
         if holder is not None:
             self.downlink.delivered(np.array([holder]))
 
-    def _feedback(self, plan: RoundPlan, judged: Judged, bytes_down: int, tried: Mask | None) -> Feedback:
-        """Forward passes of one sample, priced as one sample's step, between the update and the losses.
-
-        A mask that is ``tried`` comes down with the update.
-        """
-        per_sample_s = judged.work.compute_s / judged.records["samples"]
-        losses = 2 + (plan.k_probe > 0) + (tried is not None)
-        if tried is not None:
-            bytes_down += self.pruning.new_mask_bytes(tried)
-        return Feedback(bytes_down, per_sample_s, loss_report_bytes(losses))
-
-    def _cost_at_probe(self, plan: RoundPlan, judged: Judged, k_down: int, tried: Mask | None) -> float:
-        """What this round would have cost had every client sent ``k_probe`` entries."""
-        entries = np.full(len(plan.participants), plan.k_probe, dtype=np.int64)
-        message_bytes = self.exchange.message_bytes_up(plan.k_probe)
-        bytes_up = np.full(len(entries), message_bytes + self.pruning.importance_bytes(plan.needs))
-        work = replace(judged.work, entries=entries, bytes_up=bytes_up)
-        charges, arrivals = self._charge(plan.start, work)
-        feedback = self._feedback(plan, judged, self.exchange.message_bytes_down(k_down), tried)
-        return self.accountant.close(plan.start, charges, k_down, feedback, arrivals.in_time).duration_s
-
     def _weighted(self, losses: np.ndarray) -> tuple[float, float, float, float]:
         """The four losses over all clients, weighted by their numbers of samples, in client order."""
         ordered = np.sort(losses, order="client")
@@ -400,7 +318,3 @@ class Server:
         self.exchange.restore_server(
             {name[length:]: array for name, array in arrays.items() if name.startswith(_EXCHANGE)}
         )
-
-
-def _bytes_down(exchanged: Exchanged) -> int:
-    return exchanged.bytes_down + exchanged.probe_bytes

@@ -73,10 +73,10 @@ def _magnitudes(rng: np.random.Generator, k_max: int) -> Magnitudes | None:
     active = int(rng.integers(1, k_max + 1))
     counts = np.unique(np.rint(np.geomspace(1, active, 9)).astype(np.int64))
     squares = np.sort(rng.exponential(1.0, active) ** 2 * (rng.random(active) < rng.choice([0.0, 0.5, 1.0])))
-    fixed_s, each_s = rng.uniform(0.1, 10.0), rng.uniform(0.0, 0.1)
+    fixed_s, each_s = float(rng.uniform(0.1, 10.0)), float(rng.uniform(0.0, 0.1))
     return Magnitudes(
         counts,
         np.cumsum(squares[::-1])[counts - 1],
-        lambda k: fixed_s + each_s * k,
+        lambda k: np.asarray(fixed_s + each_s * k, np.float64),
         most_s=float(rng.choice([fixed_s / 2, fixed_s + each_s * active / 2, np.inf])),
     )

@@ -55,6 +55,7 @@ class NoExchange:
 
     dimension: int = 10
     period: int = 1
+    sketch: Any = None
     restored: dict[str, np.ndarray] = field(default_factory=dict)
 
     def message_bytes_up(self, entries: int) -> int:

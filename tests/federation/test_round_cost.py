@@ -14,6 +14,7 @@ from fedmpi.emulation.jitter import draw_jitter
 from fedmpi.federation.messages import RoundStart
 from fedmpi.federation.round_cost import (
     DeviceAccountant,
+    ExpectedMessages,
     ExpectedRound,
     Feedback,
     Work,
@@ -204,6 +205,38 @@ def test_round_time_is_that_of_the_slowest_client(model: str) -> None:
     up, down = np.array([125e3, 250e3, 250e3]), 1e6
     expected = compute_s + 0.5 + sent / up + received / down
     assert time.seconds(ACTIVE) == pytest.approx(expected.max(), rel=1e-12)
+
+
+@pytest.mark.parametrize("transport", ["fluid", "tcp"])
+def test_rounds_that_differ_in_messages_take_what_the_time_by_the_mask_says(transport: str) -> None:
+    connection = ["emulation.network.connection=new"] if transport == "tcp" else []
+    text = NETWORK.format(model="unit")
+    fleet = assign(loads(text, [f"emulation.network.transport={transport}", *connection]), seed=3)
+    compute_s = np.array([1.0, 2.0, 1.5])
+    bytes_up, bytes_down = np.array([1000.0, 300e3, 40e3]), np.array([300.0, 4000.0, 900e3])
+    seconds = DeviceAccountant(fleet, seed=0).round_seconds(
+        ExpectedMessages(SOME, compute_s, np.arange(3), np.arange(3), bytes_up, bytes_down)
+    )
+    for n in range(3):
+        time = time_of(fleet, np.ones(3), compute_s, (bytes_up[n], 0.0), (bytes_down[n], 0.0), ACTIVE)
+        assert seconds[n] == pytest.approx(time.seconds(ACTIVE), rel=1e-12)
+
+
+def test_a_sketch_takes_as_long_as_its_bytes_in_pairs_in_the_published_cost_model() -> None:
+    """16 bytes are two pairs: rounds with them are as long as rounds with two entries more up."""
+    config = loads("", ["sparsification.method=fab", "emulation.compute.model=normalized"])
+    with_sketch, without = (
+        make_accountant(config, assign(config, 0), DIMENSION, positions_sent=True, sketch_bytes=bytes_)
+        for bytes_ in (16, 0)
+    )
+    closed = with_sketch.close(start_of(), with_sketch.round(start_of(), work_of(10)), 7, None)
+    longer = without.close(start_of(), without.round(start_of(), work_of(12)), 7, None)
+    assert closed.duration_s == pytest.approx(longer.duration_s, rel=1e-14)
+    each = np.ones(1)
+    expected = ExpectedMessages(np.arange(3), np.ones(3), np.array([10]), np.array([7]), each, each)
+    assert with_sketch.round_seconds(expected)[0] == pytest.approx(closed.duration_s, rel=1e-14)
+    of_mask = expected_of(np.ones(3), k=10, k_down=7, active=(5, 5))
+    assert with_sketch.round_time(of_mask).constant_s == pytest.approx(closed.duration_s, rel=1e-14)
 
 
 def test_parameters_take_no_time_where_neither_steps_nor_messages_depend_on_them() -> None:

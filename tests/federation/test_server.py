@@ -366,7 +366,7 @@ def test_losses_are_due_when_the_last_of_three_steps_is_done(world: Callable) ->
     given = world(k_state=KState(3, 2), measures=True)
     plan = given.server.plan()
     judged = given.server.judge(plan, given.records())
-    due_s = given.server.losses_due_s(plan, judged, exchanged_of(None, 2, 40), None)
+    due_s = given.server.prices.losses_due_s(plan, judged, exchanged_of(None, 2, 40), None)
     np.testing.assert_allclose(due_s, 1.168 + 0.268 + SAMPLE_S + 0.028)
 
 

@@ -167,8 +167,8 @@ def test_losses_are_asked_of_those_in_time(world: Callable) -> None:
     plan = server.plan()
     round_ = server.judge(plan, given.records())
     exchanged = Exchanged(None, 3, 0, np.zeros(4, np.int64), 212, 0)
-    due = server.losses_due_s(plan, round_, exchanged, None)
-    feedback = server._feedback(plan, round_, 212, None)
+    due = server.prices.losses_due_s(plan, round_, exchanged, None)
+    feedback = server.prices._feedback(plan, round_, 212, None)
     whole = server.accountant.close(plan.start, round_.charges, 3, feedback, round_.staying)
     assert (due[2:] == whole.end_s).all()
     assert due[0] == pytest.approx(whole.end_s)  # a sample takes it twice as long
