@@ -63,7 +63,6 @@ class Server:
         self.k_state = k_state
         self.downlink = downlink
         self.pruning = pruning
-        self.prices = RoundPrices(config, accountant, exchange, pruning)
         self.round_index = 0
         self.now_s = 0.0
         self._staying = np.empty(0, np.int64)
@@ -72,6 +71,11 @@ class Server:
         self.stop_reason = ""
         self.preempted = False
         self._abandoned = False
+
+    @property
+    def prices(self) -> RoundPrices:
+        """What rounds cost under the present configuration."""
+        return RoundPrices(self.config, self.accountant, self.exchange, self.pruning)
 
     def plan(self) -> RoundPlan:
         """What happens at this boundary, and in the round after it if there is one.
