@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fedmpi.federation.messages import RoundPlan
 from fedmpi.learning.training import LocalResult
+from fedmpi.sparsification.uploads import Uploads
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ class Exchanged:
     ``changed`` holds the int32 coordinates of w that may have changed (None: all), ``k_down`` the number of
     values sent down, ``k_down_probe`` how many they would have been with the probe's k, ``entries_used`` (int64,
     participants) how many of each client's values went into the update, ``bytes_down`` the length of the message
-    down, ``probe_bytes`` what the probe adds to it.
+    down, ``probe_bytes`` what the probe adds to it. ``uploads``: what the server got of accepted clients, valid until
+    the next round; None where it did not look at them one by one, or there were none.
     """
 
     changed: NDArray[np.int32] | None
@@ -106,6 +108,7 @@ class Exchanged:
     entries_used: NDArray[np.int64]
     bytes_down: int
     probe_bytes: int
+    uploads: Uploads | None = None
 
 
 class Exchange(Protocol):

@@ -263,6 +263,7 @@ class SparseExchange:
             entries_used=used,
             bytes_down=len(answer.message),
             probe_bytes=len(answer.probe_message),
+            uploads=answer.uploads,
         )
 
     def _receive(self, roster: Roster, codec: Codec) -> tuple[Uploads, NDArray[np.float32]] | None:

@@ -165,7 +165,7 @@ class Server:
             bytes_down = self.downlink.download_bytes(plan.participants)
         steps = records["samples"] / self.config.training.batch_size
         compute_s = self.pruning.compute_seconds(plan.participants, steps, records["compute_host_s"])
-        bytes_up = records["message_bytes"] + self.pruning.importance_bytes(plan.needs)
+        bytes_up = records["message_bytes"] + self.pruning.importance_bytes(plan)
         work = Work(bytes_down, compute_s, records["entries"], bytes_up)
         charges, arrivals = self._charge(plan.start, work)
         if downloads:
@@ -329,7 +329,9 @@ class Server:
         """What this round would have cost had every client sent ``k_probe`` entries."""
         entries = np.full(len(plan.participants), plan.k_probe, dtype=np.int64)
         message_bytes = self.exchange.message_bytes_up(plan.k_probe)
-        bytes_up = np.full(len(entries), message_bytes + self.pruning.importance_bytes(plan.needs))
+        bytes_up = np.full(
+            len(entries), message_bytes + self.pruning.importance_bytes(replace(plan, k=plan.k_probe))
+        )
         work = replace(judged.work, entries=entries, bytes_up=bytes_up)
         charges, arrivals = self._charge(plan.start, work)
         feedback = self._feedback(plan, judged, self.exchange.message_bytes_down(k_down), tried)
