@@ -14,6 +14,7 @@ from fedmpi.emulation.devices import Fleet
 from fedmpi.emulation.timeline import Timeline
 from fedmpi.experiment.parts import Parts
 from fedmpi.federation.distribution import ServerData
+from fedmpi.federation.importance_pairs import ImportanceForm
 from fedmpi.federation.messages import RoundStart
 from fedmpi.federation.round_cost import Work, local_steps, make_accountant
 from fedmpi.federation.verdict import draw_participants
@@ -22,6 +23,7 @@ from fedmpi.learning.activations import Activations
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.training import CONVERTED_BYTES
 from fedmpi.mpi.forkserver.stub import VARIABLE as FORKSERVER
+from fedmpi.pruning import Setup
 from fedmpi.pruning.active_values import ActiveValues, new_mask_bytes
 from fedmpi.pruning.mask import Mask
 from fedmpi.sparsification import SparseMethod, WireCodec
@@ -126,8 +128,8 @@ def _vectors_bytes(parts: Parts, model: FlatModel, blocks: list[range], rank: in
         each = aggregator.bytes_per_parameter + 4 * participants * aggregator.needs_updates
         total += each * model.parameter_count
     rows = -(-(clients.per_round or clients.count) // sum(len(block) > 0 for block in blocks))
-    if parts.pruning.importance:  # the sum over clients as that of updates below, and twice in float64
-        total += 6 * parameters + parameters // len(blocks) + ((kept + rows) * parameters if own else 0)
+    if parts.pruning.importance:
+        total += _importance_memory(parts, parameters, len(blocks), kept, rows, rank == 0, own > 0)
     if not parts.sends_all:
         return total + (kept * parameters + 3 * parameters if own else 0)
     total += 2 * vector + vector // len(blocks)  # sums in fixed point, and the mean that ranks share
@@ -135,6 +137,41 @@ def _vectors_bytes(parts: Parts, model: FlatModel, blocks: list[range], rank: in
         total += 2 * parameters + rows * vector
         total += kept * vector if parts.period(model.parameter_count) > 1 else 0
     return total
+
+
+def _importance_memory(
+    parts: Parts, vector: int, ranks: int, kept: int, rows: int, server: bool, trains: bool
+) -> int:
+    """Memory for importance, with float32 vectors of so many bytes: what clients keep, and sums over them.
+
+    Whole vectors are summed as updates are, and twice in float64; pairs in float64 on the server, where what is
+    received has a sum of its own.
+    """
+    whole = parts.clients_keep_importance and parts.config.pruning.importance == "full"
+    own = kept * vector if trains and parts.clients_keep_importance else 0
+    if whole:
+        return own + 6 * vector + vector // ranks + (rows * vector if trains else 0)
+    message = 2 * vector if trains else 0  # what may be sent, and where that lies
+    received = 2 * vector if parts.config.pruning.importance == "received" else 0
+    return own + message + (received + 7 * vector if server else 0)
+
+
+def importance_bytes(parts: Parts, model: FlatModel, k: int) -> tuple[int, str]:
+    """What a participant adds to its message where importance is asked for: bytes, and whether they are more or less.
+
+    Of pruned parameters as many are taken to be there as can be, or as a method leaves that needs a density.
+    """
+    config, layers = parts.config, model.layers
+    setup = Setup(config.pruning, config.experiment.rounds, layers)
+    form = ImportanceForm(replace(parts.pruning, most_returned=None), setup, config.sparsification.value_type)
+    flags = np.ones(model.parameter_count, np.bool_)
+    density = config.pruning.target_density if parts.pruning.needs_target_density else 0.0
+    for layer in setup.prunable:
+        flags[layer.start + int((density or 0.0) * (layer.stop - layer.start)) : layer.stop] = False
+    size = form.message_bytes(Mask.of(flags), 0, k)
+    if parts.clients_keep_importance:
+        return size, ""
+    return size, "at most " if parts.pruning.gradient_entries is None else "about "
 
 
 def _converted_bytes(config: Config, batch: int, sample_bytes: int) -> int:

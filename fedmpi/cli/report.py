@@ -94,6 +94,8 @@ def report(config: Config, ranks: int) -> Checked:
     ]
     if first.left_out:
         lines.append(f"  without {'; without '.join(first.left_out)}")
+    if parts.pruning.importance:
+        lines.append(_importance(parts, model, first.k))
     return Checked(parts, lines, data, read_s, model, fleet, sizes, mask)
 
 
@@ -105,12 +107,19 @@ def _state(parts: Parts, model: FlatModel) -> list[str]:
     vector = 4 * model.vector.numel()
     each = vector if parts.period(model.parameter_count) > 1 else 0
     each = each if parts.sends_all else 4 * model.parameter_count
-    each += 4 * model.parameter_count if parts.pruning.importance else 0
+    each += 4 * model.parameter_count if parts.clients_keep_importance else 0
     where = clients.state_folder or "the run's folder"
     copies = 3 if config.experiment.checkpoint_every else 1
     most = f"{copies * each * clients.count / 2**20:,.0f} MiB"
     states = ", in up to three states for checkpoints" if copies > 1 else ""
     return [f"  and up to {most} on disk, in {where}: what clients carry, {each:,} bytes each{states}"]
+
+
+def _importance(parts: Parts, model: FlatModel, k: int) -> str:
+    """What a participant sends of importance where the mask is to change."""
+    size, nearly = estimate.importance_bytes(parts, model, k)
+    what = "gradients" if parts.pruning.signed_gradient else "importance"
+    return f"rounds before a new mask: {what} of each, {nearly}{size} bytes more up"
 
 
 def _batching(config: Config, model: FlatModel, facts: DataFacts) -> str:

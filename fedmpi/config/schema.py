@@ -223,6 +223,9 @@ class InitialPruningConfig:
 class PruningConfig:
     """``[pruning]``: which parameters exist.
 
+    ``importance``: which part of the importance of parameters travels before the mask changes: all of it, what the
+    server has not ``received`` anyway, or a ``sketch`` of the largest; as ``importance_entries`` pairs (0: k).
+    ``interval``: whether the mask changes every ``reconfigure_every`` rounds or after as many more as that pays for.
     ``ticket`` is the folder of a finished run, of which the methods ``lottery_reinit`` and ``lottery_random`` take the
     mask.
     """
@@ -233,6 +236,9 @@ class PruningConfig:
     half_life_rounds: float = within(10_000.0, HALF_LIFE)
     max_density: float = within(1.0, FRACTION)
     target_density: float | None = within(None, FRACTION)
+    importance: str = one_of("full", "received", "sketch")
+    importance_entries: int = within(0, COUNT_OR_ZERO)
+    interval: str = one_of("fixed", "adaptive")
     ticket: str = ""
     options: Options = NO_OPTIONS
     initial: InitialPruningConfig = field(default_factory=InitialPruningConfig)

@@ -19,7 +19,7 @@ from fedmpi.experiment.device_rows import device_rows
 from fedmpi.experiment.model import make_fleet, make_model
 from fedmpi.experiment.parts import Parts, resolve
 from fedmpi.federation.client import ClientHost
-from fedmpi.federation.client_importance import ClientImportance
+from fedmpi.federation.client_importance import ClientImportance, Importance, Sketches, Summing, WholeVectors
 from fedmpi.federation.client_state import ClientState
 from fedmpi.federation.client_tests import ClientTests, distribute_own_tests
 from fedmpi.federation.distribution import (
@@ -34,10 +34,12 @@ from fedmpi.federation.exchange import Exchange
 from fedmpi.federation.exchange_dense import DenseExchange
 from fedmpi.federation.exchange_sparse import SparseExchange
 from fedmpi.federation.global_evaluation import Evaluator
+from fedmpi.federation.importance_pairs import SKETCH, ImportanceForm
 from fedmpi.federation.initial_pruning.local_rounds import InitialServer
 from fedmpi.federation.initial_pruning.phase import InitialPhase
 from fedmpi.federation.initial_pruning.training import InitialTraining, draw_samples
 from fedmpi.federation.masked_model import MaskedModel
+from fedmpi.federation.pruned_gradients import PrunedGradients
 from fedmpi.federation.pruning import ServerPruning
 from fedmpi.federation.round_cost import make_accountant
 from fedmpi.federation.round_halves import Half, ServerHalf, WorkerHalf
@@ -117,18 +119,9 @@ def assemble(
     if config.experiment.evaluate_clients:
         own_tests = distribute_own_tests(config, ranks, memory, placement, facts, data)
         client_tests = ClientTests(ranks, placement, own_tests, config.training.evaluation_batch_size)
-    masked, importance = MaskedModel(ranks, model), None
+    masked = MaskedModel(ranks, model)
     state = ClientState(config, ranks, memory, placement)
-    if parts.pruning.importance:
-        importance = ClientImportance(
-            ranks,
-            memory,
-            state.vectors("importance", model.parameter_count),
-            model.parameter_count,
-            blocks[ranks.rank],
-            may_stop_early(config),
-            parts.pruning.signed_gradient,
-        )
+    importance = _importance(parts, ranks, memory, masked, state, blocks[ranks.rank])
     trainer, _ = on_every_rank(
         ranks, lambda: batch_trainer(config, model, facts.input_shape, facts.classes, facts.sizes), expected
     )
@@ -181,7 +174,7 @@ def _server(parts: Parts, facts: DataFacts, fleet: Fleet, masked: MaskedModel, e
     config, model = parts.config, masked.flat
     dimension = model.parameter_count
     downlink = Downlink(config.clients.count, dimension, model.buffer_count, parts.codec_down, parts.resends)
-    setup = Setup(config.pruning, config.experiment.rounds, model.layers)
+    setup = _pruning_setup(config, model)
     accountant = make_accountant(
         config,
         fleet,
@@ -198,6 +191,7 @@ def _server(parts: Parts, facts: DataFacts, fleet: Fleet, masked: MaskedModel, e
         downlink=downlink,
         accountant=accountant,
         batch_size=config.training.batch_size,
+        value_type=config.sparsification.value_type,
     )
     return Server(
         config=config,
@@ -209,6 +203,33 @@ def _server(parts: Parts, facts: DataFacts, fleet: Fleet, masked: MaskedModel, e
         downlink=downlink,
         pruning=pruning,
     )
+
+
+def _pruning_setup(config: Config, model: FlatModel) -> Setup:
+    return Setup(config.pruning, config.experiment.rounds, model.layers)
+
+
+def _importance(
+    parts: Parts,
+    ranks: Ranks,
+    memory: GroupMemory,
+    masked: MaskedModel,
+    state: ClientState,
+    own: range,
+) -> Importance | None:
+    config, method, model = parts.config, parts.pruning, masked.flat
+    if not method.importance:
+        return None
+    form = ImportanceForm(method, _pruning_setup(config, model), config.sparsification.value_type)
+    if not parts.clients_keep_importance:
+        return PrunedGradients(ranks, masked, form)
+    rows = state.vectors("importance", model.parameter_count)
+    summing: Summing
+    if config.pruning.importance == SKETCH:
+        summing = Sketches(ranks, form, model.parameter_count)
+    else:
+        summing = WholeVectors(ranks, memory, model.parameter_count)
+    return ClientImportance(ranks, memory, rows, summing, own, may_stop_early(config), method.signed_gradient)
 
 
 def _fleet(parts: Parts, model: FlatModel, facts: DataFacts) -> Fleet:

@@ -51,6 +51,12 @@ class Parts:
         """Whether who missed rounds is sent their messages one by one."""
         return isinstance(self.sparsification, SparseMethod) and self.sparsification.resends
 
+    @property
+    def clients_keep_importance(self) -> bool:
+        """Whether a client keeps a vector of importance, or of gradients, from round to round."""
+        of_pruned = self.config.pruning.importance == "received" or self.pruning.gradient_entries is not None
+        return self.pruning.importance and not of_pruned
+
     def fixed_k(self, dimension: int) -> int:
         """The k of a model of ``dimension`` parameters where nobody controls it."""
         return fixed_k(self.config.sparsification, self.sparsification, dimension)
@@ -87,6 +93,7 @@ def resolve(config: Config) -> Parts:
     _check_messages(found)
     _check_k_control(found)
     _check_pruning(found)
+    _check_importance(found)
     _check_initial_pruning(found)
     _check_aggregator(found)
     _check_proximal_term(found)
@@ -103,6 +110,10 @@ def check_with_model(found: Parts, parameters: int) -> None:
     if section.k > parameters:
         allowed = f"at most D = {parameters}, the parameters of model {config.model.name}"
         raise refusal("sparsification.k", section.k, allowed)
+    entries = config.pruning.importance_entries
+    if entries > parameters:
+        allowed = f"at most D = {parameters}, the parameters of model {config.model.name}"
+        raise refusal("pruning.importance_entries", entries, allowed)
     every_period = f'"{section.method}", every {period} rounds'
     if period > config.experiment.rounds:
         problem = f"found {config.experiment.rounds}, and everything is exchanged by method {every_period}"
@@ -213,6 +224,41 @@ def _check_pruning(found: Parts) -> None:
             f"reconfiguration would put back all that are of any importance"
         )
         raise ConfigError("pruning.method", problem, "another method, or [sparsification] method dense")
+
+
+def _check_importance(found: Parts) -> None:
+    """What clients send of importance, how much of it, and how long a mask stays."""
+    config, method = found.config, found.pruning
+    section, sparsification = config.pruning, config.sparsification.method
+    form, key = section.importance, "pruning.importance"
+    if form != "full" and not (method.importance and not method.signed_gradient):
+        reason = "which asks for gradients instead" if method.importance else "which asks for none"
+        problem = f'found "{form}" with method "{section.method}", {reason}'
+        raise ConfigError(key, problem, 'full, or method "prunefl"')
+    sparse = found.sparsification
+    if form == "received" and not isinstance(sparse, SparseMethod):
+        problem = f'found "{form}" with [sparsification] method "{sparsification}", of which the server sees the mean alone'
+        raise ConfigError(key, problem, "full, sketch, or a sparse method such as fab")
+    if form == "received" and isinstance(sparse, SparseMethod) and sparse.memory == "estimate":
+        problem = f'found "{form}" with [sparsification] method "{sparsification}", which sends changes of gradients'
+        raise ConfigError(key, problem, "full, sketch, or another sparse method such as fab")
+    if section.importance_entries and form == "full":
+        allowed = f'0, or {key} "received" or "sketch"'
+        raise refusal("pruning.importance_entries", section.importance_entries, allowed)
+    if form != "full" and not section.importance_entries and not has_k(sparse):
+        problem = f'found 0, as many as k, with [sparsification] method "{sparsification}", which has no k'
+        raise ConfigError("pruning.importance_entries", problem, "a number of entries from 1 on")
+    if section.interval == "fixed":
+        return
+    if not method.adapts_interval:
+        problem = f'found "{section.interval}" with method "{section.method}"'
+        raise ConfigError("pruning.interval", problem, 'fixed, or method "prunefl"')
+    if isinstance(sparse, DenseMethod) and sparse.period is not None:
+        problem = (
+            f'found "{section.interval}" with [sparsification] method "{sparsification}", where masks change only at '
+            f"an exchange"
+        )
+        raise ConfigError("pruning.interval", problem, "fixed, or another sparsification.method")
 
 
 def _check_initial_pruning(found: Parts) -> None:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedmpi.config.schema import Config
-from fedmpi.federation.client_importance import ClientImportance
+from fedmpi.federation.client_importance import Importance
 from fedmpi.federation.exchange import TrainedBatch
 from fedmpi.federation.masked_model import MaskedModel
 from fedmpi.federation.messages import RoundPlan
@@ -60,7 +60,7 @@ class ClientHost:
         config: Config,
         masked: MaskedModel,
         data: ClientData,
-        importance: ClientImportance | None = None,
+        importance: Importance | None = None,
         trainer: BatchTrainer | None = None,
     ) -> None:
         self.config = config
@@ -113,6 +113,7 @@ class ClientHost:
         # A client whose directions are not finite is rejected, and adds nothing.
         if (
             self.importance is not None
+            and self.importance.gathers
             and directions is not None
             and np.isfinite(largest_magnitude(directions))
         ):
@@ -150,7 +151,7 @@ class ClientHost:
             if self.data.rows is not None:
                 taken = self.data.rows[taken]
             results = self.trainer.train(x, y, torch.from_numpy(taken), bounds, start, task)
-            if self.importance is not None and results.directions is not None:
+            if self.importance is not None and self.importance.gathers and results.directions is not None:
                 self._add_importance(chosen, results.directions, orders.shape[1])
             yield TrainedBatch(
                 positions=positions,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -10,18 +11,96 @@ from numpy.typing import NDArray
 
 from fedmpi.federation.client_state import ClientVectors
 from fedmpi.federation.exchange import Roster
+from fedmpi.federation.importance_pairs import ImportanceForm, ImportanceSum, gather_pairs, sum_of_pairs
+from fedmpi.federation.messages import RoundPlan
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.exact_average import ExactAverage
 from fedmpi.mpi.shared_memory import GroupMemory
 from fedmpi.pruning.importance import add_squares
+from fedmpi.pruning.mask import Mask
+
+Rows = Iterable[NDArray[np.float32]]
 
 
-@dataclass(frozen=True)
-class ImportanceSum:
-    """``values`` float64 (D,): the sum over clients; ``left_out``: how many had values that are not finite."""
+class Importance(Protocol):
+    """What clients gather in training for the day when a mask is to be changed. All methods run on every rank.
 
-    values: NDArray[np.float64]
-    left_out: int
+    ``gathers``: whether anything is taken in this round.
+    """
+
+    @property
+    def gathers(self) -> bool: ...
+
+    def begin(self, plan: RoundPlan) -> None:
+        """A round starts."""
+
+    def add(self, client: int, direction_sum: torch.Tensor, samples: int) -> None:
+        """Take in a round of a client: its summed directions (D,), finite, and the samples that it processed."""
+
+    def take_back(self, clients: NDArray[np.int64]) -> None:
+        """Of this round, ``clients`` that this rank trained leave nothing."""
+
+    def gather(self, roster: Roster) -> ImportanceSum:
+        """The exact sum over the accepted participants; then all start from zero (collective)."""
+
+    def client_state(self, client: int) -> dict[str, np.ndarray]:
+        """What a client at home on this rank carries, for a checkpoint."""
+
+    def restore_client(self, client: int, values: np.ndarray) -> None:
+        """Take back what ``client_state`` gave."""
+
+
+class Summing(Protocol):
+    """A way from the vectors of this rank's accepted participants, float32 (D,) each, to the sum over all."""
+
+    def sum(self, rows: Rows, roster: Roster, plan: RoundPlan) -> ImportanceSum:
+        """Those whose values are not finite are left out (collective)."""
+
+
+class WholeVectors:
+    """Every client sends all values: the exact sum, on every rank."""
+
+    def __init__(self, ranks: Ranks, memory: GroupMemory, parameters: int) -> None:
+        self._ranks = ranks
+        self._average = ExactAverage(ranks, memory, parameters)
+
+    def sum(self, rows: Rows, roster: Roster, plan: RoundPlan) -> ImportanceSum:
+        del plan
+        counts = [len(roster.accepted_of(rank)) for rank in range(self._ranks.size)]
+        own = counts[self._ranks.rank]
+        self._average.begin(own)
+        largest = np.zeros(own)
+        for position, row in enumerate(rows):
+            self._average.rows[position] = torch.from_numpy(row)
+            largest[position] = np.abs(row).max(initial=0.0)
+        gathered = self._ranks.gather_rows(largest, counts)
+        bound = np.zeros(2)
+        if gathered is not None:
+            finite = gathered[np.isfinite(gathered)]
+            bound[:] = finite.max(initial=0.0), len(finite)
+        self._ranks.broadcast(bound)
+        count = int(bound[1])
+        ones = np.ones(own, dtype=np.int64)
+        mean = self._average.finish(ones, np.isfinite(largest), count, float(bound[0]))
+        return ImportanceSum(mean.numpy().astype(np.float64) * count, left_out=sum(counts) - count)
+
+
+class Sketches:
+    """Every client sends its largest values as pairs: the exact sum of those, on the server."""
+
+    def __init__(self, ranks: Ranks, form: ImportanceForm, parameters: int) -> None:
+        self._ranks = ranks
+        self._form = form
+        self._parameters = parameters
+
+    def sum(self, rows: Rows, roster: Roster, plan: RoundPlan) -> ImportanceSum:
+        pairs = self._form.pairs(Mask(self._parameters), plan.round_index, plan.k)
+        assert pairs is not None
+        messages = [pairs.encode(row[pairs.pool], row[pairs.always]) for row in rows]
+        gathered = gather_pairs(self._ranks, roster, messages, pairs.message_bytes)
+        if not self._ranks.is_server:
+            return ImportanceSum(np.empty(0), left_out=0)
+        return sum_of_pairs(pairs, gathered, self._parameters)
 
 
 class ClientImportance:
@@ -31,15 +110,17 @@ class ClientImportance:
     takes part in the round in which it is asked for can send what it has gathered; after that round everybody starts
     from zero. Where participants ``may_stop_early``, what they add in a round can be taken back. With
     ``signed_gradient`` it is their gradients of the last round that they took part in, times its samples, which stand
-    for importance.
+    for importance. ``summing`` is how it gets to the server.
     """
+
+    gathers = True
 
     def __init__(
         self,
         ranks: Ranks,
         memory: GroupMemory,
         rows: ClientVectors,
-        parameters: int,
+        summing: Summing,
         own: range,
         may_stop_early: bool = False,
         signed_gradient: bool = False,
@@ -47,17 +128,19 @@ class ClientImportance:
         self._ranks = ranks
         self._group = Ranks.of(memory.comm)
         self._rows = rows
-        self._average = ExactAverage(ranks, memory, parameters)
+        self._summing = summing
+        self._plan: RoundPlan | None = None
         self._own = own
         self._carrying: set[int] = set()
         self._keeps = may_stop_early
         self._signed_gradient = signed_gradient
         self._before: dict[int, NDArray[np.float32]] = {}
 
-    def begin(self, participants: NDArray[np.int64]) -> None:
-        """A round starts; another rank of the group may have trained these clients in the one before."""
+    def begin(self, plan: RoundPlan) -> None:
+        """A round starts; another rank of the group may have trained its participants in the one before."""
         self._group.barrier()
-        self._carrying.update(participants.tolist())
+        self._plan = plan
+        self._carrying.update(plan.participants.tolist())
         self._before.clear()
 
     def add(self, client: int, direction_sum: torch.Tensor, samples: int) -> None:
@@ -78,29 +161,11 @@ class ClientImportance:
                 self._rows.write(client, self._before[client])
 
     def gather(self, roster: Roster) -> ImportanceSum:
-        """The exact sum over the accepted participants, on every rank; then all start from zero (collective)."""
+        assert self._plan is not None
         mine = roster.accepted_of(self._ranks.rank).tolist()
-        self._average.begin(len(mine))
-        largest = np.zeros(len(mine))
-        for position, client in enumerate(mine):
-            row = self._rows.read(client)
-            self._average.rows[position] = torch.from_numpy(row)
-            largest[position] = (
-                np.abs(row).max(initial=0.0) if self._signed_gradient else row.max(initial=0.0)
-            )
-        counts = [len(roster.accepted_of(rank)) for rank in range(self._ranks.size)]
-        gathered = self._ranks.gather_rows(largest, counts)
-        bound = np.zeros(2)
-        if gathered is not None:
-            finite = gathered[np.isfinite(gathered)]
-            bound[:] = finite.max(initial=0.0), len(finite)
-        self._ranks.broadcast(bound)
-        count = int(bound[1])
-        ones = np.ones(len(mine), dtype=np.int64)
-        mean = self._average.finish(ones, np.isfinite(largest), count, float(bound[0]))
-        values = mean.numpy().astype(np.float64) * count
+        total = self._summing.sum(map(self._rows.read, mine), roster, self._plan)
         self._clear()
-        return ImportanceSum(values, left_out=sum(counts) - count)
+        return total
 
     def _clear(self) -> None:
         self._group.barrier()  # everybody has taken what it needed

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fedmpi.federation.messages import RoundPlan
 from fedmpi.learning.training import LocalResult
 from fedmpi.sparsification.magnitude_sketch import MagnitudeSketch
+from fedmpi.sparsification.uploads import Uploads
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,9 @@ class Exchanged:
     values sent down, ``k_down_probe`` how many they would have been with the probe's k, ``entries_used`` (int64,
     participants) how many of each client's values went into the update, ``bytes_down`` the length of the message
     down, ``probe_bytes`` what the probe adds to it. ``energies`` float64 (P,): the mean of the accepted clients'
-    sketches, weighted by samples; None where messages carry none, and where nobody was accepted.
+    sketches, weighted by samples; None where messages carry none, and where nobody was accepted. ``uploads``: what the
+    server got of accepted clients, valid until the next round; None where it did not look at them one by one, or there
+    were none.
     """
 
     changed: NDArray[np.int32] | None
@@ -109,6 +112,7 @@ class Exchanged:
     bytes_down: int
     probe_bytes: int
     energies: NDArray[np.float64] | None = None
+    uploads: Uploads | None = None
 
 
 class Exchange(Protocol):

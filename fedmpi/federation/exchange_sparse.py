@@ -274,6 +274,7 @@ class SparseExchange:
             bytes_down=len(answer.message),
             probe_bytes=len(answer.probe_message),
             energies=energies,
+            uploads=answer.uploads,
         )
 
     def _receive(

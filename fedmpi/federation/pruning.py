@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,18 @@ from numpy.typing import NDArray
 from fedmpi.emulation.compute import LocalTraining
 from fedmpi.federation.downlink import Downlink
 from fedmpi.federation.exchange import Exchange
+from fedmpi.federation.importance_pairs import RECEIVED, ImportanceForm
 from fedmpi.federation.masked_model import MaskedModel
 from fedmpi.federation.messages import RoundPlan
-from fedmpi.federation.round_cost import Accountant, ExpectedRound, FloatArray, IntArray
+from fedmpi.federation.received_importance import ReceivedImportance
+from fedmpi.federation.round_cost import Accountant, BoolArray, ExpectedRound, FloatArray, IntArray, Work
 from fedmpi.numerics.streams import Purpose, generator
 from fedmpi.pruning import NONE, Change, Losses, Mask, Method, Needs, Observation, Setup, State
 from fedmpi.pruning.active_values import new_mask_bytes
 from fedmpi.pruning.interface import MASK
 from fedmpi.pruning.mask import never_pruned
 from fedmpi.pruning.round_time import RoundTime
-from fedmpi.sparsification.wire import VALUE_BYTES
+from fedmpi.sparsification.uploads import Uploads
 
 _NUMBERS = "pruning"
 
@@ -32,7 +35,8 @@ class FinishedRound:
 
     ``samples`` and ``compute_s`` (participants,): what was processed, and in how many emulated seconds; ``k_down``
     values came down. ``weights`` (D,) are those after the round, ``before`` those before it where the mask may change,
-    ``importance`` (D,) is what clients sent of it, ``losses`` those of a mask that was tried.
+    ``importance`` (D,) is what clients sent of it, ``losses`` those of a mask that was tried. ``work`` of all
+    participants, ``accepted`` bool (participants,), and the ``uploads`` of those, where the server looked at them.
     """
 
     plan: RoundPlan
@@ -43,6 +47,9 @@ class FinishedRound:
     before: NDArray[np.float32] | None
     importance: NDArray[np.float64] | None
     losses: Losses | None
+    work: Work | None = None
+    accepted: BoolArray | None = None
+    uploads: Uploads | None = None
 
 
 class ServerPruning:
@@ -61,7 +68,9 @@ class ServerPruning:
         downlink: Downlink,
         accountant: Accountant,
         batch_size: int,
+        value_type: str = "float32",
     ) -> None:
+        """``value_type``: that of values of importance that travel as pairs."""
         self.method = method
         self.setup = setup
         self.seed = seed
@@ -71,14 +80,20 @@ class ServerPruning:
         self._downlink = downlink
         self._accountant = accountant
         self._batch_size = batch_size
+        self._form = ImportanceForm(method, setup, value_type)
+        self._received: ReceivedImportance | None = None
+        if method.importance and setup.config.importance == RECEIVED:
+            self._received = ReceivedImportance(masked.mask.dimension)
 
     def needs(self, round_index: int) -> Needs:
         """What the method asks of the round that is about to run; NOTHING: the mask stays."""
         return self.method.needs(self.setup, self.state, round_index)
 
-    def importance_bytes(self, needs: Needs) -> int:
-        """What a participant adds to its message: a value of every prunable parameter, if importance is asked for."""
-        return VALUE_BYTES["float32"] * int(self.setup.sizes.sum()) if Needs.IMPORTANCE in needs else 0
+    def importance_bytes(self, plan: RoundPlan) -> int:
+        """What a participant adds to its message, if importance is asked for."""
+        if Needs.IMPORTANCE not in plan.needs:
+            return 0
+        return self._form.message_bytes(self._masked.mask, plan.round_index, plan.k)
 
     def mask_to_try(self, weights: NDArray[np.float32]) -> Mask:
         """The smaller mask under which losses are wanted, by the weights (D,) after the round; full for none."""
@@ -91,26 +106,52 @@ class ServerPruning:
         if self.method is NONE:
             return None
         plan, needs = finished.plan, finished.plan.needs
+        importance = self._importance(finished)
         observation = Observation(plan.round_index)
         if needs:
-            gradient = time = None
+            gradient = time = change_s = None
             if Needs.GRADIENT in needs:
                 assert finished.before is not None
                 gradient = (finished.before - finished.weights) / np.float32(plan.learning_rate)
             if Needs.TIME in needs:
                 steps = finished.samples / self._batch_size
                 time = self.round_time(plan.participants, steps, finished.compute_s, plan.k, finished.k_down)
+                change_s = partial(self._change_s, finished)
             observation = Observation(
                 plan.round_index,
                 weights=finished.weights,
                 gradient=gradient,
-                importance=finished.importance,
+                importance=importance,
                 time=time,
+                change_s=change_s,
                 losses=finished.losses if Needs.LOSSES in needs else None,
             )
         draw = generator(self.seed, Purpose.PRUNING, plan.round_index).random
         self.state, change = self.method.step(self.setup, self.state, observation, draw)
         return change
+
+    def _importance(self, finished: FinishedRound) -> NDArray[np.float64] | None:
+        """Importance as it is known after a round in which it was asked for, of what the server has received too."""
+        received = self._received
+        if received is None:
+            return finished.importance
+        if finished.uploads is not None:
+            assert finished.accepted is not None
+            received.add(finished.uploads, finished.samples[finished.accepted], self._masked.support)
+        if finished.importance is None:
+            return None
+        importance = received.with_pruned(finished.importance)
+        received.clear()
+        return importance
+
+    def _change_s(self, finished: FinishedRound, mask: Mask) -> float:
+        """By how many seconds a round is longer in which clients send importance, and download ``mask``."""
+        plan, work = finished.plan, finished.work
+        assert work is not None
+        without = replace(work, bytes_up=work.bytes_up - self.importance_bytes(plan))
+        together = replace(work, bytes_down=work.bytes_down + self.new_mask_bytes(mask))
+        longer, shorter = (self._accountant.round(plan.start, each) for each in (together, without))
+        return longer.duration_s - shorter.duration_s
 
     def compute_seconds(self, clients: IntArray, steps: FloatArray, host_s: FloatArray) -> FloatArray:
         """Emulated seconds (n,) in which ``clients`` (n,) make their local ``steps`` under the present mask."""
@@ -162,12 +203,16 @@ class ServerPruning:
         if self.method is NONE:
             return {}, {}
         numbers = self.state.to_dict()
-        return {MASK: numbers.pop(MASK)}, {_NUMBERS: numbers}
+        arrays: dict[str, np.ndarray] = {MASK: numbers.pop(MASK)}
+        received = ({}, {}) if self._received is None else self._received.to_dict()
+        return arrays | received[0], {_NUMBERS: numbers, **received[1]}
 
     def restore(self, arrays: Mapping[str, np.ndarray], numbers: Mapping[str, Any]) -> None:
         """Continue from what ``to_dict`` gave, under its mask, which is the present one already."""
         if self.method is NONE:
             return
         self.state = self.method.state.from_dict({MASK: arrays[MASK], **numbers[_NUMBERS]})
+        if self._received is not None:
+            self._received.restore(arrays, numbers)
         mask = self.state.mask
         self._downlink.set_mask(mask.flags(), self._exchange.dimension, self.new_mask_bytes(mask))

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmpi.emulation.clock import Clock
-from fedmpi.federation.client_importance import ImportanceSum
 from fedmpi.federation.exchange import Exchanged, Roster
 from fedmpi.federation.global_evaluation import Measured
+from fedmpi.federation.importance_pairs import ImportanceSum
 from fedmpi.federation.masked_model import MaskedModel
 from fedmpi.federation.messages import VERDICT, RoundPlan
 from fedmpi.federation.pruning import FinishedRound
@@ -183,6 +183,9 @@ class ServerHalf:
                 before=end.before,
                 importance=None if end.importance is None else end.importance.values,
                 losses=self._closed.losses,
+                work=judged.work,
+                accepted=judged.accepted,
+                uploads=end.exchanged.uploads,
             )
         )
         return self._masked.mask if self._change is None else self._change.mask

@@ -142,7 +142,7 @@ class RoundLoop:
         """Train this rank's participants: their RECORD rows, and the probe sample of each."""
         self.host.begin_round()
         if self.host.importance is not None:
-            self.host.importance.begin(plan.participants)
+            self.host.importance.begin(plan)
         self.exchange.begin(plan, mine)
         records = np.zeros(len(mine), dtype=RECORD)
         if self.host.trainer is not None:

@@ -75,7 +75,8 @@ class RoundPrices:
         """What this round would have cost had every client sent ``k_probe`` entries."""
         entries = np.full(len(plan.participants), plan.k_probe, dtype=np.int64)
         message_bytes = self.exchange.message_bytes_up(plan.k_probe)
-        bytes_up = np.full(len(entries), message_bytes + self.pruning.importance_bytes(plan.needs))
+        importance_bytes = self.pruning.importance_bytes(replace(plan, k=plan.k_probe))
+        bytes_up = np.full(len(entries), message_bytes + importance_bytes)
         work = replace(judged.work, entries=entries, bytes_up=bytes_up)
         charges, arrivals = self.charge(plan.start, work)
         feedback = self._feedback(plan, judged, self.exchange.message_bytes_down(k_down), tried)

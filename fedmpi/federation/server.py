@@ -161,7 +161,7 @@ class Server:
             bytes_down = self.downlink.download_bytes(plan.participants)
         steps = records["samples"] / self.config.training.batch_size
         compute_s = self.pruning.compute_seconds(plan.participants, steps, records["compute_host_s"])
-        bytes_up = records["message_bytes"] + self.pruning.importance_bytes(plan.needs)
+        bytes_up = records["message_bytes"] + self.pruning.importance_bytes(plan)
         work = Work(bytes_down, compute_s, records["entries"], bytes_up)
         charges, arrivals = self.prices.charge(plan.start, work)
         if downloads:

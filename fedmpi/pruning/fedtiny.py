@@ -1,8 +1,9 @@
 """Progressive pruning of FedTiny: small weights make room for pruned ones of large gradients, layer by layer.
 
 Huang, Zhang, Sun, Fang, Yuan, Wu, "Distributed pruning towards tiny neural networks in federated learning", IEEE ICDCS
-2023 (arXiv 2212.01977). All prunable layers are adjusted at once and gradients travel dense, as in the program of the
-same group; the paper's selection of batch-norm statistics is not here.
+2023 (arXiv 2212.01977). All prunable layers are adjusted at once, as in the program of the same group. Gradients travel
+dense as there, or as in the paper: a client sends only as many of the largest of pruned parameters as may come in,
+layer by layer, and what it does not send counts as 0. The paper's selection of batch-norm statistics is not here.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from fedmpi.numerics.topk import largest
 from fedmpi.pruning.interface import Change, Method, Needs, Observation, Setup, State, required
 from fedmpi.pruning.magnitude import keep_largest, magnitudes
 from fedmpi.pruning.mask import Mask
+
+DENSE, TOP_K = "dense", "topk"
+"""In which form gradients travel."""
 
 _NAME = "fedtiny"
 _ABOVE_ALL = np.uint32(1 << 31)
@@ -88,15 +92,18 @@ def exchange_entries(
     return flags
 
 
-def fedtiny(alpha: float = 0.3, last_round: int = 300) -> Method:
+def fedtiny(alpha: float = 0.3, last_round: int = 300, gradients: str = DENSE) -> Method:
     """Every ``reconfigure_every`` rounds up to ``last_round``; ``alpha`` is the part of a layer that changes at first.
 
-    Raises ValueError unless 0 < alpha <= 1 and last_round >= 1.
+    ``gradients``: "dense", a client sends those of all parameters, or "topk", pairs of the largest of pruned ones.
+    Raises ValueError unless 0 < alpha <= 1, last_round >= 1, and for another form.
     """
     if not 0.0 < alpha <= 1.0:
         raise ValueError(f"alpha is {alpha}, allowed are numbers above 0 and at most 1")
     if last_round < 1:
         raise ValueError(f"last_round is {last_round}, allowed are numbers from 1 on")
+    if gradients not in (DENSE, TOP_K):
+        raise ValueError(f"gradients is {gradients!r}, allowed are {DENSE}, {TOP_K}")
 
     def needs(setup: Setup, state: FedTinyState, round_index: int) -> Needs:
         if not state.pruned:
@@ -125,6 +132,13 @@ def fedtiny(alpha: float = 0.3, last_round: int = 300) -> Method:
         facts = {"active_before": state.mask.count, "active": mask.count, "put_back": moved}
         return FedTinyState(mask, pruned=True), Change(mask, facts)
 
+    def entries(setup: Setup, mask: Mask, round_index: int) -> list[int]:
+        sizes, active = setup.sizes.tolist(), mask.active_per_layer(setup.prunable).tolist()
+        return [
+            adjusted(count, size, alpha, round_index + 1, last_round)
+            for count, size in zip(active, sizes, strict=True)
+        ]
+
     def _adjusted_mask(
         setup: Setup,
         mask: Mask,
@@ -149,6 +163,7 @@ def fedtiny(alpha: float = 0.3, last_round: int = 300) -> Method:
         step=step,
         importance=True,
         signed_gradient=True,
+        gradient_entries=entries if gradients == TOP_K else None,
         needs_target_density=True,
         changes="after the first round and at multiples of reconfigure_every",
     )

@@ -94,7 +94,9 @@ class Observation:
     ``weights`` float32 (D,): after the round. ``gradient`` float32 (D,): the aggregated update over the learning rate.
     ``importance`` float32 or float64 (D,): the sum over clients and over the rounds since the last change; with
     ``Method.signed_gradient`` the sum over clients of what they gathered of their gradients in this round.
-    ``time``: that of a round with the mask under which it ran. ``losses`` is None also where no update was taken.
+    ``time``: that of a round with the mask under which it ran; with it comes ``change_s``, which gives the emulated
+    seconds that importance and the download of a new mask add to a round. ``losses`` is None also where no update was
+    taken.
     """
 
     round_index: int
@@ -102,6 +104,7 @@ class Observation:
     gradient: NDArray[np.float32] | None = None
     importance: NDArray[np.floating] | None = None
     time: RoundTime | None = None
+    change_s: Callable[[Mask], float] | None = None
     losses: Losses | None = None
 
 
@@ -147,6 +150,11 @@ class Method:
     ``importance``: clients gather the importance of parameters in every round, for when it is asked for.
     ``signed_gradient``: what they gather and send is not that but their gradient of the last round, summed over its
     local steps and times the samples that they processed, of all parameters, pruned ones too.
+    ``gradient_entries(setup, mask, round_index)``: of these, each client sends only so many of the largest of pruned
+    parameters of each prunable layer (L,); None: all of them. Ranks call it by themselves.
+    ``most_returned(setup, mask, round_index)``: at most so many pruned parameters can become active after such a round;
+    None: all. With ``pruning.importance`` "received" clients send no more.
+    ``adapts_interval``: it knows ``pruning.interval`` "adaptive".
     ``probe``: for a method that asks for losses, the mask of the third, by the weights after the round; None for none.
 
     What it needs of the configuration: ``needs_target_density``; ``takes_ticket``, the folder of a finished run.
@@ -164,6 +172,9 @@ class Method:
     step: Callable[[Setup, Any, Observation, Draw], tuple[State, Change | None]]
     importance: bool = False
     signed_gradient: bool = False
+    gradient_entries: Callable[[Setup, Mask, int], Sequence[int]] | None = None
+    most_returned: Callable[[Setup, Mask, int], int] | None = None
+    adapts_interval: bool = False
     needs_target_density: bool = False
     takes_ticket: bool = False
     changes: str = EVERY

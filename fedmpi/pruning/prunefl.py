@@ -1,27 +1,39 @@
 """PruneFL: adaptive pruning by importance per second (Jiang et al., IEEE TNNLS 2022; arXiv 1909.12326).
 
 Every ``reconfigure_every`` rounds the mask is reconfigured; the fraction of weights that a reconfiguration
-drops at most halves every ``half_life_rounds``.
+drops at most halves every ``half_life_rounds``. With ``interval`` "adaptive" a mask stays until what its making cost
+has been paid back by what it gained (``pruning.interval``), which the publication does not have.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import floor
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fedmpi.config.schema import PruningConfig
 from fedmpi.k_control import Draw
 from fedmpi.pruning.interface import Change, Method, Needs, Observation, Setup, State, required
+from fedmpi.pruning.interval import next_interval, payback_rounds, relative_gain
 from fedmpi.pruning.mask import Mask
-from fedmpi.pruning.reconfiguration import Reconfiguration, reconfigure
+from fedmpi.pruning.reconfiguration import Reconfiguration, allowed_active, reconfigure
+from fedmpi.pruning.round_time import RoundTime
 
 _NAME = "prunefl"
 
 
 @dataclass(frozen=True)
 class PruneFLState(State):
-    """``rounds_since`` rounds have ended since the mask was last reconfigured, or since the start."""
+    """``rounds_since`` rounds have ended since the mask was last reconfigured, or since the start.
+
+    It is reconfigured after ``interval_rounds`` of them.
+    """
 
     rounds_since: int
+    interval_rounds: int
 
 
 def decrease_fraction(config: PruningConfig, round_index: int) -> float:
@@ -42,7 +54,19 @@ def density_limit(config: PruningConfig, round_index: int, rounds: int) -> float
 
 def init(setup: Setup, mask: Mask) -> PruneFLState:
     """Start with ``mask``, that of initial pruning or a full one."""
-    return PruneFLState(mask, rounds_since=0)
+    return PruneFLState(mask, rounds_since=0, interval_rounds=setup.config.reconfigure_every)
+
+
+def most_returned(setup: Setup, mask: Mask, round_index: int) -> int:
+    """At most so many pruned parameters come back in a reconfiguration after this round.
+
+    The limit of the density leaves no more room where all are dropped that may be.
+    """
+    fraction = decrease_fraction(setup.config, round_index)
+    active = mask.active_per_layer(setup.prunable).tolist()
+    kept = sum(count - floor(fraction * count) for count in active)
+    limit = density_limit(setup.config, round_index, setup.rounds)
+    return max(0, allowed_active(limit, int(setup.sizes.sum())) - kept)
 
 
 def needs(setup: Setup, state: PruneFLState, round_index: int) -> Needs:
@@ -50,7 +74,7 @@ def needs(setup: Setup, state: PruneFLState, round_index: int) -> Needs:
 
     Clients gather importance in every round; it is sent in that one and starts from zero after it.
     """
-    if state.rounds_since + 1 < setup.config.reconfigure_every:
+    if state.rounds_since + 1 < state.interval_rounds:
         return Needs.NOTHING
     return Needs.WEIGHTS | Needs.IMPORTANCE | Needs.TIME
 
@@ -62,9 +86,10 @@ def step(
     if needs(setup, state, observation.round_index) is Needs.NOTHING:
         return replace(state, rounds_since=state.rounds_since + 1), None
     time = required(observation.time, "time", _NAME)
+    importance = required(observation.importance, "importance", _NAME)
     result = reconfigure(
         required(observation.weights, "weights", _NAME),
-        required(observation.importance, "importance", _NAME),
+        importance,
         state.mask,
         setup.layers,
         time.seconds_per_parameter,
@@ -72,7 +97,33 @@ def step(
         decrease_fraction(setup.config, observation.round_index),
         density_limit(setup.config, observation.round_index, setup.rounds),
     )
-    return PruneFLState(result.mask, rounds_since=0), change_of(result, state.mask)
+    change, interval = change_of(result, state.mask), setup.config.reconfigure_every
+    if setup.config.interval == "adaptive":
+        change_s = required(observation.change_s, "cost of a change", _NAME)
+        facts = _payback(result, importance, state.mask, setup, time, change_s)
+        interval = next_interval(facts["payback_rounds"], interval)
+        change = replace(change, facts={**change.facts, **facts, "interval_rounds": interval})
+    return PruneFLState(result.mask, rounds_since=0, interval_rounds=interval), change
+
+
+def _payback(
+    result: Reconfiguration,
+    importance: NDArray[np.floating],
+    before: Mask,
+    setup: Setup,
+    time: RoundTime,
+    change_s: Callable[[Mask], float],
+) -> dict[str, float]:
+    """What a reconfiguration cost and gained, and after how many rounds that pays."""
+    gain = relative_gain(
+        float(importance.sum(where=before.flags(), dtype=np.float64)),
+        time.seconds(before.active_per_layer(setup.prunable)),
+        result.importance,
+        result.round_s,
+    )
+    cost_s = change_s(result.mask)
+    payback = payback_rounds(cost_s, gain, result.round_s)
+    return {"cost_s": cost_s, "gain": gain, "payback_rounds": payback}
 
 
 def change_of(result: Reconfiguration, before: Mask) -> Change:
@@ -98,6 +149,8 @@ METHOD = Method(
     needs=needs,
     step=step,
     importance=True,
+    most_returned=most_returned,
+    adapts_interval=True,
     time_by_parameter=True,
     by_time=True,
     starts_pruned=True,

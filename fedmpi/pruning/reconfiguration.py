@@ -77,7 +77,7 @@ def reconfigure(
     prunable = [layer for layer in layers if layer.prunable]
     _check(weights, importance, mask, len(prunable), seconds, constant_s, decrease_fraction, max_density)
     before = mask.active_per_layer(prunable)
-    limit = _limit(max_density, sum(layer.stop - layer.start for layer in prunable))
+    limit = allowed_active(max_density, sum(layer.stop - layer.start for layer in prunable))
     kept_mask = _drop(weights, mask, prunable, decrease_fraction, limit)
     kept = kept_mask.active_per_layer(prunable)
 
@@ -147,7 +147,7 @@ def _check(
         )
 
 
-def _limit(max_density: float, total: int) -> int:
+def allowed_active(max_density: float, total: int) -> int:
     """The largest n with n / total <= max_density."""
     limit = min(floor(max_density * total) + 1, total)  # the product may have been rounded down
     while limit and limit / total > max_density:

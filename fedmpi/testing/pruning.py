@@ -89,6 +89,7 @@ def _observation(
         gradient=gradient if Needs.GRADIENT in needs else None,
         importance=gradient.astype(np.float64) ** (1 if signed else 2) if Needs.IMPORTANCE in needs else None,
         time=time if Needs.TIME in needs else None,
+        change_s=(lambda changed: 0.01 * changed.count) if Needs.TIME in needs else None,
         losses=losses if Needs.LOSSES in needs else None,
     )
 

@@ -152,6 +152,48 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
             '[pruning] method: found "snip", which prunes after the first round, with [sparsification] method "fedavg"',
         ),
         (
+            ["pruning.importance=received"],
+            '[pruning] importance: found "received" with method "none", which asks for none; allowed: full, or',
+        ),
+        (
+            ["pruning.method=fedtiny", "pruning.target_density=0.5", "pruning.importance=sketch"],
+            '[pruning] importance: found "sketch" with method "fedtiny", which asks for gradients instead',
+        ),
+        (
+            ["pruning.method=prunefl", "pruning.importance=received"],
+            '[pruning] importance: found "received" with [sparsification] method "dense", of which the server sees the',
+        ),
+        (
+            [
+                "pruning.method=prunefl",
+                "pruning.importance=received",
+                "sparsification.method=ef21",
+                "sparsification.k=5",
+            ],
+            '[pruning] importance: found "received" with [sparsification] method "ef21", which sends changes of',
+        ),
+        (
+            ["pruning.method=prunefl", "pruning.importance_entries=5"],
+            '[pruning] importance_entries: found 5; allowed: 0, or pruning.importance "received" or "sketch"',
+        ),
+        (
+            ["pruning.method=prunefl", "pruning.importance=sketch"],
+            '[pruning] importance_entries: found 0, as many as k, with [sparsification] method "dense", which has no k',
+        ),
+        (
+            ["pruning.method=online", "pruning.interval=adaptive"],
+            '[pruning] interval: found "adaptive" with method "online"; allowed: fixed, or method "prunefl"',
+        ),
+        (
+            [
+                "pruning.method=prunefl",
+                "pruning.interval=adaptive",
+                "sparsification.method=fedavg",
+                "sparsification.k=5",
+            ],
+            '[pruning] interval: found "adaptive" with [sparsification] method "fedavg", where masks change only at an',
+        ),
+        (
             ["pruning.initial.where=client"],
             '[pruning.initial] where: found "client" with [pruning] method "none"; allowed: none, or [pruning] method',
         ),

@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 from mpi4py import MPI
 
-from fedmpi.federation.client_importance import ClientImportance
+from fedmpi.config.schema import PruningConfig
+from fedmpi.federation.client_importance import ClientImportance, Sketches, WholeVectors
 from fedmpi.federation.exchange import Roster
+from fedmpi.federation.importance_pairs import ImportanceForm
+from fedmpi.federation.messages import Action, RoundPlan
 from fedmpi.mpi.client_rows import ClientRows
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.shared_memory import GroupMemory
+from fedmpi.pruning import Needs, Setup
+from fedmpi.pruning.prunefl import METHOD as PRUNEFL
 
 CLIENTS, PARAMETERS = 5, 6
 DIRECTIONS = torch.arange(CLIENTS * PARAMETERS, dtype=torch.float32).reshape(CLIENTS, PARAMETERS) / 8 - 1
 SQUARES = DIRECTIONS.numpy().astype(np.float64) ** 2
 
 
+def gathering(form: ImportanceForm | None = None, **given: bool) -> ClientImportance:
+    """Whole vectors, or pairs in a ``form``."""
+    ranks, memory = Ranks.of(MPI.COMM_SELF), GroupMemory(MPI.COMM_SELF)
+    rows = ClientRows(memory, np.arange(CLIENTS), CLIENTS, PARAMETERS)
+    summing = WholeVectors(ranks, memory, PARAMETERS) if form is None else Sketches(ranks, form, PARAMETERS)
+    return ClientImportance(ranks, memory, rows, summing, range(CLIENTS), **given)
+
+
 @pytest.fixture
 def importance() -> ClientImportance:
-    memory = GroupMemory(MPI.COMM_SELF)
-    rows = ClientRows(memory, np.arange(CLIENTS), CLIENTS, PARAMETERS)
-    return ClientImportance(Ranks.of(MPI.COMM_SELF), memory, rows, PARAMETERS, range(CLIENTS))
+    return gathering()
+
+
+def plan_of(clients: Sequence[int], k: int = 2) -> RoundPlan:
+    return RoundPlan(0, Action.NONE, k, 0, 0.1, 0.0, np.array(clients), Needs.IMPORTANCE)
 
 
 def roster_of(clients: Sequence[int], accepted: Sequence[int]) -> Roster:
@@ -34,7 +50,7 @@ def roster_of(clients: Sequence[int], accepted: Sequence[int]) -> Roster:
 
 
 def a_round(importance: ClientImportance, clients: Sequence[int], samples: int = 1) -> None:
-    importance.begin(np.array(clients))
+    importance.begin(plan_of(clients))
     for client in clients:
         importance.add(client, DIRECTIONS[client], samples)
 
@@ -49,15 +65,7 @@ def test_accepted_clients_send_squares_times_samples_of_all_rounds(importance: C
 
 
 def test_signed_gradients_are_those_of_the_last_round_times_samples() -> None:
-    memory = GroupMemory(MPI.COMM_SELF)
-    gradients = ClientImportance(
-        Ranks.of(MPI.COMM_SELF),
-        memory,
-        ClientRows(memory, np.arange(CLIENTS), CLIENTS, PARAMETERS),
-        PARAMETERS,
-        range(CLIENTS),
-        signed_gradient=True,
-    )
+    gradients = gathering(signed_gradient=True)
     a_round(gradients, [0, 1, 3], samples=7)
     a_round(gradients, [0, 1], samples=3)
     gradients.add(1, -DIRECTIONS[1], samples=2)
@@ -96,9 +104,7 @@ def test_a_checkpoint_has_what_clients_carry(importance: ClientImportance) -> No
     a_round(importance, [1, 4], samples=2)
     kept = {client: dict(importance.client_state(client)) for client in range(CLIENTS)}
     assert [client for client in kept if kept[client]] == [1, 4]
-    memory = GroupMemory(MPI.COMM_SELF)
-    rows = ClientRows(memory, np.arange(CLIENTS), CLIENTS, PARAMETERS)
-    again = ClientImportance(Ranks.of(MPI.COMM_SELF), memory, rows, PARAMETERS, range(CLIENTS))
+    again = gathering()
     for client in (1, 4):
         again.restore_client(client, kept[client]["importance"])
     a_round(again, [4])
@@ -106,3 +112,49 @@ def test_a_checkpoint_has_what_clients_carry(importance: ClientImportance) -> No
     np.testing.assert_allclose(total.values, 3 * SQUARES[4], rtol=1e-6)
     a_round(again, [1])
     np.testing.assert_allclose(again.client_state(1)["importance"], SQUARES[1], rtol=1e-6)
+
+
+@dataclass(frozen=True)
+class Slice:
+    start: int
+    stop: int
+    prunable: bool
+
+
+LAYERS = (Slice(0, 3, True), Slice(3, 4, False), Slice(4, 6, True))
+
+
+def sketch(entries: int) -> ImportanceForm:
+    config = PruningConfig(importance="sketch", importance_entries=entries)
+    return ImportanceForm(PRUNEFL, Setup(config, 10, LAYERS))
+
+
+def test_a_sketch_of_everything_is_the_whole_bit_by_bit(importance: ClientImportance) -> None:
+    sketched = gathering(sketch(entries=5))
+    for each in (importance, sketched):
+        a_round(each, [0, 2, 3], samples=3)
+        a_round(each, [0, 3, 4], samples=7)
+    roster = roster_of([0, 3, 4], accepted=[0, 4])
+    whole, sent = importance.gather(roster), sketched.gather(roster)
+    assert sent.values.tobytes() == whole.values.tobytes()
+    assert sent.left_out == 0
+
+
+def test_a_sketch_has_the_largest_prunable_values_and_what_is_never_pruned() -> None:
+    sketched = gathering(sketch(entries=2))
+    a_round(sketched, [0, 4])
+    total = sketched.gather(roster_of([0, 4], accepted=[0, 4]))
+    expected = np.zeros(PARAMETERS)
+    for client, largest in ((0, [0, 1]), (4, [4, 5])):  # from -1 to -0.375, and from 2 to 2.625
+        expected[[3, *largest]] += SQUARES[client][[3, *largest]]
+    np.testing.assert_allclose(total.values, expected, rtol=1e-6)
+
+
+def test_a_sketch_leaves_out_what_is_not_finite() -> None:
+    sketched = gathering(sketch(entries=2))
+    a_round(sketched, [0, 1])
+    sketched.add(1, torch.full((PARAMETERS,), 1e30), 1)
+    total = sketched.gather(roster_of([0, 1], accepted=[0, 1]))
+    assert total.left_out == 1
+    assert total.values[0] == pytest.approx(1.0)
+    assert total.values[5] == 0.0

@@ -146,8 +146,8 @@ def test_draws_depend_on_the_round_alone(world: Callable) -> None:
 
 def test_importance_is_a_float32_of_every_prunable_parameter(world: Callable) -> None:
     pruning = world(method=Seen(Needs.NOTHING).method()).server.pruning
-    assert pruning.importance_bytes(Needs.IMPORTANCE | Needs.WEIGHTS) == 4 * 8
-    assert pruning.importance_bytes(Needs.WEIGHTS) == 0
+    assert pruning.importance_bytes(finished(Needs.IMPORTANCE | Needs.WEIGHTS).plan) == 4 * 8
+    assert pruning.importance_bytes(finished(Needs.WEIGHTS).plan) == 0
 
 
 def test_without_a_probe_a_full_mask_is_tried(world: Callable) -> None:

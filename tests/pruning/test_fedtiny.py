@@ -122,6 +122,35 @@ def test_the_method_passes_the_checks() -> None:
     check_pruning(fedtiny(last_round=8), PruningConfig(reconfigure_every=2, target_density=0.4))
 
 
+def test_largest_gradients_of_pruned_ones_give_the_mask_of_all_gradients(
+    setup_of: Callable[..., Setup],
+) -> None:
+    """With one client, and weights that fall away having the smallest gradients."""
+    setup = setup_of([40, -4, 60], target_density=0.5, reconfigure_every=2)
+    method = fedtiny(alpha=0.5, last_round=6, gradients="topk")
+    assert fedtiny(alpha=0.5, last_round=6).gradient_entries is None
+    assert method.gradient_entries is not None
+    rng = np.random.default_rng(1)
+    weights = rng.standard_normal(104).astype(np.float32)
+    state, _ = method.step(setup, method.init(setup, Mask(104)), Observation(0, weights=weights), no_draw)
+    gradient = rng.standard_normal(104)
+    gradient[state.mask.flags()] = 0.0
+    sent = np.zeros(104)
+    counts = method.gradient_entries(setup, state.mask, 1)
+    assert len(counts) == 2
+    for layer, count in zip(setup.prunable, counts, strict=True):
+        inside = np.arange(layer.start, layer.stop)
+        pruned = inside[~state.mask.flags()[inside]]
+        largest = pruned[np.argsort(-np.abs(gradient[pruned]))[:count]]
+        sent[largest] = gradient[largest]
+    masks = [
+        method.step(setup, state, Observation(1, weights=weights, importance=each), no_draw)[0].mask
+        for each in (gradient, sent)
+    ]
+    np.testing.assert_array_equal(masks[0].flags(), masks[1].flags())
+    assert np.count_nonzero(masks[0].flags() & ~state.mask.flags()) == sum(counts)
+
+
 def test_a_density_that_leaves_nothing_is_refused(setup_of: Callable[..., Setup]) -> None:
     with pytest.raises(ValueError, match="fedtiny counts them, allowed is above"):
         fedtiny().init(setup_of([40, -60], target_density=0.5), Mask(100))
@@ -129,7 +158,11 @@ def test_a_density_that_leaves_nothing_is_refused(setup_of: Callable[..., Setup]
 
 @pytest.mark.parametrize(
     ("options", "problem"),
-    [({"alpha": 0.0}, r"alpha is 0\.0"), ({"last_round": 0}, "last_round is 0")],
+    [
+        ({"alpha": 0.0}, r"alpha is 0\.0"),
+        ({"last_round": 0}, "last_round is 0"),
+        ({"gradients": "sparse"}, "gradients is 'sparse', allowed are dense, topk"),
+    ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):

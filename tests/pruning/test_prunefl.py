@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Callable
-from math import inf
+from math import ceil, inf
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fedmpi.config.schema import PruningConfig
 from fedmpi.pruning import prunefl
@@ -92,8 +94,64 @@ def test_a_state_continues_from_its_dict(setup_of: Callable) -> None:
 def test_a_state_of_other_keys_is_refused(setup_of: Callable) -> None:
     values = prunefl.init(setup_of([4]), Mask(4)).to_dict()
     del values["rounds_since"]
-    with pytest.raises(ValueError, match="keeps dimension, mask, rounds_since, found dimension, mask"):
+    with pytest.raises(
+        ValueError,
+        match="keeps dimension, interval_rounds, mask, rounds_since, found dim",
+    ):
         prunefl.PruneFLState.from_dict(values)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    density=st.floats(0.02, 1.0),
+    fraction=st.floats(0.01, 1.0),
+    start=st.floats(0.0, 1.0),
+)
+def test_no_more_comes_back_than_is_announced(
+    setup_of: Callable, seed: int, density: float, fraction: float, start: float
+) -> None:
+    setup = setup_of([40, -3, 60], reconfigure_every=1, max_density=density, max_decrease_fraction=fraction)
+    rng = np.random.default_rng(seed)
+    flags = rng.random(103) < start
+    flags[40:43] = True
+    before = Mask.of(flags)
+    weights = rng.integers(-3, 4, 103).astype(np.float32)
+    seen = Observation(
+        4, weights, importance=rng.random(103), time=RoundTime(0.5, np.array([0.1, 0.0])), change_s=None
+    )
+    after = prunefl.step(setup, prunefl.init(setup, before), seen, no_draw)[0].mask
+    returned = int(np.count_nonzero(after.flags() & ~before.flags()))
+    assert returned <= prunefl.most_returned(setup, before, 4)
+
+
+def test_a_mask_stays_until_its_making_is_paid_back(setup_of: Callable) -> None:
+    setup = setup_of([40], reconfigure_every=2, interval="adaptive")
+    state = prunefl.PruneFLState(Mask(40), rounds_since=1, interval_rounds=2)
+    rng = np.random.default_rng(3)
+    weights, importance = rng.standard_normal(40).astype(np.float32), rng.random(40) ** 4
+    costs: list[Mask] = []
+
+    def change_s(mask: Mask) -> float:
+        costs.append(mask)
+        return 2.0
+
+    seen = Observation(7, weights, importance=importance, time=TIME, change_s=change_s)
+    state, change = prunefl.step(setup, state, seen, no_draw)
+    assert change is not None
+    assert costs == [change.mask]
+    facts, kept = change.facts, change.mask.flags()
+    before, after = importance.sum() / TIME.seconds([40]), importance[kept].sum() / TIME.seconds([kept.sum()])
+    assert facts["gain"] == pytest.approx(after / before - 1)
+    assert facts["gain"] > 0
+    assert facts["cost_s"] == 2.0
+    assert facts["payback_rounds"] == pytest.approx(2.0 / (facts["gain"] * TIME.seconds([kept.sum()])))
+    assert facts["interval_rounds"] == state.interval_rounds == ceil(facts["payback_rounds"])
+    assert 2 < state.interval_rounds < 32
+    for index in range(8, 8 + state.interval_rounds - 1):
+        assert prunefl.needs(setup, state, index) is Needs.NOTHING
+        state, change = prunefl.step(setup, state, Observation(index), no_draw)
+        assert change is None
+    assert prunefl.needs(setup, state, 99) is not Needs.NOTHING
 
 
 @pytest.mark.parametrize("missing", ["weights", "importance", "time"])

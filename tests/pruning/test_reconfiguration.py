@@ -278,7 +278,7 @@ def test_equals_return_from_the_lowest_index(layers_of: Callable) -> None:
     ("max_density", "allowed"), [(0.29, 29), (0.07, 7), (1.0, 100), (0.0, 0), (0.999, 99)]
 )
 def test_the_limit_is_that_of_exact_quotients(max_density: float, allowed: int) -> None:
-    assert reconfiguration._limit(max_density, 100) == allowed
+    assert reconfiguration.allowed_active(max_density, 100) == allowed
 
 
 def test_importance_at_the_ends_of_float32(layers_of: Callable) -> None:

@@ -1,0 +1,55 @@
+"""Importance as the server has it without asking: the squares of the entries that arrived since the mask last changed.
+
+Between two masks the entries of a sparse exchange are accumulated gradients of active parameters. Their squares, times
+the samples that the client processed in the round of their arrival, stand for the squares of gradients that PruneFL's
+clients add up (Jiang et al., IEEE TNNLS 2022). Of pruned parameters nothing arrives; those are asked for when a
+mask is to change (``pruned_gradients``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmpi.sparsification.uploads import Uploads
+
+_SUMS = "received_importance"
+_ROUNDS = "received_rounds"
+
+
+class ReceivedImportance:
+    """The sums of all ``parameters``, float64 (D,), and of how many rounds with uploads they are. On the server."""
+
+    def __init__(self, parameters: int) -> None:
+        self._sums = np.zeros(parameters)
+        self._rounds = 0
+
+    def add(self, uploads: Uploads, samples: NDArray[np.int64], support: NDArray[np.int32] | None) -> None:
+        """Take in the ``uploads`` of a round from clients that processed ``samples`` (m,), in their order.
+
+        Their indices count among the active parameters, ``support`` (None: all are active).
+        """
+        for indices, values, factor in zip(uploads.indices, uploads.values, samples.tolist(), strict=True):
+            at = indices if support is None else support[indices]
+            self._sums[at] += np.square(values, dtype=np.float64) * factor
+        self._rounds += 1
+
+    def with_pruned(self, of_a_round: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Importance (D,): the sums, and for pruned parameters what clients sent of one round, for all rounds."""
+        return self._sums + self._rounds * of_a_round
+
+    def clear(self) -> None:
+        """The mask has changed: start from zero."""
+        self._sums[:] = 0.0
+        self._rounds = 0
+
+    def to_dict(self) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+        """For a checkpoint: arrays and numbers."""
+        return {_SUMS: self._sums}, {_ROUNDS: self._rounds}
+
+    def restore(self, arrays: Mapping[str, np.ndarray], numbers: Mapping[str, int]) -> None:
+        """Continue from what ``to_dict`` gave."""
+        self._sums[:] = arrays[_SUMS]
+        self._rounds = int(numbers[_ROUNDS])
