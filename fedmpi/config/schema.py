@@ -226,6 +226,7 @@ class PruningConfig:
     ``importance``: which part of the importance of parameters travels before the mask changes: all of it, what the
     server has not ``received`` anyway, or a ``sketch`` of the largest; as ``importance_entries`` pairs (0: k).
     ``interval``: whether the mask changes every ``reconfigure_every`` rounds or after as many more as that pays for.
+    ``joint``: whether k is decided with the mask when that changes.
     ``ticket`` is the folder of a finished run, of which the methods ``lottery_reinit`` and ``lottery_random`` take the
     mask.
     """
@@ -239,6 +240,7 @@ class PruningConfig:
     importance: str = one_of("full", "received", "sketch")
     importance_entries: int = within(0, COUNT_OR_ZERO)
     interval: str = one_of("fixed", "adaptive")
+    joint: bool = False
     ticket: str = ""
     options: Options = NO_OPTIONS
     initial: InitialPruningConfig = field(default_factory=InitialPruningConfig)

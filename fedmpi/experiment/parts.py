@@ -94,6 +94,7 @@ def resolve(config: Config) -> Parts:
     _check_k_control(found)
     _check_pruning(found)
     _check_importance(found)
+    _check_joint(found)
     _check_initial_pruning(found)
     _check_aggregator(found)
     _check_proximal_term(found)
@@ -237,7 +238,9 @@ def _check_importance(found: Parts) -> None:
         raise ConfigError(key, problem, 'full, or method "prunefl"')
     sparse = found.sparsification
     if form == "received" and not isinstance(sparse, SparseMethod):
-        problem = f'found "{form}" with [sparsification] method "{sparsification}", of which the server sees the mean alone'
+        problem = (
+            f'found "{form}" with [sparsification] method "{sparsification}", of which only the mean arrives'
+        )
         raise ConfigError(key, problem, "full, sketch, or a sparse method such as fab")
     if form == "received" and isinstance(sparse, SparseMethod) and sparse.memory == "estimate":
         problem = f'found "{form}" with [sparsification] method "{sparsification}", which sends changes of gradients'
@@ -259,6 +262,21 @@ def _check_importance(found: Parts) -> None:
             f"an exchange"
         )
         raise ConfigError("pruning.interval", problem, "fixed, or another sparsification.method")
+
+
+def _check_joint(found: Parts) -> None:
+    """What is decided together weighs the same time of a round."""
+    config = found.config
+    if not config.pruning.joint:
+        return
+    if not (found.pruning.importance and found.pruning.by_time):
+        problem = f'found true with method "{config.pruning.method}", which does not weigh importance by time'
+        raise ConfigError("pruning.joint", problem, 'false, or method "prunefl"')
+    if found.k_control.decide is None:
+        problem = (
+            f'found true with [k_control] method "{config.k_control.method}", which cannot decide at once'
+        )
+        raise ConfigError("pruning.joint", problem, 'false, or [k_control] method "norm_rate"')
 
 
 def _check_initial_pruning(found: Parts) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from fedmpi.emulation.compute import LocalTraining
 from fedmpi.federation.downlink import Downlink
 from fedmpi.federation.exchange import Exchange
 from fedmpi.federation.importance_pairs import RECEIVED, ImportanceForm
+from fedmpi.federation.joint import decide_together
 from fedmpi.federation.masked_model import MaskedModel
 from fedmpi.federation.messages import RoundPlan
 from fedmpi.federation.received_importance import ReceivedImportance
@@ -27,6 +28,9 @@ from fedmpi.pruning.round_time import RoundTime
 from fedmpi.sparsification.uploads import Uploads
 
 _NUMBERS = "pruning"
+
+BestK = Callable[[Callable[[IntArray], FloatArray]], int]
+"""``best_k(round_s)``: the best k where rounds with ``k`` (n,) take ``round_s(k)`` (n,)."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,42 @@ class ServerPruning:
         """The method's step after a round; the change is None where the mask stays."""
         if self.method is NONE:
             return None
+        self.state, change = self._decided(self._observed(finished))
+        return change
+
+    def step_with_k(self, finished: FinishedRound, k: int, best_k: BestK) -> tuple[Change | None, int]:
+        """The same where the k of the next round, so far ``k``, is decided with a mask that changes (``joint``).
+
+        The time of a round has its share of the importance and of the masks that travel every so many rounds.
+        """
+        seen = self._observed(finished)
+        if seen.time is None:
+            self.state, change = self._decided(seen)
+            return change, k
+        plan, steps = finished.plan, finished.samples / self._batch_size
+        every = self.setup.config.reconfigure_every
+        extra_bytes = self.importance_bytes(plan) / every, self.new_mask_bytes(self._masked.mask) / every
+        down_each = finished.k_down / plan.k
+
+        def time_at(k: int) -> RoundTime:
+            k_down = min(round(k * down_each), self._exchange.dimension)
+            return self.round_time(plan.participants, steps, finished.compute_s, k, k_down, extra_bytes)
+
+        def k_for(decided: tuple[State, Change | None]) -> int:
+            active = decided[0].mask.active_per_layer(self.setup.prunable)
+            return best_k(lambda k: np.array([time_at(each).seconds(active) for each in k.tolist()]))
+
+        (self.state, change), k = decide_together(
+            k, lambda k: self._decided(replace(seen, time=time_at(k))), k_for
+        )
+        return None if change is None else replace(change, facts={**change.facts, "k": k}), k
+
+    def _decided(self, seen: Observation) -> tuple[State, Change | None]:
+        draw = generator(self.seed, Purpose.PRUNING, seen.round_index).random
+        return self.method.step(self.setup, self.state, seen, draw)
+
+    def _observed(self, finished: FinishedRound) -> Observation:
+        """What the method sees of a round; what was received of importance is taken in, or given out."""
         plan, needs = finished.plan, finished.plan.needs
         importance = self._importance(finished)
         observation = Observation(plan.round_index)
@@ -126,9 +166,7 @@ class ServerPruning:
                 change_s=change_s,
                 losses=finished.losses if Needs.LOSSES in needs else None,
             )
-        draw = generator(self.seed, Purpose.PRUNING, plan.round_index).random
-        self.state, change = self.method.step(self.setup, self.state, observation, draw)
-        return change
+        return observation
 
     def _importance(self, finished: FinishedRound) -> NDArray[np.float64] | None:
         """Importance as it is known after a round in which it was asked for, of what the server has received too."""
@@ -161,12 +199,20 @@ class ServerPruning:
         )
 
     def round_time(
-        self, participants: IntArray, steps: FloatArray, compute_s: FloatArray, k: int, k_down: int
+        self,
+        participants: IntArray,
+        steps: FloatArray,
+        compute_s: FloatArray,
+        k: int,
+        k_down: int,
+        extra_bytes: tuple[float, float] = (0.0, 0.0),
     ) -> RoundTime:
         """T(M) of a round of ``participants`` (n,) with ``steps`` and ``compute_s`` (n,), under the present mask.
 
-        Each sends ``k`` values and receives ``k_down``.
+        Each sends ``k`` values and receives ``k_down``, and ``extra_bytes`` up and down besides.
         """
+        up, each_up = self._exchange.bytes_by_size(k)
+        down, each_down = self._exchange.bytes_by_size(k_down, down=True)
         return self._accountant.round_time(
             ExpectedRound(
                 participants=participants,
@@ -176,8 +222,8 @@ class ServerPruning:
                 never_pruned=never_pruned(self.setup.layers),
                 k=k,
                 k_down=k_down,
-                bytes_up=self._exchange.bytes_by_size(k),
-                bytes_down=self._exchange.bytes_by_size(k_down, down=True),
+                bytes_up=(up + extra_bytes[0], each_up),
+                bytes_down=(down + extra_bytes[1], each_down),
                 period=self._exchange.period,
             )
         )

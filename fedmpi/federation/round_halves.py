@@ -173,7 +173,7 @@ class ServerHalf:
         if self.server.controller.measures_update and end.before is not None and end.roster.accepted.any():
             norms = layer_norms(end.before - self._masked.parameters, self.server.pruning.setup.layers)
         self._closed = self.server.close(plan, judged, end.roster, end.exchanged, end.measured, norms)
-        self._change = self.server.pruning.step(
+        self._change = self.server.change_mask(
             FinishedRound(
                 plan=plan,
                 samples=judged.records["samples"],
@@ -186,7 +186,9 @@ class ServerHalf:
                 work=judged.work,
                 accepted=judged.accepted,
                 uploads=end.exchanged.uploads,
-            )
+            ),
+            judged,
+            end.exchanged,
         )
         return self._masked.mask if self._change is None else self._change.mask
 

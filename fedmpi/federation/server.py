@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import nan
 from typing import Any
 
@@ -15,9 +16,10 @@ from fedmpi.federation.downlink import Downlink
 from fedmpi.federation.exchange import Exchange, Exchanged, Roster
 from fedmpi.federation.global_evaluation import Measured
 from fedmpi.federation.messages import VERDICT, Action, RoundPlan, RoundStart
-from fedmpi.federation.pruning import ServerPruning
+from fedmpi.federation.pruning import FinishedRound, ServerPruning
 from fedmpi.federation.round_cost import (
     Accountant,
+    FloatArray,
     IntArray,
     Work,
     local_steps,
@@ -28,7 +30,7 @@ from fedmpi.k_control import Controller, State
 from fedmpi.k_control.probe import estimated_cost
 from fedmpi.learning.training import learning_rate_at
 from fedmpi.numerics.streams import Purpose, generator
-from fedmpi.pruning import Losses
+from fedmpi.pruning import Change, Losses
 from fedmpi.pruning.round_time import RoundTime
 from fedmpi.trace import Status
 
@@ -242,6 +244,25 @@ class Server:
             losses=losses,
             idle_s=self._idle_s,
         )
+
+    def change_mask(self, finished: FinishedRound, judged: Judged, exchanged: Exchanged) -> Change | None:
+        """The step of the pruning method after a closed round; with ``pruning.joint`` k is decided with the mask.
+
+        None where the mask stays.
+        """
+        seen, decide = self.prices.magnitudes(finished.plan, judged, exchanged), self.controller.decide
+        if not self.config.pruning.joint or seen is None or decide is None:
+            return self.pruning.step(finished)
+        states = {self.k_state.k: self.k_state}
+
+        def best_k(round_s: Callable[[IntArray], FloatArray]) -> int:
+            state = decide(self.k_state, replace(seen, round_s=round_s))
+            states[state.k] = state
+            return state.k
+
+        change, k = self.pruning.step_with_k(finished, self.k_state.k, best_k)
+        self.k_state = states[k]
+        return change
 
     def stop_if_reached(self, test_accuracy: float, host_s: float) -> None:
         """Stop at the next boundary if a limit of ``[experiment]`` is reached. ``host_s``: since the run began here."""
