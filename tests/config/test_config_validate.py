@@ -161,7 +161,7 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
         ),
         (
             ["pruning.method=prunefl", "pruning.importance=received"],
-            '[pruning] importance: found "received" with [sparsification] method "dense", of which the server sees the',
+            '[pruning] importance: found "received" with [sparsification] method "dense", of which only the mean',
         ),
         (
             [
@@ -179,6 +179,23 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
         (
             ["pruning.method=prunefl", "pruning.importance=sketch"],
             '[pruning] importance_entries: found 0, as many as k, with [sparsification] method "dense", which has no k',
+        ),
+        (
+            ["pruning.method=online", "pruning.joint=true"],
+            '[pruning] joint: found true with method "online", which does not weigh importance by time; allowed: false',
+        ),
+        (
+            [
+                "pruning.method=prunefl",
+                "pruning.joint=true",
+                "sparsification.method=fab",
+                "k_control.method=ogd_sign",
+            ],
+            '[pruning] joint: found true with [k_control] method "ogd_sign", which cannot decide at once; allowed:',
+        ),
+        (
+            ["k_control.method=norm_rate", "sparsification.method=random_k"],
+            '[k_control] method: found "norm_rate", which weighs the largest entries of what clients have accumulated',
         ),
         (
             ["pruning.method=online", "pruning.interval=adaptive"],

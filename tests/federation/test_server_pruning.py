@@ -120,6 +120,41 @@ def test_the_time_is_that_of_the_round_under_its_mask(world: Callable) -> None:
     assert seen.observations[1].time.constant_s == pytest.approx(2.0 + 0.34 / 4)
 
 
+def test_k_and_the_mask_are_decided_by_the_same_time(world: Callable) -> None:
+    """The time has a fifth of the importance (32 bytes) and of a mask (17 bytes) that travel every five rounds.
+
+    7 values came down for 3 up. The mask leaves 7 of 8 prunable parameters; k = 6 is chosen for it, then again.
+    """
+    seen = Seen(Needs.TIME | Needs.IMPORTANCE)
+    given = world("pruning.reconfigure_every=5", method=seen.method(importance=True))
+    pruning = given.server.pruning
+    asked: list[tuple[float, ...]] = []
+
+    def best_k(round_s: Callable) -> int:
+        asked.append(tuple(round_s(np.array([3, 6])).tolist()))
+        return 6
+
+    change, k = pruning.step_with_k(finished(Needs.TIME | Needs.IMPORTANCE), 3, best_k)
+    assert k == 6
+    assert change is not None
+    assert change.facts == {"pruned": 1, "k": 6}
+    assert pruning.state.mask is SMALL
+    assert pruning.state.rounds == 1
+    extra = (32 + new_mask_bytes(Mask(10), pruning.setup.layers)) / 5
+    messages = [(300 + 4 * up + 4 * down + extra) / 1000 for up, down in ((3, 7), (6, 10))]
+    assert [each.time.constant_s for each in seen.observations] == pytest.approx([2 + s for s in messages])
+    assert asked[0] == pytest.approx([2 + s + 0.00075 * 7 for s in messages])
+    assert asked[1] == asked[0]
+    assert seen.draws == [seen.draws[0]] * 2
+
+
+def test_k_stays_where_the_method_does_not_see_the_time(world: Callable) -> None:
+    seen = Seen(Needs.WEIGHTS)
+    pruning = world(method=seen.method()).server.pruning
+    change, k = pruning.step_with_k(finished(Needs.WEIGHTS), 3, lambda round_s: 5)
+    assert (change is not None, k, change.facts) == (True, 3, {"pruned": 1})
+
+
 def test_steps_are_samples_over_the_batch_size(world: Callable) -> None:
     seen = Seen(Needs.TIME)
     given, calls = world(method=seen.method()), []
