@@ -1,4 +1,4 @@
-"""Running a study on FEMNIST and making its tables and figures; what fab_study.py and prunefl_study.py share."""
+"""Running a study on FEMNIST and making its tables and figures; what the studies' scripts share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ import sys
 import tarfile
 import time
 from collections.abc import Sequence
+from math import nan
 from pathlib import Path
+
+import numpy as np
+
+from fedmpi import trace
+from fedmpi.cli import main as cli
 
 ARCHIVE = "femnist_leaf.tar.xz"
 
@@ -87,3 +93,20 @@ def figures(name: str, *folders: Path) -> None:
     """The figures of the study in the first of the folders, into it."""
     command = [sys.executable, "-m", "fedmpi", "figures", name, *map(str, folders)]
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+
+
+def retimed(run: Path, keys: Sequence[str], output: Path) -> Path:
+    """The folder ``output`` with the run in ``run`` retimed with ``keys``, made unless it is there."""
+    if not output.exists():
+        assert cli.main(["retime", str(run), *keys, "--output", str(output)]) == 0
+    return output
+
+
+def amounts_to(folder: Path, accuracy: float) -> tuple[float, float]:
+    """Emulated seconds and bytes both ways of a run up to the first evaluation at ``accuracy``; NaN: never."""
+    rounds = trace.read(folder).rounds
+    found = np.flatnonzero(rounds["test_accuracy"] >= accuracy)
+    if not len(found):
+        return nan, nan
+    until = rounds.iloc[: found[0] + 1]
+    return float(until["end_s"].iloc[-1]), float((until["bytes_up"] + until["bytes_down"]).sum())

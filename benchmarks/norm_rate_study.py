@@ -14,15 +14,14 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
-from math import inf, isnan, nan
+from math import inf, isnan
 from pathlib import Path
 
 import numpy as np
-from femnist_study import data_folder, parser, run_sweep, unpacked_beside
+from femnist_study import amounts_to, data_folder, parser, retimed, run_sweep, unpacked_beside
 
 from fedmpi import trace
 from fedmpi.analysis.markdown import reached, table
-from fedmpi.cli import main as cli
 
 TEST_FILES_EVERY = 3
 TARGETS = {"norm-rate-study-small": (0.393, 0.45), "digits": (0.8, 0.93)}
@@ -102,13 +101,6 @@ def _digits(folder: Path) -> Path:
     return path
 
 
-def seconds_to(folder: Path, accuracy: float) -> float:
-    """Emulated seconds of the run in ``folder`` up to the first evaluation at ``accuracy``; NaN: never."""
-    rounds = trace.read(folder).rounds
-    found = np.flatnonzero(rounds["test_accuracy"] >= accuracy)
-    return float(rounds["end_s"].iloc[found[0]]) if len(found) else nan
-
-
 def report(study: Path, targets: Sequence[float]) -> str:
     """A table for each target, in Markdown."""
     found: dict[tuple[str, str], dict[str, Path]] = defaultdict(dict)
@@ -118,17 +110,12 @@ def report(study: Path, targets: Sequence[float]) -> str:
         if trace.read(path).attributes["status"] != "completed":
             continue
         for each in [beta] if beta else BETAS:
-            folder = path.parent if beta else _retimed(path.parent, BETAS[each], study / "retimed")
+            folder = path.parent
+            if not beta:
+                keys = [f"emulation.compute.beta={BETAS[each]:g}"]
+                folder = retimed(folder, keys, study / "retimed" / f"{folder.name}-{each}")
             found[each, controller][seed] = folder
     return "\n\n".join(_table(found, target) for target in targets) + "\n"
-
-
-def _retimed(run: Path, beta: float, output: Path) -> Path:
-    folder = output / f"{run.name}-beta{beta:g}"
-    if not folder.exists():
-        words = ["retime", str(run), f"emulation.compute.beta={beta:g}", "--output", str(folder)]
-        assert cli.main(words) == 0
-    return folder
 
 
 def _table(found: dict[tuple[str, str], dict[str, Path]], target: float) -> str:
@@ -137,13 +124,15 @@ def _table(found: dict[tuple[str, str], dict[str, Path]], target: float) -> str:
         fixed = {c: f for (b, c), f in found.items() if b == beta and c[0] == "k" and c[1:].isdigit()}
         if not fixed:
             continue
-        times = {name: {seed: seconds_to(f, target) for seed, f in by.items()} for name, by in fixed.items()}
+        times = {
+            name: {seed: amounts_to(f, target)[0] for seed, f in by.items()} for name, by in fixed.items()
+        }
         means = {name: float(np.mean(list(of.values()))) for name, of in times.items()}
         best = min(means, key=lambda name: inf if isnan(means[name]) else means[name])
         rows.append([beta, f"fixed {best}", reached(list(times[best].values())), ""])
         for (b, controller), folders in sorted(found.items()):
             if b == beta and controller not in fixed:
-                own = {seed: seconds_to(folder, target) for seed, folder in folders.items()}
+                own = {seed: amounts_to(folder, target)[0] for seed, folder in folders.items()}
                 ratios = [own[seed] / times[best][seed] for seed in own if seed in times[best]]
                 rows.append([beta, controller, reached(list(own.values())), reached(ratios, "{:.2f}")])
     head = ["beta", "k", "seconds", "over the best fixed k"]
