@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from fedmpi.aggregation import Aggregator
 from fedmpi.emulation.round_end import may_stop_early
+from fedmpi.federation.accumulation import Accumulation
 from fedmpi.federation.client import ClientHost, largest_magnitude, largest_magnitudes
 from fedmpi.federation.client_state import ClientVectors
-from fedmpi.federation.exchange import Exchanged, Roster, Trained, TrainedMany
+from fedmpi.federation.exchange import Exchanged, Roster, Trained, TrainedMany, gather_messages
 from fedmpi.federation.messages import RoundPlan
 from fedmpi.federation.server_aggregation import Answer, Answering
 from fedmpi.mpi.collectives import Inbox, Ranks
@@ -28,7 +29,6 @@ from fedmpi.mpi.shared_memory import GroupMemory
 from fedmpi.numerics.topk import top_k_rows
 from fedmpi.pruning.mask import LayerSlice, Mask, never_pruned
 from fedmpi.sparsification.codec import Codec, decode_many, encode_many
-from fedmpi.sparsification.error_feedback import take_out
 from fedmpi.sparsification.interface import ALL_CLIENTS, Choice, SparseMethod, largest
 from fedmpi.sparsification.magnitude_sketch import MagnitudeSketch
 from fedmpi.sparsification.probe_message import decode_probe
@@ -78,16 +78,14 @@ class SparseExchange:
         self.sketch = sketch
         self._masked = host.masked
         self._group = Ranks.of(memory.comm)
-        self._accumulated = accumulated
+        keeps = may_stop_early(host.config) or method.memory != "error"
+        self._accumulated = Accumulation(accumulated, host.masked, keeps)
         self._direction = torch.zeros(self.parameters, device=host.model.vector.device)
         self._answering = Answering(method, codec, aggregator, self.parameters, ranks.is_server)
         self._shared: NDArray[np.int32] | None = None
         self._sent: dict[int, _Sent] = {}
         self._inbox = Inbox()
         self._mine = np.empty(0, dtype=np.int64)
-        self._keeps = may_stop_early(host.config) or method.memory != "error"
-        self._untouched: dict[int, NDArray[np.float32]] = {}
-        """What clients had accumulated before this round, where one may stop before it has trained."""
         self._before = (np.empty(0, np.int32), np.empty(0, np.float32))
         self._probed = self._before
         self._tail_before = np.empty(0, np.float32)
@@ -101,10 +99,7 @@ class SparseExchange:
         if self.sketch is not None:
             self.sketch = replace(self.sketch, dimension=mask.count)
         self._layers = _layer_slices(mask, self.host.model.layers)
-        for client in clients:
-            accumulated = self._accumulated.read(client)
-            mask.apply(accumulated)
-            self._accumulated.write(client, accumulated)
+        self._accumulated.prune(mask, clients)
 
     def bytes_by_size(self, entries: int, down: bool = False) -> tuple[float, float]:
         codec = self._answering.codec_down if down else self.codec
@@ -116,7 +111,7 @@ class SparseExchange:
         self._group.barrier()  # another rank of the group may have trained these clients, and has now let go of them
         self._sent.clear()
         self._mine = mine
-        self._untouched.clear()
+        self._accumulated.begin()
         if self.method.coordinates is not None:
             self._shared = self.method.coordinates(self.dimension, plan.k, self._choice(plan, ALL_CLIENTS))
 
@@ -132,18 +127,7 @@ class SparseExchange:
         entries = min(plan.k, self.dimension)
         size = self.message_bytes_up(entries)
         if np.isfinite(max_abs):
-            accumulated = self._accumulated.read(client)
-            if self._keeps:
-                self._untouched[client] = accumulated.copy()
-            direction = self._direction.cpu().numpy()
-            support = self._masked.support
-            if support is None:
-                accumulated += direction
-                active = accumulated
-            else:
-                active = accumulated[support] + direction[support]
-                accumulated[support] = active
-            self._accumulated.write(client, accumulated)
+            active = self._accumulated.add(client, self._direction.cpu().numpy())
             indices = self._shared
             if indices is None:
                 indices = self.method.choose(active, entries, self._choice(plan, client))
@@ -164,7 +148,7 @@ class SparseExchange:
             counts = np.full(len(clients), entries)
             sizes = np.full(len(clients), self.message_bytes_up(entries))
             finite = np.flatnonzero(np.isfinite(max_abs))
-            active = self._accumulate(clients[finite], batch.directions.numpy()[finite])
+            active = self._accumulated.add_many(clients[finite], batch.directions.numpy()[finite])
             sent = self._messages(active, clients[finite], entries, plan)
             for position, each in zip(finite.tolist(), sent, strict=True):
                 if each is None:
@@ -173,23 +157,6 @@ class SparseExchange:
                 self._sent[int(clients[position])] = each
                 counts[position], sizes[position] = len(each.indices), len(each.message.data)
             yield TrainedMany(batch, entries=counts, message_bytes=sizes, max_abs=max_abs)
-
-    def _accumulate(self, clients: NDArray[np.int64], directions: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Add ``directions`` (c, D), which may be changed, to what ``clients`` have; the active ones of that."""
-        support = self._masked.support
-        active = directions if support is None else directions[:, support]
-        for client, row in zip(clients.tolist(), active, strict=True):
-            accumulated = self._accumulated.read(client)
-            if self._keeps:
-                self._untouched[client] = accumulated.copy()
-            if support is None:
-                row += accumulated
-                accumulated[:] = row
-            else:
-                row += accumulated[support]
-                accumulated[support] = row
-            self._accumulated.write(client, accumulated)
-        return active
 
     def _messages(
         self, active: NDArray[np.float32], clients: NDArray[np.int64], entries: int, plan: RoundPlan
@@ -314,10 +281,8 @@ class SparseExchange:
 
         Who is late keeps all that it has accumulated; who stopped before it had trained, what it had before the round.
         """
-        restored = roster.untrained_of(self.ranks.rank).tolist()
-        for client in restored if self.method.memory == "error" else self._untouched:
-            if client in self._untouched:
-                self._accumulated.write(client, self._untouched[client])
+        untrained = roster.untrained_of(self.ranks.rank).tolist()
+        self._accumulated.put_back(untrained if self.method.memory == "error" else None)
         mine = roster.accepted_of(self.ranks.rank).tolist()
         if self.method.memory == "none":
             return
@@ -332,9 +297,7 @@ class SparseExchange:
         for client, flags in zip(mine, used, strict=True):
             sent = self._sent[client]
             indices = self._of_model(sent.indices)
-            accumulated = self._accumulated.read(client)
-            take_out(accumulated, indices, sent.message.values, flags)
-            self._accumulated.write(client, accumulated)
+            self._accumulated.take_out(client, indices, sent.message.values, flags)
 
     def _scattered(self, roster: Roster, answer: Answer | None) -> list[NDArray[np.bool_]]:
         """Hand every rank the flags of what its clients sent."""
@@ -386,10 +349,10 @@ class SparseExchange:
         yield "probe", vector
 
     def client_state(self, client: int) -> dict[str, np.ndarray]:
-        return {} if self._accumulated.on_disk else {"accumulated": self._accumulated.read(client)}
+        return self._accumulated.state(client)
 
     def restore_client(self, client: int, state: dict[str, np.ndarray]) -> None:
-        self._accumulated.write(client, state["accumulated"])
+        self._accumulated.restore(client, state)
 
     def server_state(self) -> dict[str, np.ndarray]:
         return {_LOST: self._answering.lost, **self._answering.aggregation.to_arrays()}
@@ -398,30 +361,6 @@ class SparseExchange:
         kept = dict(state)
         self._answering.lost[:] = kept.pop(_LOST)
         self._answering.aggregation.restore(kept)
-
-
-def gather_messages(
-    ranks: Ranks, roster: Roster, mine: list[NDArray[np.uint8]], inbox: Inbox
-) -> list[NDArray[np.uint8]]:
-    """Bring the messages of all accepted participants to the server: views of ``inbox`` in client order there.
-
-    ``mine`` are those of this rank's, in client order. One Gatherv of bytes; the roster has their lengths. Empty
-    on other ranks, and where nobody was accepted.
-    """
-    by_rank = [roster.accepted_of(rank).tolist() for rank in range(ranks.size)]
-    lengths = dict(zip(roster.clients.tolist(), roster.message_bytes.tolist(), strict=True))
-    counts = [sum(lengths[client] for client in clients) for clients in by_rank]
-    rows = np.concatenate(mine) if mine else np.empty(0, np.uint8)
-    gathered = ranks.gather_rows(rows, counts, inbox)
-    if gathered is None:
-        return []
-    messages = {}
-    start = 0
-    for clients in by_rank:
-        for client in clients:
-            messages[client] = gathered[start : start + lengths[client]]
-            start += lengths[client]
-    return [messages[client] for client in sorted(messages)]
 
 
 def _layer_slices(mask: Mask, layers: Sequence[LayerSlice]) -> tuple[slice, ...]:
