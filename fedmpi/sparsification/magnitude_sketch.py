@@ -23,6 +23,8 @@ _SHIFT = 23 - _MANTISSA_BITS
 _BINS = 1 << (8 + _MANTISSA_BITS)
 _BLOCK = 1 << 16
 """Entries of one pass in cache."""
+_LOOKED_AT = 1 << 19
+"""Of vectors at least twice as long, evenly spaced entries, this many or more, stand for all."""
 
 
 def _mean_squares() -> NDArray[np.float64]:
@@ -53,16 +55,18 @@ def energies_of(values: NDArray[np.float32], counts: NDArray[np.int64]) -> NDArr
     """The sums of squares (P,) of the ``counts`` (P,) largest of ``values`` (n,), finite, counts rising to n at most.
 
     One pass over the values: they are counted by exponent and leading bits of the mantissa, and those of a bin stand
-    for their mean. The result is within 1 % of the exact sums for magnitudes that are normal numbers; the same
-    bits on every host.
+    for their mean. The result is within 1 % of the exact sums of many values of which all are looked at, and within a
+    few per cent where every so many of more than a million stand for all; the same bits on every host.
     """
+    looked_at = values[:: max(1, values.size // _LOOKED_AT)]
     found = np.zeros(_BINS, dtype=np.int64)
-    for start in range(0, values.size, _BLOCK):
-        bits = values[start : start + _BLOCK].view(np.uint32) & np.uint32(0x7FFFFFFF)
+    for start in range(0, looked_at.size, _BLOCK):
+        bits = looked_at[start : start + _BLOCK].view(np.uint32) & np.uint32(0x7FFFFFFF)
         found += np.bincount((bits >> np.uint32(_SHIFT)).astype(np.intp), minlength=_BINS)
     present = np.flatnonzero(found)[::-1]
-    ends = np.concatenate([[0], np.cumsum(found[present])])
-    sums = np.concatenate([[0.0], np.cumsum(found[present] * _MEAN_SQUARES[present])])
+    stands_for = values.size / looked_at.size
+    ends = np.concatenate([[0], np.cumsum(found[present])]) * stands_for
+    sums = np.concatenate([[0.0], np.cumsum(found[present] * _MEAN_SQUARES[present])]) * stands_for
     return np.interp(counts, ends, sums)
 
 

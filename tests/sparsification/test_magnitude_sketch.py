@@ -35,6 +35,12 @@ def test_energies_of_many_are_within_a_percent() -> None:
     np.testing.assert_allclose(energies_of(values, counts), exact(values, counts), rtol=0.01)
 
 
+def test_some_of_very_many_stand_for_all() -> None:
+    values = np.random.default_rng(4).standard_t(3, 3_000_000).astype(np.float32)
+    counts = counts_of(values.size, 6_000)
+    np.testing.assert_allclose(energies_of(values, counts), exact(values, counts), rtol=0.05)
+
+
 @given(VECTORS, st.integers(0, 2**32 - 1))
 def test_energies_depend_neither_on_order_nor_on_signs(values: np.ndarray, seed: int) -> None:
     counts = np.arange(1, values.size + 1)
