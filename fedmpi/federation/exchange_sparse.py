@@ -21,7 +21,8 @@ from fedmpi.emulation.round_end import may_stop_early
 from fedmpi.federation.accumulation import Accumulation
 from fedmpi.federation.client import ClientHost, largest_magnitude, largest_magnitudes
 from fedmpi.federation.client_state import ClientVectors
-from fedmpi.federation.exchange import Exchanged, Roster, Trained, TrainedMany, gather_messages
+from fedmpi.federation.exchange import Exchanged, Roster, Trained, TrainedMany
+from fedmpi.federation.gathering import gather_messages
 from fedmpi.federation.messages import RoundPlan
 from fedmpi.federation.server_aggregation import Answer, Answering
 from fedmpi.mpi.collectives import Inbox, Ranks

@@ -75,8 +75,8 @@ class Importance:
     begun: list[list[int]] = field(default_factory=list)
     taken_back: list[list[int]] = field(default_factory=list)
 
-    def begin(self, participants: np.ndarray) -> None:
-        self.begun.append(participants.tolist())
+    def begin(self, plan: RoundPlan) -> None:
+        self.begun.append(plan.participants.tolist())
 
     def take_back(self, clients: np.ndarray) -> None:
         self.taken_back.append(clients.tolist())

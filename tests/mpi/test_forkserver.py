@@ -210,3 +210,13 @@ def _serves_from(process: Path, folder: Path) -> bool:
         ) == Path(folder)
     except OSError:
         return False
+
+
+def test_what_is_imported_for_all_ranks_does_not_initialize_mpi() -> None:
+    """Each process has to do that for itself; one that inherits it fails at its end or earlier."""
+    program = (
+        "import importlib, sys; from fedmpi.mpi.forkserver.server import _PRELOADED\n"
+        "for name in _PRELOADED: importlib.import_module(name); assert 'mpi4py.MPI' not in sys.modules, name"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
