@@ -1,10 +1,10 @@
 """How masks and costs differ by what travels of importance: python benchmarks/importance_forms.py [KEY=VALUE...]
 
-PruneFL with fab on the digits that come with scikit-learn, over slow links, with the same seed once for each form. Prints
-the overlap (Jaccard index) of active prunable parameters with those of "full" after the first, the middle and the last
-reconfiguration, the accuracy reached, bytes up and emulated seconds. Up to the first reconfiguration the runs of a seed
-are the same; after it each goes on from its own mask. "another seed" is what masks have in common that have nothing to do
-with each other.
+PruneFL with fab on the digits that come with scikit-learn, over slow links, with the same seed once for each form.
+Prints the overlap (Jaccard index) of active prunable parameters with those of "full" after the first, the middle and
+the last reconfiguration, the accuracy reached, bytes up and emulated seconds. Up to the first reconfiguration the runs
+of a seed are the same; after it each goes on from its own mask. "another seed" is what masks have in common that have
+nothing to do with each other.
 """
 
 from __future__ import annotations
