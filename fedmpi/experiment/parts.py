@@ -238,9 +238,7 @@ def _check_importance(found: Parts) -> None:
         raise ConfigError(key, problem, 'full, or method "prunefl"')
     sparse = found.sparsification
     if form == "received" and not isinstance(sparse, SparseMethod):
-        problem = (
-            f'found "{form}" with [sparsification] method "{sparsification}", of which only the mean arrives'
-        )
+        problem = f'found "{form}" with [sparsification] method "{sparsification}", whose mean alone the server sees'
         raise ConfigError(key, problem, "full, sketch, or a sparse method such as fab")
     if form == "received" and isinstance(sparse, SparseMethod) and sparse.memory == "estimate":
         problem = f'found "{form}" with [sparsification] method "{sparsification}", which sends changes of gradients'

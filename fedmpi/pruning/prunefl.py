@@ -60,14 +60,14 @@ def init(setup: Setup, mask: Mask) -> PruneFLState:
 def most_returned(setup: Setup, mask: Mask, round_index: int) -> int:
     """At most so many pruned parameters come back in a reconfiguration after this round.
 
-    The limit of the density leaves no more room where all are dropped that may be; where it makes every layer give up
-    some, rounding leaves less than one for each.
+    The limit of the density leaves no more room where all are dropped that may be. Where it makes layers give up more,
+    what each has left is rounded down, by less than one.
     """
     fraction = decrease_fraction(setup.config, round_index)
     active = mask.active_per_layer(setup.prunable).tolist()
     kept = sum(count - floor(fraction * count) for count in active)
     limit = density_limit(setup.config, round_index, setup.rounds)
-    return max(len(setup.prunable) - 1, allowed_active(limit, int(setup.sizes.sum())) - kept)
+    return max(len(active) - 1, allowed_active(limit, int(setup.sizes.sum())) - kept)
 
 
 def needs(setup: Setup, state: PruneFLState, round_index: int) -> Needs:

@@ -164,6 +164,20 @@ def test_memory_grows_with_what_a_rank_holds():
     # four updates at most again, one client of its own, and sums in int64 and float64
     assert memory(prunefl, 2) - memory(dense, 2) == (4 + 1 + 6) * parameters + parameters // 4
     assert memory(prunefl, 0) - memory(dense, 0) == 6 * parameters + parameters // 4
+    with_fab = [
+        "clients.count=10",
+        "sparsification.method=fab",
+        "sparsification.k=1",
+        "pruning.method=prunefl",
+    ]
+    received, sketch = (
+        loads("", [*with_fab, f"pruning.importance={form}"]) for form in ("received", "sketch")
+    )
+    # a message on its way; the server's sums in float64; of a sketch what the client keeps besides
+    assert memory(received, 2) - memory(sparse, 2) == 2 * parameters
+    assert memory(received, 0) - memory(sparse, 0) == (2 + 7) * parameters
+    assert memory(sketch, 2) - memory(sparse, 2) == (2 + 1) * parameters
+    assert memory(sketch, 0) - memory(sparse, 0) == 7 * parameters
     steps = loads("", ["clients.count=10", "training.batch_size=7", "training.local_steps=1000"])
     assert memory(steps, 2) - memory(dense, 2) == CONVERTED_BYTES - 7 * 4096
 
@@ -324,6 +338,23 @@ def test_check_says_what_it_leaves_out(capsys):
         "  without jitter; without the time of training, which is measured when it runs; "
         "without the losses by which k is chosen"
     )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["pruning.method=prunefl"], "importance of each, 18944 bytes more up"),
+        # a bitmap of 592 bytes, 2405 values, 74 that are never pruned
+        (["pruning.method=prunefl", "pruning.importance=sketch"], "importance of each, 10524 bytes more up"),
+        (
+            ["pruning.method=prunefl", "pruning.importance=received"],
+            "importance of each, at most 10228 bytes more up",
+        ),
+        (["pruning.method=fedtiny", "pruning.target_density=0.5"], "gradients of each, 18944 bytes more up"),
+    ],
+)
+def test_what_travels_before_a_new_mask_is_told(overrides, told, capsys):
+    assert check(capsys, "quickstart", *overrides)[1][-1] == f"rounds before a new mask: {told}"
 
 
 def test_a_time_model_that_rests_on_another_model_is_told(capsys):

@@ -161,7 +161,7 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
         ),
         (
             ["pruning.method=prunefl", "pruning.importance=received"],
-            '[pruning] importance: found "received" with [sparsification] method "dense", of which only the mean',
+            '[pruning] importance: found "received" with [sparsification] method "dense", whose mean alone the',
         ),
         (
             [

@@ -11,8 +11,10 @@ import pytest
 
 from fedmpi.federation.messages import Action, RoundPlan
 from fedmpi.federation.pruning import FinishedRound
+from fedmpi.federation.round_cost import Work
 from fedmpi.pruning import Change, Losses, Mask, Method, Needs, Observation, Setup, State
 from fedmpi.pruning.active_values import new_mask_bytes
+from fedmpi.sparsification.uploads import Uploads
 
 BEFORE = np.arange(10, dtype=np.float32)
 AFTER = BEFORE * np.float32(0.5) + np.float32(1)
@@ -263,3 +265,61 @@ def test_where_nothing_is_pruned_nothing_is_kept(world: Callable) -> None:
     pruning.restore({}, {})
     assert pruning.step(finished(Needs.NOTHING)) is None
     assert pruning.needs(0) is Needs.NOTHING
+
+
+RECEIVED = (
+    "pruning.method=prunefl",
+    "pruning.importance=received",
+    "sparsification.method=fab",
+    "sparsification.k=3",
+)
+
+
+def uploads(*values: float) -> Uploads:
+    """Of as many clients, each the active parameter 1."""
+    count = len(values)
+    indices = (np.array([1], np.int32),) * count
+    sent = tuple(np.array([value], np.float32) for value in values)
+    return Uploads(indices, sent, np.full(count, 1 / count), 9)
+
+
+def test_what_was_received_since_the_last_mask_counts_as_importance(world: Callable) -> None:
+    """Accepted clients alone, times their samples; of pruned parameters what was sent, for both rounds."""
+    seen = Seen(Needs.IMPORTANCE)
+    given = world(*RECEIVED, method=seen.method(importance=True))
+    given.masked.use(Mask.of(np.arange(10) != 0), 0)
+    pruning, of_pruned = given.server.pruning, np.where(np.arange(10) == 0, 5.0, 0.0)
+    one = {"accepted": np.array([False, True]), "uploads": uploads(2.0)}
+    both = {"accepted": np.array([True, True]), "uploads": uploads(1.0, -3.0)}
+    pruning.step(finished(Needs.NOTHING, index=0, importance=None, **one))
+    arrays, numbers = pruning.to_dict()
+    again = world(*RECEIVED, method=seen.method(importance=True)).server.pruning
+    again.restore(arrays, numbers)
+    for each in (pruning, again):
+        each._masked.use(Mask.of(np.arange(10) != 0), 0)
+        each.step(finished(Needs.IMPORTANCE, importance=of_pruned, **both))
+        importance = seen.observations[-1].importance
+        assert importance is not None
+        assert importance.tolist() == [10, 0, 30 * 4 + 10 * 1 + 30 * 9, 0, 0, 0, 0, 0, 0, 0]
+    pruning.step(finished(Needs.IMPORTANCE, importance=np.zeros(10), accepted=np.array([False, False])))
+    assert not np.any(seen.observations[-1].importance)
+
+
+def test_nothing_is_kept_of_what_arrives_where_importance_travels_in_full(world: Callable) -> None:
+    seen = Seen(Needs.IMPORTANCE)
+    pruning = world(method=seen.method(importance=True)).server.pruning
+    pruning.step(finished(Needs.IMPORTANCE, accepted=np.array([True, True]), uploads=uploads(1.0, -3.0)))
+    assert seen.observations[0].importance is IMPORTANCE
+
+
+def test_a_change_costs_what_importance_and_a_mask_add_to_a_round(world: Callable) -> None:
+    """1000 bytes a second: 32 bytes of importance of each client, and those of a mask on the way down."""
+    seen = Seen(Needs.IMPORTANCE | Needs.TIME)
+    given = world(method=seen.method(importance=True))
+    ones = np.ones(2, np.int64)
+    work = Work(100 * ones, np.array([1.0, 2.0]), 3 * ones, (112 + 32) * ones)
+    given.server.pruning.step(finished(Needs.IMPORTANCE | Needs.TIME, work=work))
+    change_s = seen.observations[0].change_s
+    assert change_s is not None
+    mask_bytes = new_mask_bytes(SMALL, given.masked.flat.layers)
+    assert change_s(SMALL) == pytest.approx((32 + mask_bytes) / 1000)

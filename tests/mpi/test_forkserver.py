@@ -218,5 +218,7 @@ def test_what_is_imported_for_all_ranks_does_not_initialize_mpi() -> None:
         "import importlib, sys; from fedmpi.mpi.forkserver.server import _PRELOADED\n"
         "for name in _PRELOADED: importlib.import_module(name); assert 'mpi4py.MPI' not in sys.modules, name"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
