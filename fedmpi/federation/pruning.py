@@ -36,7 +36,8 @@ class FinishedRound:
     ``samples`` and ``compute_s`` (participants,): what was processed, and in how many emulated seconds; ``k_down``
     values came down. ``weights`` (D,) are those after the round, ``before`` those before it where the mask may change,
     ``importance`` (D,) is what clients sent of it, ``losses`` those of a mask that was tried. ``work`` of all
-    participants, ``accepted`` bool (participants,), and the ``uploads`` of those, where the server looked at them.
+    participants, ``accepted`` bool (participants,), and the ``uploads`` of those, where the server looked at them;
+    ``votes`` (D,): the samples of those whose own masks kept a parameter.
     """
 
     plan: RoundPlan
@@ -50,6 +51,7 @@ class FinishedRound:
     work: Work | None = None
     accepted: BoolArray | None = None
     uploads: Uploads | None = None
+    votes: NDArray[np.int32] | None = None
 
 
 class ServerPruning:
@@ -125,6 +127,7 @@ class ServerPruning:
                 time=time,
                 change_s=change_s,
                 losses=finished.losses if Needs.LOSSES in needs else None,
+                votes=finished.votes,
             )
         draw = generator(self.seed, Purpose.PRUNING, plan.round_index).random
         self.state, change = self.method.step(self.setup, self.state, observation, draw)
