@@ -1,6 +1,6 @@
-"""Dense averaging in which clients take masks of their own in some rounds, and vote with them for the next one.
+"""Dense averaging in which clients take masks of their own in some rounds, and so vote for the next one.
 
-Bibikar et al., "Federated dynamic sparse training", AAAI 2022: w = sum n_i m_i w_i / sum n_i m_i over the participants i
+Bibikar et al., "Federated dynamic sparse training", AAAI 2022: w = sum n_i m_i w_i / sum n_i m_i over participants i
 of n_i samples and masks m_i, and 0 where nobody kept an entry. Both sums are exact, so they depend neither on the order
 of clients nor on how they lie on ranks; what is never pruned, and float buffers, are plain means. In all other rounds
 everything is as in ``exchange_dense``.
