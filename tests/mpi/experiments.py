@@ -342,7 +342,11 @@ VARIANTS: dict[str, list[str]] = {
         "training.local_epochs=2",
         "training.proximal_mu=0.1",
     ],
-    "departures_feddst": [*DEPARTURES, *FEDDST, "pruning.reconfigure_every=1"],
+    "departures_feddst": [
+        *DEPARTURES,
+        *FEDDST,
+        "pruning.reconfigure_every=1",
+    ],  # also in rounds without enough updates
     "normalized_feddst": [*NORMALIZED, *FEDDST],
     "layer_top_k": [*PRUNEFL, "sparsification.method=layer_top_k", "sparsification.k=60"],
     "fedadam": ["federation.aggregator=fedadam", "federation.options={learning_rate = 0.03}"],

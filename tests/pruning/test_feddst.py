@@ -1,9 +1,10 @@
-"""The rules of FedDST: the vectors of its authors' program, and where fedmpi differs."""
+"""FedDST: the vectors of its authors' program, where fedmpi differs, and the method's rounds."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fedmpi.pruning.feddst import decayed, kept_entries, pruned_to, readjusted, voted
+from fedmpi.config.schema import PruningConfig
+from fedmpi.federation.exchange_votes import mean_of_voters
+from fedmpi.pruning import Mask, Needs, Observation, Setup
+from fedmpi.pruning.feddst import decayed, feddst, kept_entries, pruned_to, readjusted
+from fedmpi.testing import check_pruning
 
 VECTORS = np.load(Path(__file__).parents[1] / "golden" / "feddst.npz")
 META = json.loads(str(VECTORS["meta"]))
@@ -82,9 +87,11 @@ def test_the_servers_rounds_are_those_of_the_program(case: dict[str, Any]) -> No
             rows = [f"{prefix}_{position}_{layer}" for position in range(len(samples))]
             weights = np.stack([VECTORS[f"{row}_weight"].ravel() for row in rows])
             masks = np.stack([flags_of(f"{row}_mask", weights.shape[1]) for row in rows])
-            mean, kept = voted(weights, masks, samples, case["settings"]["min_votes"])
+            votes, total = (samples @ masks).astype(np.int32), int(samples.sum())
+            of_all = (samples @ (weights * masks) / total).astype(np.float32)
+            mean, kept = mean_of_voters(of_all, votes, total), votes > case["settings"]["min_votes"]
             if round_["server_repruned"]:
-                kept = pruned_to(mean.astype(np.float32), kept, keep[layer])
+                kept = pruned_to(mean, kept, keep[layer])
             sure = mean != 0
             np.testing.assert_array_equal(
                 kept[sure], flags_of(f"{prefix}_global_{layer}_mask", kept.size)[sure]
@@ -110,15 +117,6 @@ def test_counts_are_exact(size: int, seed: int, keep_pruned: int, keep_grown: in
     assert found.active.sum() == max(found.pruned_to.sum(), min(keep_grown, size))
 
 
-def test_a_vote_by_hand() -> None:
-    weights = np.array([[2, 4, 6], [6, 0, 9]], np.float32)
-    masks = np.array([[True, True, False], [True, False, False]])
-    mean, kept = voted(weights, masks, np.array([1, 3]))
-    assert mean.tolist() == [5.0, 4.0, 0.0]
-    assert kept.tolist() == [True, True, False]
-    assert voted(weights, masks, np.array([1, 3]), min_votes=1.0)[1].tolist() == [True, False, False]
-
-
 def test_a_readjustment_by_hand() -> None:
     weights = np.array([3, -1, 2, 0, 0], np.float32)
     active = np.array([True, True, True, False, False])
@@ -129,3 +127,155 @@ def test_a_readjustment_by_hand() -> None:
     theirs = readjusted(weights, gradient, active, 2, 3, program=True)
     assert theirs.active.tolist() == [True, False, True, False, False]
     assert theirs.reset.tolist() == [True, False, False, False, False]
+
+
+@dataclass(frozen=True)
+class Named:
+    name: str
+    start: int
+    stop: int
+    shape: tuple[int, ...]
+    prunable: bool
+
+
+LAYERS = (
+    Named("0.weight", 0, 80, (8, 10), True),
+    Named("0.bias", 80, 88, (8,), False),
+    Named("norm.weight", 88, 96, (8,), False),
+    Named("2.weight", 96, 136, (5, 8), True),
+)
+"""Eight biases stand beside the first layer, none beside the second."""
+
+
+def setup(**keys: Any) -> Setup:
+    return Setup(PruningConfig(**{"target_density": 0.5, "reconfigure_every": 3, **keys}), 20, LAYERS)
+
+
+def no_draw() -> float:
+    raise AssertionError("feddst draws nothing")
+
+
+def random_vector(seed: int) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).standard_normal(136).astype(np.float32)
+
+
+def test_the_first_mask_is_by_magnitude_and_biases_count_in_its_size() -> None:
+    weights = random_vector(0)
+    method = feddst()
+    assert method.first_mask is not None
+    mask = method.first_mask(setup(), weights)
+    keeps = kept_entries([(8, 10), (5, 8)], [8, 0], 0.5)
+    assert mask.active_per_layer(setup().prunable).tolist() == keeps
+    flags = mask.flags()
+    assert flags[80:96].all()
+    for inside in (slice(0, 80), slice(96, 136)):
+        magnitude = np.abs(weights[inside])
+        assert magnitude[flags[inside]].min() > magnitude[~flags[inside]].max()
+
+
+def test_masks_are_readjusted_up_to_half_of_the_run() -> None:
+    method, votes = feddst(), Needs.WEIGHTS | Needs.VOTES
+    state = method.init(setup(), Mask(136))
+    due = [index for index in range(20) if method.needs(setup(), state, index)]
+    assert due == [1, 4, 7]
+    assert {method.needs(setup(), state, index) for index in due} == {votes}
+    assert [i for i in range(20) if feddst(last_round=14).needs(setup(), state, i)] == [1, 4, 7, 10, 13]
+    often = setup(reconfigure_every=1)
+    assert [i for i in range(20) if feddst(last_round=3).needs(often, state, i)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("round_index", [1, 4, 7])
+def test_own_masks_keep_their_size_and_change_by_a_decaying_part(round_index: int) -> None:
+    method, given_setup = feddst(alpha=0.6), setup()
+    assert method.first_mask is not None
+    assert method.own_mask is not None
+    weights = random_vector(1)
+    mask = method.first_mask(given_setup, weights)
+    mask.apply(weights)
+    own = method.own_mask(given_setup, round_index, weights, random_vector(2), mask)
+    keeps = kept_entries([(8, 10), (5, 8)], [8, 0], 0.5)
+    assert own.active_per_layer(given_setup.prunable).tolist() == keeps
+    part = 0.3 * (1 + np.cos(round_index * np.pi / 10))
+    left = kept_entries([(8, 10), (5, 8)], [8, 0], 0.5 + 0.5 * part)
+    for layer, keep, after in zip(given_setup.prunable, keeps, left, strict=True):
+        inside = slice(layer.start, layer.stop)
+        gone = np.count_nonzero(mask.flags()[inside] & ~own.flags()[inside])
+        assert 0 < gone <= keep - max(after, 0)
+
+
+def test_the_server_keeps_what_was_voted_for_down_to_the_size() -> None:
+    method = feddst(min_votes=5.0)
+    assert method.first_mask is not None
+    weights = random_vector(3)
+    before = method.first_mask(setup(), weights)
+    votes = np.where(before.flags(), 6, 5).astype(np.int32)
+    votes[:90:7] = 20
+    votes[80:96] = 0  # biases stay, whatever is said of them
+    state = method.init(setup(), before)
+    state, change = method.step(setup(), state, Observation(1, weights=weights, votes=votes), no_draw)
+    assert change is not None
+    keeps = kept_entries([(8, 10), (5, 8)], [8, 0], 0.5)
+    flags = change.mask.flags()
+    assert change.mask.active_per_layer(setup().prunable).tolist() == keeps
+    first = np.flatnonzero(votes[:80] > 5)
+    largest = first[np.argsort(-np.abs(weights[:80][first]))[: keeps[0]]]
+    assert np.flatnonzero(flags[:80]).tolist() == sorted(largest.tolist())
+    assert flags[80:96].all()
+    assert (flags[96:] == before.flags()[96:]).all()
+    assert change.facts["voted"] > change.facts["active"] == change.facts["active_before"]
+    assert state.mask is change.mask
+
+
+@pytest.mark.parametrize("agreed", [True, False])
+def test_the_mask_stays_where_all_or_none_voted(agreed: bool) -> None:
+    method = feddst()
+    assert method.first_mask is not None
+    weights = random_vector(4)
+    mask = method.first_mask(setup(), weights)
+    votes = mask.flags().astype(np.int32) if agreed else None
+    state = method.init(setup(), mask)
+    assert method.step(setup(), state, Observation(1, weights=weights, votes=votes), no_draw) == (state, None)
+
+
+def test_a_density_that_falls_prunes_in_every_round() -> None:
+    method = feddst(final_density=0.2, last_round=10)
+    assert method.first_mask is not None
+    weights = random_vector(5)
+    state = method.init(setup(), method.first_mask(setup(), weights))
+    for index in range(14):
+        needs = method.needs(setup(), state, index)
+        seen = Observation(index, weights=weights if needs else None)
+        state, change = method.step(setup(), state, seen, no_draw)
+        assert Needs.VOTES in needs or (change is None) == (needs is Needs.NOTHING)
+        keeps = kept_entries([(8, 10), (5, 8)], [8, 0], 0.5 + 0.3 * min(1.0, index / 10))
+        assert state.mask.active_per_layer(setup().prunable).tolist() == keeps
+
+
+@pytest.mark.parametrize(
+    "method", [feddst(alpha=0.5), feddst(alpha=0.5, last_round=8, final_density=0.2, min_votes=10.0)]
+)
+def test_the_method_passes_the_checks(method: Any) -> None:
+    check_pruning(method, PruningConfig(reconfigure_every=2, target_density=0.4))
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"alpha": 0.0}, r"alpha is 0\.0"),
+        ({"alpha": 1.1}, r"alpha is 1\.1"),
+        ({"last_round": -1}, "last_round is -1"),
+        ({"final_density": 2.0}, r"final_density is 2\.0"),
+        ({"min_votes": -1.0}, r"min_votes is -1\.0"),
+    ],
+)
+def test_options_out_of_range_are_refused(options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        feddst(**options)
+
+
+def test_layers_without_a_shape_are_equally_sparse(setup_of: Callable[..., Setup]) -> None:
+    given_setup = setup_of([40, -4, 60], target_density=0.25)
+    method = feddst()
+    assert method.first_mask is not None
+    mask = method.first_mask(given_setup, np.arange(104, dtype=np.float32))
+    assert mask.active_per_layer(given_setup.prunable).tolist() == [10, 15]
