@@ -127,10 +127,12 @@ class Exchange(Protocol):
     """
 
     period: int
-    dimension: int
-    """Among how many coordinates the values of a message are, under the present mask."""
     sketch: MagnitudeSketch | None
     """What messages say of the magnitudes of all values, behind those that are sent; None: nothing."""
+
+    @property
+    def dimension(self) -> int:
+        """Among how many coordinates the values of a message are, under the present mask."""
 
     def bytes_by_size(self, entries: int, down: bool = False) -> tuple[float, float]:
         """Bytes of a message of so many values whatever is pruned, and those for every active prunable parameter.
