@@ -193,6 +193,12 @@ class Method:
     first_mask: Callable[[Setup, NDArray[np.float32]], Mask] | None = None
     own_mask: Callable[[Setup, int, NDArray[np.float32], NDArray[np.float32], Mask], Mask] | None = None
 
+    def __post_init__(self) -> None:
+        if self.importance and self.own_mask is not None:
+            raise ValueError(
+                "a pruning method asks for importance or gives clients masks of their own, not both"
+            )
+
 
 def _start(setup: Setup, mask: Mask) -> State:
     return State(mask)

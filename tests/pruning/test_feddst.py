@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -271,6 +271,11 @@ def test_the_method_passes_the_checks(method: Any) -> None:
 def test_options_out_of_range_are_refused(options: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         feddst(**options)
+
+
+def test_own_masks_and_importance_are_not_had_together() -> None:
+    with pytest.raises(ValueError, match="importance or gives clients masks of their own, not both"):
+        replace(feddst(), importance=True)
 
 
 def test_layers_without_a_shape_are_equally_sparse(setup_of: Callable[..., Setup]) -> None:
