@@ -206,8 +206,7 @@ def test_own_masks_keep_their_size_and_change_by_a_decaying_part(round_index: in
 def test_the_server_keeps_what_was_voted_for_down_to_the_size() -> None:
     method = feddst(min_votes=5.0)
     assert method.first_mask is not None
-    weights = random_vector(3)
-    before = method.first_mask(setup(), weights)
+    before, weights = method.first_mask(setup(), random_vector(3)), random_vector(6)
     votes = np.where(before.flags(), 6, 5).astype(np.int32)
     votes[:90:7] = 20
     votes[80:96] = 0  # biases stay, whatever is said of them
