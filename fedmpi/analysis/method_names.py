@@ -31,6 +31,7 @@ PRUNING = {
     "iterative": "iterative pruning",
     "online": "online learning",
     "fedtiny": "FedTiny",
+    "feddst": "FedDST",
     "lottery_reinit": "PruneFL's last mask, first weights",
     "lottery_random": "PruneFL's last mask, new weights",
 }

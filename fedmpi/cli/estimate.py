@@ -23,7 +23,7 @@ from fedmpi.learning.activations import Activations
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.training import CONVERTED_BYTES
 from fedmpi.mpi.forkserver.stub import VARIABLE as FORKSERVER
-from fedmpi.pruning import Setup
+from fedmpi.pruning import Needs, Setup
 from fedmpi.pruning.active_values import ActiveValues, new_mask_bytes
 from fedmpi.pruning.mask import Mask
 from fedmpi.sparsification import SparseMethod, WireCodec
@@ -130,6 +130,8 @@ def _vectors_bytes(parts: Parts, model: FlatModel, blocks: list[range], rank: in
     rows = -(-(clients.per_round or clients.count) // sum(len(block) > 0 for block in blocks))
     if parts.pruning.importance:
         total += _importance_memory(parts, parameters, len(blocks), kept, rows, rank == 0, own > 0)
+    if parts.pruning.own_mask is not None:  # votes, and sums in float64 with what they make
+        total += 4 * parameters
     if not parts.sends_all:
         return total + (kept * parameters + 3 * parameters if own else 0)
     total += 2 * vector + vector // len(blocks)  # sums in fixed point, and the mean that ranks share
@@ -236,6 +238,11 @@ class _Sizes:
         return message + self.sketch_bytes
 
     @property
+    def mask(self) -> int:
+        """Bytes of a message with a mask as large as the present one."""
+        return new_mask_bytes(self.present, self.model.layers)
+
+    @property
     def sketch_bytes(self) -> int:
         """Bytes of what a client's message states of the magnitudes of all values."""
         sketch = self.parts.sketch(self.model.parameter_count)
@@ -257,7 +264,7 @@ def first_round(
 ) -> FirstRound:
     """Bytes and emulated times of round 0, as the run's own accountant charges them.
 
-    ``sizes`` (N,) are the clients' samples. Everybody downloads the whole model, of a lottery ticket with its ``mask``.
+    ``sizes`` (N,) are the clients' samples. Everybody downloads the whole model, with the ``mask`` of the round.
     Jitter, the losses that k is chosen by, and the time of training that is to be ``measured`` are left out. Where the
     time of a round holds the download of its own result, ``unidirectional`` is taken to send as much as clients that
     agree in nothing would get.
@@ -267,7 +274,9 @@ def first_round(
     sent = 0 if parts.period(model.parameter_count) > 1 else messages.sent
     down = messages.whole_model + (0 if mask is None else new_mask_bytes(mask, model.layers))
     up = messages.update(sent) if sent else 0
-    charges = _charges(messages, fleet, sizes, down, sent, up)
+    votes = 0 in _rounds_of_votes(messages)
+    up += votes * messages.mask
+    charges = _charges(messages, fleet, sizes, down, sent, up, votes)
     absent = {
         "jitter": bool(fleet.jitter_s.any()),
         "the time of training, which is measured when it runs": fleet.compute.model.needs_host_time,
@@ -303,26 +312,33 @@ def whole_run(
     later, up = min(messages.whole_model, update), messages.update(messages.sent)
     downloads, uploads = -(-rounds // period), rounds // period
 
-    def duration_s(down: int, sends: bool) -> float:
+    def duration_s(down: int, sends: bool, mask_up: int = 0) -> float:
         sent = messages.sent if sends else 0
-        return _charges(messages, fleet, sizes, down, sent, up if sends else 0).duration_s
+        bytes_up = up + mask_up if sends else 0
+        return _charges(messages, fleet, sizes, down, sent, bytes_up, votes=mask_up > 0).duration_s
 
     if period == 1:
         emulated_s = first.timeline.duration_s + (rounds - 1) * duration_s(later, True)
     else:
         emulated_s = first.timeline.duration_s + (downloads - 1) * duration_s(later, False)
         emulated_s += uploads * duration_s(0, True) + (rounds - downloads - uploads) * duration_s(0, False)
+    masks_up, masks_down = 0, 0
+    if votes := _rounds_of_votes(messages):
+        masks_up, masks_down = len(votes - {0}), len(votes - {rounds - 1})
+        emulated_s += masks_up * (duration_s(later, True, messages.mask) - duration_s(later, True))
+        emulated_s += masks_down * (duration_s(later + messages.mask, True) - duration_s(later, True))
     pruned = parts.pruning.changes != "never"
     assumed = {
         "k as in the first round": parts.k_control.measures_losses,
         "participants as in the first round": participants < config.clients.count,
-        "nothing pruned": pruned,
+        "nothing pruned": pruned and mask is None,
+        "density as in the first round": pruned and mask is not None,
         "links as at the start": fleet.uplink.vary or fleet.downlink.vary,
     }
-    left_out = {"masks and importance": pruned}
+    left_out = {"masks and importance": pruned and not votes}
     return WholeRun(
-        bytes_down=participants * (first.bytes_down + (downloads - 1) * later),
-        bytes_up=participants * uploads * up,
+        bytes_down=participants * (first.bytes_down + (downloads - 1) * later + masks_down * messages.mask),
+        bytes_up=participants * (uploads * up + len(votes) * messages.mask),
         emulated_s=emulated_s,
         assumed=tuple(name for name, holds in assumed.items() if holds),
         left_out=(*first.left_out, *(name for name, holds in left_out.items() if holds)),
@@ -336,14 +352,32 @@ def first_participants(config: Config, fleet: Fleet) -> np.ndarray:
     return draw_participants(config.experiment.seed, 0, available, asked)
 
 
-def _charges(messages: _Sizes, fleet: Fleet, sizes: np.ndarray, down: int, sent: int, up: int) -> Timeline:
-    """A round of the first one's participants with ``sent`` values in ``up`` bytes of each, without jitter."""
+def _rounds_of_votes(messages: _Sizes) -> set[int]:
+    """The rounds in which clients take masks of their own and send them."""
+    parts, method = messages.parts, messages.parts.pruning
+    if method.own_mask is None:
+        return set()
+    rounds = parts.config.experiment.rounds
+    setup = Setup(parts.config.pruning, rounds, messages.model.layers)
+    state = method.init(setup, messages.present)
+    return {index for index in range(rounds) if Needs.VOTES in method.needs(setup, state, index)}
+
+
+def _charges(
+    messages: _Sizes, fleet: Fleet, sizes: np.ndarray, down: int, sent: int, up: int, votes: bool = False
+) -> Timeline:
+    """A round of the first one's participants with ``sent`` values in ``up`` bytes of each, without jitter.
+
+    With ``votes`` each makes one more backward pass on a minibatch.
+    """
     parts, model, present = messages.parts, messages.model, messages.present
     config = parts.config
     participants = first_participants(parts.config, fleet)
+    batch = config.training.batch_size
+    steps = local_steps(config, sizes[participants])
     training = LocalTraining.of(
         participants,
-        local_steps(config, sizes[participants]),
+        steps + votes * np.minimum(sizes[participants], batch) / batch,
         present.active_per_layer([layer for layer in model.layers if layer.prunable]),
         density=present.density(model.layers),
         host_s=0.0,

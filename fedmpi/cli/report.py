@@ -24,6 +24,7 @@ from fedmpi.learning.activations import activations
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.host_memory import private_bytes
 from fedmpi.mpi.placement import home_blocks
+from fedmpi.pruning import Setup
 from fedmpi.pruning.mask import Mask
 
 
@@ -31,7 +32,7 @@ from fedmpi.pruning.mask import Mask
 class Checked:
     """A configuration that was found fit to run: what it would be run with, and lines that say so.
 
-    ``sizes`` (N,): samples of each client; ``mask``: that of a lottery ticket, None without one; ``read_s``: host
+    ``sizes`` (N,): samples of each client; ``mask``: that of round 0, None where it is full; ``read_s``: host
     seconds in which the data were read and divided.
     """
 
@@ -77,6 +78,11 @@ def report(config: Config, ranks: int) -> Checked:
     mask = None
     if parts.pruning.takes_ticket:
         mask = read_ticket(config, model.parameter_count).mask
+    elif parts.pruning.first_mask is not None:
+        setup = Setup(config.pruning, config.experiment.rounds, model.layers)
+        weights = model.vector.detach().cpu().numpy()[: model.parameter_count]
+        mask = parts.pruning.first_mask(setup, weights)
+    if mask is not None:
         lines[1] += f"; {mask.count} active, density {mask.density(model.layers):.6g}"
     lines += _links(config, fleet)
     lines += departure_lines(config, fleet)

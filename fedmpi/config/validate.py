@@ -90,7 +90,9 @@ def validate_resume(config: Config, stored: Config) -> None:
     """
     before, now = flat(tables(stored)), flat(tables(config))
     may_change = _MAY_CHANGE_ON_RESUME
-    if stored.pruning.method in ("iterative", "prunefl") and stored.pruning.target_density is not None:
+    method, options = stored.pruning.method, stored.pruning.options
+    by_rounds = method == "feddst" and not options.get("last_round")
+    if by_rounds or (method in ("iterative", "prunefl") and stored.pruning.target_density is not None):
         may_change = may_change - {
             "experiment.rounds"
         }  # the density of a round depends on how many there are

@@ -33,6 +33,7 @@ from fedmpi.federation.downlink import Downlink
 from fedmpi.federation.exchange import Exchange
 from fedmpi.federation.exchange_dense import DenseExchange
 from fedmpi.federation.exchange_sparse import SparseExchange
+from fedmpi.federation.exchange_votes import VotingExchange
 from fedmpi.federation.global_evaluation import Evaluator
 from fedmpi.federation.importance_pairs import SKETCH, ImportanceForm
 from fedmpi.federation.initial_pruning.local_rounds import InitialServer
@@ -263,4 +264,8 @@ def _exchange(
         return SparseExchange(ranks, memory, host, method, parts.codec, parts.aggregator, accumulated, sketch)
     period = parts.period(model.parameter_count)
     own = state.vectors("weights", model.parameter_count + model.buffer_count, used=period > 1)
-    return DenseExchange(ranks, memory, host, parts.aggregator, own, period)
+    dense = DenseExchange(ranks, memory, host, parts.aggregator, own, period)
+    if parts.pruning.own_mask is None:
+        return dense
+    setup = Setup(parts.config.pruning, parts.config.experiment.rounds, model.layers)
+    return VotingExchange(ranks, dense, parts.pruning, setup)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmpi.config import Config, ConfigError
+from fedmpi.config import Config, ConfigError, parts
 from fedmpi.emulation.compute import BUILT_IN
 from fedmpi.learning.batched import BatchTrainer, why_not
 from fedmpi.learning.batched_trial import differing_samples
 from fedmpi.learning.flat import FlatModel
+from fedmpi.pruning import Method
 
 _MEASURED = "measured"
 
@@ -41,7 +42,9 @@ def batch_trainer(
 
 
 def _against(config: Config) -> str | None:
-    emulation = config.emulation
+    emulation, pruning = config.emulation, config.pruning
+    if parts.build("pruning.method", pruning.method, pruning.options, Method).own_mask is not None:
+        return f'clients of pruning.method "{pruning.method}" take masks of their own while they train'
     if config.data.augmentation != "none":
         return f"data.augmentation is {config.data.augmentation}"
     if emulation.clock != "virtual":

@@ -17,12 +17,12 @@ from fedmpi.emulation.errors import EmulationError
 from fedmpi.experiment import checkpointing
 from fedmpi.experiment.assembly import Run, assemble
 from fedmpi.experiment.description import estimated_steps, header, unknown_energy, varying
+from fedmpi.experiment.first_mask import start_masked
 from fedmpi.experiment.folder_lock import FolderLock
 from fedmpi.experiment.progress import Progress, duration
 from fedmpi.experiment.recording import Recorder
 from fedmpi.experiment.resuming import Identity
 from fedmpi.experiment.streams import unfailing_streams
-from fedmpi.experiment.ticket_start import start_ticket
 from fedmpi.federation.initial_pruning.local_rounds import InitialServer
 from fedmpi.federation.initial_pruning.phase import InitialPhase
 from fedmpi.federation.round_halves import RoundReport
@@ -132,7 +132,7 @@ def _run_prepared(
         if checkpoint is not None:
             progress.message("resuming initial pruning")  # the trace has nothing of it before it has finished
     elif checkpoint is None:
-        start_ticket(run, EXPECTED)
+        start_masked(run, EXPECTED)
     else:
         keep_rounds = checkpoint.round_index
         progress.message(f"resuming before round {keep_rounds}")

@@ -218,6 +218,12 @@ def _check_pruning(found: Parts) -> None:
             f'"{sparsification}", where clients keep own weights from one exchange to the next'
         )
         raise ConfigError("pruning.method", problem, "none, or another sparsification.method")
+    if method.own_mask is not None and not found.sends_all:
+        problem = (
+            f'found "{section.method}" with [sparsification] method "{sparsification}": clients send what their own '
+            f"masks keep, and no selection of it"
+        )
+        raise ConfigError("pruning.method", problem, "another method, or [sparsification] method dense")
     if method.time_by_parameter and config.emulation.compute.model == "normalized" and not found.sends_all:
         problem = (
             f'found "{section.method}" with [emulation.compute] model "normalized" and [sparsification] method '
@@ -308,6 +314,12 @@ def _check_aggregator(found: Parts) -> None:
             f'found "{name}" with [sparsification] method "{method}", whose server keeps a memory of its own'
         )
         raise ConfigError("federation.aggregator", problem, "mean, or another sparsification.method")
+    if found.pruning.own_mask is not None and not aggregator.is_mean:
+        problem = (
+            f'found "{name}" with [pruning] method "{found.config.pruning.method}", which takes the mean of those '
+            f"clients alone that kept a parameter"
+        )
+        raise ConfigError("federation.aggregator", problem, "mean, or another pruning.method")
     if found.pruning.by_gradient and aggregator.step is not None:
         problem = (
             f'found "{name}" with [pruning] method "{found.config.pruning.method}", which takes the change of the '

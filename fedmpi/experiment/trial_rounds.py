@@ -21,10 +21,10 @@ from fedmpi.config import Config
 from fedmpi.emulation.clock import VirtualClock
 from fedmpi.experiment import checkpointing
 from fedmpi.experiment.assembly import Expected, Run, assemble
+from fedmpi.experiment.first_mask import start_masked
 from fedmpi.experiment.progress import Progress
 from fedmpi.experiment.recording import Recorder
 from fedmpi.experiment.resuming import Identity
-from fedmpi.experiment.ticket_start import start_ticket
 from fedmpi.federation.distribution import ServerData
 from fedmpi.federation.round_halves import RoundReport
 from fedmpi.learning.datasets.dataset import as_float32
@@ -92,7 +92,7 @@ def try_rounds(
     run = assemble(ranks, config, expected, data=data)
     assembled_s = process_time() - began_s
     assert run.server is not None
-    start_ticket(run, expected)
+    start_masked(run, expected)
     with tempfile.TemporaryDirectory(prefix="fedmpi-check-") as folder:
         output, identity = Path(folder), Identity.of_new_run(config)
         checkpointing.start_state(run, output, expected, identity.run_id)
@@ -200,9 +200,10 @@ def _evaluation_s(run: Run, data: ServerData) -> float:
 def _reconfiguration_s(run: Run, recorder: Recorder, usual: RoundTime) -> float:
     server, every = run.server, run.config.pruning.reconfigure_every
     assert server is not None
-    if not server.pruning.needs(every - 1):
+    due = next((index for index in range(every - 1, every + 2) if server.pruning.needs(index)), None)
+    if due is None:
         return 0.0
-    server.round_index = every - 1
+    server.round_index = due
     whole_s = _seconds(lambda: _run_rounds(run, recorder, usual.participants, 1))
     return max(0.0, whole_s - usual.train_s - usual.other_s)
 

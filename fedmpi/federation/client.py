@@ -18,6 +18,7 @@ from fedmpi.federation.messages import RoundPlan
 from fedmpi.learning.augmentation import augmenter
 from fedmpi.learning.batched import BatchTrainer, ManyTask
 from fedmpi.learning.evaluation import sample_loss
+from fedmpi.learning.readjustment import OwnMask
 from fedmpi.learning.training import LocalResult, LocalTask, batch_order, train
 from fedmpi.numerics.streams import Purpose, generator, generators, torch_seed
 
@@ -82,10 +83,11 @@ class ClientHost:
         plan: RoundPlan,
         direction_sum: torch.Tensor | None,
         start: torch.Tensor | None = None,
+        own_mask: OwnMask | None = None,
     ) -> tuple[LocalResult, float]:
         """Train one client; returns the result and the host seconds that it took. See ``learning.training.train``.
 
-        ``start`` (D + B,): weights to start from instead of the global ones.
+        ``start`` (D + B,): weights to start from instead of the global ones. ``own_mask``: see ``LocalTask``.
         """
         begin = time.perf_counter()
         device = self.model.vector.device
@@ -107,6 +109,7 @@ class ClientHost:
             mask=self.masked.in_training,
             direction_sum=directions,
             need_weights=direction_sum is None,
+            own_mask=own_mask,
         )
         begin_at = self._start if start is None else start
         result = train(self.model, begin_at, (x.to(device), y.to(device)), task)

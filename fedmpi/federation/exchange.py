@@ -102,7 +102,8 @@ class Exchanged:
     down, ``probe_bytes`` what the probe adds to it. ``energies`` float64 (P,): the mean of the accepted clients'
     sketches, weighted by samples; None where messages carry none, and where nobody was accepted. ``uploads``: what the
     server got of accepted clients, valid until the next round; None where it did not look at them one by one, or there
-    were none.
+    were none. ``votes`` int32 (D,): the samples of the accepted clients whose own masks kept an entry; None unless they
+    had any.
     """
 
     changed: NDArray[np.int32] | None
@@ -113,6 +114,7 @@ class Exchanged:
     probe_bytes: int
     energies: NDArray[np.float64] | None = None
     uploads: Uploads | None = None
+    votes: NDArray[np.int32] | None = None
 
 
 class Exchange(Protocol):
@@ -125,10 +127,12 @@ class Exchange(Protocol):
     """
 
     period: int
-    dimension: int
-    """Among how many coordinates the values of a message are, under the present mask."""
     sketch: MagnitudeSketch | None
     """What messages say of the magnitudes of all values, behind those that are sent; None: nothing."""
+
+    @property
+    def dimension(self) -> int:
+        """Among how many coordinates the values of a message are, under the present mask."""
 
     def bytes_by_size(self, entries: int, down: bool = False) -> tuple[float, float]:
         """Bytes of a message of so many values whatever is pruned, and those for every active prunable parameter.

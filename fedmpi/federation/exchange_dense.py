@@ -65,7 +65,7 @@ class DenseExchange:
         length = self._masked.weights.numel()
         self._group = Ranks.of(memory.comm)
         self._own = own
-        self._average = ExactAverage(ranks, memory, length)
+        self.average = ExactAverage(ranks, memory, length)
         self._aggregation = ServerAggregation(aggregator, host.model.parameter_count, ranks.is_server)
         self.dimension = host.model.parameter_count
         self._active: ActiveValues | None = None
@@ -91,7 +91,7 @@ class DenseExchange:
             self._directions = torch.zeros(model.parameter_count, device=model.vector.device)
         elif self._active is not None:
             self._whole = torch.empty(model.parameter_count + model.buffer_count)
-        self._average.resize(self.dimension + model.buffer_count)
+        self.average.resize(self.dimension + model.buffer_count)
         if self.ranks.is_server:
             self._aggregation.drop(mask)
 
@@ -106,7 +106,7 @@ class DenseExchange:
         self._mine = mine
         self._trained = 0
         if self._exchanges(plan):
-            self._average.begin(len(mine))
+            self.average.begin(len(mine))
             self._carrying = set()
         else:
             self._carrying = set(plan.participants.tolist())
@@ -118,7 +118,7 @@ class DenseExchange:
             own = self.host.model.vector.detach().cpu()
             self._own.write(client, own.numpy())
             return Trained(result, compute_host_s, 0, 0, largest_magnitude(own))
-        row = self._average.rows[self._trained]
+        row = self.average.rows[self._trained]
         self._trained += 1
         if self._active is None:
             self.host.update_into(row)
@@ -162,7 +162,7 @@ class DenseExchange:
         """Keep the updates that clients send; the largest magnitude of each."""
         count, first = len(batch.positions), int(batch.positions[0])
         together = bool(batch.positions[-1] - first == count - 1)
-        rows = self._average.rows[first : first + count] if together else torch.empty(count, self.dimension)
+        rows = self.average.rows[first : first + count] if together else torch.empty(count, self.dimension)
         if self._directions is not None:
             assert self._active is not None
             assert batch.directions is not None
@@ -178,7 +178,7 @@ class DenseExchange:
             for row, update in zip(rows.numpy(), batch.weights.numpy(), strict=True):
                 self._active.gather(update, row)
         if not together:
-            self._average.rows[torch.from_numpy(batch.positions)] = rows
+            self.average.rows[torch.from_numpy(batch.positions)] = rows
         return largest_magnitudes(rows)
 
     def finish(self, plan: RoundPlan, roster: Roster) -> Exchanged:
@@ -190,7 +190,7 @@ class DenseExchange:
         weights = np.where(mine, sizes, 0)
         total = int(roster.sizes[roster.accepted].sum())
         revise = self._revision(roster, mine)
-        self._subtract(self._average.finish(weights, mine, total, roster.max_abs, revise))
+        self._subtract(self.average.finish(weights, mine, total, roster.max_abs, revise))
         dimension = self.dimension
         return Exchanged(
             changed=None,
@@ -230,7 +230,7 @@ class DenseExchange:
 
     def _gather_updates(self, roster: Roster, taken: NDArray[np.bool_]) -> NDArray[np.float32] | None:
         """On the server: what all accepted clients sent for parameters, (n, dimension) in rising order of clients."""
-        rows = self._average.rows[: len(taken), : self.dimension].numpy()[taken]
+        rows = self.average.rows[: len(taken), : self.dimension].numpy()[taken]
         accepted = [roster.accepted_of(rank) for rank in range(self.ranks.size)]
         counts = [len(clients) * self.dimension for clients in accepted]
         gathered = self.ranks.gather_rows(rows.reshape(-1), counts, self._inbox)

@@ -40,7 +40,8 @@ class FinishedRound:
     ``samples`` and ``compute_s`` (participants,): what was processed, and in how many emulated seconds; ``k_down``
     values came down. ``weights`` (D,) are those after the round, ``before`` those before it where the mask may change,
     ``importance`` (D,) is what clients sent of it, ``losses`` those of a mask that was tried. ``work`` of all
-    participants, ``accepted`` bool (participants,), and the ``uploads`` of those, where the server looked at them.
+    participants, ``accepted`` bool (participants,), and the ``uploads`` of those, where the server looked at them;
+    ``votes`` (D,): the samples of those whose own masks kept a parameter.
     """
 
     plan: RoundPlan
@@ -54,6 +55,7 @@ class FinishedRound:
     work: Work | None = None
     accepted: BoolArray | None = None
     uploads: Uploads | None = None
+    votes: NDArray[np.int32] | None = None
 
 
 class ServerPruning:
@@ -165,6 +167,7 @@ class ServerPruning:
                 time=time,
                 change_s=change_s,
                 losses=finished.losses if Needs.LOSSES in needs else None,
+                votes=finished.votes,
             )
         return observation
 

@@ -20,6 +20,7 @@ from fedmpi.learning.datasets.dataset import as_float32
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.isolation import training_alone
 from fedmpi.learning.losses import LOSSES
+from fedmpi.learning.readjustment import OwnMask, readjusting, samples_of_pass, steps_before
 from fedmpi.learning.summed_linear import Total, summed_linear
 
 CONVERTED_BYTES = 2**22
@@ -33,8 +34,8 @@ _Batch = tuple[Tensor, Tensor]
 class LocalResult:
     """What a client did in a round.
 
-    ``samples``: processed, counted once per step; ``loss``: mean of the minibatch losses, each before its
-    step; ``probe_sample``: position in ``x`` of one random sample of the first minibatch.
+    ``samples``: processed, counted once per step and for a backward pass without one; ``loss``: mean of the minibatch
+    losses, each before its step; ``probe_sample``: position in ``x`` of one random sample of the first minibatch.
     """
 
     samples: int
@@ -62,6 +63,9 @@ class LocalTask:
 
     ``need_weights=False`` says that nobody reads the trained parameters: the last step then leaves them
     unwritten, and the model keeps those from which the last step started.
+
+    ``own_mask`` gives the mask of the last part of the training (``learning.readjustment``). It does not go with
+    ``direction_sum``: weights do not follow from where they started and the sum any more.
     """
 
     training: TrainingConfig
@@ -72,6 +76,7 @@ class LocalTask:
     mask: Tensor | None = None
     direction_sum: Tensor | None = None
     need_weights: bool = True
+    own_mask: OwnMask | None = None
 
 
 def train(model: FlatModel, start: Tensor, samples: tuple[Tensor, Tensor], task: LocalTask) -> LocalResult:
@@ -82,8 +87,9 @@ def train(model: FlatModel, start: Tensor, samples: tuple[Tensor, Tensor], task:
     All on the model's device. Momentum starts at zero, and all that the module holds outside of its vector as it was
     built (``FlatModel``).
 
-    Raises ValueError where there are no samples, and for a model that draws random numbers in training and gets no
-    seed for them. A gradient that is not finite is not caught here: it shows in the result.
+    Raises ValueError where there are no samples, for an own mask with a sum of directions, and for a model that draws
+    random numbers in training and gets no seed for them. A gradient that is not finite is not caught here: it shows in
+    the result.
     """
     x, y = samples
     training, need_weights = task.training, task.need_weights
@@ -92,7 +98,15 @@ def train(model: FlatModel, start: Tensor, samples: tuple[Tensor, Tensor], task:
     order, bounds = batch_order(len(x), training, task.batches)
     changes = None if task.augment is None else task.augment(len(order))
     batches = _taken(x, y, torch.from_numpy(order).to(x.device), bounds, changes)
-    mask_views = None if task.mask is None else model.parameter_views(task.mask.to(torch.float32))
+    mask, passed = None if task.mask is None else task.mask.to(torch.float32), 0
+    if task.own_mask is not None:
+        if task.direction_sum is not None:
+            raise ValueError("a client with an own mask has no sum of directions")
+        mask = torch.ones_like(model.vector[: model.parameter_count]) if mask is None else mask.clone()
+        before = steps_before(len(bounds), _steps_of_epoch(len(x), training))
+        batches = readjusting(model, batches, training.loss, before, task.own_mask, mask)
+        passed = samples_of_pass(bounds, before)
+    mask_views = None if mask is None else model.parameter_views(mask)
     model.load(start)
     sums = None if task.direction_sum is None else model.parameter_views(task.direction_sum)
     if training.proximal_mu and start is model.vector:
@@ -103,7 +117,7 @@ def train(model: FlatModel, start: Tensor, samples: tuple[Tensor, Tensor], task:
         step = _SgdStep(model, training, task.learning_rate, sums, mask_views, start, totals)
         written = len(bounds) if need_weights else len(bounds) - 1
         mean = _descend(model, batches, training.loss, step, steps_written=written)
-    return LocalResult(samples=len(order), loss=mean, steps=len(bounds), probe_sample=int(order[0]))
+    return LocalResult(len(order) + passed, loss=mean, steps=len(bounds), probe_sample=int(order[0]))
 
 
 def _taken(
@@ -206,6 +220,12 @@ def batch_order(
     batches_of_epoch = samples // batch
     order = _epochs(samples, batches_of_epoch * batch, -(-steps // batches_of_epoch), rng)
     return order[: steps * batch], [(step * batch, (step + 1) * batch) for step in range(steps)]
+
+
+def _steps_of_epoch(samples: int, training: TrainingConfig) -> int:
+    """How many batches ``batch_order`` makes of an epoch of so many samples."""
+    batch = min(training.batch_size, samples)
+    return -(-samples // batch) if training.local_epochs else samples // batch
 
 
 def _epochs(samples: int, used: int, epochs: int, rng: np.random.Generator) -> np.ndarray:

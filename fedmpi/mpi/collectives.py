@@ -131,6 +131,15 @@ class Ranks:
                 self.receive(target[starts[rank] : starts[rank] + sizes[rank]], rank)
         return gathered
 
+    def add_up(self, array: np.ndarray) -> None:
+        """The sum over ranks of everybody's contiguous integer ``array`` (same dtype and size), in place on each."""
+        self.carried_bytes += array.nbytes
+        if self.size == 1:
+            return
+        flat, most = array.reshape(-1), MAX_MESSAGE_BYTES // array.itemsize
+        for start in range(0, flat.size, most):
+            self.wait(self.comm.Iallreduce(MPI.IN_PLACE, flat[start : start + most], op=MPI.SUM))
+
     def scatter_rows(self, rows: np.ndarray | None, counts: Sequence[int], dtype: np.dtype) -> np.ndarray:
         """The reverse of gather_rows: hand each rank its ``counts[rank]`` rows of the server's array."""
         mine = np.empty(int(counts[self.rank]), dtype=dtype)

@@ -14,6 +14,7 @@ BUILT_IN = {
     "iterative": "fedmpi.pruning.iterative:METHOD",
     "online": "fedmpi.pruning.online:METHOD",
     "fedtiny": "fedmpi.pruning.fedtiny:fedtiny",
+    "feddst": "fedmpi.pruning.feddst:feddst",
     "lottery_reinit": "fedmpi.pruning.lottery:REINIT",
     "lottery_random": "fedmpi.pruning.lottery:RANDOM",
 }

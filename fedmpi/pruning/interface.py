@@ -42,6 +42,7 @@ class Needs(Flag):
     IMPORTANCE = auto()
     TIME = auto()
     LOSSES = auto()
+    VOTES = auto()
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Observation:
     ``Method.signed_gradient`` the sum over clients of what they gathered of their gradients in this round.
     ``time``: that of a round with the mask under which it ran; with it comes ``change_s``, which gives the emulated
     seconds that importance and the download of a new mask add to a round. ``losses`` is None also where no update was
-    taken.
+    taken, and so is ``votes``, int32 (D,): the samples, together, of those clients whose own masks kept a parameter.
     """
 
     round_index: int
@@ -106,6 +107,7 @@ class Observation:
     time: RoundTime | None = None
     change_s: Callable[[Mask], float] | None = None
     losses: Losses | None = None
+    votes: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,11 @@ class Method:
     ``by_gradient``: it asks for the gradient. ``time_by_parameter``: it weighs parameters by the time that they take.
     ``starts_pruned``: it can go on with the mask of initial pruning. ``by_time``: it asks for the time of a round,
     so that masks would be others on other devices and links.
+
+    ``first_mask(setup, weights)``: the mask of round 0, by the weights (D,) before it; None: that is full, or given.
+    ``own_mask(setup, round_index, weights, gradient, mask)``, of a method that asks for VOTES: on every participant of
+    such a round, before the last part of its training, the mask under which it trains on; ``weights`` and ``gradient``
+    (D,), of pruned parameters too, are its own, and ``mask`` is that of the round.
     """
 
     summary: str
@@ -183,6 +190,14 @@ class Method:
     starts_pruned: bool = False
     by_time: bool = False
     probe: Callable[[Setup, Any, NDArray[np.float32]], Mask | None] | None = None
+    first_mask: Callable[[Setup, NDArray[np.float32]], Mask] | None = None
+    own_mask: Callable[[Setup, int, NDArray[np.float32], NDArray[np.float32], Mask], Mask] | None = None
+
+    def __post_init__(self) -> None:
+        if self.importance and self.own_mask is not None:
+            raise ValueError(
+                "a pruning method asks for importance or gives clients masks of their own, not both"
+            )
 
 
 def _start(setup: Setup, mask: Mask) -> State:

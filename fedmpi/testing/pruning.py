@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedmpi.config.schema import PruningConfig
 from fedmpi.pruning.interface import MASK, Losses, Method, Needs, Observation, Setup, State
-from fedmpi.pruning.mask import Mask
+from fedmpi.pruning.mask import LayerSlice, Mask
 from fedmpi.pruning.round_time import RoundTime
 
 _ROUNDS = 12
@@ -31,6 +32,8 @@ def check_pruning(
 
     Raises AssertionError where a mask prunes what is not prunable or has another size, where the state's mask is not
     that of the change, where a state does not survive a checkpoint, and where the same rounds give another mask.
+    Without ``start``, a method with a first mask begins with that. Where it asks for votes, three clients take masks of
+    their own, which must not change weights, gradients, or the mask of the round.
     """
     section = config or PruningConfig(reconfigure_every=2, target_density=0.4)
     for seed in range(examples):
@@ -42,7 +45,11 @@ def _run(method: Method, config: PruningConfig, seed: int, start: Mask | None) -
     rng = np.random.default_rng(seed)
     layers = (_Layer(0, 40, True), _Layer(40, 44, False), _Layer(44, 104, True), _Layer(104, 110, False))
     setup = Setup(config, _ROUNDS, layers)
-    state = method.init(setup, start or Mask(110))
+    first = Mask(110)
+    if method.first_mask is not None:
+        first = method.first_mask(setup, rng.standard_normal(110).astype(np.float32))
+        _check_mask(first, layers)
+    state = method.init(setup, start or first)
     masks = []
     for round_index in range(_ROUNDS):
         needs = method.needs(setup, state, round_index)
@@ -51,9 +58,10 @@ def _run(method: Method, config: PruningConfig, seed: int, start: Mask | None) -
         )
         restored = _through_checkpoint(method, state)
         before = state.mask
-        state, change = method.step(
-            setup, restored, _observation(rng, round_index, needs, before, method.signed_gradient), rng.random
-        )
+        observation = _observation(rng, round_index, needs, before, method.signed_gradient)
+        if Needs.VOTES in needs:
+            observation = replace(observation, votes=_votes(method, setup, rng, round_index, before))
+        state, change = method.step(setup, restored, observation, rng.random)
         assert type(state) is method.state, f"the state is {type(state)}, announced is {method.state}"
         assert (change is not None) or _same(state.mask, before), "the mask changed without a change"
         if change is not None:
@@ -94,7 +102,25 @@ def _observation(
     )
 
 
-def _check_mask(mask: Mask, layers: tuple[_Layer, ...]) -> None:
+def _votes(
+    method: Method, setup: Setup, rng: np.random.Generator, round_index: int, mask: Mask
+) -> NDArray[np.int32]:
+    """The samples of three clients with masks of their own, by what each kept."""
+    assert method.own_mask is not None, "it asks for votes, without an own_mask"
+    votes = np.zeros(mask.dimension, np.int32)
+    for samples in (5, 10, 20):
+        weights, gradient = rng.standard_normal((2, mask.dimension)).astype(np.float32)
+        mask.apply(weights)
+        given = weights.copy(), gradient.copy(), mask.to_bits()
+        own = method.own_mask(setup, round_index, weights, gradient, mask)
+        for before, after in zip(given, (weights, gradient, mask.to_bits()), strict=True):
+            assert np.array_equal(before, after), "own_mask changed what it was given"
+        _check_mask(own, setup.layers)
+        votes += np.int32(samples) * own.flags()
+    return votes
+
+
+def _check_mask(mask: Mask, layers: Sequence[LayerSlice]) -> None:
     assert mask.dimension == layers[-1].stop, f"a mask over {mask.dimension} of {layers[-1].stop} parameters"
     flags = mask.flags()
     for layer in layers:

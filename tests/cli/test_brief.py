@@ -12,6 +12,7 @@ from fedmpi.experiment.parts import resolve
 from fedmpi.federation.distribution import read_data
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.models import build
+from fedmpi.pruning import Setup
 
 FIXED = [
     "k_control.method=fixed",
@@ -42,7 +43,12 @@ def whole_run(overrides: list[str]) -> estimate.WholeRun:
     config = load("quickstart", overrides)
     facts = read_data(config).facts()
     model = FlatModel(build(config.model, facts.input_shape, facts.classes, 0))
-    return estimate.whole_run(resolve(config), model, make_fleet(config, model, facts), np.array(facts.sizes))
+    found, mask = resolve(config), None
+    if found.pruning.first_mask is not None:
+        setup = Setup(config.pruning, config.experiment.rounds, model.layers)
+        mask = found.pruning.first_mask(setup, model.vector.numpy()[: model.parameter_count])
+    fleet = make_fleet(config, model, facts)
+    return estimate.whole_run(found, model, fleet, np.array(facts.sizes), mask)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -55,6 +61,26 @@ def test_the_whole_run_is_what_a_run_records(method, tmp_path):
     assert told.bytes_down == rounds["bytes_down"].sum()
     assert told.emulated_s == pytest.approx(rounds["end_s"].iloc[-1], rel=1e-9)
     assert told.assumed == told.left_out == ()
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_masks_of_clients_are_in_the_whole_run(every, tmp_path):
+    overrides = [
+        *FIXED,
+        *METHODS["dense"],
+        "pruning.method=feddst",
+        "pruning.target_density=0.3",
+        f"pruning.reconfigure_every={every}",
+        "pruning.options={alpha = 0.5, last_round = 6}",
+    ]
+    told = whole_run(overrides)
+    assert cli.main(["run", "quickstart", *overrides, "--output", str(tmp_path), "--quiet"]) == 0
+    rounds = trace.read(tmp_path).rounds
+    assert told.bytes_up == rounds["bytes_up"].sum()
+    assert told.bytes_down == rounds["bytes_down"].sum()
+    assert told.emulated_s == pytest.approx(rounds["end_s"].iloc[-1], rel=1e-9)
+    assert told.assumed == ("density as in the first round",)
+    assert told.left_out == ()
 
 
 def test_clients_that_seldom_take_part_download_what_they_missed():

@@ -16,6 +16,8 @@ from fedmpi.config import (
 from fedmpi.config.schema import asked_clients
 from fedmpi.experiment.parts import check_with_model, resolve
 
+FEDDST = ["pruning.method=feddst", "pruning.target_density=0.5"]
+
 
 def check(config: Config) -> None:
     validate(config)
@@ -150,6 +152,27 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
                 "sparsification.k=5",
             ],
             '[pruning] method: found "snip", which prunes after the first round, with [sparsification] method "fedavg"',
+        ),
+        (["pruning.method=feddst"], '[pruning] target_density: is not set, and method "feddst" prunes to it'),
+        (
+            [*FEDDST, "sparsification.method=fab", "sparsification.k=5"],
+            '[pruning] method: found "feddst" with [sparsification] method "fab": clients send what their own',
+        ),
+        (
+            [*FEDDST, "sparsification.method=fedavg", "sparsification.k=5"],
+            '[pruning] method: found "feddst", which prunes in rounds 1, 1 + reconfigure_every and so on, with',
+        ),
+        (
+            [*FEDDST, "federation.aggregator=fedadam"],
+            '[federation] aggregator: found "fedadam" with [pruning] method "feddst", which takes the mean of those',
+        ),
+        (
+            [*FEDDST, "pruning.initial.where=client"],
+            '[pruning.initial] where: found "client" with [pruning] method "feddst"',
+        ),
+        (
+            [*FEDDST, "pruning.options.alpha=0"],
+            '[pruning.options]: refused by "feddst": alpha is 0.0',
         ),
         (
             ["pruning.importance=received"],
@@ -531,6 +554,18 @@ def test_rounds_stay_where_the_density_of_a_round_depends_on_them(method):
     longer = loads("", [f"pruning.method={method}", "pruning.target_density=0.1", "experiment.rounds=50"])
     with pytest.raises(ConfigError, match="rounds: found 50, but the run to resume has 40"):
         validate_resume(longer, stored)
+
+
+def test_rounds_stay_where_the_last_readjustment_depends_on_them():
+    given = ["pruning.method=feddst", "pruning.target_density=0.1"]
+    stored, longer = (loads("", [*given, f"experiment.rounds={rounds}"]) for rounds in (40, 50))
+    with pytest.raises(ConfigError, match="rounds: found 50, but the run to resume has 40"):
+        validate_resume(longer, stored)
+    stored, longer = (
+        loads("", [*given, "pruning.options.last_round=9", f"experiment.rounds={rounds}"])
+        for rounds in (40, 50)
+    )
+    validate_resume(longer, stored)
 
 
 def test_reconfigurations_need_a_cost_that_depends_on_the_mask():

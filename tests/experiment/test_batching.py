@@ -54,6 +54,15 @@ def test_why_not_is_said_and_refused(override: str, reason: str) -> None:
     assert found
 
 
+def test_clients_with_masks_of_their_own_are_trained_one_by_one() -> None:
+    overrides = ["pruning.method=feddst", "pruning.target_density=0.5"]
+    trainer, reason = trainer_for(configuration(*overrides))
+    assert trainer is None
+    assert reason == 'clients of pruning.method "feddst" take masks of their own while they train'
+    with pytest.raises(ConfigError, match=r"batched: found on, but clients of pruning\.method"):
+        trainer_for(configuration(*overrides, "training.batched=on"))
+
+
 def test_other_bits_than_alone_are_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batching, "differing_samples", lambda *unused: 7)
     trainer, reason = trainer_for(configuration())

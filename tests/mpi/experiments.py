@@ -63,6 +63,14 @@ PRUNEFL = ["pruning.method=prunefl", "pruning.reconfigure_every=2", "training.mo
 FEDTINY = ["pruning.method=fedtiny", "pruning.target_density=0.4", "pruning.reconfigure_every=2"]
 """A mask after the first round, and others after every second."""
 
+FEDDST = [
+    "pruning.method=feddst",
+    "pruning.target_density=0.4",
+    "pruning.reconfigure_every=2",
+    "pruning.options={alpha = 0.5, last_round = 6}",
+]
+"""Clients take masks of their own in rounds 1, 3 and 5."""
+
 INITIAL = [*PRUNEFL, "pruning.initial.where=client", "pruning.initial.client=3"]
 """Besides, client 3 prunes before the first round."""
 
@@ -344,6 +352,21 @@ VARIANTS: dict[str, list[str]] = {
         "sparsification.k=60",
         "training.proximal_mu=0.5",
     ],
+    "feddst": FEDDST,
+    "feddst_epochs_buffers": [
+        *FEDDST[:-1],
+        "pruning.options={alpha = 0.5, last_round = 6, final_density = 0.2, min_votes = 60}",
+        "model.name=buffered_model:make",
+        "training.local_steps=1",
+        "training.local_epochs=2",
+        "training.proximal_mu=0.1",
+    ],
+    "departures_feddst": [
+        *DEPARTURES,
+        *FEDDST,
+        "pruning.reconfigure_every=1",
+    ],  # also in rounds without enough updates
+    "normalized_feddst": [*NORMALIZED, *FEDDST],
     "layer_top_k": [*PRUNEFL, "sparsification.method=layer_top_k", "sparsification.k=60"],
     "fedadam": ["federation.aggregator=fedadam", "federation.options={learning_rate = 0.03}"],
     "fedyogi_prunefl_buffers": [

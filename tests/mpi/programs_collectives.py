@@ -42,6 +42,15 @@ def check_gather_and_scatter(ranks: Ranks) -> None:
     assert np.array_equal(mine, np.full(3 * rank, rank))
 
 
+def check_sum(ranks: Ranks) -> None:
+    """Of everybody, on each, and its bytes counted once."""
+    mine = np.arange(300, dtype=np.int32) * (ranks.rank + 1)
+    ranks.carried_bytes = 0
+    ranks.add_up(mine)
+    assert np.array_equal(mine, np.arange(300) * (ranks.size * (ranks.size + 1) // 2))
+    assert ranks.carried_bytes == 1200
+
+
 def check_inbox(ranks: Ranks) -> None:
     """The same memory again, and more where more comes."""
     inbox, places = Inbox(), []
@@ -174,7 +183,14 @@ def check_average_by_short_segments(ranks: Ranks) -> None:
                     average_once(ranks, average, draw, revised=False)
 
 
-COLLECTIVES = (check_broadcast, check_json, check_gather_and_scatter, check_inbox, check_send)
+COLLECTIVES = (
+    check_broadcast,
+    check_json,
+    check_gather_and_scatter,
+    check_sum,
+    check_inbox,
+    check_send,
+)
 
 
 def report(ranks: Ranks, check: Callable[[Ranks], None], how: str = "") -> None:

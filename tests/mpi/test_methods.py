@@ -108,6 +108,22 @@ def test_masks_change_where_fedavg_exchanges(runs: dict[int, Path]) -> None:
     assert (one.rounds["bytes_up"] / 5)[1::2].tolist() == (16 + 4 * sent[1::2] + 4 * prunable).tolist()
 
 
+def test_masks_of_clients_travel_up_and_the_servers_down(runs: dict[int, Path]) -> None:
+    """In rounds 1, 3 and 5 clients make one more pass on a batch of 16, and send bits of 1184 weights."""
+    one = trace.read(runs[1] / "feddst")
+    votes = one.clients["round"].isin([1, 3, 5])
+    values = 16 + 4 * one.rounds["active_parameters"].iloc[0]
+    assert one.rounds["active_parameters"].nunique() == 1
+    assert (one.clients["samples"] == 48 + 16 * votes).all()
+    assert (one.clients["bytes_up"] == values + (16 + 148) * votes).all()
+    assert (one.clients["bytes_down"][one.clients["round"].isin([0, 2, 4, 6])] == values + 16 + 148).all()
+    assert one.events[one.events["kind"] == "pruning"]["round"].tolist() == [1, 3, 5]
+    assert one.layers["round"].unique().tolist() == [0, 2, 4, 6]
+    late = trace.read(runs[1] / "departures_feddst")
+    assert late.events[late.events["kind"] == "abandoned"]["round"].tolist()[0] == 0
+    assert late.clients[late.clients["round"] == 1]["bytes_down"].min() == 16  # nothing new, the mask neither
+
+
 @pytest.mark.parametrize("variant", ["fab", "everybody", "zeros", "ogd_float16", "prunefl_fab"])
 def test_with_fab_every_client_contributes_its_share(runs: dict[int, Path], variant: str) -> None:
     one = trace.read(runs[1] / variant)

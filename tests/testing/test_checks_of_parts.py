@@ -135,6 +135,30 @@ PRUNINGS: dict[str, tuple[Method, str]] = {
 }
 
 
+def _voting(own_mask: Any) -> Method:
+    broken = _broken_pruning(lambda s, state, o, d: (state, None), Needs.VOTES)
+    return replace(broken, own_mask=own_mask)
+
+
+def _spoiling(setup: Any, index: int, weights: np.ndarray, gradient: np.ndarray, mask: Mask) -> Mask:
+    gradient[3] = 0.0
+    return mask
+
+
+PRUNINGS |= {
+    "votes": (_voting(None), "without an own_mask"),
+    "spoiling": (_voting(_spoiling), "changed what it was given"),
+    "own mask": (
+        _voting(lambda s, i, w, g, mask: Mask.of(np.arange(110) != 41)),
+        "that cannot be",
+    ),
+    "first mask": (
+        replace(pruning.NONE, first_mask=lambda setup, weights: Mask.of(np.arange(110) != 41)),
+        "that cannot be",
+    ),
+}
+
+
 @pytest.mark.parametrize("name", PRUNINGS)
 def test_a_broken_pruning_method_is_found(name: str) -> None:
     method, message = PRUNINGS[name]

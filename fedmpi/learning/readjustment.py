@@ -1,0 +1,73 @@
+"""A mask of a client's own, which it takes in the middle of its local training.
+
+The gradient that it is chosen by is that of one more backward pass, without a step, on the minibatch of the last step:
+dense, pruned parameters too, and of the loss alone, without weight decay, momentum or a proximal term. The pass is in
+training mode, so batch norm sees that minibatch once more (as in the program of FedDST, Bibikar et al., AAAI 2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedmpi.learning.flat import FlatModel
+from fedmpi.learning.losses import LOSSES
+
+OwnMask = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.bool_]]
+"""``own_mask(weights, gradient)``, both (D,): which parameters (D,) the client trains from now on."""
+
+
+def steps_before(steps: int, steps_of_epoch: int) -> int:
+    """After how many of ``steps`` the mask is taken: before those of the last epoch, and no earlier than half-way.
+
+    What comes back starts at 0, so at least one step follows; of a single step none comes before.
+    """
+    return steps - max(1, min(steps_of_epoch, steps // 2))
+
+
+def samples_of_pass(bounds: Sequence[tuple[int, int]], before: int) -> int:
+    """The samples of the backward pass after ``before`` of the batches ``bounds``."""
+    start, stop = bounds[max(0, before - 1)]
+    return stop - start
+
+
+def readjusting(
+    model: FlatModel,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    loss_name: str,
+    before: int,
+    own_mask: OwnMask,
+    mask: Tensor,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The ``batches``, one for each step; between two of them, after ``before`` steps, ``mask`` is changed in place.
+
+    ``mask`` float32 (D,), on the model's device, is what the steps are masked by; weights that it prunes become 0. The
+    step on a batch must have been made when the next one is asked for.
+    """
+    last: tuple[Tensor, Tensor] | None = None
+    for index, batch in enumerate(batches):
+        if index == before:
+            _readjust(model, last or batch, loss_name, own_mask, mask)
+        yield batch
+        last = batch
+
+
+def _readjust(
+    model: FlatModel, batch: tuple[Tensor, Tensor], loss_name: str, own_mask: OwnMask, mask: Tensor
+) -> None:
+    x, y = batch
+    loss = LOSSES[loss_name].mean(model.module(x), y)
+    gradient = torch.zeros_like(mask)
+    found = torch.autograd.grad(loss, model.parameters, allow_unused=True)
+    for view, each in zip(model.parameter_views(gradient), found, strict=True):
+        if each is not None:
+            view.copy_(each)
+    weights = model.vector[: model.parameter_count]
+    active = own_mask(weights.detach().cpu().numpy(), gradient.cpu().numpy())
+    flags = torch.from_numpy(active).to(mask.device)
+    mask.copy_(flags)
+    weights.masked_fill_(~flags, 0.0)
