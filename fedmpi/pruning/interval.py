@@ -13,8 +13,10 @@ LONGEST_FACTOR = 16
 
 
 def relative_gain(importance: float, round_s: float, new_importance: float, new_round_s: float) -> float:
-    """By which part the ratio of ``importance`` to ``round_s`` grew; infinite where there was none before.
+    """By which part the ratio of ``importance`` to ``round_s`` grew.
 
+    Infinite where there was none before, as where no update arrived: nothing was learned of either mask then, and the
+    next chance is taken.
     Raises ValueError unless importances are finite and not negative, and times are positive.
     """
     numbers = (importance, round_s, new_importance, new_round_s)
@@ -28,7 +30,7 @@ def relative_gain(importance: float, round_s: float, new_importance: float, new_
         )
     before, after = importance / round_s, new_importance / new_round_s
     if before == 0.0:
-        return inf if after > 0.0 else 0.0
+        return inf
     return after / before - 1.0
 
 

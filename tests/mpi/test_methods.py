@@ -7,6 +7,8 @@ import pytest
 from experiments import VARIANTS, assert_same_trace
 
 from fedmpi import trace
+from fedmpi.pruning.fedtiny import adjusted
+from fedmpi.sparsification.wire import message_bytes
 
 PROGRAM = Path(__file__).with_name("programs_methods.py")
 PLACEMENTS = {1: ("straight",), 2: ("interrupted",), 3: ("straight", "training.batched=off")}
@@ -51,6 +53,47 @@ def test_bytes_of_the_trace_are_those_of_the_messages(
     assert (later["bytes_down"] == bytes_down).all()
     # Beside the messages, MPI carried the plan, the records and the verdicts, and the same on any number of ranks.
     assert (one.rounds["mpi_bytes"] > 8 * bytes_up + bytes_down).all()
+
+
+@pytest.mark.parametrize("variant", ["prunefl_received", "prunefl_sketch"])
+def test_pairs_of_importance_are_charged_where_the_mask_is_to_change(
+    runs: dict[int, Path], variant: str
+) -> None:
+    """60 of the active coordinates in every round; after every other one 60 of the pruned, or of all prunable ones."""
+    one, prunable, others = trace.read(runs[1] / variant), 64 * 16 + 16 * 10, 16 + 10
+    sent = []
+    for number, active in enumerate(one.rounds["active_parameters"].tolist()):
+        size = message_bytes("auto", 60, active)
+        pruned = prunable + others - active
+        if number % 2 and variant == "prunefl_sketch":
+            size += message_bytes("auto", 60, prunable) + 4 * others
+        elif number % 2 and pruned:
+            size += message_bytes("auto", min(60, pruned), pruned)
+        sent.append(5 * size)
+    assert one.rounds["bytes_up"].tolist() == sent
+    assert one.rounds["active_parameters"].iloc[-1] < prunable
+
+
+def test_largest_gradients_are_charged_as_pairs(runs: dict[int, Path]) -> None:
+    """As many as there come in of each layer, 8 bytes each, in a message of its own."""
+    one = trace.read(runs[1] / "fedtiny_topk")
+    layers = one.layers[one.layers["total"].isin([64 * 16, 16 * 10])].groupby("round")["active"].apply(list)
+    kept = layers.loc[1]
+    assert (layers.iloc[1:].apply(lambda active: active == kept)).all()  # the number of a layer stays
+    for number in (1, 3, 5):
+        moved = [adjusted(*each, 0.3, number + 1, 300) for each in zip(kept, (64 * 16, 16 * 10), strict=True)]
+        size = message_bytes("auto", 60, int(one.rounds["active_parameters"][number])) + 16 + 8 * sum(moved)
+        assert one.rounds["bytes_up"][number] == 5 * size
+
+
+def test_an_interval_that_adapts_is_told_and_kept(runs: dict[int, Path]) -> None:
+    one = trace.read(runs[1] / "departures_prunefl_adaptive_interval")
+    changes = one.events[one.events["kind"] == "pruning"]
+    rounds, facts = changes["round"].tolist(), changes["details"].tolist()
+    assert rounds[0] == 0
+    for last, following, found in zip(rounds, rounds[1:], facts, strict=False):
+        assert following - last == found["interval_rounds"]
+        assert 1 <= found["interval_rounds"] <= 16
 
 
 def test_fedavg_exchanges_at_the_end_of_each_period_only(runs: dict[int, Path]) -> None:

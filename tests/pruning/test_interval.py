@@ -17,8 +17,9 @@ GAINS = st.floats(1e-6, 1e3)
 def test_the_gain_is_in_importance_per_second() -> None:
     assert relative_gain(10.0, 2.0, 9.0, 1.5) == pytest.approx(0.2)
     assert relative_gain(9.0, 1.5, 10.0, 2.0) == pytest.approx(-1 / 6)
-    assert relative_gain(0.0, 1.0, 0.0, 1.0) == 0.0
+    assert isinf(relative_gain(0.0, 1.0, 0.0, 1.0))
     assert isinf(relative_gain(0.0, 1.0, 1.0, 1.0))
+    assert payback_rounds(3.0, inf, 8.0) == 0.0
 
 
 @pytest.mark.parametrize("numbers", [(-1, 1, 1, 1), (1, 0, 1, 1), (1, 1, 1, -1), (inf, 1, 1, 1)])
