@@ -20,7 +20,8 @@ from femnist_study import amounts_to, data_folder, parser, retimed, run_sweep, u
 from matplotlib.figure import Figure
 
 from fedmpi import trace
-from fedmpi.analysis.drawing import COLOURS, LINES, SIZES
+from fedmpi.analysis.drawing import SIZES
+from fedmpi.analysis.looks import COLOURS, LINES
 from fedmpi.analysis.markdown import reached, table
 
 TEST_FILES_EVERY = 3

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
-from fedmpi.analysis.drawing import COLOURS
+from fedmpi.analysis.looks import COLOURS
 from fedmpi.analysis.winners import ALONE, FIRST, NONE, UNDECIDED, UNKNOWN
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
-from fedmpi.analysis.drawing import COLOURS, LINES, SIZES, Size, common_legend
+from fedmpi.analysis.drawing import SIZES, Size, common_legend
+from fedmpi.analysis.looks import COLOURS, LINES
 from fedmpi.analysis.map_cells import (
     HATCH_COLOUR,
     MARKERS,
