@@ -64,6 +64,7 @@ if [ ${#quick[@]} -eq 0 ]; then
 fi
 cd "$project"
 export MPLBACKEND=Agg
+unset PYTHONDONTWRITEBYTECODE  # else every one of the hundreds of processes compiles what it imports again
 workers="${FEDMPI_TEST_WORKERS:-$(($(nproc) < 4 ? $(nproc) : 4))}"
 check ruff check .
 check ruff format --check .

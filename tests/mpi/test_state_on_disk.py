@@ -107,9 +107,10 @@ sys.exit(main(sys.argv[1:]))
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_a_full_disk_ends_a_run_with_one_line(launch, tmp_path: Path, ranks: int) -> None:
     config = write_config(tmp_path, "fab_fixed")
-    done = launch(
-        ranks, "-c", FULL, "run", config, ON_DISK, "--quiet", "--output", tmp_path / "run", check=False
-    )
+    program = tmp_path / "full.py"
+    program.write_text(FULL)
+    run = ["run", config, ON_DISK, "--quiet", "--output", tmp_path / "run"]
+    done = launch(ranks, program, *run, check=False)
     assert done.returncode == 1
     lines = [line for line in done.stderr.splitlines() if line.startswith("fedmpi:")]
     assert lines
