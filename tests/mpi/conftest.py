@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,6 +37,25 @@ def mpi(request: pytest.FixtureRequest) -> Mpi:
 def launch(mpi: Mpi) -> Launch:
     """``launch(ranks, *arguments)`` runs ``python ARGUMENTS`` on so many ranks and returns the completed process."""
     return launcher(mpi)
+
+
+@pytest.fixture(scope="session")
+def whole_run(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Callable[..., Path]:
+    """``whole_run(config, *overrides)``: the folder of that run on one rank, from its start to its end.
+
+    It is made once for all tests, which may only read it.
+    """
+
+    def folder_of(config: Path, *overrides: str) -> Path:
+        key = "\n".join([config.read_text(), *overrides])
+
+        def run(folder: Path) -> None:
+            output = ["--output", folder / "run", "--quiet"]
+            launcher(this_mpi())(1, "-m", "fedmpi", "run", config, *overrides, *output)
+
+        return made_once(f"whole-{hashlib.sha256(key.encode()).hexdigest()[:16]}", run) / "run"
+
+    return folder_of
 
 
 @pytest.fixture

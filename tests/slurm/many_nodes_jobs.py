@@ -8,7 +8,7 @@ import pytest
 from experiments import assert_same_trace
 from libraries import ROOT_VARIABLES, open_mpi
 from many_nodes_cluster import ManyNodes
-from one_node_cluster import PROJECT
+from one_node_cluster import PROJECT, Cluster
 
 from fedmpi import trace
 
@@ -34,7 +34,7 @@ def variables(cluster: ManyNodes, launch: str) -> dict[str, str]:
     return {"FEDMPI_LAUNCHER": launcher, "FEDMPI_VENV": str(open_mpi().python.parents[1]), **ROOT_VARIABLES}
 
 
-def wait_for_rounds(cluster: ManyNodes, job: int | str, folder: Path, rounds: int) -> None:
+def wait_for_rounds(cluster: Cluster, job: int | str, folder: Path, rounds: int) -> None:
     def committed() -> int:
         try:
             return int(trace.read(folder).attributes["committed_rounds"])
@@ -45,7 +45,7 @@ def wait_for_rounds(cluster: ManyNodes, job: int | str, folder: Path, rounds: in
 
 
 def submit(
-    cluster: ManyNodes, config: Path, folder: Path, launch: str, *options: str, host_s: float = 10
+    cluster: ManyNodes, config: Path, folder: Path, launch: str, *options: str, host_s: float = 14
 ) -> int:
     """A job that takes at least ``host_s``."""
     return cluster.submit(
