@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -16,13 +15,12 @@ from test_kill_and_resume import ENDS_WITHIN_S, LONG, rank_processes, wait_for_r
 
 from fedmpi import trace
 
-PROGRAM = Path(__file__).with_name("programs_runs.py")
 ON_DISK = "clients.state=disk"
 METHODS = ("departures_prunefl_fab", "fedavg", "ogd_float16")
 
 
 @pytest.fixture(scope="module")
-def runs(launch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(launch_all, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for each of METHODS: ``memory`` on one rank, ``disk`` on three, and ``pairs``.
 
     ``pairs`` is on disk too: as on three nodes, goes on as on two with other ranks on each, then on one.
@@ -30,24 +28,11 @@ def runs(launch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("state")
     config = folder / "base.toml"
     config.write_text(BASE, encoding="utf-8")
+    run = ["run", config, "experiment.evaluate_every=1"]  # the last round of a run is evaluated anyway
 
-    def start(ranks: int, output: str, *overrides: str) -> None:
-        every = "experiment.evaluate_every=1"  # the last round of a run is evaluated anyway
-        commands = [
-            [
-                "run",
-                str(config),
-                *VARIANTS[name],
-                every,
-                *overrides,
-                "--quiet",
-                "--output",
-                f"{folder}/{name}/{output}",
-            ]
-            for name in METHODS
-        ]
-        (folder / "commands.json").write_text(json.dumps(commands))
-        launch(ranks, PROGRAM, folder / "commands.json", python_path=PROGRAM.parent)
+    def start(ranks: int, output: str, *more: str) -> None:
+        into = ["--quiet", "--output"]
+        launch_all(ranks, ([*run, *VARIANTS[m], *more, *into, folder / m / output] for m in METHODS))
 
     start(1, "memory")
     start(3, "disk", ON_DISK)
