@@ -256,7 +256,7 @@ def test_the_rank_is_that_of_the_innermost_launch():
 
 
 def test_a_command_that_takes_too_long_is_ended_with_all_it_started():
-    code, out, _ = launch.output_of(["bash", "-c", "echo begun; sleep 600 & sleep 600"], timeout_s=1.0)
+    code, out, _ = launch.output_of(["bash", "-c", "echo begun; sleep 600 & sleep 600"], timeout_s=3.0)
     assert code is None
     assert out == "begun\n"
 

@@ -56,7 +56,7 @@ def test_a_signal_that_insists_kills_them_with_all_that_they_started(tmp_path):
     stubborn = f"""
         trap : TERM
         sleep 600 & echo $! >{tmp_path}/child
-        kill -TERM {os.getpid()}; sleep 1.5; kill -INT {os.getpid()}
+        kill -TERM {os.getpid()}; sleep 3; kill -INT {os.getpid()}
         while :; do wait; done
     """
     ended, interrupted = run([program(tmp_path, "stubborn", stubborn)])

@@ -53,7 +53,7 @@ def test_it_is_asked_once_in_the_form_it_passes_on_and_not_before_the_start(
 
 
 def test_ranks_of_which_no_sign_is_seen_are_asked_after_a_while(monkeypatch) -> None:
-    monkeypatch.setattr(supervisor, "_START_S", 0.5)
+    monkeypatch.setattr(supervisor, "_START_S", 3.0)
     flag = SignalFlag()
     flag.receive(signal.SIGINT, 0.0)
     assert run("trap 'exit 75' TERM; while :; do sleep 0.05; done", TERM, flag) == 75

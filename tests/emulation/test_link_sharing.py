@@ -64,7 +64,7 @@ def columns(drawn):
     return [np.array(column) for column in zip(*drawn, strict=True)]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(deadline=None)
 @given(drawn=transfers, capacity=rates)
 def test_agrees_with_the_exact_fluid_model(drawn, capacity):
     begin, size, own = columns(drawn)
@@ -72,7 +72,7 @@ def test_agrees_with_the_exact_fluid_model(drawn, capacity):
     np.testing.assert_allclose(finish, exact_finish_times(begin, size, own, capacity), rtol=1e-9, atol=1e-12)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(deadline=None)
 @given(drawn=transfers, capacity=rates, data=st.data())
 def test_the_order_of_transfers_does_not_matter_to_the_last_bit(drawn, capacity, data):
     begin, size, own = columns(drawn)
@@ -82,7 +82,7 @@ def test_the_order_of_transfers_does_not_matter_to_the_last_bit(drawn, capacity,
     np.testing.assert_array_equal(permuted, finish[order])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(deadline=None)
 @given(drawn=transfers, capacity=rates)
 def test_never_faster_than_alone_and_equal_transfers_end_together(drawn, capacity):
     begin, size, own = columns(drawn)
@@ -94,7 +94,7 @@ def test_never_faster_than_alone_and_equal_transfers_end_together(drawn, capacit
         assert ends.setdefault(key, end) == end
 
 
-@settings(max_examples=200, deadline=None)
+@settings(deadline=None)
 @given(drawn=transfers, capacity=rates, more=st.floats(1.0, 10.0))
 def test_a_faster_server_delays_nobody(drawn, capacity, more):
     begin, size, own = columns(drawn)
@@ -103,7 +103,7 @@ def test_a_faster_server_delays_nobody(drawn, capacity, more):
     assert (fast <= slow * (1 + 1e-11)).all()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(deadline=None)
 @given(drawn=transfers, capacity=rates)
 def test_the_server_link_is_full_while_anybody_could_use_it(drawn, capacity):
     """With own links that never bind, the link serves at capacity from each beginning until all is served."""

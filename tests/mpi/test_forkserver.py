@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are f
 
 
 @pytest.fixture(scope="module")
-def named(fork_server: None) -> str:
+def named() -> str:
     return os.environ[stub.VARIABLE]
 
 

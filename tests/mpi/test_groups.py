@@ -18,24 +18,37 @@ SEPARATE = [
 server makes of the mean, and all updates to the server."""
 
 
-@pytest.mark.parametrize("variant", SEPARATE)
-def test_trace_does_not_depend_on_who_shares_memory(
-    launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str
-) -> None:
-    config = tmp_path / "base.toml"
+@pytest.fixture(scope="module")
+def runs(launch_all, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each of SEPARATE: ``one`` rank, three that are each ``alone``, and ``pairs``.
+
+    ``pairs`` are as on three nodes, the last with one rank, and go on as on one.
+    """
+    folder = tmp_path_factory.mktemp("groups")
+    config = folder / "base.toml"
     config.write_text(BASE, encoding="utf-8")
-    command = ["-m", "fedmpi", "run", config, *VARIANTS[variant], "--quiet", "--output"]
-    models = Path(__file__).parent
-    launch(1, *command, tmp_path / "one", python_path=models)
-    monkeypatch.setenv("FEDMPI_SHARED_MEMORY", "0")
-    launch(3, *command, tmp_path / "alone", python_path=models)
-    assert_same_trace(tmp_path / "one", tmp_path / "alone")
-    # As on three nodes, the last with one rank; then as on one again.
-    monkeypatch.setenv("FEDMPI_SHARED_MEMORY", "2")
-    launch(5, *command, tmp_path / "pairs", "experiment.rounds=4", python_path=models)
-    monkeypatch.delenv("FEDMPI_SHARED_MEMORY")
-    launch(3, *command, tmp_path / "pairs", "--resume", python_path=models)
-    assert_same_trace(tmp_path / "one", tmp_path / "pairs", ("rounds", "clients", "layers"))
+
+    def start(ranks: int, output: str, *more: str) -> None:
+        into = ["--quiet", "--output"]
+        launch_all(
+            ranks, (["run", config, *VARIANTS[v], *more, *into, folder / v / output] for v in SEPARATE)
+        )
+
+    start(1, "one")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEDMPI_SHARED_MEMORY", "0")
+        start(3, "alone")
+        patch.setenv("FEDMPI_SHARED_MEMORY", "2")
+        start(5, "pairs", "experiment.rounds=4")
+    start(3, "pairs", "--resume")
+    return folder
+
+
+@pytest.mark.parametrize("variant", SEPARATE)
+def test_trace_does_not_depend_on_who_shares_memory(runs: Path, variant: str) -> None:
+    folder = runs / variant
+    assert_same_trace(folder / "one", folder / "alone")
+    assert_same_trace(folder / "one", folder / "pairs", ("rounds", "clients", "layers"))
 
 
 @pytest.mark.parametrize(("value", "groups"), [("0", "0 1 2 3 4"), ("2", "01 23 4"), ("9", "01234")])

@@ -53,24 +53,11 @@ def command() -> Iterator[Start]:
             process.kill()
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+@pytest.fixture
+def whole(whole_run: Callable[..., Path], tmp_path: Path) -> tuple[Path, Path]:
     """A configuration, and the folder of its uninterrupted run on one rank."""
-    folder = tmp_path_factory.mktemp("whole")
-    config = write_config(folder, "fab_adaptive")
-    words = [
-        sys.executable,
-        "-m",
-        "fedmpi",
-        "run",
-        str(config),
-        *LONG,
-        "--output",
-        str(folder / "run"),
-        "--quiet",
-    ]
-    subprocess.run(words, check=True, timeout=240)
-    return config, folder / "run"
+    config = write_config(tmp_path, "fab_adaptive")
+    return config, whole_run(config, *LONG)
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -152,7 +139,7 @@ def test_insisting_ends_everything_at_once(
     process = command("run", config, *endless, "--ranks", ranks, "--output", output)
     wait_until((output / "trace.h5").exists)
     process.send_signal(signal.SIGINT)
-    time.sleep(1.5)
+    time.sleep(3.0)
     process.send_signal(signal.SIGINT)
     code, error = finish(process)
     assert code == 128 + signal.SIGINT, error

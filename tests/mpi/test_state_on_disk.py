@@ -16,39 +16,51 @@ from test_kill_and_resume import ENDS_WITHIN_S, LONG, rank_processes, wait_for_r
 from fedmpi import trace
 
 ON_DISK = "clients.state=disk"
+METHODS = ("departures_prunefl_fab", "fedavg", "ogd_float16")
 
 
-@pytest.mark.parametrize("variant", ["departures_prunefl_fab", "fedavg", "ogd_float16"])
-def test_memory_and_disk_give_the_same_trace(
-    launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str
-) -> None:
-    config = tmp_path / "base.toml"
+@pytest.fixture(scope="module")
+def runs(launch_all, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each of METHODS: ``memory`` on one rank, ``disk`` on three, and ``pairs``.
+
+    ``pairs`` is on disk too: as on three nodes, goes on as on two with other ranks on each, then on one.
+    """
+    folder = tmp_path_factory.mktemp("state")
+    config = folder / "base.toml"
     config.write_text(BASE, encoding="utf-8")
-    every = "experiment.evaluate_every=1"  # the last round of a run is evaluated anyway
-    command = ["-m", "fedmpi", "run", config, *VARIANTS[variant], every, "--quiet", "--output"]
-    models = Path(__file__).parent
-    launch(1, *command, tmp_path / "memory", python_path=models)
-    launch(3, *command, tmp_path / "disk", ON_DISK, python_path=models)
-    assert_same_trace(tmp_path / "memory", tmp_path / "disk")
-    # As on three nodes, then on two with other ranks on each, then on one.
-    pairs, checkpoints = tmp_path / "pairs", "experiment.checkpoint_every=1"
-    monkeypatch.setenv("FEDMPI_SHARED_MEMORY", "2")
-    launch(5, *command, pairs, ON_DISK, checkpoints, "experiment.rounds=4", python_path=models)
-    monkeypatch.setenv("FEDMPI_SHARED_MEMORY", "3")
-    resumed = [*command, pairs, ON_DISK, checkpoints, "--resume"]
-    launch(4, *resumed, "experiment.rounds=5", python_path=models)
-    launch(1, *resumed, python_path=models)
-    assert_same_trace(tmp_path / "memory", pairs, ("rounds", "clients", "layers"))
-    assert not list(pairs.glob("checkpoint/*/clients-*"))
+    run = ["run", config, "experiment.evaluate_every=1"]  # the last round of a run is evaluated anyway
+
+    def start(ranks: int, output: str, *more: str) -> None:
+        into = ["--quiet", "--output"]
+        launch_all(ranks, ([*run, *VARIANTS[m], *more, *into, folder / m / output] for m in METHODS))
+
+    start(1, "memory")
+    start(3, "disk", ON_DISK)
+    pairs = ("pairs", ON_DISK, "experiment.checkpoint_every=1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEDMPI_SHARED_MEMORY", "2")
+        start(5, *pairs, "experiment.rounds=4")
+        patch.setenv("FEDMPI_SHARED_MEMORY", "3")
+        start(4, *pairs, "--resume", "experiment.rounds=5")
+        start(1, *pairs, "--resume")
+    return folder
 
 
-def test_kill_then_resume_sees_the_state_of_the_checkpoint(launch, start, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_memory_and_disk_give_the_same_trace(runs: Path, method: str) -> None:
+    folder = runs / method
+    assert_same_trace(folder / "memory", folder / "disk")
+    assert_same_trace(folder / "memory", folder / "pairs", ("rounds", "clients", "layers"))
+    assert not list((folder / "pairs").glob("checkpoint/*/clients-*"))
+
+
+def test_kill_then_resume_sees_the_state_of_the_checkpoint(whole_run, launch, start, tmp_path: Path) -> None:
     config = write_config(tmp_path, "fab_fixed")
-    launch(1, "-m", "fedmpi", "run", config, *LONG, "--output", tmp_path / "whole", "--quiet")
+    whole = whole_run(config, *LONG)
     killed, elsewhere = tmp_path / "killed", tmp_path / "elsewhere"
     elsewhere.mkdir()
     disk = [ON_DISK, f"clients.state_folder={elsewhere}"]
-    slow = ["emulation.clock=realtime", "emulation.time_scale=0.01"]
+    slow = ["emulation.clock=realtime", "emulation.time_scale=1"]
     process = start(3, config, *LONG, *disk, *slow, "--output", killed)
     wait_for_rounds(process, killed, 13)  # three rounds have written since the last checkpoint
     os.kill(rank_processes(killed)[1], signal.SIGKILL)
@@ -58,7 +70,7 @@ def test_kill_then_resume_sees_the_state_of_the_checkpoint(launch, start, tmp_pa
     newest = sorted((killed / "checkpoint").glob("round-????????"))[-1]
     shutil.rmtree(newest)  # the one before is as good
     launch(4, *resume, "--quiet")
-    assert_same_trace(tmp_path / "whole", killed)
+    assert_same_trace(whole, killed)
     (folder,) = elsewhere.iterdir()
     folder.rename(tmp_path / "moved")
     done = launch(2, *resume, "experiment.rounds=50", check=False)
@@ -71,9 +83,9 @@ def test_kill_then_resume_sees_the_state_of_the_checkpoint(launch, start, tmp_pa
     assert [path.name for path in elsewhere.iterdir()] != [folder.name]
 
 
-def test_damage_is_found_before_a_run_goes_on(launch, tmp_path: Path) -> None:
+def test_damage_is_found_before_a_run_goes_on(whole_run, launch, tmp_path: Path) -> None:
     config = write_config(tmp_path, "fab_fixed")
-    launch(1, "-m", "fedmpi", "run", config, *LONG, "--output", tmp_path / "whole", "--quiet")
+    whole = whole_run(config, *LONG)
     run = ["-m", "fedmpi", "run", config, *LONG, ON_DISK, "--output", tmp_path / "damaged"]
     launch(2, *run, "experiment.rounds=16", "--quiet")
     rows = tmp_path / "damaged" / "client-state" / "accumulated-00000.rows"
@@ -84,7 +96,7 @@ def test_damage_is_found_before_a_run_goes_on(launch, tmp_path: Path) -> None:
     assert "accumulated-00000.rows: ends within the row" in done.stderr
     rows.write_bytes(kept)
     launch(3, *run, "--resume", "--quiet")
-    assert_same_trace(tmp_path / "whole", tmp_path / "damaged")
+    assert_same_trace(whole, tmp_path / "damaged")
 
 
 FULL = """
@@ -107,9 +119,10 @@ sys.exit(main(sys.argv[1:]))
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_a_full_disk_ends_a_run_with_one_line(launch, tmp_path: Path, ranks: int) -> None:
     config = write_config(tmp_path, "fab_fixed")
-    done = launch(
-        ranks, "-c", FULL, "run", config, ON_DISK, "--quiet", "--output", tmp_path / "run", check=False
-    )
+    program = tmp_path / "full.py"
+    program.write_text(FULL)
+    run = ["run", config, ON_DISK, "--quiet", "--output", tmp_path / "run"]
+    done = launch(ranks, program, *run, check=False)
     assert done.returncode == 1
     lines = [line for line in done.stderr.splitlines() if line.startswith("fedmpi:")]
     assert lines

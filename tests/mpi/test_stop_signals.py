@@ -76,9 +76,9 @@ def test_the_handlers_of_before_come_back() -> None:
 
 
 def test_a_process_at_its_end_is_not_ended_by_the_double_of_a_signal() -> None:
-    wait = "while not flag.set: time.sleep(0.01)\ntime.sleep(0.5)"
-    assert end_of(wait, (0.0, TERM), (0.2, TERM), afterwards="signal.SIG_IGN") == 75
-    assert end_of(wait, (0.0, TERM), (0.2, TERM)) == -TERM
+    wait = "while not flag.set: time.sleep(0.01)\nprint('at its end', flush=True)\ntime.sleep(2)"
+    assert end_of(wait, (0.0, TERM), (None, TERM), afterwards="signal.SIG_IGN") == 75
+    assert end_of(wait, (0.0, TERM), (None, TERM)) == -TERM
 
 
 WAITING = """
@@ -92,15 +92,21 @@ sys.exit(75 if flag.set else 0)
 """
 
 
-def end_of(wait: str, *signals: tuple[float, int], before: str = "", afterwards: str = "None") -> int:
-    """The exit code of a process that gets each signal so many seconds after the one before it."""
+def end_of(wait: str, *signals: tuple[float | None, int], before: str = "", afterwards: str = "None") -> int:
+    """The exit code of a process that gets each signal so many seconds after the one before it.
+
+    None: once it has said that it is at its end.
+    """
     program = WAITING.format(before=before, wait=wait, afterwards=afterwards)
     words = [sys.executable, "-c", "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n" + program]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         for after_s, number in signals:
-            time.sleep(after_s)
+            if after_s is None:
+                assert process.stdout.readline() == "at its end\n"
+            else:
+                time.sleep(after_s)
             process.send_signal(number)
         process.communicate(timeout=60)
     return process.returncode
@@ -122,7 +128,7 @@ def test_each_sets_the_flag_and_its_double_does_nothing(number: int) -> None:
 
 
 def test_one_that_insists_ends_the_process_even_where_the_main_thread_never_comes_back() -> None:
-    assert end_of(FOR_EVER, (0.0, INT), (1.5, INT)) == 128 + INT
+    assert end_of(FOR_EVER, (0.0, INT), (3.0, INT)) == 128 + INT
 
 
 @pytest.mark.parametrize("number", [INT, HUP])

@@ -32,18 +32,35 @@ def links(folder: Path) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(("method", "more"), [*((method, []) for method in METHODS), ("dense", PRUNEFL)])
-def test_any_ranks_and_a_resumed_run_give_one_trace(
-    launch, tmp_path: Path, method: str, more: list[str]
-) -> None:
-    run = ["-m", "fedmpi", "run", write_config(tmp_path, method), *more, EVERY, *links(tmp_path / "links")]
-    launch(1, *run, "--output", tmp_path / "one", "--quiet")
-    launch(3, *run, "--output", tmp_path / "three", "--quiet")
-    assert_same_trace(tmp_path / "one", tmp_path / "three")
-    launch(3, *run, "experiment.rounds=3", "--output", tmp_path / "resumed", "--quiet")
-    launch(2, *run, "--output", tmp_path / "resumed", "--resume", "--quiet")
-    assert_same_trace(tmp_path / "one", tmp_path / "resumed")
-    clients = trace.read(tmp_path / "one").clients
+KINDS = {**{method: (method, []) for method in METHODS}, "prunefl": ("dense", PRUNEFL)}
+
+
+@pytest.fixture(scope="module")
+def runs(launch_all, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each of KINDS: a run on ``one`` rank, on ``three``, and one that was ``resumed``."""
+    folder = tmp_path_factory.mktemp("varying")
+    varying = links(folder / "links")
+
+    def start(ranks: int, output: str, *given: str) -> None:
+        commands = []
+        for kind, (method, more) in KINDS.items():
+            run = ["run", write_config(folder, method), *more, EVERY, *varying, *given]
+            commands.append([*run, "--quiet", "--output", folder / kind / output])
+        launch_all(ranks, commands)
+
+    start(1, "one")
+    start(3, "three")
+    start(3, "resumed", "experiment.rounds=3")
+    start(2, "resumed", "--resume")
+    return folder
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_ranks_and_a_resumed_run_give_one_trace(runs: Path, kind: str) -> None:
+    folder = runs / kind
+    assert_same_trace(folder / "one", folder / "three")
+    assert_same_trace(folder / "one", folder / "resumed")
+    clients = trace.read(folder / "one").clients
     assert clients.groupby("client")["upload_s"].nunique().max() > 1
 
 

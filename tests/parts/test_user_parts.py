@@ -81,10 +81,15 @@ def test_a_part_runs_on_any_ranks_and_resumes(name: str) -> None:
         assert trace.rounds.density.iloc[-1] == pytest.approx(0.75, abs=0.01)
 
 
+def checked(*overrides: str) -> subprocess.CompletedProcess[str]:
+    """``fedmpi check`` of the quickstart with these, in a process of its own, forked with torch where that can be."""
+    command = [sys.executable, "-P", "-m", "fedmpi.mpi.forkserver", "-m", "fedmpi", "check", "quickstart"]
+    return subprocess.run([*command, *overrides], capture_output=True, text=True, timeout=120, check=False)
+
+
 @pytest.mark.parametrize("name", PARTS)
 def test_a_part_is_known_to_check(name: str) -> None:
-    command = [sys.executable, "-P", "-m", "fedmpi", "check", "quickstart", *PARTS[name]]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = checked(*PARTS[name])
     assert done.returncode == 0, done.stderr
     part = next(value for _, _, value in (line.partition("=") for line in PARTS[name]) if ":" in value)
     assert f'"{part}"' in done.stdout
@@ -111,8 +116,7 @@ def test_a_part_is_known_to_check(name: str) -> None:
     ],
 )
 def test_a_wrong_option_is_one_line_with_those_allowed(overrides: list[str], message: str) -> None:
-    command = [sys.executable, "-P", "-m", "fedmpi", "check", "quickstart", *overrides]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = checked(*overrides)
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from many_nodes_cluster import ManyNodes, many_nodes_cluster, why_not
@@ -27,7 +29,7 @@ def skip_without_slurm() -> None:
 
 
 @pytest.fixture(scope="package", autouse=True)
-def servers_of_their_own(fork_server: None) -> Iterator[None]:
+def servers_of_their_own() -> Iterator[None]:
     """Ranks of a node are forked there, as on a user's cluster, not from the process that serves the other tests."""
     name = os.environ.pop(stub.VARIABLE, None)
     yield
@@ -51,3 +53,18 @@ def many_nodes() -> Iterator[ManyNodes]:
         pytest.skip(reason)
     with many_nodes_cluster(3) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def whole(made_once: Callable[[str, Callable[[Path], object]], Path]) -> tuple[Path, Path]:
+    """A configuration, and the folder of its uninterrupted run on one rank."""
+    from experiments import write_config
+    from many_nodes_jobs import LONG
+
+    def run(folder: Path) -> None:
+        config = str(write_config(folder, "fab_adaptive"))
+        command = [sys.executable, "-m", "fedmpi", "run", config, *LONG, "--output", str(folder / "run")]
+        subprocess.run([*command, "--quiet"], check=True, timeout=240)
+
+    folder = made_once("whole-on-one-rank", run)
+    return folder / "fab_adaptive.toml", folder / "run"

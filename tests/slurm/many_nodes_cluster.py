@@ -90,7 +90,7 @@ def _configuration(folder: Path, nodes: int) -> str:
         [
             "PreemptType=preempt/partition_prio",
             "PreemptMode=REQUEUE",
-            "SlurmdTimeout=10",
+            "SlurmdTimeout=20",
             f"TmpFS={folder}/tmp-%n",
             "KillWait=20",
             *lines,

@@ -262,7 +262,7 @@ class Daemons:
         self._wait(lambda: set(cluster.run(*states).stdout.split()) == {"idle"})
 
     def _wait(self, reached: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not reached():
             ended = [name for name, process in self._running.items() if process.poll() is not None]
             if ended or time.monotonic() > deadline:

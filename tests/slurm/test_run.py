@@ -8,9 +8,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from many_nodes_jobs import wait_for_rounds
 from one_node_cluster import PROJECT, Cluster
 
 SCRIPT = PROJECT / "jobs" / "run.sbatch"
+LONG = ("experiment.rounds=30", "experiment.evaluate_every=20")
+SLOW = ("emulation.clock=realtime", "emulation.time_scale=0.4")
+"""A pace at which a signal finds the run: its rounds last some 0.8 s for the emulated devices."""
 HOST_COLUMNS = {"host_s", "mpi_bytes"}
 """What may differ between two runs of the same experiment."""
 
@@ -61,29 +65,34 @@ def test_bad_configuration_is_told_once(cluster: Cluster) -> None:
     assert done.output.count("unknown key; did you mean rounds?") == 1, done.output
 
 
+@pytest.fixture(scope="module")
+def whole(cluster: Cluster) -> np.ndarray:
+    """The rounds of LONG, uninterrupted on one rank."""
+    command = f"{sys.executable} -m fedmpi run quickstart {' '.join(LONG)} --output whole"
+    done = cluster.wait(cluster.submit(f"--wrap={command}"))
+    assert (done.state, done.exit_code) == ("COMPLETED", 0), done.output
+    return read_trace(cluster.folder / "whole")[0]
+
+
 @pytest.mark.parametrize("launcher", ["srun", "mpiexec"])
-def test_preempted_job_goes_on_as_if_nothing_had_happened(cluster: Cluster, launcher: str) -> None:
-    overrides = ("experiment.rounds=120", "experiment.evaluate_every=20")
-    job = cluster.submit("--ntasks=3", SCRIPT, "quickstart", *overrides, FEDMPI_LAUNCHER=launcher)
+def test_preempted_job_goes_on_as_if_nothing_had_happened(
+    cluster: Cluster, whole: np.ndarray, launcher: str
+) -> None:
+    job = cluster.submit("--ntasks=3", SCRIPT, "quickstart", *LONG, *SLOW, FEDMPI_LAUNCHER=launcher)
     folder = cluster.folder / "runs" / f"quickstart-{job}"
-    cluster.wait_for_file(job, folder / "trace.h5")
+    wait_for_rounds(cluster, job, folder, 3)
     cluster.check("scancel", "--batch", "--signal=USR2", str(job))
     waiting = cluster.wait(job, "PENDING")
     assert "ended with exit code 75" in waiting.output
     assert (folder / "checkpoint").is_dir()
     before, attributes = read_trace(folder)
     assert attributes["status"] == "preempted"
-    assert 0 < len(before) < 120
+    assert 3 <= len(before) < 30
 
     cluster.restart(job)
     done = cluster.wait(job)
     assert (done.state, done.exit_code) == ("COMPLETED", 0), done.output
     resumed, attributes = read_trace(folder)
     assert attributes["status"] == "completed"
-
-    command = f"{sys.executable} -m fedmpi run quickstart {' '.join(overrides)} --output whole-{launcher}"
-    done = cluster.wait(cluster.submit(f"--wrap={command}"))
-    assert (done.state, done.exit_code) == ("COMPLETED", 0), done.output
-    whole, _ = read_trace(cluster.folder / f"whole-{launcher}")
     for name in set(whole.dtype.names) - HOST_COLUMNS:
         np.testing.assert_array_equal(resumed[name], whole[name], err_msg=name)

@@ -67,13 +67,21 @@ def check(file: h5py.File, expected_rows, first_round: int, first_table: str) ->
     return committed
 
 
+@pytest.fixture(scope="module")
+def kept() -> list[Changes]:
+    """What ``recorded`` gives, once it is there: a hundred tests read it, and none changes it."""
+    return []
+
+
 @pytest.fixture
-def recorded(tmp_path, monkeypatch, attributes, devices, append_round, flush_always):
+def recorded(kept, tmp_path, monkeypatch, attributes, devices, append_round, flush_always):
     """Rounds -2..57 with chunks of two rows, nodes of four entries and little headroom: deep trees."""
     for table in ROWS_PER_CHUNK:
         monkeypatch.setitem(ROWS_PER_CHUNK, table, 2 if table != "events" else 1)
     monkeypatch.setattr(hdf5_layout, "_NODE_ENTRIES", 4)
     monkeypatch.setattr(growing_file_module, "HEADROOM_BYTES", HEADROOM_BYTES)
+    if kept:
+        return kept[0]
     path = tmp_path / "trace.h5"
     writer = TraceWriter.create(path, attributes)
     with monkeypatch.context() as patch:
@@ -84,6 +92,7 @@ def recorded(tmp_path, monkeypatch, attributes, devices, append_round, flush_alw
             if round_index % 3 != 1:
                 writer.commit(force=round_index % 5 == 0)
         writer.close("completed")
+    kept.append(changes)
     return changes
 
 
