@@ -251,14 +251,16 @@ class ComputeConfig:
     """``[emulation.compute]``: the time model of a local step and the devices it runs on.
 
     ``profile`` is a named device, a mix such as ``{"raspberry-pi-4" = 0.5, "raspberry-pi-5" = 0.5}``, or the
-    path of a CSV file with one device for each client. ``beta`` (model ``normalized``) is the time of an
-    exchange of all parameters, in units of a round's training.
+    path of a CSV file with one device for each client. Whatever the model says that training takes is divided by
+    ``speed``. ``beta`` (model ``normalized``) is the time of an exchange of all parameters, in units of a round's
+    training.
     """
 
     model: str = "unit"
     profile: str | Mapping[str, float] = "reference"
     unit_s: float = within(1.0, SECONDS)
     slowdown: float = within(1.0, FACTOR)
+    speed: float = within(1.0, FACTOR)
     beta: float = within(10.0, FACTOR)
     options: Options = NO_OPTIONS
 

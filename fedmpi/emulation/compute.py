@@ -134,14 +134,15 @@ class ComputeModel:
 
 @dataclass(frozen=True)
 class Compute:
-    """A compute model with the costs of a fleet."""
+    """A compute model with the costs of a fleet, all of whose devices train ``speed`` times faster than it says."""
 
     model: ComputeModel
     costs: Any
+    speed: float = 1.0
 
     def seconds(self, training: LocalTraining) -> FloatArray:
         """Emulated seconds that each participant trains in a round, float64 (n,)."""
-        return self.model.seconds(self.costs, training)
+        return self.model.seconds(self.costs, training) / self.speed
 
     def step_coefficients(self, training: LocalTraining) -> tuple[FloatArray, FloatArray]:
         """Seconds of one step: constants (n,) and coefficients per active parameter of each prunable layer (n, L).
@@ -150,7 +151,8 @@ class Compute:
         """
         if self.model.coefficients is None:
             raise ValueError(f"the compute model has no coefficients ({self.model.summary})")
-        return self.model.coefficients(self.costs, training)
+        constant_s, seconds_per_parameter = self.model.coefficients(self.costs, training)
+        return constant_s / self.speed, seconds_per_parameter / self.speed
 
     def check(self, prunable_layers: int) -> None:
         """EmulationError if the training of a model of so many prunable layers cannot be timed."""

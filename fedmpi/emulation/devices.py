@@ -74,6 +74,8 @@ class Fleet:
             if field.name not in ("compute", "availability"):
                 _add_to(digest, getattr(self, field.name))
         _add_to(digest, self.compute.costs)
+        if self.compute.speed != 1.0:  # checkpoints from before there was a speed keep their digest
+            _add_to(digest, self.compute.speed)
         _add_to(digest, self.availability.setup)
         return digest.hexdigest()
 
@@ -153,7 +155,9 @@ def assign(config: Config, seed: int, work: Work | None = None) -> Fleet:
             "jitter_s", network.jitter_s, JITTER, devices.each(lambda device: device.jitter_s), _JITTER
         ),
         compute=Compute(
-            model, model.costs(Setup(compute, devices, config.model.name, config.training.batch_size, work))
+            model,
+            model.costs(Setup(compute, devices, config.model.name, config.training.batch_size, work)),
+            compute.speed,
         ),
         availability=make_availability(available, availability, clients, seed),
         relative_speed=np.array(devices.each(lambda device: device.relative_speed)),
@@ -216,6 +220,7 @@ def _refuse_unsupported(config: Config) -> None:
     for name, value, allowed in (
         ("compute.unit_s", compute.unit_s, SECONDS),
         ("compute.slowdown", compute.slowdown, FACTOR),
+        ("compute.speed", compute.speed, FACTOR),
     ):
         if not allowed.holds(value):
             raise EmulationError(f"emulation.{name}: found {value}; allowed: {allowed.allowed}")

@@ -6,8 +6,8 @@ devices and links follows from them alone. Nothing here needs torch or MPI.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from math import nan
 from pathlib import Path
@@ -69,6 +69,16 @@ class Recorded:
     def clients(self) -> np.ndarray:
         return self.tables["clients"]
 
+    def first(self, rounds: int) -> Recorded:
+        """The part of the first ``rounds`` of the rows of ``rounds``."""
+        cut = {"rounds": self.rounds[:rounds], "clients": self.clients[: self.bounds[rounds]]}
+        return replace(
+            self,
+            tables={**self.tables, **cut},
+            bounds=self.bounds[: rounds + 1],
+            mask_of=self.mask_of[:rounds],
+        )
+
     @property
     def staying(self) -> BoolArray:
         """Whose updates were in time, taken or rejected, bool (n,), of all rows of ``clients``."""
@@ -109,8 +119,8 @@ class Charger:
     """Charges the rounds of a trace to the devices and links of ``config``.
 
     ``prunable`` (L,): positions of the prunable layers; ``measures_losses``: whether recorded bytes include those of a
-    probe phase after each round. ``given_compute``: training takes what was recorded, as it was measured.
-    ``sketch_bytes``: what messages state of magnitudes beside their entries.
+    probe phase after each round. ``given_compute``: training takes what was recorded, as it was measured, times this;
+    None: it is computed. ``sketch_bytes``: what messages state of magnitudes beside their entries.
     """
 
     def __init__(
@@ -121,7 +131,7 @@ class Charger:
         prunable: IntArray,
         *,
         measures_losses: bool = False,
-        given_compute: bool = False,
+        given_compute: float | None = None,
         sketch_bytes: int = 0,
     ) -> None:
         self.recorded = recorded
@@ -146,28 +156,40 @@ class Charger:
         self._rounds = list(zip(*(rounds[name].tolist() for name in columns), strict=True))
         self._bounds, self._mask_of = recorded.bounds.tolist(), recorded.mask_of.tolist()
         self._compute_s: FloatArray | None = None
-        if given_compute:
-            self._compute_s = recorded.clients["compute_s"].copy()
+        if given_compute is not None:
+            self._compute_s = recorded.clients["compute_s"] * given_compute
         elif not is_reference(config.emulation.compute.model):
             self._compute_s = self._all_compute_seconds()
         # Where neither the moment nor the number of a round matters, equal rounds take equally long.
         varies = fleet.uplink.vary or fleet.downlink.vary or bool(fleet.jitter_s.any())
-        self._repeats = not (varies or given_compute)
+        self._repeats = not (varies or given_compute is not None)
         self._known: dict[tuple[Any, ...], Timeline] = {}
 
     def all_rounds(self) -> Charges:
         """All rounds one after the other, from emulated time 0; between two as much time as nobody was available."""
         starts, ends, timelines = [], [], []
+        for start_s, end_s, timeline in self._one_after_the_other():
+            starts.append(start_s)
+            ends.append(end_s)
+            timelines.append(timeline)
+        return Charges(np.array(starts), np.array(ends), self.columns(timelines))
+
+    def end_s(self) -> float:
+        """The emulated moment at which the last round ends; 0 without any."""
+        last_s = 0.0
+        for _, end_s, _ in self._one_after_the_other():
+            last_s = end_s
+        return last_s
+
+    def _one_after_the_other(self) -> Iterator[tuple[float, float, Timeline | None]]:
+        """Start, end and timeline of each round."""
         now_s = 0.0
         rounds = self.recorded.rounds
         idle_s = np.append(0.0, rounds["start_s"][1:] - rounds["end_s"][:-1]).tolist()
         for place in range(len(rounds)):
-            now_s += max(idle_s[place], 0.0)
-            starts.append(now_s)
-            timeline, now_s = self.round(place, now_s)
-            ends.append(now_s)
-            timelines.append(timeline)
-        return Charges(np.array(starts), np.array(ends), self.columns(timelines))
+            start_s = now_s + max(idle_s[place], 0.0)
+            timeline, now_s = self.round(place, start_s)
+            yield start_s, now_s, timeline
 
     def rounds_from(self, starts_s: FloatArray) -> Charges:
         """Each round from a moment of its own (R,); all NaN for one that nobody can charge, as with negative bytes."""

@@ -10,24 +10,26 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fedmpi.config import Config, ConfigError, dumps, loads, parts, tables, validate
+from fedmpi.config import Config, ConfigError, dumps, loads, tables, validate
 from fedmpi.config.errors import shown_value
 from fedmpi.config.parts import is_reference
 from fedmpi.config.write import flat
-from fedmpi.emulation.compute import ComputeModel
 from fedmpi.emulation.devices import Fleet
-from fedmpi.experiment.parts import sketch_of
 from fedmpi.experiment.recharging import Charger, Charges, Recorded, read_recorded
 from fedmpi.experiment.recorded_work import ModelWork, fleet_of, refuse_foreign
 from fedmpi.experiment.resuming import Identity
-from fedmpi.k_control import Controller
-from fedmpi.pruning import Method
+from fedmpi.experiment.time_decisions import (
+    Decision,
+    compute_needs_host_time,
+    controller_of,
+    decisions_by_time,
+    recorded_sketch_bytes,
+)
 from fedmpi.trace import FILE_NAME, Phase, TraceError, TraceWriter
 from fedmpi.trace.schema import CALLER_ATTRIBUTES, TABLES
 
@@ -40,19 +42,6 @@ RETIMED = "retimed"
 _MAY_CHANGE = ("emulation.compute.", "emulation.network.", "emulation.energy.", "experiment.name")
 _HOST_EVENTS = ("overrun", RETIMED, APPROXIMATE)
 """Kinds of events that were true of the run, or of an earlier retiming, and are not of this one."""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Something in a run that depended on emulated time: the ``key`` that asks for it, and what it did."""
-
-    key: str
-    what: str
-
-    def refusal(self) -> ConfigError:
-        return ConfigError(
-            self.key, self.what, "--approximate, which keeps what was recorded, or a run of its own"
-        )
 
 
 @dataclass(frozen=True)
@@ -72,74 +61,27 @@ class Retiming:
     decisions: tuple[Decision, ...]
 
 
-def decisions_by_time(config: Config) -> list[Decision]:
-    """What of a run with this configuration depends on how long its rounds take, in the order in which it matters."""
-    found = []
-    name = config.k_control.method
-    if is_reference(name) or controller_of(config).by_time:
-        found.append(Decision("k_control.method", f"{shown_value(name)} chose k by the time of rounds"))
-    name = config.pruning.method
-    if is_reference(name) or pruning_of(config).by_time:
-        found.append(Decision("pruning.method", f"{shown_value(name)} chose masks by the time of rounds"))
-    federation, availability = config.federation, config.emulation.availability
-    if config.pruning.initial.where != "none":
-        found.append(
-            Decision(
-                "pruning.initial.where",
-                f"{shown_value(config.pruning.initial.where)}: masks were chosen by the time of rounds",
-            )
-        )
-    if federation.deadline_s < inf:
-        found.append(
-            Decision("federation.deadline_s", f"{federation.deadline_s:g}: who was late was left out")
-        )
-    if federation.over_selection:
-        what = f"{federation.over_selection:g}: the first arrivals were taken"
-        found.append(Decision("federation.over_selection", what))
-    if availability.model != "always":
-        what = f"{shown_value(availability.model)} said who was available when a round began"
-        found.append(Decision("emulation.availability.model", what))
-    if availability.dropout_probability:
-        what = (
-            f"{availability.dropout_probability:g}: participants vanished at a fraction of their round's time"
-        )
-        found.append(Decision("emulation.availability.dropout_probability", what))
-    if config.experiment.stop_at_emulated_s is not None:
-        what = f"{config.experiment.stop_at_emulated_s:g}: the run was to end at a time"
-        found.append(Decision("experiment.stop_at_emulated_s", what))
-    if compute_needs_host_time(config):
-        what = f"{shown_value(config.emulation.compute.model)}: training took what it took on the host"
-        found.append(Decision("emulation.compute.model", what))
-    return found
+@dataclass(frozen=True)
+class Source:
+    """A run as it was recorded, with its configuration ``before`` and what in it depended on time."""
+
+    recorded: Recorded
+    before: Config
+    model: ModelWork | None
+    decisions: tuple[Decision, ...]
 
 
-def controller_of(config: Config) -> Controller:
-    """The controller of k, built in."""
-    section = config.k_control
-    return parts.build("k_control.method", section.method, section.options, Controller)
-
-
-def recorded_sketch_bytes(recorded: Recorded, config: Config) -> int:
-    """Bytes of what the messages of a run of ``config`` stated of magnitudes."""
-    if is_reference(config.k_control.method):
-        return 0
-    sketch = sketch_of(config, controller_of(config), int(recorded.attributes["parameters"]))
-    return 0 if sketch is None else sketch.bytes
-
-
-def pruning_of(config: Config) -> Method:
-    """The pruning method, built in."""
-    section = config.pruning
-    return parts.build("pruning.method", section.method, section.options, Method)
-
-
-def compute_needs_host_time(config: Config) -> bool:
-    """Whether training is timed here, by a built-in compute model."""
-    section = config.emulation.compute
-    if is_reference(section.model):
-        return False
-    built = parts.build("emulation.compute.model", section.model, section.options, ComputeModel)
-    return built.needs_host_time
+def opened(path: Path) -> Source:
+    """The run at ``path``, a run folder or a trace. ConfigError for one that has not ended; TraceError."""
+    recorded = read_recorded(path)
+    if recorded.attributes["status"] == "running":
+        raise ConfigError("RUN", f"{path} is still running, or was killed", "a run that has ended")
+    before = loads(str(recorded.attributes["config_toml"]), origin=f"the configuration in {path}")
+    decisions = decisions_by_time(before)
+    if recorded.attributes.get("retiming") == APPROXIMATE:
+        decisions.append(Decision("RUN", f"{path} was itself retimed approximately"))
+    model = ModelWork.of_attributes(recorded.attributes, path)
+    return Source(recorded, before, model, tuple(decisions))
 
 
 def prepare(path: Path, overrides: Sequence[str], approximate: bool = False) -> Retiming:
@@ -148,11 +90,19 @@ def prepare(path: Path, overrides: Sequence[str], approximate: bool = False) -> 
     Raises ConfigError for a key that could change what was learned, for devices and links that cannot be emulated, and,
     unless ``approximate``, for a run in which a decision depended on time; TraceError for a trace that cannot be read.
     """
-    recorded = read_recorded(path)
-    if recorded.attributes["status"] == "running":
-        raise ConfigError("RUN", f"{path} is still running, or was killed", "a run that has ended")
-    before = loads(str(recorded.attributes["config_toml"]), origin=f"the configuration in {path}")
-    asked = loads(dumps(before), overrides)
+    source = opened(path)
+    named = [text.partition("=")[0].strip() for text in overrides]
+    return retiming_of(source, loads(dumps(source.before), overrides), named, approximate)
+
+
+def retiming_of(
+    source: Source, asked: Config, named: Sequence[str] = (), approximate: bool = False
+) -> Retiming:
+    """A recorded run with the devices and links of ``asked``, and nothing else of it. Raises as ``prepare``.
+
+    ``named``: keys that the caller has set, and so may name code of their own.
+    """
+    before = source.before
     changes = _changes(before, asked)
     for key, (_, new) in changes.items():
         if not key.startswith(_MAY_CHANGE):
@@ -163,26 +113,21 @@ def prepare(path: Path, overrides: Sequence[str], approximate: bool = False) -> 
     # Nothing waits: the trace is that of a run under the virtual clock.
     config = replace(asked, emulation=replace(asked.emulation, clock="virtual", time_scale=1.0))
     validate(config)
-    named = [text.partition("=")[0].strip() for text in overrides]
     refuse_foreign(config, ["emulation.compute.model"], named)
     if config.emulation.compute.model == "normalized":
         refuse_foreign(config, ["sparsification.method"])
-    decisions = decisions_by_time(before)
-    if recorded.attributes.get("retiming") == APPROXIMATE:
-        decisions.append(Decision("RUN", f"{path} was itself retimed approximately"))
-    if decisions and not approximate:
-        raise decisions[0].refusal()
+    if source.decisions and not approximate:
+        raise source.decisions[0].refusal()
     if approximate and is_reference(before.k_control.method):
         refuse_foreign(before, ["k_control.method"])
-    model = ModelWork.of_attributes(recorded.attributes, path)
-    fleet = fleet_of(config, model)
+    fleet = fleet_of(config, source.model)
     measured = compute_needs_host_time(config) and compute_needs_host_time(before)
     if fleet.compute.model.needs_host_time and not measured:
         problem = (
             f"found {shown_value(config.emulation.compute.model)}, and a trace has no host times of training"
         )
         raise ConfigError("emulation.compute.model", problem, "a model that computes the time of a step")
-    return Retiming(recorded, before, config, fleet, model, changes, tuple(decisions))
+    return Retiming(source.recorded, before, config, fleet, source.model, changes, source.decisions)
 
 
 def write(retiming: Retiming, folder: Path) -> tuple[Path, float]:
@@ -191,7 +136,7 @@ def write(retiming: Retiming, folder: Path) -> tuple[Path, float]:
     Returns the path of the trace and the emulated moment of its end.
     """
     recorded = retiming.recorded
-    charges = _charger(retiming).all_rounds()
+    charges = charger_of(retiming).all_rounds()
     (folder / "config.toml").write_text(dumps(retiming.config), encoding="utf-8")
     identity = Identity.of_new_run(retiming.config)
     attributes = {name: recorded.attributes[name] for name in CALLER_ATTRIBUTES} | identity.values()
@@ -217,18 +162,25 @@ def write(retiming: Retiming, folder: Path) -> tuple[Path, float]:
     return path, float(charges.end_s[-1]) if len(charges.end_s) else 0.0
 
 
-def _charger(retiming: Retiming) -> Charger:
-    before = retiming.before
+def charger_of(retiming: Retiming, recorded: Recorded | None = None) -> Charger:
+    """What charges the rounds of a run again; ``recorded``: another part of them than all."""
+    before, config = retiming.before, retiming.config
     nothing = np.empty(0, np.int64)
     return Charger(
-        retiming.recorded,
-        retiming.config,
+        retiming.recorded if recorded is None else recorded,
+        config,
         retiming.fleet,
         nothing if retiming.model is None else retiming.model.prunable,
         measures_losses=bool(retiming.decisions) and controller_of(before).measures_losses,
-        given_compute=compute_needs_host_time(retiming.config),
+        given_compute=_of_measured(before, config) if compute_needs_host_time(config) else None,
         sketch_bytes=recorded_sketch_bytes(retiming.recorded, before),
     )
+
+
+def _of_measured(before: Config, config: Config) -> float:
+    """What training that was measured takes, as a part of what was recorded of it."""
+    old, new = before.emulation.compute, config.emulation.compute
+    return (new.slowdown / old.slowdown) * (old.speed / new.speed)
 
 
 def _changes(before: Config, asked: Config) -> dict[str, tuple[Any, Any]]:

@@ -22,10 +22,12 @@ from fedmpi.experiment.recorded_work import ModelWork, fleet_of, refuse_foreign
 from fedmpi.experiment.retiming import (
     APPROXIMATE,
     RETIMED,
-    compute_needs_host_time,
-    controller_of,
     device_columns,
     event_moments,
+)
+from fedmpi.experiment.time_decisions import (
+    compute_needs_host_time,
+    controller_of,
     pruning_of,
     recorded_sketch_bytes,
 )
@@ -87,7 +89,7 @@ def verify(path: Path, trust: tuple[str, ...] = ()) -> Verification:
         fleet,
         prunable,
         measures_losses=losses,
-        given_compute=measured,
+        given_compute=1.0 if measured else None,
         sketch_bytes=recorded_sketch_bytes(recorded, config),
     )
     known, notes = _followed(recorded, config)

@@ -120,6 +120,27 @@ def test_measured_is_host_time_times_slowdown_over_relative_speed():
     np.testing.assert_allclose(seconds, 6.0 / mixed.relative_speed, rtol=1e-14)
 
 
+@pytest.mark.parametrize("model", ["unit", "linear", "measured"])
+def test_devices_of_twice_the_speed_take_half_as_long(model):
+    times = [
+        compute_seconds(fleet(model, speed=speed), EVERYBODY, [1, 2, 3, 4], CONV2, host_s=0.5, density=SPARSE)
+        for speed in (1.0, 2.0)
+    ]
+    np.testing.assert_array_equal(times[1], times[0] / 2)
+    assert (times[1] > 0).all()
+
+
+def test_masks_are_chosen_at_the_speed_of_the_devices():
+    slow = linear_coefficients(fleet("linear", speed=0.5), EVERYBODY, 4)
+    for found, at_speed_one in zip(slow, linear_coefficients(fleet("linear"), EVERYBODY, 4), strict=True):
+        np.testing.assert_array_equal(found, 2 * at_speed_one)
+
+
+def test_a_fleet_of_another_speed_is_another_one():
+    digests = [fleet("linear", **speed).digest() for speed in ({}, {"speed": 1.0}, {"speed": 2.0})]
+    assert digests[0] == digests[1] != digests[2]
+
+
 def test_measured_without_a_measurement_is_refused():
     measured = fleet("measured")
     with pytest.raises(EmulationError, match="host_s: found nan for client 3"):

@@ -247,7 +247,7 @@ def test_what_is_not_emulated_is_refused():
         assign(config(model="linaer"), 0)
     with pytest.raises(EmulationError, match=r"emulation\.compute\.profile: found 'reference' for client 0"):
         assign(config(model="linear"), 0)
-    for name in ("unit_s", "slowdown"):
+    for name in ("unit_s", "slowdown", "speed"):
         impossible = replace(base, emulation=replace(base.emulation, compute=ComputeConfig(**{name: 0.0})))
         with pytest.raises(EmulationError, match=rf"emulation\.compute\.{name}: found 0.0"):
             assign(impossible, 0)

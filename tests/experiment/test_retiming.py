@@ -17,7 +17,8 @@ from fedmpi.analysis.runs import load
 from fedmpi.analysis.status import status_of
 from fedmpi.cli.main import main
 from fedmpi.config import ConfigError, loads
-from fedmpi.experiment.retiming import decisions_by_time, prepare, write
+from fedmpi.experiment.retiming import prepare, write
+from fedmpi.experiment.time_decisions import decisions_by_time
 from fedmpi.trace import Trace, TraceWriter, read
 
 HERE = Path(__file__).resolve().parent
@@ -98,6 +99,7 @@ LINKS = {
             for name in ("uplink_mbit_per_s", "downlink_mbit_per_s", "latency_s")
         ),
     ],
+    "speed": ["emulation.compute.speed=3.7", "emulation.network.uplink_mbit_per_s=0.7"],
     "unit": ["emulation.compute.model=unit", "emulation.compute.unit_s=0.3", "emulation.energy.on=false"],
     "normalized": [
         "emulation.compute.model=normalized",
@@ -116,6 +118,7 @@ CASES = [
     ("dense", "normalized"),
     ("fab", "traces"),
     ("fab", "normalized"),
+    ("fab", "speed"),
     ("fub", "devices"),
     ("periodic", "rates"),
     ("fedavg", "traces"),
