@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import nan
 
 import numpy as np
@@ -45,13 +46,21 @@ def bootstrap_interval(
     if count < 2:
         unknown = np.full(seeds.shape[1:], nan)
         return unknown, unknown
-    generator = np.random.default_rng(0)
-    weights = generator.multinomial(count, np.full(count, 1 / count), size=RESAMPLES) / count
+    weights = resampling(count)
     tail = (1 - confidence) / 2
     flat = seeds.reshape(count, -1)
     bounds = np.array([np.quantile(weights @ column, [tail, 1 - tail]) for column in flat.T])
     low, high = np.moveaxis(bounds.reshape(*seeds.shape[1:], 2), -1, 0)
     return low, high
+
+
+@cache
+def resampling(count: int) -> NDArray[np.float64]:
+    """The weight of each of ``count`` seeds in every resample, (RESAMPLES, count); a row's sum is 1."""
+    generator = np.random.default_rng(0)
+    weights = generator.multinomial(count, np.full(count, 1 / count), size=RESAMPLES) / count
+    weights.setflags(write=False)
+    return weights
 
 
 def paired(values: Sequence[float], others: Sequence[float]) -> Paired:

@@ -11,38 +11,31 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from fedmpi.cli import launch, stopped
-from fedmpi.cli.configured import configured
 from fedmpi.cli.number_arguments import integer
-from fedmpi.cli.output import check_output, lock_folder, prepare_output
-from fedmpi.cli.process_pool import Pool, Program
-from fedmpi.cli.recorded_run import SUCCEEDED, reason_in, recorded, save
+from fedmpi.cli.output import prepare_output
+from fedmpi.cli.recorded_run import SUCCEEDED, reason_in, recorded
 from fedmpi.cli.supervisor import announce_start
-from fedmpi.cli.sweep_report import end_text, list_lines, log_size, said_since, table_lines
-from fedmpi.config import Config, ConfigError, dumps
-from fedmpi.config.errors import DONE, FAILED, PREEMPTED
+from fedmpi.cli.sweep_report import list_lines, table_lines
+from fedmpi.cli.sweep_runs import (
+    Ended,
+    Say,
+    checked,
+    finished,
+    refuse_launcher,
+    run_side_by_side,
+    say,
+    say_failures,
+    silent,
+)
+from fedmpi.config import Config, ConfigError
+from fedmpi.config.errors import DONE, PREEMPTED
 from fedmpi.experiment.folder_lock import FolderLock
 from fedmpi.mpi import stop_signals
-from fedmpi.mpi.forkserver.stub import served
 from fedmpi.mpi.guards import inside_mpi_launch
-from fedmpi.sweeps import (
-    STUDIES,
-    PlannedRun,
-    Sweep,
-    failure_text,
-    is_finished,
-    plan,
-    progress,
-    record_end,
-    record_start,
-    state,
-    write_list,
-)
-
-_Say = Callable[[str], None]
+from fedmpi.sweeps import STUDIES, PlannedRun, Sweep, plan, record_end, state, write_list
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -124,7 +117,7 @@ def _record_end(sweep: Sweep, study: Path, arguments: argparse.Namespace) -> int
 def _run_one(sweep: Sweep, study: Path, arguments: argparse.Namespace) -> int:
     """Run one on the ranks this was started with, or start ``mpiexec``; the exit code of the experiment."""
     run = _of_index(sweep, arguments)
-    if _finished(run, study / run.name):
+    if finished(run, study / run.name):
         if launch.rank(os.environ) == 0 and not arguments.quiet:
             print(f"{run.name}: complete already", flush=True)
         return DONE
@@ -134,7 +127,7 @@ def _run_one(sweep: Sweep, study: Path, arguments: argparse.Namespace) -> int:
 def _run_recorded(sweep: Sweep, run: PlannedRun, study: Path, arguments: argparse.Namespace) -> int:
     output = study / run.name
     if (arguments.ranks or 1) > 1 and not inside_mpi_launch(os.environ):
-        _checked(run, output, arguments.ranks)
+        checked(run, output, arguments.ranks)
         with stop_signals.installed() as flag:
             return launch.run_under_mpiexec(arguments.ranks, arguments.arguments, flag)
 
@@ -144,7 +137,7 @@ def _run_recorded(sweep: Sweep, run: PlannedRun, study: Path, arguments: argpars
         if arguments.ranks not in (None, ranks):
             problem = f"found {arguments.ranks}, but {ranks} were started"
             raise ConfigError("--ranks", problem, "the number of ranks started, or no --ranks")
-        config = _checked(run, output, ranks)
+        config = checked(run, output, ranks)
         write_list(sweep, study)
         return config, output, prepare_output(output, config, resume=True, overwrite=False)
 
@@ -164,114 +157,19 @@ def _exit_code(error: BaseException) -> int | None:
 
 
 def _run_all(sweep: Sweep, study: Path, arguments: argparse.Namespace) -> int:
-    if inside_mpi_launch(os.environ):
-        problem = "started by an MPI launcher, but it starts the ranks of its runs itself"
-        raise ConfigError("fedmpi sweep", problem, "--ranks P without a launcher, or --index I with one")
-    ranks = arguments.ranks or 1
-    jobs = arguments.jobs or _default_jobs(ranks)
-    pending = [run for run in sweep.runs if not _finished(run, study / run.name)]
-    for run in pending:
-        _checked(run, study / run.name, ranks)
-    lock = lock_folder(study)
-    try:
-        return _run_pending(sweep, study, pending, ranks, jobs, _silent if arguments.quiet else _say)
-    finally:
-        lock.release()
+    refuse_launcher("fedmpi sweep", "--ranks P without a launcher, or --index I with one")
+    pending = [run for run in sweep.runs if not finished(run, study / run.name)]
+    tell = silent if arguments.quiet else say
+    ended = run_side_by_side(sweep, study, pending, arguments.ranks or 1, arguments.jobs, tell)
+    return _conclude(sweep, study, ended, tell)
 
 
-def _run_pending(
-    sweep: Sweep, study: Path, pending: list[PlannedRun], ranks: int, jobs: int, say: _Say
-) -> int:
-    write_list(sweep, study)
-    say(
-        f"{sweep.name}: {len(sweep.runs)} runs, {len(sweep.runs) - len(pending)} of them complete; {jobs} at a time"
-    )
-    programs = [_program(run, study, ranks) for run in pending]
-    log_starts = {program.name: log_size(program) for program in programs}
-    ended: dict[str, int] = {}
-    reasons: dict[str, str] = {}
-
-    def on_start(program: Program) -> None:
-        save(record_start, study, program.name)
-
-    def on_end(program: Program, code: int) -> None:
-        name = program.name
-        ended[name] = code
-        reasons[name] = "" if code in SUCCEEDED else reason_in(said_since(program, log_starts[name]))
-        save(record_end, study, name, code, reasons[name])
-        how = end_text(progress(study / name), code, reasons[name])
-        say(f"{len(ended):>{len(str(len(pending)))}}/{len(pending)}  {name}: {how}")
-
-    with (
-        served(len(programs), os.environ) as environment,
-        Pool(jobs, launch.checkpoint_signal(ranks), environment) as pool,
-    ):
-        pool.run(programs, on_start, on_end)
-    failed = {
-        name: failure_text(code, reasons[name]) for name, code in ended.items() if code not in SUCCEEDED
-    }
-    return _conclude(sweep, study, failed, pool.interrupted, say)
-
-
-def _conclude(sweep: Sweep, study: Path, failed: dict[str, str], interrupted: bool, say: _Say) -> int:
+def _conclude(sweep: Sweep, study: Path, ended: Ended, tell: Say) -> int:
     """The table of all runs, and a line on stderr for each that failed, by its name; the exit code."""
-    complete = [run.name for run in sweep.runs if _finished(run, study / run.name)]
-    say("")
+    complete = [run.name for run in sweep.runs if finished(run, study / run.name)]
+    tell("")
     for line in table_lines({run.name: state(study, run.name) for run in sweep.runs}):
-        say(line)
-    say(f"{len(complete)} of {len(sweep.runs)} runs are complete, in {study}")
-    for name, how in failed.items():
-        print(f"fedmpi: run {name} failed with {how}; see {_log(study, name)}", file=sys.stderr)
-    if len(complete) == len(sweep.runs):
-        return DONE
-    return PREEMPTED if interrupted and not failed else FAILED
-
-
-def _program(run: PlannedRun, study: Path, ranks: int) -> Program:
-    """The run as ``fedmpi run``, with a file of its own: the sweep's may be changed in the meantime."""
-    config = study / "configs" / f"{run.name}.toml"
-    config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text(dumps(run.config), encoding="utf-8")
-    output = ["--output", str(study / run.name), "--resume"]
-    more = ["--ranks", str(ranks)] if ranks > 1 else []
-    command = launch.python_command("-m", "fedmpi", "run", str(config), *output, *more)
-    return Program(run.name, command, _log(study, run.name))
-
-
-def _log(study: Path, name: str) -> Path:
-    return study / "logs" / f"{name}.log"
-
-
-def _finished(run: PlannedRun, output: Path) -> bool:
-    """Complete, and of the same configuration. Raises ConfigError where the folder holds another run."""
-    try:
-        if is_finished(run, output):
-            check_output(output, run.config, resume=True, overwrite=False)
-            return True
-    except ConfigError as error:
-        raise error.inside(f"run {run.name}") from None
-    return False
-
-
-def _checked(run: PlannedRun, output: Path, ranks: int) -> Config:
-    """The configuration of a run, fit for ``ranks`` and for its folder. Raises ConfigError and EmulationError."""
-    try:
-        config = configured(argparse.Namespace(config=dumps(run.config), overrides=[]), ranks)
-        check_output(output, config, resume=True, overwrite=False)
-    except ConfigError as error:
-        raise error.inside(f"run {run.name}") from None
-    return config
-
-
-def _default_jobs(ranks: int) -> int:
-    """How many runs of so many ranks the cores that this process may use have room for."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // ranks)
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-def _silent(line: str) -> None:
-    """What ``--quiet`` leaves of a line."""
+        tell(line)
+    tell(f"{len(complete)} of {len(sweep.runs)} runs are complete, in {study}")
+    say_failures(study, ended)
+    return DONE if len(complete) == len(sweep.runs) else ended.exit_code

@@ -21,7 +21,7 @@ NOT_STARTED = "-"
 
 _NO_END = "it ended without saying so: killed, or its machine went down"
 
-_ENDS = ("rounds", "stop_at_accuracy", "stop_at_emulated_s", "stop_at_host_s")
+ENDS = ("rounds", "stop_at_accuracy", "stop_at_emulated_s", "stop_at_host_s")
 """Keys of ``[experiment]`` that a finished run can be continued with."""
 
 
@@ -119,4 +119,4 @@ def _changed_after(path: Path, other: Path) -> bool:
 
 
 def _ends(config: Config) -> list[object]:
-    return [getattr(config.experiment, name) for name in _ENDS]
+    return [getattr(config.experiment, name) for name in ENDS]

@@ -11,6 +11,7 @@ import pytest
 
 from fedmpi.cli import main as cli
 from fedmpi.cli import sweep as command
+from fedmpi.cli.sweep_runs import default_jobs
 from fedmpi.sweeps import STUDIES
 from fedmpi.trace import read
 
@@ -87,10 +88,10 @@ def test_bad_arguments_are_one_line_and_start_nothing(study, arguments, message,
 
 def test_as_many_runs_at_a_time_as_the_cores_have_room_for(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(6), raising=False)
-    assert [command._default_jobs(ranks) for ranks in (1, 2, 3, 4, 7)] == [6, 3, 2, 1, 1]
+    assert [default_jobs(ranks) for ranks in (1, 2, 3, 4, 7)] == [6, 3, 2, 1, 1]
     monkeypatch.delattr(os, "sched_getaffinity")  # macOS has none
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    assert [command._default_jobs(ranks) for ranks in (1, 3)] == [8, 2]
+    assert [default_jobs(ranks) for ranks in (1, 3)] == [8, 2]
 
 
 def test_a_whole_sweep_is_refused_under_a_launcher(study, monkeypatch, capsys):
