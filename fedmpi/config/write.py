@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Any
 
 import tomli_w
@@ -22,11 +23,21 @@ def tables(config: Config) -> dict[str, Any]:
     return plain
 
 
+_SIMPLE = (str, int, float, bool)
+"""Types of most values, which TOML has as they are."""
+
+
+@cache
+def _names(kind: type) -> tuple[str, ...]:
+    """The fields of a dataclass; of anything else, none."""
+    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
+
+
 def _plain(value: Any) -> Any:
-    if is_dataclass(value):
-        pairs = ((field.name, getattr(value, field.name)) for field in fields(value))
+    if names := _names(type(value)):
+        pairs = ((name, getattr(value, name)) for name in names)
         return {
-            name: _plain(item)
+            name: item if type(item) in _SIMPLE else _plain(item)
             for name, item in pairs
             if item is not None and not (name == "options" and item == NO_OPTIONS)
         }

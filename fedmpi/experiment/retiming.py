@@ -8,7 +8,7 @@ record, and charging it again gives that rerun's emulated times to the last bit.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -128,6 +128,37 @@ def retiming_of(
         )
         raise ConfigError("emulation.compute.model", problem, "a model that computes the time of a step")
     return Retiming(source.recorded, before, config, fleet, source.model, changes, source.decisions)
+
+
+def retimings_of(
+    source: Source, asked: Iterable[Config], named: Sequence[str] = (), approximate: bool = False
+) -> Iterator[Retiming]:
+    """Many retimings of one recorded run, each as ``retiming_of`` gives it but for its ``changes``.
+
+    What differs from the one before in the rates of links and the speed of devices alone is not checked anew: that
+    takes several times as long as charging a short run.
+    """
+    last: Retiming | None = None
+    for config in asked:
+        if last is not None and _with_links_of(config, last.config) == last.config:
+            emulation = replace(config.emulation, clock="virtual", time_scale=1.0)
+            config = replace(config, emulation=emulation)
+            last = replace(last, config=config, fleet=fleet_of(config, source.model))
+        else:
+            last = retiming_of(source, config, named, approximate)
+        yield last
+
+
+def _with_links_of(config: Config, other: Config) -> Config:
+    """``config`` with the rates, the speed and the clock of ``other``, where all of these are numbers."""
+    own, links = config.emulation, other.emulation
+    rates = ("uplink_mbit_per_s", "downlink_mbit_per_s")
+    if not all(isinstance(getattr(own.network, name), float) for name in rates):
+        return config
+    network = replace(own.network, **{name: getattr(links.network, name) for name in rates})
+    compute = replace(own.compute, speed=links.compute.speed)
+    clock = {"clock": links.clock, "time_scale": links.time_scale}
+    return replace(config, emulation=replace(own, network=network, compute=compute, **clock))
 
 
 def write(retiming: Retiming, folder: Path) -> tuple[Path, float]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from fedmpi.config import Config, ConfigError
 from fedmpi.experiment.recharging import Recorded
-from fedmpi.experiment.retiming import Source, charger_of, retiming_of
+from fedmpi.experiment.retiming import Source, charger_of, retimings_of
 
 
 def rounds_to(recorded: Recorded, accuracy: float) -> int | None:
@@ -30,14 +30,14 @@ def seconds_to(
     They are those that a real rerun of ``source`` would take, to the last bit, or with ``approximate`` those of the
     recorded decisions; NaN where a run that is complete did not reach the accuracy. ``trusted``: keys that may name
     code of the user's. Raises ConfigError as
-    ``retiming_of`` does, and for a run that ended too early to tell.
+    ``retiming.prepare`` does, and for a run that ended too early to tell.
     """
     rounds = rounds_to(source.recorded, accuracy)
     if rounds is None:
         _refuse_unfinished(source, accuracy)
         return [nan for _ in configs]
     recorded = source.recorded.first(rounds)
-    retimings = (retiming_of(source, config, trusted, approximate) for config in configs)
+    retimings = retimings_of(source, configs, trusted, approximate)
     return [charger_of(retiming, recorded).end_s() for retiming in retimings]
 
 

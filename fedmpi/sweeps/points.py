@@ -47,7 +47,7 @@ class Point:
     @property
     def name(self) -> str:
         """Part of the name of a run's folder."""
-        return f"u{self.uplink:.{_DIGITS}g}-d{self.downlink:.{_DIGITS}g}-x{self.speed:.{_DIGITS}g}"
+        return f"u{self.uplink:g}-d{self.downlink:g}-x{self.speed:g}"
 
 
 def grid_values(text: str, key: str, allowed: Range = FACTOR) -> tuple[float, ...]:

@@ -6,6 +6,7 @@ import io
 import os
 import time
 import tomllib
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ FILE_NAME = "trace.h5"
 _ATTEMPTS = 5
 _PAUSE_S = 0.02
 _ROWS_AT_ONCE = 65_536
+_ROWS_IN_CACHE = 1024
 _HEAD_BYTES = 2**18
 
 
@@ -96,8 +98,12 @@ class Trace:
         )
 
 
-def read(path: os.PathLike[str] | str) -> Trace:
+def read(path: os.PathLike[str] | str, rounds: tuple[int, int] | None = None) -> Trace:
     """Read ``path``, a run folder or its ``trace.h5``. A file that is being written is read as it is now.
+
+    ``rounds``: the first and the last of those whose rows are wanted, None: all. Then of ``rounds``, ``clients`` and
+    ``client_tests`` only these rows are read, and the checksum of the whole is not compared (those of the chunks that
+    are read are), so that a few rounds of a large trace are there at once.
 
     Other handles of the file, in this process or another, do not matter. Raises TraceError for a file that is
     missing, damaged, of another schema version, or no trace at all.
@@ -106,8 +112,8 @@ def read(path: os.PathLike[str] | str) -> Trace:
     file_path = path / FILE_NAME if path.is_dir() else path
     for attempt in range(_ATTEMPTS):
         try:
-            with open_trace(file_path) as file:
-                return _read(file, file_path)
+            with open_trace(file_path, checked=rounds is None) as file:
+                return _read(file, file_path, rounds)
         except TraceError:
             # A file system that reorders the writes of another node may show a moment that never was.
             if not file_path.is_file() or attempt == _ATTEMPTS - 1:
@@ -237,8 +243,50 @@ def _unchecked_rows(dataset: h5py.Dataset) -> np.ndarray:
     return np.concatenate([np.empty(0, dataset.dtype), *chunks])[: len(dataset)]
 
 
-def _read(file: h5py.File, path: Path) -> Trace:
-    attributes, found = _committed_rows(file, path)
+def _rows_of_rounds(
+    file: h5py.File, path: Path, wanted: tuple[int, int]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """As ``_committed_rows``, of some rounds alone in the tables whose rows are those of one round after the other."""
+    attributes = read_attributes(file)
+    version, committed = attributes["schema_version"], attributes["committed_rounds"]
+    found = {name: np.empty(0, dtype) for name, dtype in TABLES.items()}
+    rounds = file["rounds"]
+    if committed > len(rounds):
+        raise TraceError(f"{path}: {committed} rounds are committed, but {len(rounds)} are there")
+    last = int(rounds[committed - 1]["round"]) if committed else -1
+    for name in tables(version):
+        if name in ("devices", "events"):
+            found[name] = _rows(file[name])
+        elif name == "layers":
+            rows = _rows(file[name])
+            found[name] = rows[rows["round"] <= last] if committed else rows[:0]
+        else:
+            first, behind = wanted[0], min(wanted[1], last) + 1
+            length = committed if name == "rounds" else len(file[name])
+            start = _first_row(file[name], first, length)
+            rows = file[name][start : max(_first_row(file[name], behind, length), start)]
+            if ((rows["round"] < first) | (rows["round"] >= behind)).any():
+                raise TraceError(f"{path}: damaged: rounds of the table {name} are not one after the other")
+            found[name] = rows
+    return attributes, found
+
+
+def _first_row(dataset: h5py.Dataset, number: int, length: int) -> int:
+    """The first of ``length`` rows whose round is at least ``number``; rounds do not fall from row to row.
+
+    Rows on the way are read as ``_unchecked_rows`` does: HDF5 would take twenty times as long for each.
+    """
+    chunk = dataset.chunks[0]
+
+    def round_of(row: int) -> int:
+        stored = dataset.id.read_direct_chunk((row - row % chunk,))[1]
+        return int(np.frombuffer(stored, dataset.dtype, chunk)[row % chunk]["round"])
+
+    return bisect_left(range(length), number, key=round_of)
+
+
+def _read(file: h5py.File, path: Path, rounds: tuple[int, int] | None) -> Trace:
+    attributes, found = _committed_rows(file, path) if rounds is None else _rows_of_rounds(file, path, rounds)
     categories = {"phase": names(Phase), "status": names(Status), "layer": attributes["layer_names"]}
     frames = {name: _frame(rows, categories) for name, rows in found.items()}
     return Trace(path=path, **frames, config=tomllib.loads(attributes["config_toml"]), attributes=attributes)
@@ -247,12 +295,25 @@ def _read(file: h5py.File, path: Path) -> Trace:
 def _frame(rows: np.ndarray, categories: dict[str, Sequence[str]]) -> pd.DataFrame:
     import pandas as pd  # takes a second and 30 MB, which the ranks of a run do without
 
+    columns = _columns(rows)
+
     def column(name: str) -> Any:
-        values = rows[name]
+        values = columns[name]
         if name in categories:
             return pd.Categorical.from_codes(values.astype(np.int64), categories=list(categories[name]))
         if values.dtype.kind == "S":
             return pd.Series([value.decode("utf-8") for value in values], dtype=str)
-        return values.copy()
+        return values
 
-    return pd.DataFrame({name: column(name) for name in rows.dtype.names or ()})
+    return pd.DataFrame({name: column(name) for name in columns}, copy=False)
+
+
+def _columns(rows: np.ndarray) -> dict[str, np.ndarray]:
+    """The columns of rows, each by itself; made block by block, so that rows are fetched from memory once."""
+    names = rows.dtype.names or ()
+    columns = {name: np.empty(len(rows), rows.dtype[name]) for name in names}
+    for start in range(0, len(rows), _ROWS_IN_CACHE):
+        block = rows[start : start + _ROWS_IN_CACHE]
+        for name, column in columns.items():
+            column[start : start + _ROWS_IN_CACHE] = block[name]
+    return columns
