@@ -98,8 +98,9 @@ def test_damage_in_what_is_read_is_found(tmp_path: Path, path: Path) -> None:
     pd.testing.assert_frame_equal(read(tmp_path, rounds=(-1, 0)).clients, read(path, rounds=(-1, 0)).clients)
 
 
-def test_an_older_trace_is_read_by_rounds_too() -> None:
-    (old,) = (Path(__file__).parent / "fixtures").glob("*.h5")
+def test_an_older_trace_is_read_by_rounds_too(version_1: bytes, tmp_path: Path) -> None:
+    old = tmp_path / "trace.h5"
+    old.write_bytes(version_1)
     whole = read(old)
     middle = int(whole.rounds["round"].median())
     part = read(old, rounds=(middle, middle))
