@@ -117,7 +117,7 @@ class _Places:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Draw the map; 1 where runs that it needs failed, 75 where they were interrupted."""
-    from fedmpi.analysis.winners import MISSING, summary, winners
+    from fedmpi.analysis.winners import MISSING, common_seeds, summary, winners
 
     tell = silent if arguments.quiet else say
     places = _Places.of(arguments.output or _default_output(Path(arguments.paths[0])))
@@ -132,6 +132,7 @@ def execute(arguments: argparse.Namespace) -> int:
     tell(f"{len(rows)} times of {_names(retimed)} from traces")
     made, ended = _made(arguments, wanted, places, tell)
     times = _table([*rows, *made], [member.method for member in members])
+    remark(common_seeds(times)[1])
     decided = winners(times)
     _write(arguments, times, decided, places)
     for line in summary(times, decided):

@@ -34,7 +34,7 @@ def _names(kind: type) -> tuple[str, ...]:
 
 
 def _plain(value: Any) -> Any:
-    if names := _names(type(value)):
+    if names := _names(value.__class__):
         pairs = ((name, getattr(value, name)) for name in names)
         return {
             name: item if type(item) in _SIMPLE else _plain(item)

@@ -66,7 +66,8 @@ def members_of(runs: Sequence[Run], target: float) -> tuple[list[Member], list[s
                 str(run.trace.attributes["config_toml"]), origin=f"the configuration in {run.trace.path}"
             )
             decisions = tuple(decisions_by_time(config))
-            if not (decisions or run.complete or (run.trace.rounds.test_accuracy >= target).any()):
+            reached = run.status != "running" and (run.trace.rounds.test_accuracy >= target).any()
+            if not (decisions or run.complete or reached):
                 remarks.append(f"{run.name}: left out, it is {run.status} and had not reached {target:g}")
                 continue
             host_s = float(run.trace.rounds.host_s.sum())
