@@ -6,7 +6,6 @@ import io
 import os
 import time
 import tomllib
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 
 from fedmpi.trace.checksums import ColumnTexts, RowDigests
 from fedmpi.trace.hdf5_layout import heap_ends
+from fedmpi.trace.round_rows import rows_of_rounds
 from fedmpi.trace.schema import (
     FINAL_STATUSES,
     READABLE_VERSIONS,
@@ -243,50 +243,12 @@ def _unchecked_rows(dataset: h5py.Dataset) -> np.ndarray:
     return np.concatenate([np.empty(0, dataset.dtype), *chunks])[: len(dataset)]
 
 
-def _rows_of_rounds(
-    file: h5py.File, path: Path, wanted: tuple[int, int]
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """As ``_committed_rows``, of some rounds alone in the tables whose rows are those of one round after the other."""
-    attributes = read_attributes(file)
-    version, committed = attributes["schema_version"], attributes["committed_rounds"]
-    found = {name: np.empty(0, dtype) for name, dtype in TABLES.items()}
-    rounds = file["rounds"]
-    if committed > len(rounds):
-        raise TraceError(f"{path}: {committed} rounds are committed, but {len(rounds)} are there")
-    last = int(rounds[committed - 1]["round"]) if committed else -1
-    for name in tables(version):
-        if name in ("devices", "events"):
-            found[name] = _rows(file[name])
-        elif name == "layers":
-            rows = _rows(file[name])
-            found[name] = rows[rows["round"] <= last] if committed else rows[:0]
-        else:
-            first, behind = wanted[0], min(wanted[1], last) + 1
-            length = committed if name == "rounds" else len(file[name])
-            start = _first_row(file[name], first, length)
-            rows = file[name][start : max(_first_row(file[name], behind, length), start)]
-            if ((rows["round"] < first) | (rows["round"] >= behind)).any():
-                raise TraceError(f"{path}: damaged: rounds of the table {name} are not one after the other")
-            found[name] = rows
-    return attributes, found
-
-
-def _first_row(dataset: h5py.Dataset, number: int, length: int) -> int:
-    """The first of ``length`` rows whose round is at least ``number``; rounds do not fall from row to row.
-
-    Rows on the way are read as ``_unchecked_rows`` does: HDF5 would take twenty times as long for each.
-    """
-    chunk = dataset.chunks[0]
-
-    def round_of(row: int) -> int:
-        stored = dataset.id.read_direct_chunk((row - row % chunk,))[1]
-        return int(np.frombuffer(stored, dataset.dtype, chunk)[row % chunk]["round"])
-
-    return bisect_left(range(length), number, key=round_of)
-
-
 def _read(file: h5py.File, path: Path, rounds: tuple[int, int] | None) -> Trace:
-    attributes, found = _committed_rows(file, path) if rounds is None else _rows_of_rounds(file, path, rounds)
+    if rounds is None:
+        attributes, found = _committed_rows(file, path)
+    else:
+        attributes = read_attributes(file)
+        found = rows_of_rounds(file, path, attributes, rounds)
     categories = {"phase": names(Phase), "status": names(Status), "layer": attributes["layer_names"]}
     frames = {name: _frame(rows, categories) for name, rows in found.items()}
     return Trace(path=path, **frames, config=tomllib.loads(attributes["config_toml"]), attributes=attributes)
