@@ -157,8 +157,8 @@ def _with_links_of(config: Config, other: Config) -> Config:
         return config
     network = replace(own.network, **{name: getattr(links.network, name) for name in rates})
     compute = replace(own.compute, speed=links.compute.speed)
-    clock = {"clock": links.clock, "time_scale": links.time_scale}
-    return replace(config, emulation=replace(own, network=network, compute=compute, **clock))
+    own = replace(own, clock=links.clock, time_scale=links.time_scale)
+    return replace(config, emulation=replace(own, network=network, compute=compute))
 
 
 def write(retiming: Retiming, folder: Path) -> tuple[Path, float]:
