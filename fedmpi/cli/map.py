@@ -157,6 +157,10 @@ def _members(arguments: argparse.Namespace) -> list[Member]:
     """The runs to compare, with remarks on those left out."""
     from fedmpi.analysis.runs import load
 
+    for path in map(Path, arguments.paths):
+        if path.suffix == ".toml":
+            problem = f"found {path}, the file of a sweep"
+            raise ConfigError("PATH", problem, f"the folder of its runs, such as runs/{path.stem}")
     loaded = load(arguments.paths)
     members, remarks = members_of(loaded.runs, arguments.target)
     remark([*loaded.remarks, *remarks])

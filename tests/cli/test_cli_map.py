@@ -128,6 +128,11 @@ def test_methods_that_saw_the_time_are_left_out_or_marked(
     assert set(times.how[times.method == "adaptive"]) == {"approximate"}
 
 
+def test_a_sweep_is_named_by_the_folder_of_its_runs(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["map", str(study.parent / "tiny.toml"), *GRID]) == 2
+    assert "allowed: the folder of its runs, such as runs/tiny" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
