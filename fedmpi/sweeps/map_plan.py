@@ -68,7 +68,10 @@ def members_of(runs: Sequence[Run], target: float) -> tuple[list[Member], list[s
             decisions = tuple(decisions_by_time(config))
             reached = run.status != "running" and (run.trace.rounds.test_accuracy >= target).any()
             if not (decisions or run.complete or reached):
-                remarks.append(f"{run.name}: left out, it is {run.status} and had not reached {target:g}")
+                why = "is still running, or was killed"
+                if run.status != "running":
+                    why = f"is {run.status} and had not reached {target:g}"
+                remarks.append(f"{run.name}: left out, it {why}")
                 continue
             host_s = float(run.trace.rounds.host_s.sum())
             members.append(Member(label, run.trace.path, config, decisions, host_s))

@@ -29,15 +29,16 @@ def rows_of_rounds(
         raise TraceError(f"{path}: {committed} rounds are committed, but {len(rounds)} are there")
     last = int(rounds[committed - 1]["round"]) if committed else -1
     for name in tables(attributes["schema_version"]):
+        dataset = file[name]
         if name in _WHOLE:
-            rows = file[name][:]
+            rows = dataset[:]
             if name == "layers":
                 rows = rows[rows["round"] <= last] if committed else rows[:0]
         else:
             first, behind = wanted[0], min(wanted[1], last) + 1
-            length = committed if name == "rounds" else len(file[name])
-            start = _first_row(file[name], first, length)
-            rows = file[name][start : max(_first_row(file[name], behind, length), start)]
+            length = committed if name == "rounds" else len(dataset)
+            start = _first_row(dataset, first, length)
+            rows = dataset[start : max(_first_row(dataset, behind, length), start)]
             if ((rows["round"] < first) | (rows["round"] >= behind)).any():
                 raise TraceError(f"{path}: damaged: rounds of the table {name} are not one after the other")
         found[name] = rows
@@ -49,10 +50,10 @@ def _first_row(dataset: h5py.Dataset, number: int, length: int) -> int:
 
     Chunks on the way are read as they are stored, rows first: HDF5 would take twenty times as long for each.
     """
-    chunk = dataset.chunks[0]
+    chunk, dtype, stored = dataset.chunks[0], dataset.dtype, dataset.id
 
     def round_of(row: int) -> int:
-        stored = dataset.id.read_direct_chunk((row - row % chunk,))[1]
-        return int(np.frombuffer(stored, dataset.dtype, chunk)[row % chunk]["round"])
+        _, content = stored.read_direct_chunk((row - row % chunk,))
+        return int(np.frombuffer(content, dtype, 1, row % chunk * dtype.itemsize)["round"][0])
 
     return bisect_left(range(length), number, key=round_of)

@@ -90,13 +90,19 @@ def test_a_method_on_other_links_is_no_other_method(runs: Runs) -> None:
 def test_a_run_that_ended_early_counts_where_it_had_reached_the_target(runs: Runs) -> None:
     runs.add("dense", [], status="failed", rounds=7)
     runs.add("adaptive", ADAPTIVE, status="preempted", rounds=1)
-    going_on = Path(str(load([runs.add("other", FAB, status="failed")]).runs[0].trace.path))
-    content = going_on.read_bytes()
-    going_on.write_bytes(content.replace(b"failed\0\0", b"running\0"))
     assert {method for method, _, _ in members(runs, 0.6)[0]} == {"adaptive", "dense"}
     found, remarks = members(runs, 0.7)
     assert [method for method, _, _ in found] == ["adaptive"]
     assert remarks == ["dense: left out, it is failed and had not reached 0.7"]
+
+
+def test_a_run_that_is_going_on_is_left_out_unless_it_is_made_anew(runs: Runs) -> None:
+    for name, overrides in (("dense", []), ("adaptive", ADAPTIVE)):
+        path = runs.add(name, overrides, status="failed") / "trace.h5"
+        path.write_bytes(path.read_bytes().replace(b"failed\0\0", b"running\0"))
+    found, remarks = members(runs)
+    assert [method for method, _, _ in found] == ["adaptive"]
+    assert remarks == ["dense: left out, it is still running, or was killed"]
 
 
 def test_complete_runs_come_before_others_of_the_same_seed(runs: Runs) -> None:
