@@ -13,7 +13,7 @@ from one_node_cluster import PROJECT, Cluster
 
 SCRIPT = PROJECT / "jobs" / "run.sbatch"
 LONG = ("experiment.rounds=30", "experiment.evaluate_every=20")
-SLOW = ("emulation.clock=realtime", "emulation.time_scale=0.4")
+SLOW = ("emulation.clock=realtime", "emulation.time_scale=0.5")
 """A pace at which a signal finds the run: its rounds last some 0.8 s for the emulated devices."""
 HOST_COLUMNS = {"host_s", "mpi_bytes"}
 """What may differ between two runs of the same experiment."""
