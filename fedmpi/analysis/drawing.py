@@ -17,28 +17,18 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.legend import Legend
 from numpy.typing import NDArray
 
+from fedmpi.analysis.curves import Curve, together
 from fedmpi.analysis.groups import Configuration
 from fedmpi.analysis.measures import evaluations
 from fedmpi.analysis.runs import AnalysisError, Run
 from fedmpi.analysis.statistics import bootstrap_interval
 
-# Okabe and Ito's palette: distinct for colour-blind readers too.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
-"""Lines differ by dashes too: colours alone do not carry everywhere."""
-HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo")
-"""Of areas, for the same reason."""
-
-_GRID_POINTS = 300
 _POINTS_PER_CHARACTER = 0.64
 """Of a line of text with some room, for each point of the font's size."""
 _HANDLE_CHARACTERS = 8
 _ROW_POINTS = 1.6
 _ROWS_WITH_ROOM = 3
 _DOTS_PER_INCH = 200
-
-Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""Places (n,), ascending, and what was measured there (n,), both float64."""
 
 Draw = Callable[[Sequence[Run], float | None], Figure | None]
 """From runs, and the moment in emulated seconds to compare them at (None: the latest), to a figure if they allow it."""
@@ -57,14 +47,6 @@ SIZES = {"column": Size(3.5, 7.5), "page": Size(7.16, 9.0)}
 
 STUDY = Size(9.0, 10.0)
 """Figures of studies have widths of their own, in which this text fits."""
-
-BANDS = {
-    "ci": "bootstrap 95 % interval of the mean",
-    "range": "lowest to highest",
-    "std": "mean plus and minus the standard deviation (n - 1)",
-    "none": "",
-}
-"""What a band around the mean over seeds shows, and how it is named."""
 
 
 @contextmanager
@@ -108,18 +90,6 @@ def write(figure: Figure, path: Path) -> None:
         raise AnalysisError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-class Styles:
-    """Colour and dashes for each label: those of ``names`` in every figure the same, others what is left."""
-
-    def __init__(self, names: Iterable[str] = ()) -> None:
-        self._places = {name: place for place, name in enumerate(names)}
-
-    def __call__(self, label: str) -> tuple[str, object]:
-        place = self._places.setdefault(label, len(self._places))
-        turn = place // len(COLOURS)
-        return COLOURS[place % len(COLOURS)], LINES[(place + turn) % len(LINES)]
-
-
 def common_legend(figure: Figure, panels: Iterable[Axes], columns: int, title: str = "") -> Legend:
     """Below all panels, every label once, in at most ``columns`` as far as the figure is wide enough.
 
@@ -151,26 +121,6 @@ def common_legend(figure: Figure, panels: Iterable[Axes], columns: int, title: s
     )
     legend.get_title().set_multialignment("center")
     return legend
-
-
-def together(curves: Sequence[Curve], steps: bool = False) -> Curve:
-    """Curves of several seeds at the places that all of them have reached: (places,) and (seeds, places).
-
-    Between its places a curve is linear, or keeps its last value (``steps``). Places that all have in common stay.
-    """
-    first = curves[0][0]
-    if all(np.array_equal(first, places) for places, _ in curves):
-        return first, np.array([values for _, values in curves])
-    start = max(float(places[0]) for places, _ in curves)
-    end = min(float(places[-1]) for places, _ in curves)
-    grid = np.linspace(start, max(start, end), _GRID_POINTS)
-
-    def at(places: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-        if not steps:
-            return np.interp(grid, places, values)
-        return values[np.maximum(np.searchsorted(places, grid, side="right") - 1, 0)]
-
-    return grid, np.array([at(places, values) for places, values in curves])
 
 
 def over(seeds: Sequence[Run], x: str, column: str) -> Curve:

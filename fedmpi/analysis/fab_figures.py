@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fedmpi.analysis.drawing import Draw, Styles, band, common_legend, over, seeds_text
+from fedmpi.analysis.drawing import Draw, band, common_legend, over, seeds_text
 from fedmpi.analysis.groups import (
     Configuration,
     betas,
@@ -23,6 +23,7 @@ from fedmpi.analysis.groups import (
     methods_compared,
     same,
 )
+from fedmpi.analysis.looks import Styles
 from fedmpi.analysis.measures import (
     accuracy_at,
     client_means,

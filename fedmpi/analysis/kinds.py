@@ -14,16 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from fedmpi.analysis.drawing import COLOURS, HATCHES, SIZES, Size, Styles, common_legend
+from fedmpi.analysis.drawing import SIZES, Size, common_legend
 from fedmpi.analysis.groups import Configuration, labels
+from fedmpi.analysis.looks import COLOURS, HATCHES, PARTS, WAIT, Styles
 from fedmpi.analysis.measures import client_means
 from fedmpi.analysis.runs import AnalysisError, Run, column_of, table_of
 
-PARTS = {"download_s": "download", "compute_s": "compute", "upload_s": "upload", "wait_s": "wait"}
-"""What a participant does in a round, in this order: columns of the table ``clients``."""
-
-_WAIT = "#D9D9D9"
-_PARTS_LOOK = dict(zip(PARTS, zip((*COLOURS[:3], _WAIT), HATCHES, strict=False), strict=True))
+_PARTS_LOOK = dict(zip(PARTS, zip((*COLOURS[:3], WAIT), HATCHES, strict=False), strict=True))
 _BAR_INCHES, _LEAST_BARS, _MOST_BARS = 0.24, 4, 36
 _MEAN_LINE = "#777777"
 

@@ -16,8 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, Formatter, LogLocator, NullFormatter, StrMethodFormatter
 
-from fedmpi.analysis.drawing import Draw, Styles, band, common_legend, over, seeds_text
+from fedmpi.analysis.drawing import Draw, band, common_legend, over, seeds_text
 from fedmpi.analysis.groups import Configuration, labels
+from fedmpi.analysis.looks import Styles
 from fedmpi.analysis.prunefl_runs import METHODS, PRUNEFL, SELECTIONS, TICKETS, compared, tickets
 from fedmpi.analysis.runs import Run
 from fedmpi.trace import Trace

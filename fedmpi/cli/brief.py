@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedmpi.cli import estimate
-from fedmpi.cli.report import Checked
+from fedmpi.cli.check_report import Checked
 from fedmpi.config import Config
 from fedmpi.config.errors import shown_value
 from fedmpi.config.write import tables

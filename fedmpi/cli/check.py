@@ -35,13 +35,13 @@ def execute(arguments: argparse.Namespace) -> int:
     """Print the report; 0 when the configuration can be run."""
     ranks = arguments.ranks or 1
     config = configured(arguments, ranks)
+    from fedmpi.cli.check_report import report
     from fedmpi.cli.host_time import (  # torch comes with them
         brief_host_time,
         check_host_time,
         host_lines,
         usable_cores,
     )
-    from fedmpi.cli.report import report
 
     import_s = process_time()
     checked = report(config, ranks)

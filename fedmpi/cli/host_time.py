@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import ceil, log2
 
 from fedmpi.cli import estimate
-from fedmpi.cli.report import Checked
+from fedmpi.cli.check_report import Checked
 from fedmpi.config import Config
 from fedmpi.experiment.main import EXPECTED
 from fedmpi.experiment.progress import duration

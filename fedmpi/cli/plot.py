@@ -22,9 +22,10 @@ _LINES = "lines"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     require("matplotlib", "plot")
-    from fedmpi.analysis.drawing import BANDS, SIZES
+    from fedmpi.analysis.curves import AXES, QUANTITIES
+    from fedmpi.analysis.drawing import SIZES
     from fedmpi.analysis.kinds import KINDS, OF_A_ROUND
-    from fedmpi.analysis.lines import AXES, QUANTITIES
+    from fedmpi.analysis.looks import BANDS
 
     add_paths(parser)
     parser.add_argument(

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmpi.analysis import groups
-from fedmpi.analysis.drawing import BANDS, SIZES, together, typeset, write
-from fedmpi.analysis.lines import AXES, QUANTITIES, draw
+from fedmpi.analysis.curves import AXES, QUANTITIES, together
+from fedmpi.analysis.drawing import SIZES, typeset, write
+from fedmpi.analysis.lines import draw
+from fedmpi.analysis.looks import BANDS
 from fedmpi.analysis.runs import AnalysisError, load
 from fedmpi.trace import read
 
