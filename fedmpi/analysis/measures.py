@@ -8,7 +8,8 @@ from math import nan
 import numpy as np
 import pandas as pd
 
-from fedmpi.analysis.runs import Run, column_of
+from fedmpi.analysis.looks import PARTS
+from fedmpi.analysis.runs import AnalysisError, Run, column_of
 from fedmpi.trace import Trace
 
 
@@ -127,3 +128,15 @@ def energy_so_far(trace: Trace) -> pd.Series:
     places = np.searchsorted(rounds, trace.clients["round"].to_numpy())
     by_round = np.bincount(places, weights=energy_j, minlength=len(rounds))
     return pd.Series(by_round.cumsum(), index=trace.rounds.index)
+
+
+def mean_parts(run: Run) -> np.ndarray:
+    """The mean seconds of a participant in a federated round, for each of PARTS: float64 (4,).
+
+    AnalysisError where nobody took part in one.
+    """
+    clients = run.trace.clients
+    federated = clients[clients["round"] >= 0]
+    if federated.empty:
+        raise AnalysisError(f"{run.trace.path}: there is no federated round with participants")
+    return federated[list(PARTS)].to_numpy(np.float64).mean(axis=0)

@@ -17,10 +17,10 @@ from fedmpi.trace import FILE_NAME, Trace, TraceError, read
 _LIST_NAME = "sweep.toml"
 
 _RECORDED_WITH = {
-    "energy_j": "emulation.energy.on = true",
-    "client_tests": "experiment.evaluate_clients = true",
+    "energy_j": ("emulation.energy.on", "of no participant are all powers of its device known"),
+    "client_tests": ("experiment.evaluate_clients", "no round was evaluated yet"),
 }
-"""What is not in every trace -> the key of a configuration with which it is recorded."""
+"""What is not in every trace -> the key with which it is recorded, and why it may be missing all the same."""
 
 
 class AnalysisError(ValueError):
@@ -155,7 +155,12 @@ def column_of(trace: Trace, table: str, column: str) -> pd.Series:
 
 def _how_recorded(trace: Trace, name: str) -> str:
     version = f" (schema version {trace.attributes['schema_version']})"
-    return version + (f"; it is recorded with {_RECORDED_WITH[name]}" if name in _RECORDED_WITH else "")
+    if name not in _RECORDED_WITH:
+        return version
+    key, why = _RECORDED_WITH[name]
+    if settings(trace).get(key) is True:
+        return f"{version}, though {key} = true: {why}"
+    return f"{version}; it is recorded with {key} = true"
 
 
 def _holds_runs(path: Path) -> bool:

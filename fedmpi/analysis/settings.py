@@ -60,6 +60,23 @@ def settings(trace: Trace) -> Settings:
     return {key: value for key, value in flat.items() if key not in CHANGE_NO_RESULT}
 
 
+def differences(trace: Trace) -> list[tuple[str, Any, Any]]:
+    """Keys of a run's configuration whose values are not the defaults, with both values, in the order of the schema.
+
+    The name of the experiment and the seed are left out, and so are settings of a method that is not used.
+    """
+    found = settings(trace)
+    changed = {
+        key: value
+        for key, value in _flat(trace.config, Config()).items()
+        if frozen(value) != frozen(_DEFAULTS.get(key))
+        and key not in ("experiment.name", SEED)
+        and (key in found or key in CHANGE_NO_RESULT)
+    }
+    ordered = [*_KEYS, *sorted(changed.keys() - set(_KEYS))]
+    return [(key, changed[key], _DEFAULTS.get(key)) for key in ordered if key in changed]
+
+
 def identity(run: Settings, without: Collection[str] = ()) -> Hashable:
     """Equal for equal settings, the keys ``without`` not looked at."""
     return tuple(

@@ -9,7 +9,7 @@ from math import nan
 from fedmpi.trace import STOP, Trace
 
 _RECENT_ROUNDS = 50
-_NO_WARNINGS = ("pruning", "retimed", STOP)
+NO_WARNINGS = ("pruning", "retimed", STOP)
 """Kinds of events that are in the course of things."""
 
 NO_END = "ended without saying so: killed, or its machine went down"
@@ -51,7 +51,7 @@ def status_of(trace: Trace, owner: str = "") -> RunStatus:
     total = int(trace.config["experiment"]["rounds"])
     pace_s = float(federated.host_s.iloc[-_RECENT_ROUNDS:].mean()) if len(federated) else nan
     measured = rounds.test_accuracy.dropna()
-    warned = trace.events[~trace.events.kind.isin(_NO_WARNINGS)]
+    warned = trace.events[~trace.events.kind.isin(NO_WARNINGS)]
     stops = trace.events[trace.events.kind == STOP]
     return RunStatus(
         path=str(trace.path),

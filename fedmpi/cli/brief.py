@@ -12,7 +12,7 @@ from fedmpi.config import Config
 from fedmpi.config.errors import shown_value
 from fedmpi.config.write import tables
 from fedmpi.experiment.description import estimated_steps, methods, unknown_energy
-from fedmpi.experiment.progress import duration
+from fedmpi.numerics.quantities import bytes_text, duration
 
 _COLUMNS = 79
 _MOST_LINES = 8
@@ -42,7 +42,8 @@ def brief(config: Config, checked: Checked, ranks: int, host: str) -> list[str]:
         f"{len(dataset.train_y):,} training and {len(dataset.test_y):,} test samples",
     ]
     estimates = [
-        f"  bytes     {_bytes(whole.bytes_up)} up and {_bytes(whole.bytes_down)} down, of all participants together",
+        f"  bytes     {bytes_text(whole.bytes_up)} up and {bytes_text(whole.bytes_down)} down, "
+        "of all participants together",
         f"  emulated  {duration(whole.emulated_s)}",
         f"  host      {host}",
     ]
@@ -102,13 +103,3 @@ def _by_table(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _wrapped(line: str, indent: str = "") -> list[str]:
     return textwrap.wrap(line, _COLUMNS, subsequent_indent=indent, break_on_hyphens=False) or [""]
-
-
-def _bytes(count: int) -> str:
-    """A number of bytes with a decimal unit."""
-    size, unit = float(count), "B"
-    for larger in ("kB", "MB", "GB", "TB", "PB"):
-        if size < 999.5:
-            break
-        size, unit = size / 1000, larger
-    return f"{size:.3g} {unit}"

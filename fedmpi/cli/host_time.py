@@ -10,10 +10,10 @@ from fedmpi.cli import estimate
 from fedmpi.cli.check_report import Checked
 from fedmpi.config import Config
 from fedmpi.experiment.main import EXPECTED
-from fedmpi.experiment.progress import duration
 from fedmpi.experiment.trial_rounds import TrialRounds, try_rounds
 from fedmpi.mpi.agreement import Refused
 from fedmpi.mpi.forkserver.stub import VARIABLE as FORKSERVER
+from fedmpi.numerics.quantities import duration
 
 BUDGET_S = 6.0
 """For so many seconds rounds are tried out."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fedmpi.cli.analysed import add_paths, remark
 from fedmpi.experiment.folder_lock import owner_of
-from fedmpi.experiment.progress import duration
+from fedmpi.numerics.quantities import duration
 
 if TYPE_CHECKING:
     from fedmpi.analysis.status import RunStatus

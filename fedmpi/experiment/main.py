@@ -19,7 +19,7 @@ from fedmpi.experiment.assembly import Run, assemble
 from fedmpi.experiment.description import estimated_steps, header, unknown_energy, varying
 from fedmpi.experiment.first_mask import start_masked
 from fedmpi.experiment.folder_lock import FolderLock
-from fedmpi.experiment.progress import Progress, duration
+from fedmpi.experiment.progress import Progress
 from fedmpi.experiment.recording import Recorder
 from fedmpi.experiment.resuming import Identity
 from fedmpi.experiment.streams import unfailing_streams
@@ -33,6 +33,7 @@ from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.guards import LaunchError, check_launch
 from fedmpi.mpi.library import MPI, library_name
 from fedmpi.mpi.stop_signals import SignalFlag
+from fedmpi.numerics.quantities import duration
 from fedmpi.trace import FILE_NAME, STOP, TraceError, mark_failed
 
 EXPECTED: dict[type[Exception], int] = {

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
+from fedmpi.numerics.quantities import duration
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -216,16 +218,3 @@ def _terminal(stream: TextIO) -> Console | None:
     width = None if stream.isatty() else int(columns)
     console = Console(file=stream, force_terminal=True, width=width)
     return None if console.is_dumb_terminal else console
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the two largest units: ``8.4 s``, ``3 min 05 s``, ``2 h 10 min``, ``4 d 06 h``."""
-    if seconds < 59.95:  # which one decimal would show as 60.0
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 24:
-        return f"{hours} h {minutes:02d} min"
-    return f"{hours // 24} d {hours % 24:02d} h"

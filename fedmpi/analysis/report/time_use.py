@@ -1,0 +1,149 @@
+"""Where emulated time goes, by configuration, round, device and client; and how fast all this went here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fedmpi.analysis.groups import Configuration, labels
+from fedmpi.analysis.looks import PARTS
+from fedmpi.analysis.measures import mean_parts
+from fedmpi.analysis.report.content import Chart, Section, Series, limited, text
+from fedmpi.analysis.report.learning import over
+from fedmpi.analysis.report.thinning import MOST_CLIENTS, blocks, joined, kept_of, numbers, spaced
+from fedmpi.analysis.runs import Run
+from fedmpi.numerics.quantities import duration
+
+_Y = "seconds of a participant"
+_STYLES = (0, 1, 2, "wait")
+
+
+def time_use(groups: Sequence[Configuration], chosen: Sequence[Run]) -> Section:
+    """What a participant does in a round, in emulated seconds: means over the participants of ..."""
+    federated = [
+        group for group in groups if all((run.trace.clients["round"] >= 0).any() for run in group.runs)
+    ]
+    names = [name for group, name in zip(groups, labels(groups), strict=True) if group in federated]
+    charts = []
+    if len(federated) > 1:
+        means = np.array([np.mean([mean_parts(run) for run in group.runs], axis=0) for group in federated])
+        charts.append(_lying("by configuration, mean over rounds", names, means))
+    for place, run in enumerate(chosen):
+        if len(run.trace.clients):
+            charts += [_by_round(run, place), _by_device(run, place), _by_client(run, place)]
+    said = "What a participant does in a round: means over participants, in emulated seconds."
+    return Section("time", "Where the time goes", (said,), tuple(charts))
+
+
+def host_speed(groups: Sequence[Configuration]) -> Section:
+    """Host seconds of a round, and what that makes of a run."""
+    rows = []
+    for group, name in zip(groups, labels(groups), strict=True):
+        for run in group.runs:
+            rounds = run.trace.rounds
+            host_s = float(rounds.host_s.sum())
+            speed = run.end_s / host_s if host_s > 0 else float("nan")
+            per_s = len(rounds) / host_s if host_s > 0 else float("nan")
+            known = run.trace.attributes
+            where = f"{known['host']} ({known['ranks']} rank{'s' if known['ranks'] > 1 else ''})"
+            rows.append(
+                (
+                    name,
+                    str(run.seed),
+                    duration(host_s),
+                    text(per_s),
+                    text(speed),
+                    where,
+                    str(known["mpi_library"]),
+                )
+            )
+    header = ("configuration", "seed", "in all rounds", "rounds per host s", "emulated s per host s")
+    table = limited((*header, "host of rank 0", "MPI"), rows, numbers_from=2)
+    chart = over(groups, "round", "host_s")
+    said = "Seconds on the machine that emulated, not those of the devices; the rest of the page is emulated time."
+    return Section("host", "Host speed", (said,), (chart,) if chart.series else (), (table,))
+
+
+def _by_round(run: Run, place: int) -> Chart:
+    trace = run.trace
+    rounds = trace.rounds["round"].to_numpy()
+    places = np.searchsorted(rounds, trace.clients["round"].to_numpy())
+    counts = np.bincount(places, minlength=len(rounds))
+    grouped = blocks(len(rounds))
+    rows = []
+    for column in PARTS:
+        sums = np.bincount(places, weights=trace.clients[column].to_numpy(np.float64), minlength=len(rounds))
+        rows.append(grouped.mean(np.divide(sums, counts, out=np.full(len(rounds), np.nan), where=counts > 0)))
+    x = numbers(rounds[grouped.starts])
+    note = f"bars are means of {grouped.length:,} rounds" if grouped.length > 1 else ""
+    return Chart("by round", "bars", "round", _Y, _parts(x, rows), unit="s", run=place, note=note)
+
+
+def _by_device(run: Run, place: int) -> Chart:
+    """Means over all rounds of all clients that are the same device."""
+    means = _client_means(run)
+    devices = (
+        run.trace.devices.set_index("client")["device"].reindex(means.index).fillna("device not recorded")
+    )
+    weighted = means[list(PARTS)].mul(means["rounds"], axis=0).assign(rounds=means["rounds"])
+    sums = weighted.groupby(devices.to_numpy(), sort=True).sum()
+    clients = devices.value_counts()
+    values = sums[list(PARTS)].div(sums["rounds"], axis=0)
+    values = values.loc[values.sum(axis=1).sort_values(kind="stable", ascending=False).index]
+    names = [f"{name} ({_count(int(clients[name]), 'client')})" for name in values.index]
+    kept = spaced(len(names), MOST_CLIENTS)
+    chart_values = values.to_numpy()[kept]
+    note = kept_of(len(kept), len(names), "devices", "evenly by the sum of their times")
+    return _lying("by device", [names[at] for at in kept], chart_values, place, note)
+
+
+def _by_client(run: Run, place: int) -> Chart:
+    means = _client_means(run)
+    busy = means[["download_s", "compute_s", "upload_s"]].sum(axis=1)
+    kept = spaced(len(means), MOST_CLIENTS)
+    if len(kept) < len(means):
+        means = means.iloc[np.argsort(busy.to_numpy(), kind="stable")[kept]]
+    note = kept_of(len(kept), len(busy), "clients", "evenly by what they take until their update is there")
+    return _lying(
+        "by client",
+        [f"client {client}" for client in means.index],
+        means[list(PARTS)].to_numpy(),
+        place,
+        note,
+    )
+
+
+def _client_means(run: Run) -> pd.DataFrame:
+    """For each client that took part the mean seconds of each part and its number of rounds, in client order."""
+    clients = run.trace.clients
+    numbers_of = clients.client.to_numpy()
+    counts = np.bincount(numbers_of)
+    there = np.flatnonzero(counts)
+    sums = {
+        column: np.bincount(numbers_of, weights=clients[column].to_numpy(np.float64))[there]
+        for column in PARTS
+    }
+    frame = pd.DataFrame(sums, index=there).div(counts[there], axis=0)
+    return frame.assign(rounds=counts[there])
+
+
+def _lying(
+    title: str, names: Sequence[str], values: NDArray[np.float64], run: int | None = None, note: str = ""
+) -> Chart:
+    """Bars for names, of ``values`` (names, 4), in seconds."""
+    parts = _parts(list(names), list(values.T))
+    return Chart(title, "bars", "", _Y, parts, unit="s", lying=True, run=run, note=joined([note]))
+
+
+def _parts(x: Sequence[object], rows: Sequence[NDArray[np.float64]]) -> tuple[Series, ...]:
+    return tuple(
+        Series(name, style, list(x), numbers(values))
+        for name, style, values in zip(PARTS.values(), _STYLES, rows, strict=True)
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
