@@ -1,7 +1,7 @@
 """Write a page on a run or a sweep: one HTML file with charts and tables that any browser shows without a network.
 
-Runs that differ in their seeds alone make one line, with a bootstrap band. What long runs and large fleets have too much of
-for a page is left out, and the page says so.
+Runs that differ in their seeds alone make one line, with a bootstrap band. What long runs and large fleets have too
+much of for a page is left out, and the page says so.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ from fedmpi.analysis.report.thinning import MOST_RUNS, kept_of
 from fedmpi.analysis.report.time_use import host_speed, time_use
 from fedmpi.analysis.runs import AnalysisError, Loaded, Run
 
+_MOST_NAMED = 6
+
 
 def collect(loaded: Loaded, target: float | None = None, title: str = "") -> Report:
     """What a page shows of runs: those that differ in their seeds alone together, each of the others by itself.
@@ -29,7 +31,7 @@ def collect(loaded: Loaded, target: float | None = None, title: str = "") -> Rep
     runs = [run for group in groups for run in group.runs]
     named = list(zip([group.label for group in single(runs)], runs, strict=True))
     chosen = _chosen(groups)
-    names = dict((id(run), label) for label, run in named)
+    names = {id(run): label for label, run in named}
     several = len(runs) > 1
     wanted = target_of(groups, target)
     experiment = " / ".join(dict.fromkeys(str(run.trace.config["experiment"]["name"]) for run in runs))
@@ -69,9 +71,10 @@ def _chosen(groups: Sequence[Configuration]) -> list[Run]:
 
 def _subtitle(groups: Sequence[Configuration], runs: Sequence[Run]) -> str:
     if len(runs) == 1:
-        known = runs[0].trace.attributes
-        return f"{runs[0].status}; seed {runs[0].seed}, {known['clients']:,} clients, {known['parameters']:,} parameters"
+        run, known = runs[0], runs[0].trace.attributes
+        size = f"{known['clients']:,} clients, {known['parameters']:,} parameters"
+        return f"{run.status}; seed {run.seed}, {size}"
     if len(groups) == 1:
         return f"{len(runs):,} seeds of one configuration"
-    listed = labels(groups)
-    return f"{len(runs):,} runs of {len(groups):,} configurations: {'; '.join(listed[:6])}{'; ...' if len(listed) > 6 else ''}"
+    listed = "; ".join([*labels(groups)[:_MOST_NAMED], *(["..."] if len(groups) > _MOST_NAMED else [])])
+    return f"{len(runs):,} runs of {len(groups):,} configurations: {listed}"

@@ -28,6 +28,8 @@ _HOW = (
     "retimed_from",
     "retiming",
 )
+_HOW_ALL = tuple(name for name in _HOW if name not in ("run_id", "created"))
+"""Attributes that say how a run was made; those of several runs without what is different for each."""
 _NAMES = {"p_value": "p-value", "k": "last k", "density": "last density"}
 
 
@@ -97,7 +99,7 @@ def of_runs(groups: Sequence[Configuration], target: float) -> tuple[Headline, .
 
 
 def what_was_run(groups: Sequence[Configuration]) -> Section:
-    """Keys that differ from the defaults: those that all runs have alike, those in which they differ; and how it ran."""
+    """Keys that differ from the defaults, those that all runs have alike apart from those in which they differ."""
     runs = [run for group in groups for run in group.runs]
     changed = [{key: (value, default) for key, value, default in differences(run.trace)} for run in runs]
     defaults = {key: default for found in changed for key, (_, default) in found.items()}
@@ -171,7 +173,7 @@ def target_of(groups: Sequence[Configuration], target: float | None) -> float:
 def _how_it_ran(runs: Sequence[Run]) -> Table:
     """What is the same for all runs in one column; what differs is counted."""
     rows = []
-    for name in ("status", "seed", "clients", "parameters", *_HOW):
+    for name in ("status", "seed", "clients", "parameters", *(_HOW if len(runs) == 1 else _HOW_ALL)):
         values = list(dict.fromkeys(_attribute(run, name) for run in runs))
         if any(values):
             more = f", ... ({len(values):,} different)" if len(values) > 6 else ""

@@ -33,13 +33,14 @@
   const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const folded = (text, width) => {
     const lines = [];
-    for (const word of String(text).split(/(?<=[\s,\-_/])/)) {
+    for (const word of String(text).split(/(?<=[ ,\-_/])/)) {
       const last = lines.length - 1;
       if (last >= 0 && (lines[last] + word).trimEnd().length <= width) lines[last] += word;
       else lines.push(word);
     }
     return lines.map((line) => plain(line.trim())).join("<br>");
   };
+  const titled = (figure, text) => folded(text, figure.clientWidth < 500 ? 36 : 80);
   const variable = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const mode = () => (dark.matches ? "dark" : "light");
   const colour = (style) => {
@@ -58,8 +59,8 @@
     zerolinecolor: variable("--line"),
     linecolor: variable("--line"),
     automargin: true,
-    exponentformat: "SI",
-    ticksuffix: unit ? ` ${unit}` : "",
+    exponentformat: unit === "s" ? "none" : "SI", // 5 MB, but 5000 s
+    ticksuffix: unit === "s" ? " s" : unit,
     ...more,
   });
   const layout = (more) => ({
@@ -111,7 +112,7 @@
     return [traces, layout({
       height: 290,
       hovermode: "x unified",
-      xaxis: axis(plain(chart.x_title), chart.x_unit, { hoverformat: ".4~s" }),
+      xaxis: axis(titled(figure, chart.x_title), chart.x_unit, { hoverformat: ".4~s" }),
       yaxis: axis(folded(chart.y_title, 30), chart.unit, y),
     })];
   };
@@ -120,12 +121,13 @@
     const series = chart.series.filter((one) => shown(figure, one));
     if (!chart.lying) {
       const traces = series.map((one) => bar(one, { x: one.x, y: one.y, hovertemplate: "%{y:.4~g}" }));
+      if (chart.series[0].x.length > 40) for (const trace of traces) delete trace.marker.pattern; // noise in narrow bars
       return [traces, layout({
         height: 290,
         barmode: "stack",
         bargap: chart.series[0].x.length > 40 ? 0 : 0.15,
         hovermode: "x unified",
-        xaxis: axis(plain(chart.x_title), chart.x_unit),
+        xaxis: axis(titled(figure, chart.x_title), chart.x_unit),
         yaxis: axis(folded(chart.y_title, 30), chart.unit),
       })];
     }
@@ -143,7 +145,7 @@
       hovermode: "y unified",
       xaxis: axis(plain(chart.y_title), chart.unit),
       yaxis: axis("", "", {
-        autorange: "reversed", tickvals: names.map((_, at) => at), ticktext: names, showgrid: false,
+        autorange: "reversed", zeroline: false, tickvals: names.map((_, at) => at), ticktext: names, showgrid: false,
         tickfont: { size: names.length > 20 ? 10 : 12 },
       }),
     })];

@@ -1,7 +1,7 @@
 """A report as one HTML file that loads nothing: style, charts and plotly.js are within.
 
-All text of a trace is escaped: in HTML here, in charts by ``page.js``; and the page's own policy (CSP) forbids it to load
-anything from anywhere.
+All text of a trace is escaped: in HTML here, in charts by ``page.js``; and the page's own policy (CSP) forbids it to
+load anything from anywhere.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -29,6 +30,8 @@ MOST_BYTES = 3_000_000
 
 _DARK = {"#000000": "#F0E442", "#0072B2": "#4DA3E0"}
 """Colours that are not seen well on a dark page -> what is taken there, also of Okabe and Ito's palette or lighter."""
+_KEY = re.compile(r"[a-z][a-z0-9]*([._][a-z0-9]+)+")
+_BREAKS = re.compile(r"([._])")
 _DARK_WAIT = "#4A4F57"
 
 
@@ -70,7 +73,7 @@ def _section(section: Section, first_chart: int) -> str:
     text = "".join(f"<p>{escape(line)}</p>" for line in section.text)
     charts = "".join(_chart(chart, first_chart + place) for place, chart in enumerate(section.charts))
     legend = f'<div class="legend" data-section="{section.name}"></div>' if section.charts else ""
-    tables = "".join(map(_table, section.tables))
+    tables = f'<div class="tables">{"".join(map(_table, section.tables))}</div>' if section.tables else ""
     return (
         f'<section id="{section.name}"><h2>{escape(section.title)}</h2>{text}{legend}'
         f'<div class="charts">{charts}</div>{tables}</section>'
@@ -100,16 +103,23 @@ def _chart(chart: Chart, place: int) -> str:
 def _table(table: Table) -> str:
     def cells(row: Iterable[str], tag: str) -> str:
         return "".join(
-            f"<{tag}{' class=number' if place >= table.numbers_from else ''}>{escape(cell)}</{tag}>"
+            f"<{tag}{' class=number' if place >= table.numbers_from else ''}>{_breakable(cell)}</{tag}>"
             for place, cell in enumerate(row)
         )
 
+    text = " text" if table.numbers_from >= len(table.header) else ""
     caption = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
     rows = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in table.rows)
     return (
-        f'<div class="scroll" tabindex="0"><table>{caption}<thead><tr>{cells(table.header, "th")}</tr></thead>'
+        f'<div class="scroll{text}" tabindex="0"><table>{caption}<thead><tr>{cells(table.header, "th")}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )
+
+
+def _breakable(cell: str) -> str:
+    """A cell; a dotted key may be broken behind its dots and underscores."""
+    text = escape(cell)
+    return _BREAKS.sub(r"\1<wbr>", text) if _KEY.fullmatch(cell) else text
 
 
 def _choice(runs: tuple[str, ...]) -> str:

@@ -77,9 +77,8 @@ def _gantt(run: Run, place: int, runs: int) -> Chart:
     statuses = clients["status"].cat.codes.to_numpy()
     devices = run.trace.devices
     names = sorted(devices["device"].unique()) if len(devices) else []
-    device_of = dict(
-        zip(devices["client"], devices["device"].map({name: at for at, name in enumerate(names)}))
-    )
+    places = devices["device"].map({name: at for at, name in enumerate(names)})
+    device_of = dict(zip(devices["client"], places, strict=True))
     shown = []
     for at in kept:
         rows = order[starts[at] : starts[at + 1]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil, isfinite
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 MOST_POINTS = 600
 """Of a line: more than there are pixels to tell them apart."""
-MOST_BAND_POINTS = 200
+MOST_BAND_POINTS = 300
 """Of a line with a band, whose bounds take time to compute."""
 MOST_LINE_POINTS = 6_000
 """Of all lines of a chart together."""
@@ -79,7 +80,7 @@ def extremes(values: ArrayLike, most: int) -> NDArray[np.int64]:
         return np.arange(len(y))
     bounds = np.linspace(1, len(y) - 1, (most - 2) // 2 + 1).astype(np.int64)
     kept = [0, len(y) - 1]
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in pairwise(bounds):
         stretch = y[start:stop]
         kept += [start + int(np.argmin(stretch)), start + int(np.argmax(stretch))]
     return np.unique(kept)

@@ -146,4 +146,5 @@ def _parts(x: Sequence[object], rows: Sequence[NDArray[np.float64]]) -> tuple[Se
 
 
 def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    """With a space at which a line is not broken."""
+    return f"{number:,}\N{NO-BREAK SPACE}{what}{'' if number == 1 else 's'}"
