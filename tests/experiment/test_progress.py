@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedmpi.experiment import progress
-from fedmpi.experiment.progress import TERMINAL_VARIABLE, Progress, duration, fitted
+from fedmpi.experiment.progress import TERMINAL_VARIABLE, Progress, fitted
 
 DATE = "2026-01-02 03:04:05  "
 BOTH = ("k", "density")
@@ -241,23 +241,6 @@ def test_a_record_of_the_trace_is_taken_as_it_is():
     stream = io.StringIO()
     Progress(1, stream=stream).update(table[0])
     assert logged(stream) == ["round 1/1  accuracy 0.5000  emulated 3.2 s  train loss 0.7500"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.0, "0.0 s"),
-        (59.94, "59.9 s"),
-        (59.97, "1 min 00 s"),
-        (60.0, "1 min 00 s"),
-        (185.4, "3 min 05 s"),
-        (3599.6, "1 h 00 min"),
-        (7800.0, "2 h 10 min"),
-        (86400.0 * 4 + 6 * 3600, "4 d 06 h"),
-    ],
-)
-def test_durations_have_two_units(seconds, text):
-    assert duration(seconds) == text
 
 
 def test_initial_pruning_has_a_pace_of_its_own(clock):

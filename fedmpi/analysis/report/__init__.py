@@ -3,7 +3,7 @@
 ``collect`` makes plain data of traces (``content.Report``), ``page.html`` makes the page of that.
 """
 
-from fedmpi.analysis.report.collect import collect
+from fedmpi.analysis.report.collecting import collect
 from fedmpi.analysis.report.page import html
 
 __all__ = ["collect", "html"]

@@ -17,6 +17,10 @@ UNKNOWN = "unknown"
 Kind = Literal["lines", "bars", "gantt"]
 
 
+PART_STYLES: tuple[int | str, ...] = (0, 1, 2, "wait")
+"""Of the parts of a round (``looks.PARTS``)."""
+
+
 @dataclass(frozen=True)
 class Series:
     """Values ``y`` (n,) over ``x`` (n,; numbers, or names of bars), and where it has a band its bounds (n,).

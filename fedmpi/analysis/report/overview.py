@@ -157,11 +157,11 @@ def happened(runs: Sequence[tuple[str, Run]]) -> Section:
     half = MOST_EVENTS // 2
     shown = rows if len(rows) <= MOST_EVENTS else [*rows[:half], *rows[-half:]]
     note = kept_of(len(shown), len(rows), "events", "the first and the last")
-    header = ("run", "round", "emulated s", "kind", "what happened")
-    if len(runs) == 1:
-        header, shown = header[1:], [row[1:] for row in shown]
+    header: tuple[str, ...] = ("run", "round", "emulated s", "kind", "what happened")
+    first = 1 if len(runs) == 1 else 0  # one run needs no name
+    header, cells = header[first:], tuple(tuple(row[first:]) for row in shown)
     said = f"{warnings:,} of {len(rows):,} events are warnings." if warnings else "There were no warnings."
-    tables = (Table(header, tuple(shown), note, numbers_from=len(header)),) if shown else ()
+    tables = (Table(header, cells, note, numbers_from=len(header)),) if cells else ()
     return Section("events", "Warnings and events", (said,), tables=tables)
 
 

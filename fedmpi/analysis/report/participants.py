@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmpi.analysis.looks import PARTS
-from fedmpi.analysis.report.content import Chart, Section, Series, Table, limited
+from fedmpi.analysis.report.content import PART_STYLES, Chart, Section, Series, Table, limited
 from fedmpi.analysis.report.thinning import (
     MOST_CLIENTS,
     MOST_GANTT_ROWS,
@@ -106,7 +106,7 @@ def _gantt(run: Run, place: int, runs: int) -> Chart:
         y_title="",
         unit="s",
         series=tuple(
-            Series(name, style, (), ()) for name, style in zip(PARTS.values(), (0, 1, 2, "wait"), strict=True)
+            Series(name, style, (), ()) for name, style in zip(PARTS.values(), PART_STYLES, strict=True)
         ),
         rounds=tuple(shown),
         devices=tuple(map(str, names)),

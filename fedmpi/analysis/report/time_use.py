@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 from fedmpi.analysis.groups import Configuration, labels
 from fedmpi.analysis.looks import PARTS
 from fedmpi.analysis.measures import mean_parts
-from fedmpi.analysis.report.content import Chart, Section, Series, limited, text
+from fedmpi.analysis.report.content import PART_STYLES, Chart, Section, Series, limited, text
 from fedmpi.analysis.report.learning import over
 from fedmpi.analysis.report.thinning import MOST_CLIENTS, blocks, joined, kept_of, numbers, spaced
 from fedmpi.analysis.runs import Run
 from fedmpi.numerics.quantities import duration
 
 _Y = "seconds of a participant"
-_STYLES = (0, 1, 2, "wait")
 
 
 def time_use(groups: Sequence[Configuration], chosen: Sequence[Run]) -> Section:
@@ -141,7 +140,7 @@ def _lying(
 def _parts(x: Sequence[object], rows: Sequence[NDArray[np.float64]]) -> tuple[Series, ...]:
     return tuple(
         Series(name, style, list(x), numbers(values))
-        for name, style, values in zip(PARTS.values(), _STYLES, rows, strict=True)
+        for name, style, values in zip(PARTS.values(), PART_STYLES, rows, strict=True)
     )
 
 
