@@ -11,19 +11,17 @@
 #
 # The SLURM tests start clusters of their own in a temporary folder. They need root and the Debian packages
 # slurm-wlm and munge, and libpmix-dev for srun --mpi=pmix (SLURM's plugin looks for libpmix.so, which is in none
-# of its dependencies). They are installed here when that is possible; else the tests are skipped.
+# of its dependencies). Tests of the page that `fedmpi report` makes need a browser, the Debian package chromium. They
+# are installed here when that is possible; else the tests are skipped.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
+# install_debian TESTS PACKAGE...: the packages that some tests need, where this is possible.
 # The daemons that the packages would start are not wanted: the tests start their own.
-install_slurm() {
-    local packages=(slurm-wlm munge libpmix-dev)
-    if { command -v sbatch && command -v slurmctld && command -v munged &&
-        { ! command -v dpkg || dpkg -s libpmix-dev; }; } >/dev/null 2>&1; then
-        return
-    fi
+install_debian() {
+    local tests="$1" packages=("${@:2}")
     if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-        say "SLURM tests will be skipped: they need root, and ${packages[*]} on a Debian-like system"
+        say "$tests will be skipped: they need root, and ${packages[*]} on a Debian-like system"
         return
     fi
     say "installing the Debian packages ${packages[*]}"
@@ -35,10 +33,21 @@ install_slurm() {
     fi
     { apt-get update -qq &&
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"; } >/dev/null ||
-        say "SLURM tests will be skipped: apt-get could not install ${packages[*]}"
+        say "$tests will be skipped: apt-get could not install ${packages[*]}"
     if [ -n "$own_policy" ]; then
         rm -f "$policy"
     fi
+}
+
+install_slurm() {
+    if ! { command -v sbatch && command -v slurmctld && command -v munged &&
+        { ! command -v dpkg || dpkg -s libpmix-dev; }; } >/dev/null 2>&1; then
+        install_debian "SLURM tests" slurm-wlm munge libpmix-dev
+    fi
+}
+
+install_chromium() {
+    command -v chromium >/dev/null || install_debian "tests in a browser" chromium fonts-dejavu-core
 }
 
 quick=()
@@ -64,6 +73,7 @@ if [ ${#quick[@]} -eq 0 ]; then
         export FEDMPI_OPENMPI_PYTHON="$open_mpi_venv/bin/python"
     fi
     install_slurm
+    install_chromium
 fi
 cd "$project"
 export MPLBACKEND=Agg

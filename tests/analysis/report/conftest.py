@@ -18,10 +18,8 @@ HOSTILE = "<script>alert(1)<&b>\"'${x}"
 
 @pytest.fixture(scope="session")
 def eventful(tmp_path_factory):
-    """A run with a hostile name, some late or dropped, energy known of all but client 3, and tests of clients.
-
-    6 rounds of clients 0 to 3 with a download of 1 s, training of 2 s, and an upload of 3 s plus their number.
-    """
+    """A run with a hostile name: 6 rounds of clients 0 to 3 with a download of 1 s, training of 2 s, and an upload of
+    3 s plus their number. Some are late or dropped, energy is known of all but client 3, and clients are tested."""
     path = tmp_path_factory.mktemp("eventful") / "trace.h5"
     content = tomllib.loads(dumps(loads("[clients]\ncount = 4\n[experiment]\nrounds = 6\n")))
     content["experiment"]["name"] = HOSTILE

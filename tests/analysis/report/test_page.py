@@ -125,10 +125,10 @@ def test_another_round_can_be_chosen(opened, page_of_eventful):
     page = opened(page_of_eventful)
     assert text_of(page, "#round output") == "Round 5: from 45 to 54 s, 4 participants, 1 late, 1 dropped"
     ticks = "#round .plot .ytick"
-    assert page.locator(ticks).all_inner_texts() == ["0", "1", "2 late", "3 dropped"]
+    assert page.locator(ticks).all_text_contents() == ["0", "1", "2 late", "3 dropped"]
     page.locator('#round input[type="range"]').fill("1")
     assert text_of(page, "#round output").startswith("Round 1: from 9 to 18 s, 4 participants, 1 late")
-    assert page.locator(ticks).all_inner_texts() == ["0", "1", "2 late", "3"]
+    assert page.locator(ticks).all_text_contents() == ["0", "1", "2 late", "3"]
     page.get_by_label("next round").click()
     assert text_of(page, "#round output").startswith("Round 2: from 18 to 27 s")
     page.locator("[data-longest]").click()
