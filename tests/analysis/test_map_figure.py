@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmpi.analysis.drawing import COLOURS, SIZES, typeset, write
+from fedmpi.analysis.drawing import SIZES, typeset, write
+from fedmpi.analysis.looks import COLOURS
 from fedmpi.analysis.map_cells import STRONG_FACTOR, Cell, factor_text, ink, shade
 from fedmpi.analysis.map_figure import draw, explanation
 from fedmpi.analysis.winners import APPROXIMATE, EXACT, FIRST, MISSING, TIMES, UNDECIDED, winners
