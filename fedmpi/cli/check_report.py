@@ -140,7 +140,7 @@ def _initial_pruning(config: Config, model: FlatModel, fleet: Fleet, sizes: np.n
     if initial.where == "none":
         return []
     most = f"up to {initial.max_rounds} local rounds"
-    below = "  below, the first round is told as if nothing were pruned"
+    below = "  below, the first round is that of a model of which nothing is pruned"
     if initial.where == "server":
         return ["", f"initial pruning at the server: {most} before the first round, not charged", below]
     samples = min(int(sizes[initial.client]), SAMPLES)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _FEWEST, _MOST = 8, 64
-"""Counts of a grid: from the fewest that show the shape, to as many as are told apart by the maximum they lead to."""
+"""Counts of a grid: from the fewest that show the shape, to as many as still move the maximum that they lead to."""
 _PARAMETERS_PER_COUNT = 2500
 """2 bytes for so many parameters: 1 % of a message of 8 bytes for each of 1 % of the parameters."""
 _MANTISSA_BITS = 4

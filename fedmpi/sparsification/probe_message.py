@@ -23,21 +23,21 @@ def encode_probe(
 ) -> NDArray[np.uint8]:
     """The bytes for ``probe``, whose values are sent as ``probe_values``, after those of ``selection``."""
     kept = np.zeros(selection.indices.size, np.bool_)
-    told = np.ones(probe.indices.size, np.bool_)
+    differs = np.ones(probe.indices.size, np.bool_)
     if kept.size:
         place = np.minimum(np.searchsorted(selection.indices, probe.indices), kept.size - 1)
-        told = (selection.indices[place] != probe.indices) | (selection.values[place] != probe.values)
-        kept[place[~told]] = True
-    others = codec.encode(probe.indices[told], probe_values[told], dimension)
+        differs = (selection.indices[place] != probe.indices) | (selection.values[place] != probe.values)
+        kept[place[~differs]] = True
+    others = codec.encode(probe.indices[differs], probe_values[differs], dimension)
     return np.concatenate((others.data, np.packbits(kept)))
 
 
-def decode_probe(codec: Codec, data: NDArray[np.uint8], told: Entries, dimension: int) -> Entries:
-    """The probe's entries, from its bytes and the entries that were ``told`` before."""
-    bits = mask_bytes(told.indices.size)
-    kept = np.unpackbits(data[data.size - bits :], count=told.indices.size).view(np.bool_)
+def decode_probe(codec: Codec, data: NDArray[np.uint8], known: Entries, dimension: int) -> Entries:
+    """The probe's entries, from its bytes and the entries that are ``known`` already."""
+    bits = mask_bytes(known.indices.size)
+    kept = np.unpackbits(data[data.size - bits :], count=known.indices.size).view(np.bool_)
     others = codec.decode(data[: data.size - bits], dimension)
-    indices = np.concatenate((told.indices[kept], others.indices))
+    indices = np.concatenate((known.indices[kept], others.indices))
     order = np.argsort(indices)
-    values = np.concatenate((told.values[kept], others.values))
+    values = np.concatenate((known.values[kept], others.values))
     return Entries(indices[order], values[order], others.tail)

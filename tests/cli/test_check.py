@@ -192,7 +192,7 @@ def test_ranks_that_are_alike_share_a_line(capsys):
     assert lines[first + 3] == "  and 260 MiB of libraries on every node, which its ranks share"
 
 
-def test_state_on_disk_is_told(capsys):
+def test_state_on_disk_is_printed(capsys):
     given = [
         "quickstart",
         "clients.state=disk",
@@ -302,7 +302,7 @@ METHODS = {
 def test_what_check_says_of_the_first_round_is_what_a_run_records(method, cost, tmp_path, capsys):
     overrides = [*COSTS[cost], f"sparsification.method={method.split()[0]}", *METHODS[method]]
     overrides.append("training.batch_size=12")
-    told = check(capsys, "quickstart", *overrides)[1][-5:]
+    expected = check(capsys, "quickstart", *overrides)[1][-5:]
     command = ["run", "quickstart", *overrides, "experiment.rounds=5", "--output", str(tmp_path), "--quiet"]
     assert cli.main(command) == 0
     run = trace.read(tmp_path)
@@ -321,7 +321,7 @@ def test_what_check_says_of_the_first_round_is_what_a_run_records(method, cost, 
         duration, at_most = duration + missing, "at most "
     k = run.attributes["parameters"] if method == "dense" else first["k"]
     (down,), (up,) = clients["bytes_down"].unique(), clients["bytes_up"].unique()
-    assert told == [
+    assert expected == [
         f"first round: {first['participants']} participants, k = {k}; bytes of each, down {down} and up {up}",
         "  download {}{:.6g} to {:.6g} s".format(at_most, *span["download_s"]),
         "  compute {:.6g} to {:.6g} s".format(*span["compute_s"]),
@@ -341,7 +341,7 @@ def test_check_says_what_it_leaves_out(capsys):
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "expected"),
     [
         (["pruning.method=prunefl"], "importance of each, 18944 bytes more up"),
         # a bitmap of 592 bytes, 2405 values, 74 that are never pruned
@@ -353,11 +353,11 @@ def test_check_says_what_it_leaves_out(capsys):
         (["pruning.method=fedtiny", "pruning.target_density=0.5"], "gradients of each, 18944 bytes more up"),
     ],
 )
-def test_what_travels_before_a_new_mask_is_told(overrides, told, capsys):
-    assert check(capsys, "quickstart", *overrides)[1][-1] == f"rounds before a new mask: {told}"
+def test_what_travels_before_a_new_mask_is_printed(overrides, expected, capsys):
+    assert check(capsys, "quickstart", *overrides)[1][-1] == f"rounds before a new mask: {expected}"
 
 
-def test_a_time_model_that_rests_on_another_model_is_told(capsys):
+def test_a_time_model_that_rests_on_another_model_is_printed(capsys):
     linear = [*COSTS["linear"], "sparsification.k=9"]
     notes = [line for line in check(capsys, "quickstart", *linear)[1] if line.startswith("note: ")]
     assert len(notes) == 1
@@ -366,7 +366,7 @@ def test_a_time_model_that_rests_on_another_model_is_told(capsys):
     assert not any("note" in line for line in check(capsys, "quickstart", *measured)[1])
 
 
-def test_initial_pruning_is_told(capsys):
+def test_initial_pruning_is_printed(capsys):
     given = ["quickstart", "pruning.method=prunefl", "training.local_steps=5", "training.batch_size=32"]
     _, lines = check(capsys, *given, "pruning.initial.where=server", "pruning.initial.charged=false")
     assert (
@@ -379,5 +379,5 @@ def test_initial_pruning_is_told(capsys):
     assert lines[line].startswith("initial pruning at client 2: up to 70 local rounds on ")
     assert lines[line + 1 : line + 3] == [
         "  each of them 2.5 s of emulated time while nothing is pruned",
-        "  below, the first round is told as if nothing were pruned",
+        "  below, the first round is that of a model of which nothing is pruned",
     ]
