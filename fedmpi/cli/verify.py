@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedmpi.cli.number_arguments import integer
 from fedmpi.config.errors import DONE, FAILED, one_line
 
 if TYPE_CHECKING:
@@ -19,6 +20,12 @@ _SHOWN = 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a run, or its trace")
+    parser.add_argument(
+        "--repeat",
+        type=integer(1),
+        metavar="ROUNDS",
+        help="train again too: so many rounds from the start, and after the last checkpoint",
+    )
     parser.add_argument("--all", action="store_true", help=f"show all differences, not {_SHOWN}")
     parser.add_argument(
         "--trust",
@@ -37,7 +44,38 @@ def execute(arguments: argparse.Namespace) -> int:
     if found.damage:
         print(f"fedmpi: {one_line(found.damage)}", file=sys.stderr)
     print(_text(found, len(found.differences) if arguments.all else _SHOWN))
-    return FAILED if found.damage or found.differences else DONE
+    if found.damage or found.differences:
+        return FAILED
+    return _repeat(arguments) if arguments.repeat else DONE
+
+
+def _repeat(arguments: argparse.Namespace) -> int:
+    from fedmpi.experiment.repeating import repeat
+
+    found = repeat(arguments.run, arguments.repeat, tuple(arguments.trust))
+    shown = len(found.differences) if arguments.all else _SHOWN
+    lines = [*_table(found.differences[:shown]), ""] if found.differences else []
+    if (more := len(found.differences) - shown) > 0:
+        lines.insert(-1, f"and {more:,} more (--all)")
+    lines.append(f"{len(found.rounds):,} rounds trained again: {_ranges(found.rounds)}")
+    if found.evaluated:
+        lines.append("the model of the last checkpoint was evaluated again")
+    lines += [f"not trained again: {note}" for note in found.notes]
+    if not found.differences:
+        lines.append("what was learned is what was recorded")
+    print("\n".join(lines))
+    return FAILED if found.differences else DONE
+
+
+def _ranges(rounds: tuple[int, ...]) -> str:
+    """Numbers, rising, with runs of them shortened: ``0 to 2, 9``."""
+    groups: list[list[int]] = []
+    for each in rounds:
+        if groups and groups[-1][-1] == each - 1:
+            groups[-1].append(each)
+        else:
+            groups.append([each])
+    return ", ".join(f"{g[0]} to {g[-1]}" if len(g) > 1 else f"{g[0]}" for g in groups) or "none"
 
 
 def _text(found: Verification, shown: int) -> str:

@@ -1,5 +1,6 @@
 """Every method and controller: the same trace on 1, 2 and 3 ranks, after an interruption, and trained one by one."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,7 @@ def test_largest_gradients_are_charged_as_pairs(runs: dict[int, Path]) -> None:
 def test_an_interval_that_adapts_is_told_and_kept(runs: dict[int, Path]) -> None:
     one = trace.read(runs[1] / "departures_prunefl_adaptive_interval")
     changes = one.events[one.events["kind"] == "pruning"]
-    rounds, facts = changes["round"].tolist(), changes["details"].tolist()
+    rounds, facts = changes["round"].tolist(), [json.loads(text) for text in changes["details"]]
     assert rounds[0] == 0
     for last, following, found in zip(rounds, rounds[1:], facts, strict=False):
         assert following - last == found["interval_rounds"]
