@@ -145,18 +145,3 @@ def test_many_keys_are_cut(capsys):
 
 def test_a_configuration_of_defaults_has_nothing_that_differs():
     assert brief._differing(load("quickstart").__class__()) == ["all keys have their defaults"]
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1000, "1 kB"),
-        (24_560_000, "24.6 MB"),
-        (999_600, "1 MB"),
-        (2 * 10**12, "2 TB"),
-    ],
-)
-def test_numbers_of_bytes(count, text):
-    assert brief._bytes(count) == text

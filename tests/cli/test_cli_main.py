@@ -36,7 +36,8 @@ def fedmpi(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProce
         (
             ["rum"],
             "fedmpi rum: unknown command; did you mean run? allowed: run, check, sweep, status, summarize, "
-            "plot, tables, figures, convert, retime, verify, presets, export, calibrate, devices, doctor, bench, data",
+            "plot, report, tables, figures, convert, retime, map, verify, presets, export, calibrate, devices, doctor, "
+            "bench, data",
         ),
         (["run"], "fedmpi run: the following arguments are required: CONFIG"),
         (

@@ -201,7 +201,8 @@ def test_training_is_timed_under_the_present_mask(world: Callable) -> None:
     compute = given.server.accountant.fleet.compute
     object.__setattr__(compute, "model", Model(seen.append))
     given.masked.use(Mask.of(np.arange(10) % 2 == 0), 0)
-    given.server.pruning.compute_seconds(np.array([1]), np.array([4.0]), np.array([0.5]))
+    found = given.server.pruning.compute_seconds(np.array([1]), np.array([4.0]), np.array([0.5]))
+    assert found.tolist() == [3.0]
     (training,) = seen
     assert training.clients.tolist() == [1]
     assert (training.steps.tolist(), training.host_s.tolist()) == ([4.0], [0.5])
@@ -213,8 +214,9 @@ def test_training_is_timed_under_the_present_mask(world: Callable) -> None:
 class Model:
     note: Callable
 
-    def seconds(self, costs: Any, training: Any) -> None:
+    def seconds(self, costs: Any, training: Any) -> np.ndarray:
         self.note(training)
+        return np.array([3.0])
 
 
 def test_a_new_mask_is_a_version_that_everybody_lacks(world: Callable) -> None:

@@ -73,7 +73,7 @@ def test_spack_has_the_dependencies_of_setup(setup: dict[str, Any]) -> None:
     for call in calls["depends_on"]:
         name, _, version = ast.literal_eval(call.args[0]).partition("@")
         when = [ast.literal_eval(word.value) for word in call.keywords if word.arg == "when"]
-        assert when == (["+analysis"] if name == "py-matplotlib" else [])
+        assert when == (["+analysis"] if name in ("py-matplotlib", "py-plotly") else [])
         found[name] = version.removesuffix(":")
     wanted = ranges([*setup["install_requires"], *setup["extras_require"]["analysis"]])
     own = {

@@ -28,7 +28,7 @@ def skip_without_slurm() -> None:
         pytest.skip("SLURM tests start their own cluster, for which they need root")
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def servers_of_their_own() -> Iterator[None]:
     """Ranks of a node are forked there, as on a user's cluster, not from the process that serves the other tests."""
     name = os.environ.pop(stub.VARIABLE, None)

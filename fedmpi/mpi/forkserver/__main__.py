@@ -1,5 +1,6 @@
 """``python -m fedmpi.mpi.forkserver FILE ...`` or ``-m MODULE ...``: a Python program, forked where that can be."""
 
+import os
 import runpy
 import sys
 
@@ -13,4 +14,5 @@ if arguments[:1] == ["-m"]:
 else:
     run_forked(arguments)
     sys.argv = arguments
+    sys.path.insert(0, os.path.dirname(os.path.abspath(arguments[0])))  # as Python does for a file
     runpy.run_path(arguments[0], run_name="__main__")

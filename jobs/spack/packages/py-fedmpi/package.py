@@ -16,7 +16,7 @@ class PyFedmpi(PythonPackage):
 
     version("0.2.0")
 
-    variant("analysis", default=True, description="Figures, with matplotlib")
+    variant("analysis", default=True, description="Figures with matplotlib, pages with plotly")
 
     depends_on("python@3.11:", type=("build", "run"))
     depends_on("py-setuptools@68:", type="build")
@@ -33,3 +33,4 @@ class PyFedmpi(PythonPackage):
     depends_on("py-tomli-w@1.0:", type=("build", "run"))
     depends_on("py-rich@13.0:", type=("build", "run"))
     depends_on("py-matplotlib@3.8:", type=("build", "run"), when="+analysis")
+    depends_on("py-plotly@6.0:", type=("build", "run"), when="+analysis")
