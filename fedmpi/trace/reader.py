@@ -264,7 +264,10 @@ def _frame(rows: np.ndarray, categories: dict[str, Sequence[str]]) -> pd.DataFra
         if name in categories:
             return pd.Categorical.from_codes(values.astype(np.int64), categories=list(categories[name]))
         if values.dtype.kind == "S":
-            return pd.Series([value.decode("utf-8") for value in values], dtype=str)
+            found = values.tolist()
+            place = {text: n for n, text in enumerate(dict.fromkeys(found))}  # few texts stand in many rows
+            texts = pd.Series([text.decode("utf-8") for text in place], dtype=str)
+            return texts.take(np.fromiter(map(place.__getitem__, found), np.intp, len(found))).array
         return values
 
     return pd.DataFrame({name: column(name) for name in columns}, copy=False)
