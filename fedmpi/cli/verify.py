@@ -43,7 +43,7 @@ def execute(arguments: argparse.Namespace) -> int:
     found = verify(arguments.run, tuple(arguments.trust))
     if found.damage:
         print(f"fedmpi: {one_line(found.damage)}", file=sys.stderr)
-    print(_text(found, len(found.differences) if arguments.all else _SHOWN))
+    print(_text(found, arguments.all))
     if found.damage or found.differences:
         return FAILED
     return _repeat(arguments) if arguments.repeat else DONE
@@ -53,10 +53,7 @@ def _repeat(arguments: argparse.Namespace) -> int:
     from fedmpi.experiment.repeating import repeat
 
     found = repeat(arguments.run, arguments.repeat, tuple(arguments.trust))
-    shown = len(found.differences) if arguments.all else _SHOWN
-    lines = [*_table(found.differences[:shown]), ""] if found.differences else []
-    if (more := len(found.differences) - shown) > 0:
-        lines.insert(-1, f"and {more:,} more (--all)")
+    lines = _listed(found.differences, arguments.all)
     lines.append(f"{len(found.rounds):,} rounds trained again: {_ranges(found.rounds)}")
     if found.evaluated:
         lines.append("the model of the last checkpoint was evaluated again")
@@ -78,12 +75,9 @@ def _ranges(rounds: tuple[int, ...]) -> str:
     return ", ".join(f"{g[0]} to {g[-1]}" if len(g) > 1 else f"{g[0]}" for g in groups) or "none"
 
 
-def _text(found: Verification, shown: int) -> str:
-    lines = []
+def _text(found: Verification, whole: bool) -> str:
+    lines = _listed(found.differences, whole)
     if found.differences:
-        lines = [*_table(found.differences[:shown]), ""]
-        if (more := len(found.differences) - shown) > 0:
-            lines.insert(-1, f"and {more:,} more (--all)")
         counts = Counter(f"{one.table}.{one.column}" for one in found.differences)
         lines.append("differ: " + ", ".join(f"{count:,} of {name}" for name, count in counts.items()))
     lines.append(f"{found.rounds:,} of {found.all_rounds:,} rounds charged again")
@@ -91,6 +85,16 @@ def _text(found: Verification, shown: int) -> str:
     if not (found.differences or found.damage):
         lines.append("every value follows from the others")
     return "\n".join(lines)
+
+
+def _listed(differences: tuple[Difference, ...], whole: bool) -> list[str]:
+    """A table of the first differences, or of the ``whole``, and an empty line; nothing where there are none."""
+    if not differences:
+        return []
+    lines = _table(differences if whole else differences[:_SHOWN])
+    if not whole and (more := len(differences) - _SHOWN) > 0:
+        lines.append(f"and {more:,} more (--all)")
+    return [*lines, ""]
 
 
 def _table(differences: tuple[Difference, ...]) -> list[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from fedmpi.checkpoint.store import FOLDER
-from fedmpi.config import Config, loads
+from fedmpi.config import Config, loads, parts
 from fedmpi.emulation.clock import VirtualClock
 from fedmpi.experiment import checkpointing
 from fedmpi.experiment.assembly import Run, assemble
@@ -38,13 +38,6 @@ from fedmpi.trace import FILE_NAME, Trace, TraceError, read
 _OF_THE_HOST = {"host_s", "rank", "overrun_s", "released_s", "mpi_bytes"}
 _BY_MEASUREMENT = {"start_s", "end_s", "download_s", "compute_s", "upload_s", "wait_s", "energy_j", "idle_s"}
 _KEYS = {"rounds": ["round"], "clients": ["round", "client"], "layers": ["round", "layer"]}
-_CODE = ("model.name", "data.dataset", "data.partition", "sparsification.method", "k_control.method")
-_MORE_CODE = (
-    "pruning.method",
-    "federation.aggregator",
-    "emulation.compute.model",
-    "emulation.availability.model",
-)
 
 
 @dataclass(frozen=True)
@@ -72,7 +65,7 @@ def repeat(folder: Path, rounds: int, trust: tuple[str, ...] = ()) -> Repetition
         ["emulation.clock=virtual", "clients.state=memory"],
         origin=f"the configuration in {folder / FILE_NAME}",
     )
-    refuse_foreign(config, [*_CODE, *_MORE_CODE], trust)
+    refuse_foreign(config, list(parts.FAMILIES), trust)
     left_out = _OF_THE_HOST | (_BY_MEASUREMENT if compute_needs_host_time(config) else set())
     differences: list[Difference] = []
     repeated: set[int] = set()
@@ -90,8 +83,7 @@ def repeat(folder: Path, rounds: int, trust: tuple[str, ...] = ()) -> Repetition
     if isinstance(found, str):
         notes.append(found)
     elif isinstance(found, Trace):
-        later = set(found.rounds["round"].tolist()) - repeated
-        repeated |= later
+        repeated |= set(found.rounds["round"].tolist())
         differences += [each for each in _compared(recorded, found, left_out) if each not in differences]
     else:
         evaluated = True

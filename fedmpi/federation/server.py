@@ -250,8 +250,9 @@ class Server:
 
         None where the mask stays.
         """
-        seen, decide = self.prices.magnitudes(finished.plan, judged, exchanged), self.controller.decide
-        if not self.config.pruning.joint or seen is None or decide is None:
+        decide = self.controller.decide if self.config.pruning.joint else None
+        seen = None if decide is None else self.prices.magnitudes(finished.plan, judged, exchanged)
+        if decide is None or seen is None:
             return self.pruning.step(finished)
         states = {self.k_state.k: self.k_state}
 
