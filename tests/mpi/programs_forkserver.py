@@ -60,6 +60,8 @@ if __name__ == "__main__":
         Path(sys.argv[1]).with_suffix(".waits").write_text(str(os.getpid()))
         while True:
             signal.pause()
+    if how == "group":
+        os.killpg(0, signal.SIGKILL)
     if how.startswith("signal"):
         os.kill(os.getpid(), int(how.removeprefix("signal")))
     sys.exit(int(how) if how.isdecimal() else how)

@@ -16,6 +16,7 @@ from libraries import Mpi, both_mpis
 
 from fedmpi.mpi.forkserver import stub
 from fedmpi.mpi.forkserver.process import process_state
+from fedmpi.mpi.forkserver.stub import running_server
 
 PROGRAM = Path(__file__).with_name("programs_forkserver.py")
 COMMAND = [sys.executable, "-m", "fedmpi.mpi.forkserver", str(PROGRAM)]
@@ -103,6 +104,20 @@ def test_a_forked_process_is_what_its_stub_was(
     assert plain["arguments"] == [str(PROGRAM), "out.json"]
 
 
+def test_a_program_that_has_imported_scikit_learn_has_its_runs_forked(
+    start: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = set(os.environ)
+    code = "import os; before = set(os.environ); import sklearn; print(*set(os.environ) - before)"
+    bare = {name: text for name, text in os.environ.items() if not name.startswith("KMP_")}
+    said = subprocess.run([sys.executable, "-c", code], env=bare, check=True, capture_output=True, text=True)
+    for name in said.stdout.split():
+        monkeypatch.setenv(name, "1")
+    assert set(os.environ) - before <= set(said.stdout.split()) != set()
+    assert start("out.json").wait(60) == 0
+    assert json.loads((tmp_path / "out.json").read_text())["forked"]
+
+
 def test_closed_streams_stay_closed(start: Callable, tmp_path: Path) -> None:
     process = start("out.json", preexec_fn=lambda: (os.close(0), os.close(2)))
     assert process.wait(60) == 0
@@ -119,6 +134,14 @@ def test_the_stub_ends_as_the_process_ended(start: Callable, how: str, code: int
     process = start("out.json", how)
     _, error = process.communicate(timeout=60)
     assert (process.returncode, error) == (code, said)
+
+
+def test_a_process_of_another_session_may_end_its_group(start: Callable, tmp_path: Path) -> None:
+    with running_server(sys.executable) as server:
+        process = start("out.json", "group", server=server, start_new_session=True)
+        assert process.wait(60) == -signal.SIGKILL
+        assert start("next.json", server=server).wait(60) == 0
+    assert json.loads((tmp_path / "next.json").read_text())["forked"]
 
 
 def test_a_signal_reaches_the_process(start: Callable, tmp_path: Path) -> None:

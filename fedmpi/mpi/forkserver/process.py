@@ -29,6 +29,8 @@ _FIXED_AT_START = (
     "PYTORCH_",
 )
 """Variables that Python, its libraries or the loader read when they start, and never again."""
+_SET_BY_IMPORTS = frozenset({"KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"})
+"""But these, which scikit-learn sets wherever it is imported, as in a program that starts runs."""
 _FLAGS = (
     *("debug", "inspect", "interactive", "optimize", "dont_write_bytecode", "no_user_site", "no_site"),
     *(
@@ -68,7 +70,11 @@ def launched_process() -> int:
 
 def fixed_at_start() -> list[Any]:
     """What a forked process cannot take over from another one; a fork server serves those alone that agree in it."""
-    variables = sorted((name, text) for name, text in os.environ.items() if name.startswith(_FIXED_AT_START))
+    variables = sorted(
+        (name, text)
+        for name, text in os.environ.items()
+        if name.startswith(_FIXED_AT_START) and name not in _SET_BY_IMPORTS
+    )
     flags = [
         [getattr(sys.flags, name) for name in _FLAGS],
         sorted(map(str, sys._xoptions.items())),
@@ -119,6 +125,7 @@ def take_over(description: Description, files: list[int], connection: int) -> No
     Every other file is closed. When the other end of ``connection`` is closed, however that comes about, the kernel
     kills this process.
     """
+    os.setpgid(0, 0)  # not the fork server's: who ends a rank's group must not end the server
     with suppress(OSError):  # another session: its group cannot be joined
         os.setpgid(0, description["group"])
     global _stands_for
