@@ -7,7 +7,7 @@
 #
 # FEDMPI_COVERAGE=yes measures the coverage of fedmpi/ too; it never fails a run.
 #
-# Test files run side by side, one more than there are cores as many of them wait, at most 4 (FEDMPI_TEST_WORKERS).
+# Test files run side by side, two more than there are cores as many of them wait, at most 6 (FEDMPI_TEST_WORKERS).
 #
 # The SLURM tests start clusters of their own in a temporary folder. They need root and the Debian packages
 # slurm-wlm and munge, and libpmix-dev for srun --mpi=pmix (SLURM's plugin looks for libpmix.so, which is in none
@@ -79,8 +79,8 @@ cd "$project"
 export MPLBACKEND=Agg
 unset PYTHONDONTWRITEBYTECODE  # else every one of the hundreds of processes compiles what it imports again
 cores="$(nproc)"
-[ ${#quick[@]} -gt 0 ] || cores=$((cores + 1))
-workers="${FEDMPI_TEST_WORKERS:-$((cores < 4 ? cores : 4))}"
+[ ${#quick[@]} -gt 0 ] || cores=$((cores + 2))
+workers="${FEDMPI_TEST_WORKERS:-$((cores < 6 ? cores : 6))}"
 check ruff check .
 check ruff format --check .
 [ ${#quick[@]} -gt 0 ] || check mypy
