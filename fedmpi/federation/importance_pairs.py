@@ -9,7 +9,7 @@ clients nor how they lie on ranks shows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -34,11 +34,13 @@ _NOTHING = np.empty(0, np.int32)
 class ImportanceSum:
     """``values`` float64 (D,): the sum over clients; ``left_out``: how many had values that are not finite.
 
-    Where pairs were sent, only the server has the values.
+    Where pairs were sent, only the server has the values, and the ``energy``: the sum over active parameters, where
+    it was stated.
     """
 
     values: NDArray[np.float64]
     left_out: int
+    energy: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +48,8 @@ class Pairs:
     """What one message holds: the entries of largest magnitude of each part of a ``pool`` of coordinates.
 
     ``pool`` int32 (n,), rising within each part; ``parts`` are its consecutive parts, of which each sends ``counts``
-    entries. The values at ``always`` (int32) travel besides, dense float32. Both sides know all of that.
+    entries. The values at ``always`` (int32) travel besides, dense float32, and one more where the message
+    ``states_energy``. Both sides know all of that.
     """
 
     pool: NDArray[np.int32]
@@ -54,6 +57,7 @@ class Pairs:
     counts: tuple[int, ...]
     always: NDArray[np.int32]
     codec: WireCodec
+    states_energy: bool = False
 
     @property
     def entries(self) -> int:
@@ -63,26 +67,37 @@ class Pairs:
     @property
     def message_bytes(self) -> int:
         """The length of every message; 0: there is nothing to send."""
-        if not self.entries and not len(self.always):
+        if not self.entries and not self._tail_length:
             return 0
-        return self.codec.message_bytes(self.entries, len(self.pool)) + self.always.nbytes
+        return self.codec.message_bytes(self.entries, len(self.pool)) + 4 * self._tail_length
 
-    def encode(self, values: NDArray[np.float32], always: NDArray[np.float32]) -> NDArray[np.uint8] | None:
-        """The message of ``values`` (n,) at the pool and of those that travel anyway; None where any is not finite."""
-        if not (np.isfinite(values).all() and np.isfinite(always).all()):
+    @property
+    def _tail_length(self) -> int:
+        return len(self.always) + self.states_energy
+
+    def encode(self, values: NDArray[np.float32], tail: NDArray[np.float32]) -> NDArray[np.uint8] | None:
+        """The message of ``values`` (n,) at the pool and of a ``tail``; None where any is not finite.
+
+        The tail are the values that travel anyway, and behind them the energy where it is stated.
+        """
+        if not (np.isfinite(values).all() and np.isfinite(tail).all()):
             return None
         chosen = [
             top_k(values[part], count) + np.int32(part.start)
             for part, count in zip(self.parts, self.counts, strict=True)
         ]
         indices = np.concatenate([_NOTHING, *chosen])
-        return self.codec.encode(indices, values[indices], len(self.pool), always).data
+        return self.codec.encode(indices, values[indices], len(self.pool), tail).data
 
-    def decode(self, data: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Coordinates of the model, each once, and the values there. Raises WireError for other bytes."""
-        entries = self.codec.decode(data, len(self.pool), len(self.always))
+    def decode(self, data: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.float32], float]:
+        """Coordinates of the model, each once, the values there, and the energy, 0 where none is stated.
+
+        Raises WireError for other bytes.
+        """
+        entries = self.codec.decode(data, len(self.pool), self._tail_length)
+        always, energy = np.split(entries.tail, [len(self.always)])
         coordinates = np.concatenate([self.pool[entries.indices], self.always])
-        return coordinates, np.concatenate([entries.values, entries.tail])
+        return coordinates, np.concatenate([entries.values, always]), float(energy.sum())
 
 
 @dataclass(frozen=True)
@@ -100,7 +115,8 @@ class ImportanceForm:
         """What is sent in a round of ``k`` entries under ``mask``; None: a value of every prunable parameter.
 
         ``received``: of pruned parameters the ``pruning.importance_entries`` (0: k) largest, and no more than the
-        method can take back. ``sketch``: of all prunable ones as many, and what is never pruned. A method that says how
+        method can take back, and the sum of all active ones. ``sketch``: of all prunable ones as many, and what is
+        never pruned. A method that says how
         many ``gradient_entries`` it wants gets those of pruned parameters, layer by layer, in 8 bytes each.
         """
         config = self.setup.config
@@ -114,7 +130,7 @@ class ImportanceForm:
             pool, _ = self._pruned(mask)
             if self.method.most_returned is not None:
                 entries = min(entries, self.method.most_returned(self.setup, mask, round_index))
-            return _of_pool(pool, entries, _NOTHING, codec)
+            return replace(_of_pool(pool, entries, _NOTHING, codec), states_energy=True)
         if config.importance == SKETCH:
             layers = self.setup.layers
             pool, always = (
@@ -186,13 +202,14 @@ def sum_of_pairs(
     left_out = len(messages) - len(sent)
     if not sent:
         return ImportanceSum(np.zeros(parameters), left_out)
-    largest = max(float(np.abs(values).max(initial=0.0)) for _, values in sent)
+    largest = max(float(np.abs(values).max(initial=0.0)) for _, values, _ in sent)
     exponent = scale_exponent(largest, len(sent))
     sums, one = np.zeros(parameters), np.ones(1, np.int64)
-    for coordinates, values in sent:
+    for coordinates, values, _ in sent:
         rounded = np.empty(len(values))
         accumulate([values], one, exponent, rounded)
         sums[coordinates] += rounded
     total = np.empty(parameters, np.float32)
     mean([], one[:0], [sums], exponent, len(sent), total)
-    return ImportanceSum(total.astype(np.float64) * len(sent), left_out)
+    energy = sum(energy for _, _, energy in sent)
+    return ImportanceSum(total.astype(np.float64) * len(sent), left_out, energy)

@@ -25,7 +25,8 @@ class PrunedGradients:
     """The largest gradients of pruned parameters, of a round in which they are asked for.
 
     A gradient is the sum over a client's local steps; what is sent is its square times the samples processed, which is
-    that round's part of importance, or itself times the samples where the method wants ``signed_gradient``.
+    that round's part of importance, or itself times the samples where the method wants ``signed_gradient``. Of active
+    parameters the sum of those squares is sent, their energy, where that is wanted.
     """
 
     def __init__(self, ranks: Ranks, masked: MaskedModel, form: ImportanceForm) -> None:
@@ -50,13 +51,19 @@ class PrunedGradients:
         """Make the message of a client: its summed directions (D,), finite, and the samples that it processed."""
         if self._pairs is None or not self.gathers:
             return
-        gradient = direction_sum.cpu().numpy()[self._pairs.pool]
+        directions = direction_sum.cpu().numpy()
+        gradient = directions[self._pairs.pool]
         if self._form.method.signed_gradient:
             values = gradient * np.float32(samples)
         else:
             values = np.zeros(len(gradient), np.float32)
             add_squares(values, gradient, float(samples))
-        self._messages[client] = self._pairs.encode(values, np.empty(0, np.float32))
+        tail = np.empty(0, np.float32)
+        if self._pairs.states_energy:
+            active = directions if self._masked.support is None else directions[self._masked.support]
+            with np.errstate(over="ignore"):  # what is not finite is left out
+                tail = np.array([np.square(active, dtype=np.float64).sum() * samples]).astype(np.float32)
+        self._messages[client] = self._pairs.encode(values, tail)
 
     def take_back(self, clients: NDArray[np.int64]) -> None:
         """Nothing is kept of ``clients``; their messages are lost with their updates."""

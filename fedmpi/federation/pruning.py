@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fedmpi.emulation.compute import LocalTraining
 from fedmpi.federation.downlink import Downlink
 from fedmpi.federation.exchange import Exchange
-from fedmpi.federation.importance_pairs import RECEIVED, ImportanceForm
+from fedmpi.federation.importance_pairs import RECEIVED, ImportanceForm, ImportanceSum
 from fedmpi.federation.joint import decide_together
 from fedmpi.federation.masked_model import MaskedModel
 from fedmpi.federation.messages import RoundPlan
@@ -39,7 +39,7 @@ class FinishedRound:
 
     ``samples`` and ``compute_s`` (participants,): what was processed, and in how many emulated seconds; ``k_down``
     values came down. ``weights`` (D,) are those after the round, ``before`` those before it where the mask may change,
-    ``importance`` (D,) is what clients sent of it, ``losses`` those of a mask that was tried. ``work`` of all
+    ``importance`` is what clients sent of it, ``losses`` those of a mask that was tried. ``work`` of all
     participants, ``accepted`` bool (participants,), and the ``uploads`` of those, where the server looked at them;
     ``votes`` (D,): the samples of those whose own masks kept a parameter.
     """
@@ -50,7 +50,7 @@ class FinishedRound:
     k_down: int
     weights: NDArray[np.float32]
     before: NDArray[np.float32] | None
-    importance: NDArray[np.float64] | None
+    importance: ImportanceSum | None
     losses: Losses | None
     work: Work | None = None
     accepted: BoolArray | None = None
@@ -175,13 +175,14 @@ class ServerPruning:
         """Importance as it is known after a round in which it was asked for, of what the server has received too."""
         received = self._received
         if received is None:
-            return finished.importance
+            return None if finished.importance is None else finished.importance.values
         if finished.uploads is not None:
             assert finished.accepted is not None
             received.add(finished.uploads, finished.samples[finished.accepted], self._masked.support)
         if finished.importance is None:
             return None
-        importance = received.with_pruned(finished.importance)
+        sent = finished.importance
+        importance = received.importance(sent.values, sent.energy, self._masked.mask.flags())
         received.clear()
         return importance
 

@@ -3,7 +3,12 @@
 Between two masks the entries of a sparse exchange are accumulated gradients of active parameters. Their squares, times
 the samples that the client processed in the round of their arrival, stand for the squares of gradients that PruneFL's
 clients add up (Jiang et al., IEEE TNNLS 2022). Of pruned parameters nothing arrives; those are asked for when a
-mask is to change (``pruned_gradients``).
+mask is to change (``pruned_gradients``), and with them the energy of a round's gradients of all active parameters.
+
+What accumulated over n rounds arrives as up to n^2 times the square of one of its gradients, not n times. So the sums
+say how importance is spread over active parameters, and the stated energy how much of it there is: without it the
+active ones outweigh the pruned ones, and the mask only shrinks. What is missing is shared among those of which nothing
+arrived.
 """
 
 from __future__ import annotations
@@ -36,9 +41,21 @@ class ReceivedImportance:
             self._sums[at] += np.square(values, dtype=np.float64) * factor
         self._rounds += 1
 
-    def with_pruned(self, of_a_round: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Importance (D,): the sums, and for pruned parameters what clients sent of one round, for all rounds."""
-        return self._sums + self._rounds * of_a_round
+    def importance(
+        self, of_a_round: NDArray[np.float64], energy: float, active: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """Importance (D,), of all rounds: ``of_a_round`` (D,) and ``energy`` are what clients sent of one.
+
+        Of pruned parameters it is the former; that of the ``active`` bool (D,) adds up to the latter.
+        """
+        whole, arrived = self._rounds * energy, float(self._sums.sum())
+        importance = self._rounds * of_a_round
+        if arrived > whole:
+            return importance + self._sums * (whole / arrived)
+        importance += self._sums
+        silent = active & (self._sums == 0.0)
+        importance[silent] += (whole - arrived) / max(1, int(np.count_nonzero(silent)))
+        return importance
 
     def clear(self) -> None:
         """The mask has changed: start from zero."""

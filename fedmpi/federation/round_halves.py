@@ -181,7 +181,7 @@ class ServerHalf:
                 k_down=self._closed.k_down,
                 weights=self._masked.parameters,
                 before=end.before,
-                importance=None if end.importance is None else end.importance.values,
+                importance=end.importance,
                 losses=self._closed.losses,
                 work=judged.work,
                 accepted=judged.accepted,

@@ -58,6 +58,7 @@ def test_the_largest_squares_of_accepted_clients_are_summed_times_samples() -> N
     sent.add(6, vector(g1=-4, g4=0.5, g5=1), samples=10)
     total = sent.gather(roster_of([0, 6]))
     assert total.values.tolist() == [0, 160, 0, 0, 18, 18, 0, 0]
+    assert total.energy == 5 * 100.0**2 * (2 + 10)
     assert total.left_out == 0
 
 
@@ -76,7 +77,8 @@ def test_a_client_without_finite_squares_is_left_out() -> None:
     sent.begin(plan_of())
     sent.add(0, vector(g1=1e30, g4=1, g5=1), samples=1)
     sent.add(4, vector(g1=2, g4=1, g5=0), samples=1)
-    total = sent.gather(roster_of([0, 4, 6]))  # of client 6 there is nothing
+    sent.add(6, vector(g0=1e30, g1=2, g4=1, g5=0), samples=1)
+    total = sent.gather(roster_of([0, 4, 6]))
     assert total.values.tolist() == [0, 4, 0, 0, 1, 0, 0, 0]
     assert total.left_out == 2
 

@@ -11,6 +11,9 @@ from fedmpi.pruning.importance import add_squares
 from fedmpi.sparsification.uploads import Uploads
 
 
+ALL = np.ones(4, bool)
+
+
 def uploads(*entries: dict[int, float], dimension: int = 4) -> Uploads:
     """Of each client the entries by index."""
     indices = tuple(np.array(list(each), np.int32) for each in entries)
@@ -22,23 +25,48 @@ def test_squares_of_all_rounds_are_weighted_by_samples() -> None:
     received = ReceivedImportance(4)
     received.add(uploads({0: 2.0, 3: -1.0}, {3: 3.0}), np.array([10, 4]), None)
     received.add(uploads({1: 1.0}, {0: 1.0}), np.array([1, 2]), None)
-    assert received.with_pruned(np.zeros(4)).tolist() == [42, 1, 0, 46]
+    assert received.importance(np.zeros(4), 89 / 2, ALL).tolist() == [42, 1, 0, 46]
 
 
 def test_indices_count_among_active_parameters() -> None:
     received = ReceivedImportance(6)
     support = np.array([1, 2, 4, 5], np.int32)
     received.add(uploads({0: 2.0, 2: 1.0}), np.array([3]), support)
-    assert received.with_pruned(np.zeros(6)).tolist() == [0, 12, 0, 0, 3, 0]
+    active = np.array([0, 1, 1, 0, 1, 1], bool)
+    assert received.importance(np.zeros(6), 15, active).tolist() == [0, 12, 0, 0, 3, 0]
 
 
 def test_what_was_sent_of_one_round_counts_for_all() -> None:
     received = ReceivedImportance(4)
     for _ in range(3):
         received.add(uploads({0: 1.0}), np.array([2]), None)
-    assert received.with_pruned(np.array([0, 0, 5.0, 0])).tolist() == [6, 0, 15, 0]
+    active = np.array([1, 1, 0, 0], bool)
+    assert received.importance(np.array([0, 0, 5.0, 0]), 2, active).tolist() == [6, 0, 15, 0]
     received.clear()
-    assert received.with_pruned(np.ones(4)).tolist() == [0, 0, 0, 0]
+    assert received.importance(np.ones(4), 2, active).tolist() == [0, 0, 0, 0]
+
+
+def test_what_arrived_is_scaled_down_to_the_stated_energy() -> None:
+    """Three rounds of gradients 1 and 2 arrive as 3 and 6, whose squares are 9 and 36 and not 3 and 12."""
+    received = ReceivedImportance(4)
+    for sent in ({}, {}, {0: 3.0, 1: 6.0}):
+        received.add(uploads(sent), np.array([10]), None)
+    active = np.array([1, 1, 1, 0], bool)
+    assert received.importance(np.array([0, 0, 0, 7.0]), 50, active).tolist() == [30, 120, 0, 21]
+
+
+def test_what_is_missing_of_the_energy_is_shared_among_those_of_which_nothing_arrived() -> None:
+    received = ReceivedImportance(5)
+    for _ in range(2):
+        received.add(uploads({0: 1.0}, dimension=4), np.array([10]), None)
+    active = np.array([1, 1, 1, 0, 1], bool)
+    assert received.importance(np.array([0, 0, 0, 4.0, 0]), 25, active).tolist() == [20, 10, 10, 8, 10]
+
+
+def test_all_that_is_active_may_have_arrived() -> None:
+    received = ReceivedImportance(2)
+    received.add(uploads({0: 1.0, 1: 1.0}, dimension=2), np.array([10]), None)
+    assert received.importance(np.zeros(2), 25, np.ones(2, bool)).tolist() == [10, 10]
 
 
 def test_it_goes_on_from_a_checkpoint() -> None:
@@ -47,7 +75,7 @@ def test_it_goes_on_from_a_checkpoint() -> None:
     again.restore(*received.to_dict())
     received.clear()
     again.add(uploads({0: 1.0}), np.array([2]), None)
-    assert again.with_pruned(np.ones(4)).tolist() == [8.5, 2, 2, 2]
+    assert again.importance(np.array([0, 1, 1, 1]), 3.25, ALL).tolist() == [6.5, 2, 2, 2]
 
 
 @given(seed=st.integers(0, 2**32 - 1), samples=st.integers(1, 1000))
@@ -63,4 +91,7 @@ def test_what_one_client_sends_in_full_in_one_round_is_full_importance(seed: int
     received = ReceivedImportance(40)
     sent = Uploads((np.arange(active.size, dtype=np.int32),), (gradient[active],), np.ones(1), active.size)
     received.add(sent, np.array([samples]), active)
-    np.testing.assert_allclose(received.with_pruned(of_pruned), full, rtol=1e-6)
+    flags = np.isin(np.arange(40), active)
+    np.testing.assert_allclose(
+        received.importance(of_pruned, float(full[active].sum()), flags), full, rtol=1e-5, atol=1e-5
+    )
