@@ -52,12 +52,13 @@ def test_of_what_is_received_only_the_largest_pruned_ones_travel() -> None:
     pairs = pairs_of(importance="received")
     assert pairs.pool.tolist() == PRUNED.tolist()
     assert (pairs.entries, len(pairs.always)) == (7, 0)
-    assert pairs.message_bytes == 16 + 2 + 4 * 7  # a bitmap of ten is shortest
+    assert pairs.message_bytes == 16 + 2 + 4 * 7 + 4  # a bitmap of ten is shortest; the energy comes last
     vector = np.arange(104, dtype=np.float32) % 7
-    data = pairs.encode(vector[pairs.pool], np.empty(0, np.float32))
+    data = pairs.encode(vector[pairs.pool], np.array([3.5], np.float32))
     assert data is not None
     assert len(data) == pairs.message_bytes
-    coordinates, values = pairs.decode(data)
+    coordinates, values, energy = pairs.decode(data)
+    assert energy == 3.5
     assert len(coordinates) == 7
     assert set(coordinates) < set(PRUNED)
     np.testing.assert_array_equal(values, vector[coordinates])
@@ -68,7 +69,7 @@ def test_a_number_of_entries_takes_the_place_of_k_and_float16_of_float32() -> No
     assert pairs_of(importance="received", importance_entries=4).entries == 4
     assert pairs_of(importance="received", importance_entries=400).entries == 10
     half = form(importance="received", importance_entries=4, value_type="float16")
-    assert half.message_bytes(Mask.of(FLAGS), 1, 7) == 16 + 2 + 2 * 4
+    assert half.message_bytes(Mask.of(FLAGS), 1, 7) == 16 + 2 + 2 * 4 + 4
 
 
 def test_no_more_travels_than_can_come_back() -> None:
@@ -77,10 +78,20 @@ def test_no_more_travels_than_can_come_back() -> None:
     assert pairs_of(importance="received", max_density=0.5).entries == 1  # two layers, each rounded down
 
 
-def test_where_nothing_is_pruned_nothing_is_sent() -> None:
+def test_where_nothing_is_pruned_the_energy_travels_alone() -> None:
     received = form(importance="received")
-    assert received.message_bytes(Mask(104), 1, 7) == 0
-    assert received.message_bytes(Mask.of(FLAGS), 1, 7) > 0
+    assert received.message_bytes(Mask(104), 1, 7) == 16 + 4
+    pairs = received.pairs(Mask(104), 1, 7)
+    assert pairs is not None
+    messages = [pairs.encode(np.empty(0, np.float32), np.array([each], np.float32)) for each in (2.5, 4.0)]
+    assert [None if message is None else len(message) for message in messages] == [20, 20]
+    total = sum_of_pairs(pairs, [*messages, None], 104)
+    assert (total.energy, total.left_out, total.values.any()) == (6.5, 1, False)
+
+
+def test_fedtiny_sends_nothing_where_nothing_is_pruned() -> None:
+    method = fedtiny(alpha=0.2, last_round=50, gradients="topk")
+    assert form(method=method).message_bytes(Mask(104), 9, 7) == 0
 
 
 def test_a_sketch_is_of_all_prunable_ones_with_what_is_never_pruned_beside_it() -> None:
@@ -103,7 +114,8 @@ def test_fedtiny_wants_the_largest_of_each_layer_in_eight_bytes_each() -> None:
     vector[PRUNED] = [1, -3, 2, 4, -9, 8, 5, 5, 5, 5]
     data = pairs.encode(vector[pairs.pool], np.empty(0, np.float32))
     assert data is not None
-    coordinates, values = pairs.decode(data)
+    coordinates, values, energy = pairs.decode(data)
+    assert energy == 0.0
     assert coordinates.tolist() == [2, 3, 30, 50]
     assert values.tolist() == [-3, 2, 4, -9]
 

@@ -75,7 +75,8 @@ def test_it_goes_on_from_a_checkpoint() -> None:
     again.restore(*received.to_dict())
     received.clear()
     again.add(uploads({0: 1.0}), np.array([2]), None)
-    assert again.importance(np.array([0, 1, 1, 1]), 3.25, ALL).tolist() == [6.5, 2, 2, 2]
+    active = np.array([1, 0, 0, 0], bool)
+    assert again.importance(np.array([0, 1.0, 1, 1]), 3.25, active).tolist() == [6.5, 2, 2, 2]
 
 
 @given(seed=st.integers(0, 2**32 - 1), samples=st.integers(1, 1000))

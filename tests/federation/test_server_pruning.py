@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedmpi.federation.importance_pairs import ImportanceSum
 from fedmpi.federation.messages import Action, RoundPlan
 from fedmpi.federation.pruning import FinishedRound
 from fedmpi.federation.round_cost import Work
@@ -61,7 +62,7 @@ class Seen:
 
 def finished(needs: Needs, index: int = 1, **given: Any) -> FinishedRound:
     plan = RoundPlan(index, Action.NONE, 3, 0, 0.25, 0.0, np.array([0, 2]), needs)
-    values = {"before": BEFORE, "importance": IMPORTANCE, "losses": LOSSES, **given}
+    values = {"before": BEFORE, "importance": ImportanceSum(IMPORTANCE, 0), "losses": LOSSES, **given}
     return FinishedRound(plan, np.array([10, 30]), np.array([1.0, 2.0]), 7, AFTER, **values)
 
 
@@ -286,11 +287,15 @@ def uploads(*values: float) -> Uploads:
 
 
 def test_what_was_received_since_the_last_mask_counts_as_importance(world: Callable) -> None:
-    """Accepted clients alone, times their samples; of pruned parameters what was sent, for both rounds."""
+    """Accepted clients alone, times their samples; of pruned parameters what was sent, for both rounds.
+
+    The energy of both rounds, 800, is 400 more than that of what arrived, which the eight silent ones share.
+    """
     seen = Seen(Needs.IMPORTANCE)
     given = world(*RECEIVED, method=seen.method(importance=True))
     given.masked.use(Mask.of(np.arange(10) != 0), 0)
-    pruning, of_pruned = given.server.pruning, np.where(np.arange(10) == 0, 5.0, 0.0)
+    pruning = given.server.pruning
+    of_pruned = ImportanceSum(np.where(np.arange(10) == 0, 5.0, 0.0), 0, energy=400.0)
     one = {"accepted": np.array([False, True]), "uploads": uploads(2.0)}
     both = {"accepted": np.array([True, True]), "uploads": uploads(1.0, -3.0)}
     pruning.step(finished(Needs.NOTHING, index=0, importance=None, **one))
@@ -302,8 +307,9 @@ def test_what_was_received_since_the_last_mask_counts_as_importance(world: Calla
         each.step(finished(Needs.IMPORTANCE, importance=of_pruned, **both))
         importance = seen.observations[-1].importance
         assert importance is not None
-        assert importance.tolist() == [10, 0, 30 * 4 + 10 * 1 + 30 * 9, 0, 0, 0, 0, 0, 0, 0]
-    pruning.step(finished(Needs.IMPORTANCE, importance=np.zeros(10), accepted=np.array([False, False])))
+        assert importance.tolist() == [10, 50, 30 * 4 + 10 * 1 + 30 * 9, 50, 50, 50, 50, 50, 50, 50]
+    nothing = ImportanceSum(np.zeros(10), left_out=2)
+    pruning.step(finished(Needs.IMPORTANCE, importance=nothing, accepted=np.array([False, False])))
     assert not np.any(seen.observations[-1].importance)
 
 
