@@ -245,8 +245,7 @@ class _Sizes:
     @property
     def sketch_bytes(self) -> int:
         """Bytes of what a client's message states of the magnitudes of all values."""
-        sketch = self.parts.sketch(self.model.parameter_count)
-        return 0 if sketch is None else replace(sketch, dimension=self.dimension).bytes
+        return replace(self.parts.sketch(self.model.parameter_count), dimension=self.dimension).bytes
 
     def answer(self, values: int) -> int:
         """Bytes of the server's message with so many values of an update."""

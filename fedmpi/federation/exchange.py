@@ -127,8 +127,8 @@ class Exchange(Protocol):
     """
 
     period: int
-    sketch: MagnitudeSketch | None
-    """What messages say of the magnitudes of all values, behind those that are sent; None: nothing."""
+    sketch: MagnitudeSketch
+    """What messages say of the magnitudes of all values, behind those that are sent; of 0 bytes: nothing."""
 
     @property
     def dimension(self) -> int:

@@ -31,7 +31,7 @@ from fedmpi.numerics.topk import top_k_rows
 from fedmpi.pruning.mask import LayerSlice, Mask, never_pruned
 from fedmpi.sparsification.codec import Codec, decode_many, encode_many
 from fedmpi.sparsification.interface import ALL_CLIENTS, Choice, SparseMethod, largest
-from fedmpi.sparsification.magnitude_sketch import MagnitudeSketch
+from fedmpi.sparsification.magnitude_sketch import NO_SKETCH, MagnitudeSketch
 from fedmpi.sparsification.probe_message import decode_probe
 from fedmpi.sparsification.uploads import Uploads
 from fedmpi.sparsification.wire import NO_TAIL, Entries, Message
@@ -67,7 +67,7 @@ class SparseExchange:
         codec: Codec,
         aggregator: Aggregator,
         accumulated: ClientVectors,
-        sketch: MagnitudeSketch | None = None,
+        sketch: MagnitudeSketch = NO_SKETCH,
     ) -> None:
         self.ranks = ranks
         self.host = host
@@ -97,15 +97,14 @@ class SparseExchange:
         """Go on under ``mask``: what ``clients`` have accumulated for pruned parameters becomes zero."""
         self._answering.set_mask(mask)
         self.dimension = mask.count
-        if self.sketch is not None:
-            self.sketch = replace(self.sketch, dimension=mask.count)
+        self.sketch = replace(self.sketch, dimension=mask.count)
         self._layers = _layer_slices(mask, self.host.model.layers)
         self._accumulated.prune(mask, clients)
 
     def bytes_by_size(self, entries: int, down: bool = False) -> tuple[float, float]:
         codec = self._answering.codec_down if down else self.codec
         fixed, each = codec.bytes_by_dimension(entries, self.dimension)
-        fixed += 0 if down else self._sketch_bytes
+        fixed += 0 if down else self.sketch.bytes
         return fixed + each * never_pruned(self.host.model.layers) + 4 * self.tail_length, each
 
     def begin(self, plan: RoundPlan, mine: NDArray[np.int64]) -> None:
@@ -178,7 +177,7 @@ class SparseExchange:
             indices = np.broadcast_to(self._shared, (len(active), len(self._shared)))
             values = active[:, self._shared]
         finite = np.isfinite(values).all(axis=1)
-        if self.sketch is not None or not finite.all():
+        if self.sketch.bytes or not finite.all():
             return [self._message(row, each, self.codec) for row, each in zip(active, indices, strict=True)]
         messages = encode_many(self.codec, indices, values, self.dimension)
         shared = repeat(self._shared, len(active)) if self._shared is not None else iter(indices)
@@ -195,7 +194,7 @@ class SparseExchange:
         if not np.isfinite(values).all():
             return None
         message = codec.encode(indices, values, self.dimension, tail)
-        if self.sketch is not None:
+        if self.sketch.bytes:
             message = message._replace(data=np.concatenate([message.data, self.sketch.encode(active)]))
         return _Sent(indices, message)
 
@@ -261,7 +260,7 @@ class SparseExchange:
         sizes = roster.sizes[roster.accepted].astype(np.float64)
         weights = sizes / sizes.sum()
         energies = None
-        if self.sketch is not None:
+        if self.sketch.bytes:
             ends = [len(message) - self.sketch.bytes for message in gathered]
             stated = [self.sketch.decode(message[end:]) for message, end in zip(gathered, ends, strict=True)]
             energies = weights @ np.stack(stated)
@@ -327,12 +326,8 @@ class SparseExchange:
         support = self._masked.support
         return indices if support is None else support[indices]
 
-    @property
-    def _sketch_bytes(self) -> int:
-        return 0 if self.sketch is None else self.sketch.bytes
-
     def message_bytes_up(self, entries: int) -> int:
-        return self.codec.message_bytes(entries, self.dimension) + 4 * self.tail_length + self._sketch_bytes
+        return self.codec.message_bytes(entries, self.dimension) + 4 * self.tail_length + self.sketch.bytes
 
     def message_bytes_down(self, k_down: int) -> int:
         return self._answering.codec_down.message_bytes(k_down, self.dimension) + 4 * self.tail_length
