@@ -29,29 +29,6 @@ SAMPLE_S = np.array([0.1, 0.05, 1 / 30, 0.025])
 """A round's training takes a second, whatever the number of samples."""
 
 
-def test_participants_are_a_reproducible_uniform_draw() -> None:
-    assert np.array_equal(draw_participants(1, 0, np.arange(7), 0), np.arange(7))
-    counts = np.zeros(20)
-    for round_index in range(2000):
-        chosen = draw_participants(3, round_index, np.arange(20), 5)
-        assert np.array_equal(chosen, np.unique(chosen))
-        assert len(chosen) == 5
-        counts[chosen] += 1
-    assert np.array_equal(
-        draw_participants(3, 9, np.arange(20), 5), draw_participants(3, 9, np.arange(20), 5)
-    )
-    assert abs(counts - 500).max() < 5 * np.sqrt(2000 * 0.25 * 0.75)
-
-
-def test_participants_are_drawn_among_the_available() -> None:
-    available = np.array([2, 3, 5, 11, 17])
-    drawn = [draw_participants(3, round_index, available, 3) for round_index in range(60)]
-    assert all(len(chosen) == 3 and (np.diff(chosen) > 0).all() for chosen in drawn)
-    assert set(np.concatenate(drawn).tolist()) == {2, 3, 5, 11, 17}
-    for per_round in (0, 5, 9):
-        np.testing.assert_array_equal(draw_participants(3, 0, available, per_round), available)
-
-
 def asking(needs: Needs) -> Method:
     return Method(
         summary="It asks.",
