@@ -108,7 +108,7 @@ def test_no_more_entries_are_chosen_than_are_active() -> None:
 
 
 def test_the_server_reads_entries_tails_and_energies() -> None:
-    """A sketch of six values states all their squares, as it looks at eight counts at least."""
+    """Squares of 4, 1 and 0.25 are those of the bins from them on, [4, 4.25), [1, 1.0625) and [0.25, 0.265625)."""
     given = compression_of(sketch=MagnitudeSketch(6, 1))
     tail = np.array([7.0, 8.0, 9.0], np.float32)
     sent = [given.of(row, client, PLAN, tail) for client, row in enumerate(ACTIVE)]
@@ -118,7 +118,9 @@ def test_the_server_reads_entries_tails_and_energies() -> None:
     assert [each.indices.tolist() for each in entries] == [[1, 5], [0, 4]]
     assert [each.values.tolist() for each in entries] == [[-3.0, -2.5], [4.0, -1.0]]
     assert all(each.tail.tolist() == [7.0, 8.0, 9.0] for each in entries)
-    np.testing.assert_allclose([energies[-1] for energies in stated], [20.5, 17.0625], rtol=0.05)
+    squares = (4.0**2 + 4.0 * 4.25 + 4.25**2) / 3 * (1 + 1 / 16 + 1 / 256)
+    assert stated[1][-1] == pytest.approx(squares, rel=1e-6)
+    assert stated[0][-1] == pytest.approx(3.0**2 + 2.5**2 + 2.0**2 + 1.0**2 + 0.5**2, rel=0.07)
 
 
 def test_without_sketches_no_energies_are_stated() -> None:
