@@ -455,3 +455,26 @@ def test_a_server_goes_on_from_its_state(world: Callable) -> None:
     plans = [one.server.plan() for one in (given, again)]
     assert isinstance(plans[0], RoundPlan)
     assert plans[0].round_index == plans[1].round_index == 1
+
+
+# --- what a controller of k and the trace are told ---
+
+
+@pytest.mark.parametrize(("half_life", "falls"), [("2", True), ("inf", False)])
+def test_a_controller_sees_whether_the_learning_rate_falls(
+    world: Callable, half_life: str, falls: bool
+) -> None:
+    given = world(f"training.learning_rate_half_life_rounds={half_life}")
+    for _ in range(2):
+        close(given, exchanged_of(None))
+    assert [each.learning_rate_falls for each in given.costs.seen] == [falls, falls]
+
+
+def test_it_is_told_how_long_nobody_was_available(world: Callable) -> None:
+    given = world()
+    given.server.now_s = 2.0
+    only_available(given.server, lambda setup, r, s: (EVERYBODY >= 0) & (s >= 9.0), lambda setup, r, s: 9.5)
+    _, _, closed = close(given, exchanged_of(None))
+    assert closed.idle_s == 7.5
+    _, _, closed = close(given, exchanged_of(None))
+    assert closed.idle_s == 0.0
