@@ -95,7 +95,7 @@ class Compression:
             values = np.take_along_axis(active, indices, axis=1)
         else:
             indices = np.broadcast_to(self.shared, (len(active), len(self.shared)))
-            values = active[:, self.shared]
+            values = np.take(active, self.shared, axis=1)  # unlike active[:, shared], rows are contiguous
         finite = np.isfinite(values).all(axis=1)
         if self.sketch.bytes or not finite.all():
             rows = zip(active, indices, strict=True)

@@ -64,6 +64,10 @@ def test_a_client_sends_the_entries_that_its_method_chooses(method: dict, indice
         {},
         {"choose": last_two},
         {"coordinates": lambda dimension, k, choice: np.arange(k, dtype=np.int32)},
+        {
+            "codec": WireCodec("values"),
+            "coordinates": lambda dimension, k, choice: np.arange(k, dtype=np.int32),
+        },
         {"codec_at": lambda k, choice: WireCodec("bitmap")},
     ],
 )
