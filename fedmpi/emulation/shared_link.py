@@ -1,30 +1,57 @@
 """One link that transfers share max-min fairly while the rate of each varies by steps: an engine over events.
 
-As in ``link_sharing`` there is a level (``max_min_level``). Here own rates step, and transfers can be added and removed
-while others move. An event costs O(log n), besides the transfers that cross the level.
+As in ``link_sharing`` there is a level, and a transfer moves at its own rate if that is at most the level, else at the
+level, which makes the link full unless all move at their own rates. Here own rates step, and transfers can be added and
+removed while others move. An event costs O(log n), besides the transfers that cross the level.
 
-Bytes are counted anew only where a transfer's speed changes. So the result does not depend on the order in which
-transfers were added, bit for bit.
+Which transfers are below the level is decided in integers, and bytes are counted anew only where a transfer's speed
+changes. So the result does not depend on the order in which transfers were added, bit for bit.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from heapq import heappop, heappush, heapreplace
-from math import inf
+from math import frexp, inf
 
 from fedmpi.emulation.errors import EmulationError
-from fedmpi.emulation.max_min_level import (
-    ANY_UNITS,
-    ENDED,
-    NOTHING,
-    OWN,
-    SHARED,
-    WAITING,
-    MaxMinLevel,
-    Transfer,
-)
 from fedmpi.emulation.stepwise import NEGLIGIBLE, Pieces
+
+_CAPACITY_BITS = 60
+"""A link's capacity as an integer has so many bits; rates are counted in the same unit."""
+
+_UNLIMITED_BYTES_PER_S = 1e30
+"""What an infinite capacity counts as in sums; more than a million links of any finite rate."""
+
+_ANY_RATE = 2 ** (_CAPACITY_BITS + 1)
+
+_NOTHING = (0.0, inf)
+"""The rate after the last."""
+
+_WAITING, _OWN, _SHARED, _ENDED = range(4)
+"""A transfer before its beginning, at its own rate, at the level, and after its end."""
+
+
+@dataclass(slots=True)
+class _Transfer:
+    """``left`` bytes at ``since_s`` while it moves at its ``own`` rate; at the level it ends when ``target`` bytes have
+    moved there. ``own`` holds until ``until_s``; ``due_s`` is its next event but for an end at the level, and
+    its ``last`` one where it ends then. ``units``: the own rate as an integer, of one of ``weight`` equal transfers."""
+
+    number: int
+    size: float
+    weight: int
+    pieces: Pieces
+    left: float
+    due_s: float
+    since_s: float = 0.0
+    coming: tuple[float, float] = _NOTHING
+    own: float = 0.0
+    units: int = 0
+    until_s: float = inf
+    target: float = inf
+    mode: int = _WAITING
+    last: bool = False
 
 
 @dataclass
@@ -33,17 +60,28 @@ class SharedLink:
 
     bytes_per_s: float
     now_s: float = -inf
-    _transfers: list[Transfer] = field(default_factory=list)
+    _transfers: list[_Transfer] = field(default_factory=list)
     _agenda: list[tuple[float, int]] = field(default_factory=list)
     _ends_at_level: list[tuple[float, int]] = field(default_factory=list)
-    _level: MaxMinLevel = field(init=False)
+    _below: list[tuple[int, int]] = field(default_factory=list)
+    _above: list[tuple[int, int]] = field(default_factory=list)
+    _own_units: int = 0
+    _sharing: int = 0
+    _level: float = inf
+    _level_since_s: float = 0.0
+    _level_moved: float = 0.0
+    _capacity: float = field(init=False)
+    _capacity_units: int = field(init=False)
+    _units_per_rate: float = field(init=False)
 
     def __post_init__(self) -> None:
         if not self.bytes_per_s > 0.0:
             raise EmulationError(
                 f"shared_bytes_per_s: {self.bytes_per_s} found, a positive rate or inf is allowed"
             )
-        self._level = MaxMinLevel(self.bytes_per_s)
+        self._capacity = min(self.bytes_per_s, _UNLIMITED_BYTES_PER_S)
+        self._units_per_rate = 2.0 ** (_CAPACITY_BITS - frexp(self._capacity)[1])
+        self._capacity_units = int(self._capacity * self._units_per_rate)
 
     def add(self, begin_s: float, size_bytes: float, pieces: Pieces, weight: int = 1) -> int:
         """Let a transfer begin at ``begin_s``, which is not before ``now_s``; its number, from 0 on.
@@ -54,14 +92,14 @@ class SharedLink:
             raise EmulationError(f"begin_s: {begin_s} found, a moment from {self.now_s} on is allowed")
         if not 0.0 <= size_bytes < inf:
             raise EmulationError(f"size_bytes: {size_bytes} found, a finite number, 0 or more, is allowed")
-        transfer = Transfer(
+        transfer = _Transfer(
             len(self._transfers),
             size_bytes,
             weight,
             pieces,
             size_bytes,
             begin_s,
-            coming=next(pieces, NOTHING),
+            coming=next(pieces, _NOTHING),
         )
         self._transfers.append(transfer)
         heappush(self._agenda, (begin_s, transfer.number))
@@ -84,11 +122,11 @@ class SharedLink:
                 break
             self.now_s = moment
             before = self._happen(moment, moved, ended)
-            self._level.cross(self._transfers, before)
+            self._find_level(before)
             self._settle(moment, moved, before)
         if until_s < inf:
             self.now_s = max(self.now_s, until_s)
-        elif self._level.sharing or any(transfer.mode == OWN for transfer in self._transfers):
+        elif self._sharing or any(transfer.mode == _OWN for transfer in self._transfers):
             raise EmulationError("a transfer never ends: its rate is 0 at last")
         return ended
 
@@ -96,14 +134,13 @@ class SharedLink:
         """End a transfer now, whatever is left of it; the bytes that it has moved (each of equal ones)."""
         transfer = self._transfers[number]
         moved = self.moved_bytes(number)
-        if transfer.mode in (OWN, SHARED):
+        if transfer.mode in (_OWN, _SHARED):
             before: dict[int, int] = {}
-            level = self._level
-            level_moved = level.moved_at(self.now_s)
-            level.leave(transfer)
-            level.cross(self._transfers, before)
+            level_moved = self._level_moved_at(self.now_s)
+            self._leave(transfer)
+            self._find_level(before)
             self._settle(self.now_s, level_moved, before)
-        transfer.mode, transfer.due_s = ENDED, inf
+        transfer.mode, transfer.due_s = _ENDED, inf
         transfer.left = transfer.size - moved
         return moved
 
@@ -111,26 +148,32 @@ class SharedLink:
         """Bytes of a transfer that have arrived by ``now_s``."""
         transfer = self._transfers[number]
         left = transfer.left
-        if transfer.mode == OWN:
+        if transfer.mode == _OWN:
             left -= transfer.own * (self.now_s - transfer.since_s)
-        elif transfer.mode == SHARED:
-            left = transfer.target - self._level.moved_at(self.now_s)
+        elif transfer.mode == _SHARED:
+            left = transfer.target - self._level_moved_at(self.now_s)
         return min(transfer.size, max(0.0, transfer.size - left))
+
+    def _level_moved_at(self, moment: float) -> float:
+        """Bytes that each transfer at the level has moved since the first of them came there."""
+        if not self._sharing:
+            return 0.0
+        return self._level_moved + self._level * (moment - self._level_since_s)
 
     def _next_event(self) -> tuple[float, float]:
         """The moment of the next event, and the bytes that have moved at the level by then."""
-        transfers, agenda, ends, level = self._transfers, self._agenda, self._ends_at_level, self._level
+        transfers, agenda, ends = self._transfers, self._agenda, self._ends_at_level
         while agenda and transfers[agenda[0][1]].due_s != agenda[0][0]:
             heappop(agenda)
         moment = agenda[0][0] if agenda else inf
         while ends:
             target, number = ends[0]
             transfer = transfers[number]
-            if transfer.mode == SHARED and transfer.target == target:
-                end = level.since_s + (target - level.moved) / level.rate
+            if transfer.mode == _SHARED and transfer.target == target:
+                end = self._level_since_s + (target - self._level_moved) / self._level
                 if end <= moment:
                     return end, target
-                return moment, level.moved + level.rate * (moment - level.since_s)
+                return moment, self._level_moved + self._level * (moment - self._level_since_s)
             heappop(ends)
         return moment, 0.0
 
@@ -140,11 +183,12 @@ class SharedLink:
         The first that may be anything else is left as it is. What is here is what the other methods do in that case,
         written out, for it takes most of the time.
         """
-        transfers, agenda, ends, shared = self._transfers, self._agenda, self._ends_at_level, self._level
-        below, above, sharing = shared.below, shared.above, shared.sharing
-        level, level_since_s, level_moved = shared.rate, shared.since_s, shared.moved
-        capacity, units_per_rate = shared.capacity, shared.units_per_rate
-        free, now_s = shared.capacity_units - shared.own_units, self.now_s
+        transfers, agenda, capacity = self._transfers, self._agenda, self._capacity
+        below, above, ends = self._below, self._above, self._ends_at_level
+        own_units, sharing, level = self._own_units, self._sharing, self._level
+        level_since_s, level_moved = self._level_since_s, self._level_moved
+        free = self._capacity_units - own_units
+        now_s, units_per_rate = self.now_s, self._units_per_rate
         while agenda:
             moment, number = agenda[0]
             transfer = transfers[number]
@@ -152,7 +196,7 @@ class SharedLink:
                 heappop(agenda)
                 continue
             mode = transfer.mode
-            if moment > until_s or transfer.last or mode == WAITING or moment in (now_s, inf):
+            if moment > until_s or transfer.last or mode == _WAITING or moment in (now_s, inf):
                 break
             if len(agenda) > 1 and (agenda[1][0] == moment or agenda[min(2, len(agenda) - 1)][0] == moment):
                 break
@@ -164,7 +208,7 @@ class SharedLink:
             rate, next_s = transfer.coming
             own = rate if rate < capacity else capacity
             units = int(own * units_per_rate)
-            if mode == SHARED:
+            if mode == _SHARED:
                 if units * sharing <= free:
                     break
                 heappush(above, (units, number))
@@ -173,7 +217,7 @@ class SharedLink:
                 left = transfer.left - transfer.own * (moment - transfer.since_s)
                 then_free = free + (transfer.units - units) * transfer.weight
                 # The highest rate that is not above the level: any where nobody is there, if all fit into the link.
-                most = then_free // sharing if sharing else (ANY_UNITS if then_free >= 0 else -1)
+                most = then_free // sharing if sharing else (_ANY_RATE if then_free >= 0 else -1)
                 if (
                     left <= NEGLIGIBLE * transfer.size
                     or units > most
@@ -191,25 +235,25 @@ class SharedLink:
                 transfer.last = end_s <= next_s
                 due_s = end_s if transfer.last else next_s
             transfer.own, transfer.units, transfer.until_s, transfer.due_s = own, units, next_s, due_s
-            transfer.coming = next(transfer.pieces, NOTHING)
+            transfer.coming = next(transfer.pieces, _NOTHING)
             if due_s < inf:
                 heapreplace(agenda, (due_s, number))
             else:
                 heappop(agenda)
             now_s = moment
         self.now_s = now_s
-        shared.own_units, shared.rate = shared.capacity_units - free, level
-        shared.since_s, shared.moved = level_since_s, level_moved
+        self._own_units, self._level = self._capacity_units - free, level
+        self._level_since_s, self._level_moved = level_since_s, level_moved
 
     def _happen(self, moment: float, moved: float, ended: list[tuple[float, int]]) -> dict[int, int]:
         """What begins, steps or ends at ``moment``; the transfers of which that changes something, with the mode that
         each had before."""
-        transfers, agenda, ends, level = self._transfers, self._agenda, self._ends_at_level, self._level
+        transfers, agenda, ends = self._transfers, self._agenda, self._ends_at_level
         before: dict[int, int] = {}
         while ends and ends[0][0] <= moved:
             target, number = heappop(ends)
             transfer = transfers[number]
-            if transfer.mode == SHARED and transfer.target == target:
+            if transfer.mode == _SHARED and transfer.target == target:
                 self._end(transfer, moment, ended)
         while agenda and agenda[0][0] <= moment:
             due_s, number = heappop(agenda)
@@ -218,55 +262,105 @@ class SharedLink:
                 continue
             transfer.due_s = inf
             mode = transfer.mode
-            if mode == OWN:
+            if mode == _OWN:
                 transfer.left -= transfer.own * (moment - transfer.since_s)
                 transfer.since_s = moment
                 if transfer.last or transfer.left <= NEGLIGIBLE * transfer.size:
                     self._end(transfer, moment, ended)
                     continue
-                level.own_units -= transfer.units * transfer.weight
-            elif mode == WAITING and not transfer.size > 0.0:
-                transfer.mode = ENDED
+                self._own_units -= transfer.units * transfer.weight
+            elif mode == _WAITING and not transfer.size > 0.0:
+                transfer.mode = _ENDED
                 ended.append((moment, number))
                 continue
             rate, transfer.until_s = transfer.coming
-            transfer.coming = next(transfer.pieces, NOTHING)
-            transfer.own = rate if rate < level.capacity else level.capacity
-            transfer.units = int(transfer.own * level.units_per_rate)
+            transfer.coming = next(transfer.pieces, _NOTHING)
+            transfer.own = rate if rate < self._capacity else self._capacity
+            transfer.units = int(transfer.own * self._units_per_rate)
             before[number] = mode
-            if mode == OWN:
-                level.own_units += transfer.units * transfer.weight
-                heappush(level.below, (-transfer.units, number))
+            if mode == _OWN:
+                self._own_units += transfer.units * transfer.weight
+                heappush(self._below, (-transfer.units, number))
             else:
-                if mode == WAITING:
-                    transfer.mode = SHARED
-                    level.sharing += transfer.weight
-                heappush(level.above, (transfer.units, number))
+                if mode == _WAITING:
+                    transfer.mode = _SHARED
+                    self._sharing += transfer.weight
+                heappush(self._above, (transfer.units, number))
         return before
 
-    def _end(self, transfer: Transfer, moment: float, ended: list[tuple[float, int]]) -> None:
-        self._level.leave(transfer)
+    def _end(self, transfer: _Transfer, moment: float, ended: list[tuple[float, int]]) -> None:
+        self._leave(transfer)
         transfer.left = 0.0
         ended.append((moment, transfer.number))
 
+    def _leave(self, transfer: _Transfer) -> None:
+        if transfer.mode == _OWN:
+            self._own_units -= transfer.units * transfer.weight
+        else:
+            self._sharing -= transfer.weight
+        transfer.mode, transfer.due_s = _ENDED, inf
+
+    def _find_level(self, before: dict[int, int]) -> None:
+        """First down past those that the level no longer lets through, then up past those that it now does; exact.
+
+        Those that cross are noted in ``before`` with the mode that they had.
+        """
+        transfers, below, above = self._transfers, self._below, self._above
+        own_units, sharing = self._own_units, self._sharing
+        free = self._capacity_units - own_units
+        while below:
+            units, number = below[0]
+            transfer = transfers[number]
+            if transfer.mode != _OWN or transfer.units != -units:
+                heappop(below)
+                continue
+            if -units * sharing <= free:
+                break
+            heappop(below)
+            before.setdefault(number, _OWN)
+            transfer.mode = _SHARED
+            free += transfer.units * transfer.weight
+            sharing += transfer.weight
+            heappush(above, (transfer.units, number))
+        while above:
+            units, number = above[0]
+            transfer = transfers[number]
+            if transfer.mode != _SHARED or transfer.units != units:
+                heappop(above)
+                continue
+            if units * sharing > free:
+                break
+            heappop(above)
+            before.setdefault(number, _SHARED)
+            transfer.mode = _OWN
+            free -= units * transfer.weight
+            sharing -= transfer.weight
+            heappush(below, (-units, number))
+        self._own_units, self._sharing = self._capacity_units - free, sharing
+
     def _settle(self, moment: float, moved: float, before: dict[int, int]) -> None:
         """The new level, and the next event of each transfer in ``before``."""
-        transfers, level = self._transfers, self._level
-        level.settle(moment, moved)
+        transfers = self._transfers
+        level = inf
+        if self._sharing:
+            most = (self._capacity_units - self._own_units) // self._sharing
+            level = most / self._units_per_rate
+        if level != self._level:
+            self._level, self._level_since_s, self._level_moved = level, moment, moved
         for number, mode in before.items():
             transfer = transfers[number]
-            if transfer.mode == OWN:
-                if mode == SHARED:
+            if transfer.mode == _OWN:
+                if mode == _SHARED:
                     transfer.left = max(0.0, transfer.target - moved)
-                elif mode == OWN and transfer.due_s != inf:
+                elif mode == _OWN and transfer.due_s != inf:
                     continue  # it crossed the level and came back
                 transfer.since_s = moment
                 end_s = moment + transfer.left / transfer.own if transfer.own > 0.0 else inf
                 transfer.last = end_s <= transfer.until_s
                 due_s = end_s if transfer.last else transfer.until_s
             else:
-                if mode != SHARED:
-                    if mode == OWN:
+                if mode != _SHARED:
+                    if mode == _OWN:
                         transfer.left -= transfer.own * (moment - transfer.since_s)
                     transfer.target = moved + transfer.left
                     heappush(self._ends_at_level, (transfer.target, number))
@@ -275,6 +369,6 @@ class SharedLink:
                 transfer.due_s = due_s
                 if due_s < inf:
                     heappush(self._agenda, (due_s, number))
-        if not level.sharing:  # begin the sum anew, for its rounding errors' sake
-            level.moved = 0.0
+        if not self._sharing:  # begin the sum anew, for its rounding errors' sake
+            self._level_moved = 0.0
             self._ends_at_level.clear()
