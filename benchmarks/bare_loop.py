@@ -19,8 +19,8 @@ from mpi4py import MPI
 from torch import nn
 
 from fedmpi.config import load
+from fedmpi.federation.client_selection import draw_participants
 from fedmpi.federation.distribution import read_data
-from fedmpi.federation.verdict import draw_participants
 from fedmpi.learning.datasets import as_float32
 from fedmpi.learning.models import build
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from fedmpi.analysis.drawing import SIZES, Size, common_legend
 from fedmpi.analysis.groups import Configuration, labels
 from fedmpi.analysis.looks import COLOURS, HATCHES, PARTS, WAIT, Styles
-from fedmpi.analysis.measures import client_means, mean_parts
-from fedmpi.analysis.runs import AnalysisError, Run, column_of, table_of
+from fedmpi.analysis.measures import client_energies, client_means, mean_parts
+from fedmpi.analysis.runs import AnalysisError, Run, table_of
 
 _PARTS_LOOK = dict(zip(PARTS, zip((*COLOURS[:3], WAIT), HATCHES, strict=False), strict=True))
 _BAR_INCHES, _LEAST_BARS, _MOST_BARS = 0.24, 4, 36
@@ -110,19 +110,12 @@ def gantt(
 
 
 def energy(groups: Sequence[Configuration], size: Size = SIZES["page"]) -> Figure:
-    """How the energy of the whole run is spread over clients, those of all seeds together."""
+    """How the energy of the whole run is spread over clients, those of all seeds together.
 
-    def of_clients(run: Run) -> NDArray[np.float64]:
-        energy_j = column_of(run.trace, "clients", "energy_j").to_numpy(np.float64)
-        total = np.bincount(run.trace.clients.client.to_numpy(), weights=energy_j)
-        total = total[np.unique(run.trace.clients.client)]
-        if np.isnan(total).any():
-            raise AnalysisError(
-                f"{run.trace.path}: the energy of {np.isnan(total).sum()} of {total.size} clients is not known"
-            )
-        return total
-
-    return _distribution(groups, of_clients, "energy of a client in the whole run (J)", size)
+    Of clients with devices whose powers are not all known the legend says how many are left out.
+    """
+    name = "energy of a client in the whole run (J)"
+    return _distribution(groups, lambda run: client_energies(run.trace), name, size)
 
 
 def client_accuracy(
@@ -170,14 +163,22 @@ OF_A_ROUND = ("gantt", "client-accuracy")
 def _distribution(
     groups: Sequence[Configuration], values_of: Callable[[Run], NDArray[np.float64]], name: str, size: Size
 ) -> Figure:
-    """The cumulative distribution of ``values_of`` all runs of each configuration."""
+    """The cumulative distribution of ``values_of`` all runs of each configuration, where they are not NaN.
+
+    The label says of how many clients they are. AnalysisError where they are of all.
+    """
     figure = Figure(figsize=(size.width, 0.7 + max(1.9, 0.4 * size.width)), layout="constrained")
     panel = figure.subplots()
     style = Styles()
     for group, label in zip(groups, labels(groups), strict=True):
         colour, line = style(label)
         values = np.concatenate([values_of(run) for run in group.runs])
-        panel.ecdf(values, label=label, color=colour, linestyle=line, linewidth=1.5)
+        unknown = np.isnan(values)
+        if unknown.all():
+            raise AnalysisError(f"{label}: {name} is not known of any of {values.size} clients")
+        if unknown.any():
+            label += f" (unknown of {unknown.sum()} of {values.size} clients)"
+        panel.ecdf(values[~unknown], label=label, color=colour, linestyle=line, linewidth=1.5)
     panel.set(xlabel=name, ylabel="share of clients", ylim=(0.0, 1.02))
     panel.grid()
     common_legend(figure, [panel], columns=3)

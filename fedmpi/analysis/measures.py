@@ -7,6 +7,7 @@ from math import nan
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from fedmpi.analysis.looks import PARTS
 from fedmpi.analysis.runs import AnalysisError, Run, column_of
@@ -128,6 +129,16 @@ def energy_so_far(trace: Trace) -> pd.Series:
     places = np.searchsorted(rounds, trace.clients["round"].to_numpy())
     by_round = np.bincount(places, weights=energy_j, minlength=len(rounds))
     return pd.Series(by_round.cumsum(), index=trace.rounds.index)
+
+
+def client_energies(trace: Trace) -> NDArray[np.float64]:
+    """Joules of every client that took part, in the whole run, (n,) rising by client; NaN where not all are known.
+
+    AnalysisError for a trace without energy.
+    """
+    energy_j = column_of(trace, "clients", "energy_j").to_numpy(np.float64)
+    clients = trace.clients.client.to_numpy()
+    return np.bincount(clients, weights=energy_j)[np.unique(clients)]
 
 
 def mean_parts(run: Run) -> np.ndarray:

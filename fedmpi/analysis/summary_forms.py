@@ -11,7 +11,7 @@ import pandas as pd
 
 from fedmpi.analysis.groups import Configuration
 from fedmpi.analysis.statistics import CONFIDENCE
-from fedmpi.analysis.summary import HIGH, LOW, common_target, comparisons, summarized, table, texts
+from fedmpi.analysis.summary import FORMATS, HIGH, LOW, common_target, comparisons, summarized, table, texts
 
 HEADINGS = {
     "name": "",
@@ -37,6 +37,9 @@ HEADINGS = {
 }
 LATEX_COLUMNS = ("seeds", "final_accuracy", "time_to_target_s", "mbytes_to_target", "energy_to_target_j")
 """What fits the width of a page."""
+
+_COUNTS = frozenset(name for name, form in FORMATS.items() if ".0f" in form)
+"""Columns of counts: integers, but for means over seeds that are none."""
 
 _SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -99,12 +102,14 @@ def _interval(row: pd.Series, name: str) -> Any:
     return {"mean": row[name], "low": row[name + LOW], "high": row[name + HIGH]}
 
 
-def _plain(value: Any) -> Any:
-    """Values that JSON has: NumPy's as Python's, and null for what is not finite."""
+def _plain(value: Any, count: bool = False) -> Any:
+    """Values that JSON has: NumPy's as Python's, a ``count`` as an integer, and null for what is not finite."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain(item, count or key in _COUNTS) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_plain(item, count) for item in value]
     if hasattr(value, "item"):
         value = value.item()
+    if count and isinstance(value, float) and value.is_integer():
+        return int(value)
     return None if isinstance(value, float) and not isfinite(value) else value

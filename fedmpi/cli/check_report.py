@@ -8,7 +8,7 @@ from time import perf_counter
 import numpy as np
 
 from fedmpi.checkpoint.ticket import read_ticket
-from fedmpi.cli import estimate
+from fedmpi.cli import estimate, memory_footprint
 from fedmpi.config import Config
 from fedmpi.emulation.bandwidth import BYTES_PER_S_PER_MBIT_PER_S
 from fedmpi.emulation.devices import Fleet
@@ -189,7 +189,7 @@ def _placement(parts: Parts, model: FlatModel, data: ServerData, read_bytes: int
     layers = activations(model, data.dataset.input_shape, smallest)
     groups: list[tuple[int, int, int, int]] = []  # first and last rank, clients of each, MiB
     for rank, block in enumerate(blocks):
-        size = estimate.memory_bytes(parts, model, data, layers, blocks, rank, read_bytes)
+        size = memory_footprint.memory_bytes(parts, model, data, layers, blocks, rank, read_bytes)
         mib = round(size / 2**20)
         first, _, clients, of_first = groups[-1] if groups else (0, 0, -1, 0)
         if rank > 1 and clients == len(block) and mib == of_first:
@@ -204,7 +204,7 @@ def _placement(parts: Parts, model: FlatModel, data: ServerData, read_bytes: int
             span = f"clients {blocks[first][0]} to {blocks[last][-1]}"
             each = f"{clients} {'client' if clients == 1 else 'clients'} each"
             lines.append(f"  rank {first} to {last}: {span}, {each}, {mib} MiB each")
-    shared = estimate.libraries_bytes(ranks)[1] // 2**20
+    shared = memory_footprint.libraries_bytes(ranks)[1] // 2**20
     return [*lines, f"  and {shared} MiB of libraries on every node, which its ranks share"]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmpi.config.schema import Config, asked_clients
+from fedmpi.config.schema import Config
 from fedmpi.emulation.availability import Availability
 from fedmpi.emulation.timeline import Timeline
 from fedmpi.numerics.streams import Purpose, generator
@@ -104,11 +104,6 @@ class Departures:
 
     config: Config
     availability: Availability
-
-    @property
-    def asked(self) -> int:
-        """How many clients the server asks to take part; 0: all."""
-        return asked_clients(self.config.clients.per_round, self.config.federation.over_selection)
 
     def of_round(
         self,

@@ -181,7 +181,7 @@ def _server(parts: Parts, facts: DataFacts, fleet: Fleet, masked: MaskedModel, e
         fleet,
         dimension,
         positions_sent=not parts.sends_all,
-        sketch_bytes=0 if exchange.sketch is None else exchange.sketch.bytes,
+        sketch_bytes=exchange.sketch.bytes,
     )
     pruning = ServerPruning(
         method=parts.pruning,

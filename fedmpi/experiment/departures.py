@@ -39,8 +39,7 @@ def check_deadline(parts: Parts, model: FlatModel, fleet: Fleet, sizes: IntArray
         sent = max(1, int(config.k_control.k_min_fraction * dimension))
     if parts.period(dimension) > 1:  # most rounds send nothing
         sent = 0
-    sketch = parts.sketch(dimension)
-    sketch_bytes = 0 if sketch is None else sketch.bytes
+    sketch_bytes = parts.sketch(dimension).bytes
     up = parts.codec.message_bytes(sent, dimension) + 4 * model.buffer_count + sketch_bytes if sent else 0
     fastest_s = compute_s
     if fleet.compute.model.prices_rounds:

@@ -169,7 +169,7 @@ def _rounds(run: Run, recorder: Recorder | None, output: Path, progress: Progres
             recorder.round(report)
         except (TraceError, OSError) as error:
             failure = error
-            server.abandon()
+            server.stopping.abandoned = True
 
     def on_checkpoint() -> None:
         on_server(ranks, recorder.commit if recorder is not None else _nothing, EXPECTED)
@@ -180,10 +180,10 @@ def _rounds(run: Run, recorder: Recorder | None, output: Path, progress: Progres
             raise failure
         assert recorder is not None
         assert server is not None
-        status = "preempted" if server.preempted and not server.stop_reason else "completed"
-        if server.stop_reason:
-            reason = {"reason": server.stop_reason}
-            recorder.event(server.round_index - 1, server.now_s, STOP, server.stop_reason, reason)
+        status = "preempted" if server.stopping.preempted and not server.stopping.reason else "completed"
+        if server.stopping.reason:
+            reason = {"reason": server.stopping.reason}
+            recorder.event(server.round_index - 1, server.now_s, STOP, server.stopping.reason, reason)
         recorder.close(status)
         progress.close(*recorder.watch.summary(), _summary(run, output, status))
         return status == "preempted"
@@ -249,5 +249,5 @@ def _nothing() -> None:
 
 def _summary(run: Run, output: Path, status: str) -> str:
     assert run.server is not None
-    reason = f" ({run.server.stop_reason})" if run.server.stop_reason else ""
+    reason = f" ({run.server.stopping.reason})" if run.server.stopping.reason else ""
     return f"{status}{reason}: {duration(run.server.now_s)} of emulated time; trace in {output / 'trace.h5'}"

@@ -17,7 +17,7 @@ from fedmpi.pruning import Method as PruningMethod
 from fedmpi.pruning.interface import EVERY
 from fedmpi.sparsification import Codec, DenseMethod, Method, SparseMethod
 from fedmpi.sparsification.interface import largest
-from fedmpi.sparsification.magnitude_sketch import MagnitudeSketch
+from fedmpi.sparsification.magnitude_sketch import NO_SKETCH, MagnitudeSketch
 from fedmpi.sparsification.settings import codec_down_of, codec_of, exchange_period, fixed_k, has_k, method_of
 
 
@@ -65,15 +65,15 @@ class Parts:
         """Rounds from one exchange to the next."""
         return exchange_period(self.config.sparsification, self.sparsification, dimension)
 
-    def sketch(self, parameters: int) -> MagnitudeSketch | None:
-        """What messages say of the magnitudes of all values of a model; None: nothing."""
+    def sketch(self, parameters: int) -> MagnitudeSketch:
+        """What messages say of the magnitudes of all values of a model; of 0 bytes: nothing."""
         return sketch_of(self.config, self.k_control, parameters)
 
 
-def sketch_of(config: Config, controller: Controller, parameters: int) -> MagnitudeSketch | None:
-    """The sketch that ``controller`` asks for of a model of so many ``parameters``, D; None: it asks for none."""
+def sketch_of(config: Config, controller: Controller, parameters: int) -> MagnitudeSketch:
+    """The sketch that ``controller`` asks for of a model of so many ``parameters``, D; else NO_SKETCH."""
     smallest = max(1, round(config.k_control.k_min_fraction * parameters))
-    return MagnitudeSketch(parameters, smallest) if controller.measures_magnitudes else None
+    return MagnitudeSketch(parameters, smallest) if controller.measures_magnitudes else NO_SKETCH
 
 
 def resolve(config: Config) -> Parts:

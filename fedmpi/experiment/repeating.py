@@ -148,7 +148,7 @@ def _go_on(run: Run, output: Path, keep_rounds: int | None, identity: Identity, 
         recorder.round(report)
         done += 1
         if done == rounds:
-            server.abandon()
+            server.stopping.abandoned = True
 
     try:
         run.loop.run(VirtualClock(), on_round, lambda: None)

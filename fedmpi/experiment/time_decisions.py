@@ -82,8 +82,7 @@ def recorded_sketch_bytes(recorded: Recorded, config: Config) -> int:
     """Bytes of what the messages of a run of ``config`` stated of magnitudes."""
     if is_reference(config.k_control.method):
         return 0
-    sketch = sketch_of(config, controller_of(config), int(recorded.attributes["parameters"]))
-    return 0 if sketch is None else sketch.bytes
+    return sketch_of(config, controller_of(config), int(recorded.attributes["parameters"])).bytes
 
 
 def pruning_of(config: Config) -> Method:

@@ -166,14 +166,14 @@ def _run_rounds(run: Run, recorder: Recorder, participants: int, rounds: int) ->
     clients = replace(config.clients, per_round=participants)
     federation = replace(config.federation, over_selection=0.0, min_updates=1)
     server.config = replace(config, experiment=experiment, clients=clients, federation=federation)
-    server.stop_reason = ""
+    server.stopping.reason = ""
     took_part: list[int] = []
 
     def on_round(report: RoundReport) -> None:
         recorder.round(report)
         took_part.append(len(report.closed.plan.participants))
         if len(took_part) == rounds:
-            server.stop_reason = "measured"
+            server.stopping.reason = "measured"
 
     run.loop.run(VirtualClock(), on_round, lambda: None)
     return sum(took_part) / rounds

@@ -127,8 +127,10 @@ class Exchange(Protocol):
     """
 
     period: int
-    sketch: MagnitudeSketch | None
-    """What messages say of the magnitudes of all values, behind those that are sent; None: nothing."""
+
+    @property
+    def sketch(self) -> MagnitudeSketch:
+        """What messages say of the magnitudes of all values, behind those that are sent; of 0 bytes: nothing."""
 
     @property
     def dimension(self) -> int:

@@ -34,7 +34,7 @@ from fedmpi.mpi.exact_average import ExactAverage
 from fedmpi.mpi.shared_memory import GroupMemory
 from fedmpi.pruning.active_values import ActiveValues
 from fedmpi.pruning.mask import Mask, never_pruned
-from fedmpi.sparsification.magnitude_sketch import MagnitudeSketch
+from fedmpi.sparsification.magnitude_sketch import NO_SKETCH
 from fedmpi.sparsification.wire import bytes_by_dimension, message_bytes
 
 
@@ -47,7 +47,7 @@ class DenseExchange:
     of training's directions, the update is taken from these, which saves passes over all parameters.
     """
 
-    sketch: MagnitudeSketch | None = None
+    sketch = NO_SKETCH
 
     def __init__(
         self,

@@ -8,8 +8,6 @@ out of it. What travels through MPI are the messages of the devices, byte by byt
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise, repeat
 from typing import Literal
 
 import numpy as np
@@ -21,31 +19,23 @@ from fedmpi.emulation.round_end import may_stop_early
 from fedmpi.federation.accumulation import Accumulation
 from fedmpi.federation.client import ClientHost, largest_magnitude, largest_magnitudes
 from fedmpi.federation.client_state import ClientVectors
+from fedmpi.federation.compression import Compression, Sent
 from fedmpi.federation.exchange import Exchanged, Roster, Trained, TrainedMany
 from fedmpi.federation.gathering import gather_messages
 from fedmpi.federation.messages import RoundPlan
 from fedmpi.federation.server_aggregation import Answer, Answering
 from fedmpi.mpi.collectives import Inbox, Ranks
 from fedmpi.mpi.shared_memory import GroupMemory
-from fedmpi.numerics.topk import top_k_rows
-from fedmpi.pruning.mask import LayerSlice, Mask, never_pruned
-from fedmpi.sparsification.codec import Codec, decode_many, encode_many
-from fedmpi.sparsification.interface import ALL_CLIENTS, Choice, SparseMethod, largest
-from fedmpi.sparsification.magnitude_sketch import MagnitudeSketch
+from fedmpi.pruning.mask import Mask, never_pruned
+from fedmpi.sparsification.codec import Codec
+from fedmpi.sparsification.interface import ALL_CLIENTS, SparseMethod
+from fedmpi.sparsification.magnitude_sketch import NO_SKETCH, MagnitudeSketch
 from fedmpi.sparsification.probe_message import decode_probe
 from fedmpi.sparsification.uploads import Uploads
-from fedmpi.sparsification.wire import NO_TAIL, Entries, Message
+from fedmpi.sparsification.wire import NO_TAIL, Entries
 
 _LOST = "lost_in_rounding"
 _NOTHING = Entries(np.empty(0, np.int32), np.empty(0, np.float32), NO_TAIL)
-
-
-@dataclass(frozen=True)
-class _Sent:
-    """What a client sends: the ``indices`` of its entries (int32, among the active coordinates), and its message."""
-
-    indices: NDArray[np.int32]
-    message: Message
 
 
 class SparseExchange:
@@ -67,7 +57,7 @@ class SparseExchange:
         codec: Codec,
         aggregator: Aggregator,
         accumulated: ClientVectors,
-        sketch: MagnitudeSketch | None = None,
+        sketch: MagnitudeSketch = NO_SKETCH,
     ) -> None:
         self.ranks = ranks
         self.host = host
@@ -75,37 +65,41 @@ class SparseExchange:
         self.codec = codec
         self.parameters = host.model.parameter_count
         self.tail_length = host.model.buffer_count
-        self.dimension = self.parameters
-        self.sketch = sketch
+        self._compression = Compression(
+            method, codec, sketch, host.model.layers, self.parameters, host.config.experiment.seed
+        )
         self._masked = host.masked
         self._group = Ranks.of(memory.comm)
         keeps = may_stop_early(host.config) or method.memory != "error"
         self._accumulated = Accumulation(accumulated, host.masked, keeps)
         self._direction = torch.zeros(self.parameters, device=host.model.vector.device)
         self._answering = Answering(method, codec, aggregator, self.parameters, ranks.is_server)
-        self._shared: NDArray[np.int32] | None = None
-        self._sent: dict[int, _Sent] = {}
+        self._sent: dict[int, Sent] = {}
         self._inbox = Inbox()
         self._mine = np.empty(0, dtype=np.int64)
         self._before = (np.empty(0, np.int32), np.empty(0, np.float32))
         self._probed = self._before
         self._tail_before = np.empty(0, np.float32)
-        self._layers = _layer_slices(Mask(self.parameters), host.model.layers)
         self._masked.follow(self._take_mask)
+
+    @property
+    def dimension(self) -> int:
+        return self._compression.dimension
+
+    @property
+    def sketch(self) -> MagnitudeSketch:
+        return self._compression.sketch
 
     def _take_mask(self, mask: Mask, clients: Sequence[int]) -> None:
         """Go on under ``mask``: what ``clients`` have accumulated for pruned parameters becomes zero."""
         self._answering.set_mask(mask)
-        self.dimension = mask.count
-        if self.sketch is not None:
-            self.sketch = replace(self.sketch, dimension=mask.count)
-        self._layers = _layer_slices(mask, self.host.model.layers)
+        self._compression.set_mask(mask)
         self._accumulated.prune(mask, clients)
 
     def bytes_by_size(self, entries: int, down: bool = False) -> tuple[float, float]:
         codec = self._answering.codec_down if down else self.codec
         fixed, each = codec.bytes_by_dimension(entries, self.dimension)
-        fixed += 0 if down else self._sketch_bytes
+        fixed += 0 if down else self.sketch.bytes
         return fixed + each * never_pruned(self.host.model.layers) + 4 * self.tail_length, each
 
     def begin(self, plan: RoundPlan, mine: NDArray[np.int64]) -> None:
@@ -113,8 +107,7 @@ class SparseExchange:
         self._sent.clear()
         self._mine = mine
         self._accumulated.begin()
-        if self.method.coordinates is not None:
-            self._shared = self.method.coordinates(self.dimension, plan.k, self._choice(plan, ALL_CLIENTS))
+        self._compression.begin(plan)
 
     def train(self, client: int, plan: RoundPlan) -> Trained:
         result, compute_host_s = self.host.train(client, plan, self._direction)
@@ -129,15 +122,12 @@ class SparseExchange:
         size = self.message_bytes_up(entries)
         if np.isfinite(max_abs):
             active = self._accumulated.add(client, self._direction.cpu().numpy())
-            indices = self._shared
-            if indices is None:
-                indices = self.method.choose(active, entries, self._choice(plan, client))
-            sent = self._message(active, indices, self._form(plan, self._choice(plan, client)), tail)
+            sent = self._compression.of(active, client, plan, tail)
             if sent is None:
                 max_abs = np.inf  # the sum of finite gradients is not finite
             else:
                 self._sent[client] = sent
-                entries, size = len(indices), len(sent.message.data)
+                entries, size = len(sent.indices), len(sent.message.data)
         return Trained(result, compute_host_s, entries, size, max_abs)
 
     def train_many(self, plan: RoundPlan) -> Iterator[TrainedMany]:
@@ -150,7 +140,7 @@ class SparseExchange:
             sizes = np.full(len(clients), self.message_bytes_up(entries))
             finite = np.flatnonzero(np.isfinite(max_abs))
             active = self._accumulated.add_many(clients[finite], batch.directions.numpy()[finite])
-            sent = self._messages(active, clients[finite], entries, plan)
+            sent = self._compression.of_many(active, clients[finite], plan)
             for position, each in zip(finite.tolist(), sent, strict=True):
                 if each is None:
                     max_abs[position] = np.inf  # the sum of finite gradients is not finite
@@ -159,57 +149,9 @@ class SparseExchange:
                 counts[position], sizes[position] = len(each.indices), len(each.message.data)
             yield TrainedMany(batch, entries=counts, message_bytes=sizes, max_abs=max_abs)
 
-    def _messages(
-        self, active: NDArray[np.float32], clients: NDArray[np.int64], entries: int, plan: RoundPlan
-    ) -> list[_Sent | None]:
-        """What ``clients`` send of what each has accumulated, (c, active); None where that is not finite."""
-        if self._shared is None and (self.method.choose is not largest or self.method.codec_at is not None):
-            choices = [self._choice(plan, client) for client in clients.tolist()]
-            rows = list(zip(active, choices, strict=True))
-            chosen = [self.method.choose(row, entries, choice) for row, choice in rows]
-            return [
-                self._message(row, indices, self._form(plan, choice))
-                for (row, choice), indices in zip(rows, chosen, strict=True)
-            ]
-        if self._shared is None:
-            indices = top_k_rows(active, entries)
-            values = np.take_along_axis(active, indices, axis=1)
-        else:
-            indices = np.broadcast_to(self._shared, (len(active), len(self._shared)))
-            values = active[:, self._shared]
-        finite = np.isfinite(values).all(axis=1)
-        if self.sketch is not None or not finite.all():
-            return [self._message(row, each, self.codec) for row, each in zip(active, indices, strict=True)]
-        messages = encode_many(self.codec, indices, values, self.dimension)
-        shared = repeat(self._shared, len(active)) if self._shared is not None else iter(indices)
-        return [_Sent(*each) for each in zip(shared, messages, strict=True)]
-
-    def _message(
-        self,
-        active: NDArray[np.float32],
-        indices: NDArray[np.int32],
-        codec: Codec,
-        tail: NDArray[np.float32] = NO_TAIL,
-    ) -> _Sent | None:
-        values = active[indices]
-        if not np.isfinite(values).all():
-            return None
-        message = codec.encode(indices, values, self.dimension, tail)
-        if self.sketch is not None:
-            message = message._replace(data=np.concatenate([message.data, self.sketch.encode(active)]))
-        return _Sent(indices, message)
-
-    def _choice(self, plan: RoundPlan, client: int) -> Choice:
-        return Choice(self.host.config.experiment.seed, plan.round_index, client, self._layers)
-
-    def _form(self, plan: RoundPlan, choice: Choice) -> Codec:
-        """The form of the message that a client sends by its ``choice``."""
-        at = self.method.codec_at
-        return self.codec if at is None else at(plan.k, choice)
-
     def finish(self, plan: RoundPlan, roster: Roster) -> Exchanged:
-        choice = self._choice(plan, ALL_CLIENTS)
-        sent = self._receive(roster, self._form(plan, choice))
+        choice = self._compression.choice(plan, ALL_CLIENTS)
+        sent = self._receive(roster, self._compression.form(plan, choice))
         answer = energies = None
         if sent is not None:
             uploads, tail, energies = sent
@@ -260,13 +202,8 @@ class SparseExchange:
             return None
         sizes = roster.sizes[roster.accepted].astype(np.float64)
         weights = sizes / sizes.sum()
-        energies = None
-        if self.sketch is not None:
-            ends = [len(message) - self.sketch.bytes for message in gathered]
-            stated = [self.sketch.decode(message[end:]) for message, end in zip(gathered, ends, strict=True)]
-            energies = weights @ np.stack(stated)
-            gathered = [message[:end] for message, end in zip(gathered, ends, strict=True)]
-        sent = decode_many(codec, gathered, self.dimension, self.tail_length, self._shared)
+        sent, stated = self._compression.read(gathered, codec, self.tail_length)
+        energies = weights @ np.stack(stated) if stated else None
         tail = np.zeros(self.tail_length)
         if self.tail_length:
             for entries, weight in zip(sent, weights, strict=True):
@@ -275,7 +212,7 @@ class SparseExchange:
         return Uploads(indices, values, weights, self.dimension), tail.astype(np.float32), energies
 
     def _read(self, codec: Codec, data: NDArray[np.uint8]) -> Entries:
-        return codec.decode(data, self.dimension, self.tail_length, self._shared)
+        return codec.decode(data, self.dimension, self.tail_length, self._compression.shared)
 
     def _settle(self, roster: Roster, received: NDArray[np.int32], answer: Answer | None) -> None:
         """Take out of this rank's accumulated gradients what the server used of them.
@@ -327,12 +264,8 @@ class SparseExchange:
         support = self._masked.support
         return indices if support is None else support[indices]
 
-    @property
-    def _sketch_bytes(self) -> int:
-        return 0 if self.sketch is None else self.sketch.bytes
-
     def message_bytes_up(self, entries: int) -> int:
-        return self.codec.message_bytes(entries, self.dimension) + 4 * self.tail_length + self._sketch_bytes
+        return self.codec.message_bytes(entries, self.dimension) + 4 * self.tail_length + self.sketch.bytes
 
     def message_bytes_down(self, k_down: int) -> int:
         return self._answering.codec_down.message_bytes(k_down, self.dimension) + 4 * self.tail_length
@@ -362,9 +295,3 @@ class SparseExchange:
         kept = dict(state)
         self._answering.lost[:] = kept.pop(_LOST)
         self._answering.aggregation.restore(kept)
-
-
-def _layer_slices(mask: Mask, layers: Sequence[LayerSlice]) -> tuple[slice, ...]:
-    """Where each layer lies among the active coordinates."""
-    ends = np.cumsum(mask.active_per_layer(layers)).tolist()
-    return tuple(slice(start, stop) for start, stop in pairwise([0, *ends]))

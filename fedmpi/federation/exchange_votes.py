@@ -26,7 +26,7 @@ from fedmpi.mpi.collectives import Ranks
 from fedmpi.pruning import Method, Needs, Setup
 from fedmpi.pruning.active_values import ActiveValues
 from fedmpi.pruning.mask_message import decode_mask, encode_mask
-from fedmpi.sparsification.magnitude_sketch import MagnitudeSketch
+from fedmpi.sparsification.magnitude_sketch import NO_SKETCH
 from fedmpi.sparsification.wire import message_bytes
 
 
@@ -44,7 +44,7 @@ class VotingExchange:
     ``own_mask``, and sends the values that it keeps, and that mask where it is another than the one of the round."""
 
     period = 1
-    sketch: MagnitudeSketch | None = None
+    sketch = NO_SKETCH
 
     def __init__(self, ranks: Ranks, dense: DenseExchange, method: Method, setup: Setup) -> None:
         self._ranks = ranks

@@ -72,6 +72,19 @@ class Measured:
     records: np.ndarray
     tried: Mask | None
 
+    def weighted(self, sizes: NDArray[np.int64]) -> tuple[float, float, float, float]:
+        """Each of the four losses over them, previous, current, probe and pruned, weighted by their samples.
+
+        ``sizes`` (N,) are all clients' numbers of samples.
+        """
+        ordered = np.sort(self.records, order="client")
+        weights = sizes[ordered["client"]]
+        previous, current, probe, pruned = (
+            float(np.average(ordered[name], weights=weights))
+            for name in ("previous", "current", "probe", "pruned")
+        )
+        return previous, current, probe, pruned
+
 
 def sample_losses(
     host: ClientHost,

@@ -148,7 +148,7 @@ class ServerHalf:
 
     def plan(self, clock: Clock, signalled: bool) -> RoundPlan:
         self._round_began_s = time.perf_counter()
-        self.server.preempt_if(signalled)
+        self.server.stopping.preempt_if(signalled)
         plan = self.server.plan()
         self._start_overrun_s = clock.hold_until(plan.start_s)
         return plan

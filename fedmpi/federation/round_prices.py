@@ -84,8 +84,7 @@ class RoundPrices:
 
     def magnitudes(self, plan: RoundPlan, judged: Judged, exchanged: Exchanged) -> Magnitudes | None:
         """What k entries are worth and what they cost to those who were in time, in a round like this one."""
-        sketch = self.exchange.sketch
-        if sketch is None or exchanged.energies is None:
+        if exchanged.energies is None:
             return None
         participants, compute_s = plan.participants[judged.staying], judged.work.compute_s[judged.staying]
         down_each = exchanged.k_down / plan.k
@@ -105,9 +104,8 @@ class RoundPrices:
                 )
             )
 
-        return Magnitudes(
-            sketch.counts, exchanged.energies, round_s, most_s=self.config.federation.deadline_s
-        )
+        counts, most_s = self.exchange.sketch.counts, self.config.federation.deadline_s
+        return Magnitudes(counts, exchanged.energies, round_s, most_s)
 
     def _feedback(self, plan: RoundPlan, judged: Judged, bytes_down: int, tried: Mask | None) -> Feedback:
         """Forward passes of one sample, priced as one sample's step, between the update and the losses."""

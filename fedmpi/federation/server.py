@@ -12,20 +12,16 @@ import numpy as np
 from fedmpi import k_control
 from fedmpi.config.schema import Config
 from fedmpi.emulation.timeline import Timeline
+from fedmpi.federation.client_selection import next_start
 from fedmpi.federation.downlink import Downlink
 from fedmpi.federation.exchange import Exchange, Exchanged, Roster
 from fedmpi.federation.global_evaluation import Measured
 from fedmpi.federation.messages import VERDICT, Action, RoundPlan, RoundStart
 from fedmpi.federation.pruning import FinishedRound, ServerPruning
-from fedmpi.federation.round_cost import (
-    Accountant,
-    FloatArray,
-    IntArray,
-    Work,
-    local_steps,
-)
+from fedmpi.federation.round_cost import Accountant, FloatArray, IntArray, Work, local_steps
 from fedmpi.federation.round_prices import RoundPrices
-from fedmpi.federation.verdict import Closed, Judged, draw_participants, mean_of_accepted, statuses_of
+from fedmpi.federation.stopping import Stopping
+from fedmpi.federation.verdict import Closed, Judged, mean_of_accepted, statuses_of
 from fedmpi.k_control import Controller, State
 from fedmpi.k_control.probe import estimated_cost
 from fedmpi.learning.training import learning_rate_at
@@ -70,9 +66,7 @@ class Server:
         self._staying = np.empty(0, np.int64)
         """Within a period, the participants that have not stopped since it began."""
         self._idle_s = 0.0
-        self.stop_reason = ""
-        self.preempted = False
-        self._abandoned = False
+        self.stopping = Stopping()
 
     @property
     def prices(self) -> RoundPrices:
@@ -85,11 +79,12 @@ class Server:
         Where nobody is available, emulated time moves on until somebody is, or the run stops.
         """
         experiment, training, index = self.config.experiment, self.config.training, self.round_index
-        if not self.stop_reason and index >= experiment.rounds:
-            self.stop_reason = f"all {experiment.rounds} rounds done"
-        start = None if self.stop_reason else self._next_start()
+        stopping = self.stopping
+        if not stopping.reason and index >= experiment.rounds:
+            stopping.reason = f"all {experiment.rounds} rounds done"
+        start = None if stopping.reason else self._next_start()
         if start is None:
-            self.stop_reason = self.stop_reason or "no client is available any more"
+            stopping.reason = stopping.reason or "no client is available any more"
             start = RoundStart(index, self.now_s, np.empty(0, np.int64))
         self._idle_s, self.now_s = start.start_s - self.now_s, start.start_s
         k, k_probe = self.k_state.k, self.k_state.k_probe
@@ -106,13 +101,8 @@ class Server:
 
     def _action(self) -> Action:
         experiment, index = self.config.experiment, self.round_index
-        action = Action.NONE
-        every = experiment.checkpoint_every
-        if self._abandoned:
-            action |= Action.STOP
-        elif self.preempted or self.stop_reason:
-            action |= Action.STOP | Action.CHECKPOINT
-        elif every and index and index % every == 0:
+        action, every = self.stopping.action, experiment.checkpoint_every
+        if not action and every and index and index % every == 0:
             action |= Action.CHECKPOINT
         if (index + 1) % experiment.evaluate_every == 0 or index + 1 == experiment.rounds:
             action |= Action.EVALUATE
@@ -125,28 +115,9 @@ class Server:
 
         Within a period it begins at once, with those who have not stopped.
         """
-        availability, index, start_s = self.accountant.fleet.availability, self.round_index, self.now_s
-        if index % self.exchange.period:
-            return RoundStart(index, start_s, self._staying)
-        available = availability.clients(index, start_s)
-        while not len(available):
-            moment = availability.next_s(index, start_s)
-            if moment is None:
-                return None
-            start_s = moment
-            available = availability.clients(index, start_s)
-        participants = draw_participants(
-            self.config.experiment.seed, index, available, self.prices.departures.asked
-        )
-        return RoundStart(index, start_s, participants)
-
-    def preempt_if(self, signalled: bool) -> None:
-        """Stop at the next boundary, with a checkpoint, if some rank was ``signalled`` to."""
-        self.preempted = self.preempted or signalled
-
-    def abandon(self) -> None:
-        """Stop at the next boundary without a checkpoint: the run cannot be recorded any more."""
-        self._abandoned = True
+        if self.round_index % self.exchange.period:
+            return RoundStart(self.round_index, self.now_s, self._staying)
+        return next_start(self.config, self.accountant.fleet.availability, self.round_index, self.now_s)
 
     def judge(self, plan: RoundPlan, records: np.ndarray) -> Judged:
         """Reject updates that are not finite, and time the round up to its last upload, or to where it is ended.
@@ -155,7 +126,7 @@ class Server:
         device has sent it. A participant that is late or dropped is charged up to where it stopped, and has the model
         if it had downloaded it by then. With fewer updates than ``federation.min_updates`` all are rejected.
         """
-        self.preempt_if(bool(records["signalled"].any()))
+        self.stopping.preempt_if(bool(records["signalled"].any()))
         records = np.sort(records, order="client")
         bytes_down = np.zeros(len(records), dtype=np.int64)
         downloads = plan.round_index % self.exchange.period == 0
@@ -214,7 +185,7 @@ class Server:
         )
         if measured is not None:
             self.downlink.delivered(plan.participants[judged.staying])
-            loss_prev, loss, loss_probe, loss_pruned = self._weighted(measured.records)
+            loss_prev, loss, loss_probe, loss_pruned = measured.weighted(self.sizes)
             losses = Losses(loss_prev, loss, loss_pruned if measured.tried is not None else nan)
             if plan.k_probe:
                 cost = self.prices.cost_at_probe(plan, judged, exchanged.k_down_probe, measured.tried)
@@ -267,16 +238,7 @@ class Server:
 
     def stop_if_reached(self, test_accuracy: float, host_s: float) -> None:
         """Stop at the next boundary if a limit of ``[experiment]`` is reached. ``host_s``: since the run began here."""
-        experiment = self.config.experiment
-        limits = (
-            ("test accuracy", experiment.stop_at_accuracy, test_accuracy, ""),
-            ("emulated time", experiment.stop_at_emulated_s, self.now_s, " s"),
-            ("host time", experiment.stop_at_host_s, host_s, " s"),
-        )
-        for what, limit, reached, unit in limits:
-            if limit is not None and reached >= limit:
-                self.stop_reason = f"{what} reached {limit:g}{unit}"
-                return
+        self.stopping.check_limits(self.config.experiment, test_accuracy, self.now_s, host_s)
 
     def charge_before_rounds(self, client: int, work: Work) -> Timeline:
         """Charge what ``client`` does alone before the first round; the clock moves on to its end."""
@@ -308,16 +270,6 @@ class Server:
         self.downlink.advance(None)
         if holder is not None:
             self.downlink.delivered(np.array([holder]))
-
-    def _weighted(self, losses: np.ndarray) -> tuple[float, float, float, float]:
-        """The four losses over all clients, weighted by their numbers of samples, in client order."""
-        ordered = np.sort(losses, order="client")
-        weights = self.sizes[ordered["client"]]
-        previous, now, probe, pruned = (
-            float(np.average(ordered[name], weights=weights))
-            for name in ("previous", "current", "probe", "pruned")
-        )
-        return previous, now, probe, pruned
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """What a checkpoint keeps of the server: arrays, and numbers as JSON."""

@@ -1,4 +1,4 @@
-"""Who takes part in a round, what becomes of each participant, and what the server knows of the round in the end."""
+"""What becomes of each participant of a round, and what the server knows of the round in the end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from fedmpi.emulation.timeline import Timeline
 from fedmpi.federation.exchange import Roster
 from fedmpi.federation.messages import RoundPlan
 from fedmpi.federation.round_cost import FloatArray, IntArray, Work
-from fedmpi.numerics.streams import Purpose, generator
 from fedmpi.pruning import Losses
 from fedmpi.trace import Status
 
@@ -61,17 +60,6 @@ class Closed:
     entries_used: IntArray
     losses: Losses | None
     idle_s: float = 0.0
-
-
-def draw_participants(seed: int, round_index: int, available: IntArray, per_round: int) -> IntArray:
-    """The clients of one round, rising: all that are ``available``, or ``per_round`` of them (0: all).
-
-    They are drawn uniformly without replacement; where fewer are available, all of them take part.
-    """
-    if per_round == 0 or per_round >= len(available):
-        return available
-    draw = generator(seed, Purpose.PARTICIPANTS, round_index)
-    return np.sort(draw.choice(available, size=per_round, replace=False, shuffle=False))
 
 
 def statuses_of(records: np.ndarray, arrivals: Arrivals) -> NDArray[np.int8]:

@@ -74,7 +74,8 @@ def energies_of(values: NDArray[np.float32], counts: NDArray[np.int64]) -> NDArr
 class MagnitudeSketch:
     """The sketch of vectors of ``dimension`` entries, at counts from ``smallest`` on.
 
-    ``smallest`` may exceed the dimension; the grid is then the dimension alone.
+    ``smallest`` may exceed the dimension; the grid is then the dimension alone. Where it is 0, as in ``NO_SKETCH``,
+    messages carry no sketch: it has 0 bytes, and neither counts nor contents.
     """
 
     dimension: int
@@ -87,8 +88,8 @@ class MagnitudeSketch:
 
     @property
     def bytes(self) -> int:
-        """The length of a sketch."""
-        return 4 + 2 * (len(self.counts) - 1)
+        """The length of a sketch; 0 without one."""
+        return 4 + 2 * (len(self.counts) - 1) if self.smallest else 0
 
     def encode(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
         """The sketch of ``values`` (dimension,), finite."""
@@ -110,3 +111,7 @@ class MagnitudeSketch:
                 "a sketch states a norm that is negative or not finite, or a part above the whole"
             )
         return np.append(fractions, 1.0) ** 2 * whole**2
+
+
+NO_SKETCH = MagnitudeSketch(dimension=0, smallest=0)
+"""What messages carry that say nothing of magnitudes."""

@@ -31,7 +31,8 @@ def norms_of(vector: NDArray[np.float32], bucket: int) -> NDArray[np.float32]:
         return np.empty(0, np.float32)
     starts = np.arange(0, vector.size, bucket or vector.size)
     squares = np.square(vector, dtype=np.float64)
-    return np.sqrt(np.add.reduceat(squares, starts)).astype(np.float32)
+    with np.errstate(over="ignore"):  # a norm beyond float32 is inf
+        return np.sqrt(np.add.reduceat(squares, starts)).astype(np.float32)
 
 
 def levels_of(

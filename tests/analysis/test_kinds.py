@@ -84,8 +84,16 @@ def test_energy_is_summed_for_each_client_of_each_seed(small_sweep):
     assert line.get_xdata()[1:].tolist() == [12.0, 12.0, 24.0, 24.0, 36.0, 36.0, 48.0, 48.0]
     unknown = known[0].trace.clients.energy_j.where(known[0].trace.clients.client > 1)
     partly = with_tables(runs[0], clients=runs[0].trace.clients.assign(energy_j=unknown))
-    with pytest.raises(AnalysisError, match="the energy of 2 of 4 clients is not known"):
-        kinds.energy(groups.pooled([partly]))
+    figure = kinds.energy(groups.pooled([partly]))
+    (line,) = figure.axes[0].lines
+    assert line.get_xdata()[1:].tolist() == [36.0, 48.0]
+    assert line.get_ydata()[1:].tolist() == [0.5, 1.0]
+    (text,) = figure.legends[0].get_texts()
+    assert text.get_text().endswith("(unknown of 2 of 4 clients)")
+    once = known[0].trace.clients.energy_j.where(known[0].trace.clients["round"] > 0)
+    never = with_tables(runs[0], clients=runs[0].trace.clients.assign(energy_j=once))
+    with pytest.raises(AnalysisError, match=r"energy of a client .* is not known of any of 4 clients"):
+        kinds.energy(groups.pooled([never]))
 
 
 def test_accuracy_of_clients_is_that_of_the_last_test(small_sweep):

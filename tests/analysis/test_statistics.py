@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmpi.analysis.statistics import FEWEST_PAIRS, bootstrap_interval, paired
+from fedmpi.analysis.statistics import FEWEST_PAIRS, bootstrap_interval, paired, resampling
 
 numbers = st.floats(-1e6, 1e6)
 
@@ -80,3 +80,10 @@ def test_equal_methods_do_not_differ():
     assert paired([0.5] * 7, [0.5] * 7).p_value == 1.0
     alternating = paired([1.0, -2.0, 3.0, -4.0, 5.0, -6.0], [0.0] * 6)
     assert alternating.p_value > 0.5
+
+
+def test_what_is_drawn_once_is_not_written_to():
+    weights = resampling(3)
+    assert weights is resampling(3)
+    with pytest.raises(ValueError, match="read-only"):
+        weights[0, 0] = 1.0

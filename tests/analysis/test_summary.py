@@ -200,6 +200,9 @@ def test_json_holds_every_run_and_no_nan(seeds):
     assert base["time_to_target_s"] == {"mean": None, "low": None, "high": None}
     assert [run["seed"] for run in quick["runs"]] == [1, 2, 3]
     assert quick["runs"][2]["emulated_s"] == 40 * 3.5
+    for found in (quick["rounds"]["mean"], quick["runs"][0]["rounds"], quick["runs"][0]["k"], quick["seeds"]):
+        assert type(found) is int
+    assert type(quick["emulated_s"]["mean"]) is float
     assert content["comparisons"][0]["name"] == "quick"
 
 

@@ -146,3 +146,31 @@ def test_units_and_the_order_of_seeds_and_methods_do_not_matter(
     assert only(shuffled)["factor"] == pytest.approx(row["factor"], rel=1e-9)
     assert row["verdict"] in (FIRST, UNDECIDED)
     assert (row["verdict"] == UNDECIDED) == (row["low"] <= 1.0)
+
+
+def test_methods_that_are_alike_on_all_seeds_are_undecided() -> None:
+    row = only(table({"a": [1.0, 1.0], "b": [1.0, 1.0]}))
+    assert (row["verdict"], row["factor"], row["low"], row["high"]) == (UNDECIDED, 1.0, 1.0, 1.0)
+
+
+def test_all_verdicts_are_counted() -> None:
+    """Two points at which a is first, by 2 and by 3; one undecided, one where nobody gets there."""
+    points = [
+        {"a": [1.0, 1.0], "b": [2.0, 2.0]},
+        {"a": [1.0, 1.0], "b": [3.0, 3.0]},
+        {"a": [1.0, 1.0], "b": [2.0, 0.5]},
+        {"a": [NAN, 1.0], "b": [NAN, NAN]},
+        {"a": [1.0, NAN], "b": [4.0, 4.0]},
+    ]
+    times = pd.concat([table(each, uplink=float(number)) for number, each in enumerate(points)])
+    assert summary(times, winners(times)) == [
+        "a: first at 2 of 5 points, by 2 to 3",
+        "b: first at 1 of 5 points",
+        "undecided at 1 of 5 points",
+        "no method reaches the target with all seeds at 1 of 5 points",
+    ]
+
+
+def test_several_seeds_that_are_left_out_are_named() -> None:
+    times = pd.concat([table({"a": [1.0] * 4}, seeds=(1, 2, 3, 4)), table({"b": [2.0, 2.0]}, seeds=(2, 4))])
+    assert common_seeds(times)[1] == ["a: seeds 1, 3 left out, which others were not run with"]

@@ -1,31 +1,11 @@
 import re
 
-import numpy as np
 import pytest
-import torch
 
 from fedmpi import trace
-from fedmpi.cli import estimate, host_time
+from fedmpi.cli import host_time
 from fedmpi.cli import main as cli
 from fedmpi.config import load, loads
-from fedmpi.emulation.devices import assign
-from fedmpi.experiment.parts import resolve
-from fedmpi.federation.distribution import ServerData
-from fedmpi.learning.activations import Activations
-from fedmpi.learning.datasets import Dataset
-from fedmpi.learning.division import Division
-from fedmpi.learning.flat import FlatModel
-from fedmpi.learning.models import build
-from fedmpi.learning.training import CONVERTED_BYTES
-
-
-def a_model() -> FlatModel:
-    """115 parameters, and 16 values of buffers."""
-    model = FlatModel(
-        torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 3))
-    )
-    assert (model.parameter_count, model.buffer_count) == (72 + 16 + 27, 16)
-    return model
 
 
 @pytest.fixture(autouse=True)
@@ -83,105 +63,6 @@ def test_what_only_the_data_and_the_model_can_tell_is_refused(override, message,
     assert not out
 
 
-@pytest.mark.parametrize(
-    ("overrides", "k"),
-    [
-        ([], 1000),
-        (["sparsification.method=fab", "sparsification.k=7"], 7),
-        (["sparsification.method=fab", "sparsification.k_fraction=0.25"], 250),
-        (["sparsification.method=fab", "sparsification.k_fraction=1e-9"], 1),
-        (["sparsification.method=fab", "k_control.method=ogd_sign"], 500),
-    ],
-)
-def test_the_first_k(overrides, k):
-    assert estimate.first_k(resolve(loads("", overrides)), 1000) == k
-
-
-def test_steps_are_counted_in_full_batches():
-    sizes = np.array([10, 20, 50])
-    steps = loads("", ["training.batch_size=20", "training.local_steps=4"])
-    epochs = loads("", ["training.batch_size=20", "training.local_epochs=2"])
-    assert estimate.local_steps(steps, sizes).tolist() == [2.0, 4.0, 4.0]
-    assert estimate.local_steps(epochs, sizes).tolist() == [1.0, 2.0, 5.0]
-
-
-def test_a_first_round_by_hand():
-    config = loads(
-        "[clients]\ncount = 2\n[sparsification]\nmethod = 'fab'\nk = 5\nwire = 'coo'\n"
-        "[emulation.compute]\nmodel = 'unit'\nunit_s = 3.0\n"
-        "[emulation.network]\nuplink_mbit_per_s = 0.008\ndownlink_mbit_per_s = 0.004\nlatency_s = 0.5"
-    )
-    model = a_model()
-    tail = 4 * model.buffer_count
-    first = estimate.first_round(resolve(config), model, assign(config, 0), np.array([10, 10]))
-    assert first.bytes_down == 16 + 4 * model.parameter_count + tail
-    assert first.bytes_up == 16 + 5 * 8 + tail
-    assert first.timeline.download_s == pytest.approx([0.5 + first.bytes_down / 500] * 2)
-    assert first.timeline.upload_s == pytest.approx([0.5 + first.bytes_up / 1000] * 2)
-    assert first.timeline.duration_s == pytest.approx(4.0 + first.bytes_down / 500 + first.bytes_up / 1000)
-
-
-def test_memory_grows_with_what_a_rank_holds():
-    model = a_model()
-    x, y = np.zeros((1000, 1, 32, 32), np.float32), np.zeros(1000, np.int64)
-    dataset = Dataset(x, y, None, x[:10], y[:10], classes=2)
-    data = ServerData(dataset, Division.of(np.split(np.arange(1000), 10)))
-    layers = Activations(kept=1e4, largest=3e4)
-    dense = loads("", ["clients.count=10", "training.batch_size=7"])
-    sparse = loads("", ["clients.count=10", "sparsification.method=fab", "sparsification.k=1"])
-    fedavg = loads("", ["clients.count=10", "sparsification.method=fedavg", "sparsification.k_fraction=0.1"])
-    blocks = [range(0), range(3), range(3, 4), range(4, 10)]
-
-    def memory(config, rank, blocks=blocks):
-        return estimate.memory_bytes(resolve(config), model, data, layers, blocks, rank)
-
-    one_client, sample = 100 * (4096 + 8), 4096 + 8
-    parameters, vector = 4 * model.parameter_count, 4 * model.vector.numel()
-    assert memory(sparse, 1) - memory(sparse, 2) == 2 * (one_client + parameters)
-    assert memory(dense, 1) - memory(dense, 2) == 2 * one_client
-    assert memory(fedavg, 1) - memory(fedavg, 2) == 2 * (one_client + vector)
-    # three ranks train ten clients: four updates at most, in two steps' gradients and 7 converted samples
-    test, shared = 10 * sample, 2 * vector + 2 * vector + vector // 4
-    of_training = 2 * parameters + 4 * vector + 7 * 4096
-    expected = (
-        estimate.libraries_bytes(4)[0] + test // 4 + one_client + shared + of_training + 2 * 10 * 30_000
-    )
-    assert memory(dense, 2) == expected
-    whole = 5 * 2**20 + 2 * 1000 * sample + 2 * test + 10 * estimate.PER_CLIENT_BYTES
-    assert memory(dense, 0) == estimate.libraries_bytes(4)[0] + whole + shared + 10 * 30_000
-    more_kept = Activations(kept=1e6, largest=3e4)
-    assert estimate.memory_bytes(resolve(dense), model, data, more_kept, blocks, 2) == expected + 2 * (
-        7 * 10**6 - 10 * 30_000
-    )
-    on_disk = loads(
-        "", ["clients.count=10", "clients.state=disk", "sparsification.method=fab", "sparsification.k=1"]
-    )
-    assert memory(sparse, 1) - memory(on_disk, 1) == 3 * parameters
-    twice = ServerData(dataset, Division.of([np.arange(n, n + 400) for n in range(0, 600, 60)]))
-    shared_once = estimate.memory_bytes(resolve(dense), model, twice, layers, blocks, 3)
-    assert shared_once - memory(dense, 3) == 400 * sample + 6 * 400 * 8
-    prunefl = loads("", ["clients.count=10", "training.batch_size=7", "pruning.method=prunefl"])
-    # four updates at most again, one client of its own, and sums in int64 and float64
-    assert memory(prunefl, 2) - memory(dense, 2) == (4 + 1 + 6) * parameters + parameters // 4
-    assert memory(prunefl, 0) - memory(dense, 0) == 6 * parameters + parameters // 4
-    with_fab = [
-        "clients.count=10",
-        "sparsification.method=fab",
-        "sparsification.k=1",
-        "pruning.method=prunefl",
-    ]
-    received, sketch = (
-        loads("", [*with_fab, f"pruning.importance={form}"]) for form in ("received", "sketch")
-    )
-    # a message on its way; the server's sums in float64; of a sketch what the client keeps besides
-    assert memory(received, 2) - memory(sparse, 2) == 2 * parameters
-    assert memory(received, 0) - memory(sparse, 0) == (2 + 7) * parameters
-    assert memory(sketch, 2) - memory(sparse, 2) == (2 + 1) * parameters
-    assert memory(sketch, 0) - memory(sparse, 0) == 7 * parameters
-    steps = loads("", ["clients.count=10", "training.batch_size=7", "training.local_steps=1000"])
-    assert memory(steps, 2) - memory(dense, 2) == CONVERTED_BYTES - 7 * 4096
-
-
 def test_ranks_that_are_alike_share_a_line(capsys):
     given = ["data.partition=iid", "data.samples_per_client=2", "clients.count=22"]
     _, lines = check(capsys, "quickstart", "--ranks", "8", *given)
@@ -227,42 +108,6 @@ def test_a_model_that_cannot_be_trained_is_refused_in_one_line(capsys, tmp_path,
         assert err.count("\n") == 1
         assert not out
     check(capsys, "quickstart", *given, "data.samples_per_client=34")
-
-
-def test_memory_of_the_server_has_the_state_of_the_aggregator_and_the_updates_that_it_needs():
-    model = a_model()
-    x, y = np.zeros((1000, 1, 32, 32), np.float32), np.zeros(1000, np.int64)
-    data = ServerData(
-        Dataset(x, y, None, x[:10], y[:10], classes=2), Division.of(np.split(np.arange(1000), 10))
-    )
-    layers = Activations(kept=1e4, largest=3e4)
-
-    def memory(rank, *overrides):
-        config = loads("", [f"federation.aggregator={name}" for name in overrides[:1]] + list(overrides[1:]))
-        return estimate.memory_bytes(resolve(config), model, data, layers, [range(0), range(10)], rank)
-
-    parameters = model.parameter_count
-    assert memory(1, "fedadam") == memory(1, "mean")
-    assert memory(0, "fedadam") - memory(0, "mean") == 16 * parameters
-    assert memory(0, "fedavgm") - memory(0, "mean") == 8 * parameters
-    assert memory(0, "trimmed_mean") - memory(0, "mean") == 10 * 4 * parameters
-    assert memory(0, "trimmed_mean", "clients.per_round=3") - memory(0, "mean") == 3 * 4 * parameters
-
-
-def test_an_unpruned_round_of_conv2_on_raspberry_pis():
-    """The published dense step, five times, and all parameters down and up."""
-    config = loads(
-        "[clients]\ncount = 10\n[model]\nname = 'conv2'\n[training]\nlocal_steps = 5\nbatch_size = 20\n"
-        "[emulation.compute]\nmodel = 'linear'\nprofile = 'raspberry-pi-4'\n"
-        "[emulation.network]\nuplink_mbit_per_s = 'device'\ndownlink_mbit_per_s = 'device'",
-    )
-    model = FlatModel(build(config.model, (1, 28, 28), 62, 0))
-    first = estimate.first_round(resolve(config), model, assign(config, 0), np.full(10, 100))
-    compute_s, message = 5 * 2.2486449218005875, 16 + 4 * 6_603_710
-    assert first.bytes_down == first.bytes_up == message
-    np.testing.assert_array_equal(first.timeline.compute_s, compute_s)
-    exchange_s = 5.561621025626998e-06 * message / 4
-    assert first.timeline.duration_s == pytest.approx(compute_s + exchange_s, rel=1e-12)
 
 
 DEVICES = [

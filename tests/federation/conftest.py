@@ -25,6 +25,7 @@ from fedmpi.learning.flat import FlatModel
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.pruning import NONE, Method, Setup
 from fedmpi.sparsification.codec import DENSE
+from fedmpi.sparsification.magnitude_sketch import NO_SKETCH, MagnitudeSketch
 
 NETWORK = """
 [experiment]
@@ -55,7 +56,7 @@ class NoExchange:
 
     dimension: int = 10
     period: int = 1
-    sketch: Any = None
+    sketch: MagnitudeSketch = NO_SKETCH
     restored: dict[str, np.ndarray] = field(default_factory=dict)
 
     def message_bytes_up(self, entries: int) -> int:

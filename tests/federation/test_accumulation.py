@@ -127,3 +127,12 @@ def test_a_checkpoint_has_what_is_not_on_disk() -> None:
     other.restore(1, accumulation.state(1))
     np.testing.assert_array_equal(vectors.rows[1], directions(7)[1])
     assert made(on_disk=True)[0].state(1) == {}
+
+
+def test_who_has_done_nothing_has_nothing_to_put_back() -> None:
+    accumulation, vectors = made()
+    vectors.rows[:] = before = directions(8)
+    before = before.copy()
+    accumulation.add(0, directions(9)[0])
+    accumulation.put_back([1, 0])
+    np.testing.assert_array_equal(vectors.rows, before)

@@ -11,7 +11,8 @@ import torch
 from mpi4py import MPI
 
 from fedmpi.federation import global_evaluation
-from fedmpi.federation.global_evaluation import Evaluator, sample_losses
+from fedmpi.federation.global_evaluation import Evaluator, Measured, sample_losses
+from fedmpi.federation.messages import LOSSES
 from fedmpi.learning.flat import FlatModel
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.numerics.streams import Purpose, torch_seed
@@ -120,3 +121,17 @@ def test_a_rank_without_clients_loads_nothing() -> None:
     host: Any = Host()
     assert len(sample_losses(host, [], {}, iter([("current", torch.zeros(1))]))) == 0
     assert not host.loaded
+
+
+def test_losses_of_clients_count_by_their_samples() -> None:
+    """Clients 3 and 1, of 30 and 10 samples."""
+    records = np.zeros(2, LOSSES)
+    records["client"] = [3, 1]
+    for name, values in (
+        ("previous", (4.0, 8.0)),
+        ("current", (1, 5)),
+        ("probe", (2, 2)),
+        ("pruned", (0, 4)),
+    ):
+        records[name] = values
+    assert Measured(records, None).weighted(np.array([99, 10, 99, 30])) == (5.0, 2.0, 2.0, 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmpi.config.schema import PruningConfig
-from fedmpi.federation.importance_pairs import ImportanceForm, Pairs, sum_of_pairs
+from fedmpi.federation.exchange import Roster
+from fedmpi.federation.importance_pairs import ImportanceForm, Pairs, gather_pairs, sum_of_pairs
 from fedmpi.numerics.exact_sum import mean, scale_exponent
 from fedmpi.pruning import Mask, Setup
 from fedmpi.pruning.fedtiny import adjusted, fedtiny
@@ -153,3 +155,44 @@ def test_what_nobody_sent_is_zero() -> None:
     assert sum_of_pairs(pairs, messages, 8).values.tolist() == [0, 0, 1, 0, 0, 4, 0, 0]
     nothing = sum_of_pairs(pairs, [None], 8)
     assert (nothing.values.tolist(), nothing.left_out) == ([0.0] * 8, 1)
+
+
+class OneOfThree:
+    """The server among three ranks, whose others send the bytes that are given."""
+
+    rank, size = 0, 3
+
+    def __init__(self, *others: list[int]) -> None:
+        self.others = others
+        self.counts: list[int] = []
+
+    def gather_rows(self, rows: np.ndarray, counts: list[int]) -> np.ndarray:
+        self.counts = counts
+        return np.concatenate([rows, *(np.array(each, np.uint8) for each in self.others)])
+
+
+def test_messages_come_to_the_server_in_client_order_whoever_sent_them() -> None:
+    """Client 3 is rejected; what client 4 has is not finite."""
+    clients, ones = np.arange(6), np.ones(6, np.int64)
+    dealt = [np.array([1, 5]), np.array([0, 3]), np.array([2, 4])]
+    roster = Roster(clients, clients != 3, ones, ones, 1.0, dealt, ones == 1)
+    ranks: Any = OneOfThree([10, 11], [20, 21, 0, 0])
+    mine = [np.array([7, 8], np.uint8), np.array([9, 0], np.uint8)]
+    found = gather_pairs(ranks, roster, mine, 2)
+    assert ranks.counts == [4, 2, 4]
+    assert [None if each is None else each.tolist() for each in found] == [
+        [10, 11],
+        [7, 8],
+        [20, 21],
+        None,
+        [9, 0],
+    ]
+
+
+def test_what_is_not_finite_travels_as_zeros() -> None:
+    clients, ones = np.arange(2), np.ones(2, np.int64)
+    roster = Roster(clients, ones == 1, ones, ones, 1.0, [clients], ones == 1)
+    sent: list[Any] = []
+    ranks: Any = SimpleNamespace(size=1, gather_rows=lambda rows, counts: sent.append(rows.tolist()))
+    assert gather_pairs(ranks, roster, [None, np.array([3, 4], np.uint8)], 2) == []
+    assert sent == [[0, 0, 3, 4]]

@@ -205,13 +205,13 @@ def test_a_signal_ends_the_loop_with_a_checkpoint(looping: Callable, before: boo
     reports = loop.run(on_checkpoint=lambda: checkpoints.append(1))
     assert len(reports) == (0 if before else 1)
     assert checkpoints == [1]
-    assert loop.world.server.preempted
+    assert loop.world.server.stopping.preempted
 
 
 def test_reaching_a_limit_ends_the_loop(looping: Callable) -> None:
     loop = looping("experiment.stop_at_accuracy=0.7", "experiment.evaluate_every=2")
     assert len(loop.run()) == 2
-    assert loop.world.server.stop_reason == "test accuracy reached 0.7"
+    assert loop.world.server.stopping.reason == "test accuracy reached 0.7"
 
 
 @pytest.mark.parametrize(("limit_s", "rounds"), [(10_000, 3), (4_000, 1)])

@@ -54,10 +54,9 @@ def test_who_was_late_does_not_count(world: Callable) -> None:
     )
 
 
-def test_nothing_is_seen_without_a_sketch_and_where_nobody_was_accepted(world: Callable) -> None:
+def test_nothing_is_seen_where_no_energies_were_stated(world: Callable) -> None:
+    """As without a sketch, and where nobody was accepted."""
     given = world()
-    assert seen_after(given, exchanged_of(k_down=3)) is None
-    given.exchange.sketch = MagnitudeSketch(10, 2)
     assert seen_after(given, exchanged_of(k_down=0, energies=None)) is None
 
 

@@ -12,12 +12,13 @@ import pytest
 from fedmpi.emulation.availability import Availability, AvailabilityModel
 from fedmpi.emulation.availability import Setup as AvailabilitySetup
 from fedmpi.emulation.round_end import Arrivals
+from fedmpi.federation.client_selection import draw_participants
 from fedmpi.federation.exchange import Exchanged, Roster
 from fedmpi.federation.global_evaluation import Measured
 from fedmpi.federation.messages import LOSSES, Action, RoundPlan
 from fedmpi.federation.round_cost import Work
 from fedmpi.federation.server import Server
-from fedmpi.federation.verdict import Judged, draw_participants, statuses_of
+from fedmpi.federation.verdict import Judged, statuses_of
 from fedmpi.k_control import State as KState
 from fedmpi.pruning import Mask, Method, Needs, State
 from fedmpi.trace import Status
@@ -26,29 +27,6 @@ SIZES = np.array([10, 20, 30, 40])
 EVERYBODY = np.arange(4)
 SAMPLE_S = np.array([0.1, 0.05, 1 / 30, 0.025])
 """A round's training takes a second, whatever the number of samples."""
-
-
-def test_participants_are_a_reproducible_uniform_draw() -> None:
-    assert np.array_equal(draw_participants(1, 0, np.arange(7), 0), np.arange(7))
-    counts = np.zeros(20)
-    for round_index in range(2000):
-        chosen = draw_participants(3, round_index, np.arange(20), 5)
-        assert np.array_equal(chosen, np.unique(chosen))
-        assert len(chosen) == 5
-        counts[chosen] += 1
-    assert np.array_equal(
-        draw_participants(3, 9, np.arange(20), 5), draw_participants(3, 9, np.arange(20), 5)
-    )
-    assert abs(counts - 500).max() < 5 * np.sqrt(2000 * 0.25 * 0.75)
-
-
-def test_participants_are_drawn_among_the_available() -> None:
-    available = np.array([2, 3, 5, 11, 17])
-    drawn = [draw_participants(3, round_index, available, 3) for round_index in range(60)]
-    assert all(len(chosen) == 3 and (np.diff(chosen) > 0).all() for chosen in drawn)
-    assert set(np.concatenate(drawn).tolist()) == {2, 3, 5, 11, 17}
-    for per_round in (0, 5, 9):
-        np.testing.assert_array_equal(draw_participants(3, 0, available, per_round), available)
 
 
 def asking(needs: Needs) -> Method:
@@ -99,7 +77,7 @@ def test_a_plan_says_what_the_round_is(world: Callable) -> None:
     assert plan.participants.tolist() == [0, 1, 2, 3]
     assert plan.needs is Needs.NOTHING
     assert plan.action == Action.EVALUATE
-    assert not server.stop_reason
+    assert not server.stopping.reason
 
 
 @pytest.mark.parametrize(("k", "k_probe", "expected"), [(11, 10, (10, 0)), (10, 9, (10, 9)), (9, 0, (9, 0))])
@@ -138,25 +116,25 @@ def test_checkpoints_are_every_so_many_rounds_and_at_the_end(
 def test_after_the_last_round_it_stops(world: Callable) -> None:
     server = world().server
     assert actions(server, Action.STOP) == [6]
-    assert server.stop_reason == "all 6 rounds done"
+    assert server.stopping.reason == "all 6 rounds done"
     assert not len(server.plan().participants)
 
 
 def test_a_signal_stops_with_a_checkpoint_and_no_reason(world: Callable) -> None:
     server = world().server
-    server.preempt_if(False)
+    server.stopping.preempt_if(False)
     assert Action.STOP not in server.plan().action
-    server.preempt_if(True)
-    server.preempt_if(False)
+    server.stopping.preempt_if(True)
+    server.stopping.preempt_if(False)
     assert Action.STOP | Action.CHECKPOINT in server.plan().action
-    assert server.preempted
-    assert not server.stop_reason
+    assert server.stopping.preempted
+    assert not server.stopping.reason
 
 
 def test_a_run_that_cannot_be_recorded_stops_without_a_checkpoint(world: Callable) -> None:
     server = world().server
-    server.preempt_if(True)
-    server.abandon()
+    server.stopping.preempt_if(True)
+    server.stopping.abandoned = True
     action = server.plan().action
     assert Action.STOP in action
     assert Action.CHECKPOINT not in action
@@ -191,14 +169,14 @@ def test_time_moves_on_until_somebody_is_available(world: Callable) -> None:
     plan = server.plan()
     assert plan.start_s == server.now_s == 12.0
     assert plan.participants.tolist() == [2]
-    assert not server.stop_reason
+    assert not server.stopping.reason
 
 
 def test_where_nobody_is_available_any_more_it_stops(world: Callable) -> None:
     server = world().server
     only_available(server, lambda setup, r, s: np.zeros(4, bool))
     plan = server.plan()
-    assert server.stop_reason == "no client is available any more"
+    assert server.stopping.reason == "no client is available any more"
     assert Action.STOP | Action.CHECKPOINT in plan.action
     assert plan.start_s == 0.0
 
@@ -230,7 +208,7 @@ def test_participants_are_judged_and_charged_in_client_order(world: Callable) ->
     np.testing.assert_allclose(judged.verdict["deadline_s"], 5.0 + 0.056 + 1.0 + 0.112)
     assert judged.verdict["message_bytes"].tolist() == [112] * 4
     assert judged.work.entries.tolist() == [3] * 4
-    assert not given.server.preempted
+    assert not given.server.stopping.preempted
 
 
 def test_the_largest_magnitude_without_accepted_updates_is_zero(world: Callable) -> None:
@@ -273,7 +251,7 @@ def test_importance_is_charged_where_it_is_asked_for(world: Callable) -> None:
 def test_a_signal_to_any_rank_arrives_with_its_records(world: Callable) -> None:
     given = world()
     given.server.judge(given.server.plan(), given.records(signalled=[0, 0, 1, 0]))
-    assert given.server.preempted
+    assert given.server.stopping.preempted
 
 
 # --- close ---
@@ -391,7 +369,7 @@ def test_a_limit_stops_the_run_when_it_is_reached(
     server = world(f"experiment.stop_at_{limit}").server
     server.now_s = now_s
     server.stop_if_reached(accuracy, host_s)
-    assert server.stop_reason == reason
+    assert server.stopping.reason == reason
     assert (Action.STOP | Action.CHECKPOINT in server.plan().action) == bool(reason)
 
 
@@ -434,7 +412,7 @@ def test_a_first_round_that_never_comes_has_no_time(world: Callable) -> None:
     only_available(server, lambda setup, r, s: np.zeros(4, bool))
     with pytest.raises(ValueError, match="no client is ever available"):
         server.first_round_time(0.25)
-    assert not server.stop_reason
+    assert not server.stopping.reason
 
 
 @pytest.mark.parametrize(("holder", "expected"), [(2, [2, 2, 1, 2]), (None, [2, 2, 2, 2])])
@@ -477,3 +455,26 @@ def test_a_server_goes_on_from_its_state(world: Callable) -> None:
     plans = [one.server.plan() for one in (given, again)]
     assert isinstance(plans[0], RoundPlan)
     assert plans[0].round_index == plans[1].round_index == 1
+
+
+# --- what a controller of k and the trace are told ---
+
+
+@pytest.mark.parametrize(("half_life", "falls"), [("2", True), ("inf", False)])
+def test_a_controller_sees_whether_the_learning_rate_falls(
+    world: Callable, half_life: str, falls: bool
+) -> None:
+    given = world(f"training.learning_rate_half_life_rounds={half_life}")
+    for _ in range(2):
+        close(given, exchanged_of(None))
+    assert [each.learning_rate_falls for each in given.costs.seen] == [falls, falls]
+
+
+def test_it_is_told_how_long_nobody_was_available(world: Callable) -> None:
+    given = world()
+    given.server.now_s = 2.0
+    only_available(given.server, lambda setup, r, s: (EVERYBODY >= 0) & (s >= 9.0), lambda setup, r, s: 9.5)
+    _, _, closed = close(given, exchanged_of(None))
+    assert closed.idle_s == 7.5
+    _, _, closed = close(given, exchanged_of(None))
+    assert closed.idle_s == 0.0

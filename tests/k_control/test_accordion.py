@@ -80,3 +80,38 @@ def test_the_controller_keeps_its_bounds(options: dict[str, Any]) -> None:
 def test_options_out_of_range_are_refused(options: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         accordion(**options)
+
+
+def test_what_is_not_said_is_as_published() -> None:
+    """A tenth or 99 % of a layer, decided every tenth round by a change of half; all of it at first."""
+    setup = Setup(1, 2000, 1, layer_sizes=(1000, 1000))
+    controller = accordion()
+    state = controller.init(setup, no_draw)
+    assert (state.k, state.k_probe) == (1980, 0)
+    found = []
+    for norms in [(4.0, 4.0)] * 10 + [(2.0, 2.1)] * 10:
+        state = controller.step(state, Observation(1.0, update_norms=norms), no_draw)
+        found.append(state.k)
+    assert found == [1980] * 10 + [990 + 100] * 10
+
+
+def test_a_model_without_layers_is_one() -> None:
+    controller = accordion(low=0.5, high=0.5)
+    assert controller.init(Setup(1, 200, 1), no_draw).k == 100
+
+
+def test_k_is_no_more_than_is_allowed() -> None:
+    controller = accordion(low=0.5, high=1.0)
+    assert controller.init(Setup(1, 150, 1, layer_sizes=(200,)), no_draw).k == 150
+
+
+def test_it_asks_for_updates_and_for_no_losses() -> None:
+    controller = accordion()
+    assert controller.measures_update
+    assert not controller.measures_losses
+    assert not controller.by_time
+
+
+def test_a_part_above_the_whole_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"low is 0\.1 and high is 1\.01"):
+        accordion(high=1.01)

@@ -135,3 +135,54 @@ def test_smoothings(smoothing: float) -> None:
 def test_any_run() -> None:
     check_k_control(norm_rate())
     check_k_control(norm_rate(1.0, smoothing=0.0))
+
+
+def test_candidates_are_eight_an_octave() -> None:
+    """100 x 2^(i / 8), rounded; both ends always."""
+    assert candidates(100, 200).tolist() == [100, 109, 119, 130, 141, 154, 168, 183, 200]
+    assert candidates(100, 101).tolist() == [100, 101]
+
+
+def test_where_the_largest_entries_are_zero_there_is_no_energy() -> None:
+    assert energy_at(np.array([10, 1000]), np.array([10, 1000]), np.array([0.0, 4.0])).tolist() == [
+        0.0,
+        pytest.approx(4.0),
+    ]
+
+
+def test_a_round_may_last_just_as_long_as_allowed() -> None:
+    """Gains of 1 and 2 in 2 s each; then one of 0.01 in 10 s against one of 100 that comes too late."""
+    two, late = np.array([2.0, 2.0]), np.array([10.0, 11.0])
+    assert best_k(np.array([3, 4]), np.array([1.0, 16.0]), two, power=0.5, most_s=2.0) == 4
+    assert best_k(np.array([3, 4]), np.array([1e-8, 1e8]), late, power=0.5, most_s=10.0) == 3
+
+
+def test_the_first_round_that_shows_something_is_taken_whole() -> None:
+    """And so is what is decided together with a mask, whenever that is."""
+    seen = magnitudes(0.9, 10, 10.0)
+    at_once = norm_rate(smoothing=0.0)
+    best = after(at_once, at_once.init(Setup(2, 1000, 500), never), seen).k
+    controller = norm_rate(smoothing=0.75)
+    start: Any = controller.init(Setup(2, 1000, 500), never)
+    assert (start.k_probe, start.seen, start.k_min, start.k_max) == (0, False, 2, 1000)
+    first = after(controller, start, seen)
+    assert (first.k, first.seen) == (best, True)
+    later = after(controller, first, magnitudes(0.9, 10, 0.001))
+    assert later.k > 2 * best
+    assert controller.decide is not None
+    assert controller.decide(later, seen).k == best
+
+
+def test_what_is_not_said_is_the_root_of_the_norm_smoothed_by_half() -> None:
+    seen, more = magnitudes(0.9, 10, 1.0), magnitudes(0.9, 10, 0.01)
+    found = []
+    for controller in (norm_rate(), norm_rate(power=0.5, smoothing=0.5)):
+        state = after(controller, controller.init(Setup(2, 1000, 500), never), seen)
+        found.append((state.k, after(controller, state, more).k))
+    assert found[0] == found[1]
+
+
+def test_it_asks_for_magnitudes_and_for_no_losses() -> None:
+    controller = norm_rate()
+    assert controller.measures_magnitudes
+    assert not controller.measures_losses

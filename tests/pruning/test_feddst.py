@@ -283,3 +283,31 @@ def test_layers_without_a_shape_are_equally_sparse(setup_of: Callable[..., Setup
     assert method.first_mask is not None
     mask = method.first_mask(given_setup, np.arange(104, dtype=np.float32))
     assert mask.active_per_layer(given_setup.prunable).tolist() == [10, 15]
+
+
+def test_what_is_not_said_gives_up_a_hundredth_and_one_vote_is_enough() -> None:
+    given_setup, weights, gradient = setup(), random_vector(7), random_vector(8)
+    plain, method = feddst(alpha=0.01, last_round=10, final_density=0.0, min_votes=0.0), feddst()
+    assert method.first_mask is not None
+    assert method.own_mask is not None
+    assert plain.own_mask is not None
+    mask = method.first_mask(given_setup, weights)
+    own = [each.own_mask(given_setup, 1, weights, gradient, mask) for each in (method, plain)]
+    np.testing.assert_array_equal(own[0].flags(), own[1].flags())
+    votes = np.zeros(136, np.int32)
+    votes[:20] = 1
+    _, change = method.step(
+        given_setup, method.init(given_setup, mask), Observation(1, weights=weights, votes=votes), no_draw
+    )
+    assert change is not None
+    assert np.flatnonzero(change.mask.flags()).tolist() == [*range(20), *range(80, 96)]
+
+
+def test_all_may_be_given_up() -> None:
+    feddst(alpha=1.0, final_density=1.0, last_round=0)
+
+
+def test_a_run_of_one_round_has_an_end() -> None:
+    short = replace(setup(reconfigure_every=1), rounds=1)
+    method = feddst()
+    assert [index for index in range(3) if method.needs(short, method.init(short, Mask(136)), index)] == [0]

@@ -167,3 +167,29 @@ def test_a_density_that_leaves_nothing_is_refused(setup_of: Callable[..., Setup]
 def test_options_out_of_range_are_refused(options: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         fedtiny(**options)
+
+
+def test_an_alpha_of_one_is_allowed_and_more_is_not() -> None:
+    fedtiny(alpha=1.0, last_round=1)
+    with pytest.raises(ValueError, match=r"alpha is 1\.1"):
+        fedtiny(alpha=1.1)
+
+
+def test_what_is_not_said_is_three_tenths_up_to_round_300(setup_of: Callable[..., Setup]) -> None:
+    setup = setup_of([40, -4, 60], target_density=0.5, reconfigure_every=100)
+    method = fedtiny()
+    state = FedTinyState(Mask(104), pruned=True)
+    due = [index for index in range(500) if method.needs(setup, state, index) is not Needs.NOTHING]
+    assert due == [99, 199, 299]
+    assert method.gradient_entries is None
+    entries = fedtiny(gradients="topk").gradient_entries
+    assert entries is not None
+    half = Mask.of(np.arange(104) % 2 == 0)
+    assert list(entries(setup, half, 149)) == [int(0.15 * 20), int(0.15 * 30)]
+
+
+def test_a_density_just_above_what_is_never_pruned_is_allowed() -> None:
+    """int(0.5 x 10) = 5 of 10 parameters: one of the six that can be pruned is active beside four others."""
+    assert prunable_density(10, 4, 0.5) == pytest.approx(1 / 6)
+    with pytest.raises(ValueError, match=r"allowed is above 0\.5"):
+        prunable_density(10, 4, 0.49)

@@ -52,3 +52,8 @@ def test_a_longer_wait_never_pays_less_and_bounds_hold(
         assert interval * gain * round_s >= cost_s * (1 - 1e-12)
     assert next_interval(payback_rounds(2 * cost_s, gain, round_s), shortest) >= interval
     assert next_interval(payback_rounds(cost_s, 2 * gain, round_s), shortest) <= interval
+
+
+def test_the_longest_interval_is_16_of_the_shortest() -> None:
+    assert LONGEST_FACTOR == 16
+    assert [next_interval(rounds, 3) for rounds in (47.0, 47.5, 48.5)] == [47, 48, 48]

@@ -44,3 +44,32 @@ def test_damaged_bytes_are_refused(layers_of: Callable, spoil: Callable) -> None
     layers = layers_of([80, -4, 20])
     with pytest.raises(WireError, match="no mask over 100 prunable parameters"):
         decode_mask(spoil(encode_mask(Mask(104), layers)), layers)
+
+
+def test_a_message_by_hand(layers_of: Callable) -> None:
+    """Four bytes of flags are as many as one index: flags are taken. With 33 parameters the index is shorter."""
+    for size, form, body in ((32, 0, [0, 0, 8, 0]), (33, 1, [20, 0, 0, 0])):
+        mask = Mask.of(np.isin(np.arange(size), [20]))
+        data = encode_mask(mask, layers_of([size]))
+        assert data.tolist() == [*b"fmpm", form, 0, 0, 0, 1, 0, 0, 0, size, 0, 0, 0, *body]
+
+
+def test_a_mask_over_other_layers_is_refused(layers_of: Callable) -> None:
+    """Of as many bytes: 100 and 97 flags are 13 bytes each."""
+    with pytest.raises(WireError, match="no mask over 97 prunable parameters"):
+        decode_mask(encode_mask(Mask(100), layers_of([100])), layers_of([97]))
+
+
+def test_too_few_indices_are_refused(layers_of: Callable) -> None:
+    layers = layers_of([100])
+    data = encode_mask(Mask.of(np.isin(np.arange(100), [5, 7])), layers)
+    assert np.flatnonzero(decode_mask(data, layers).flags()).tolist() == [5, 7]
+    with pytest.raises(WireError, match="20 bytes that are no mask over 100 prunable parameters"):
+        decode_mask(data[:-4], layers)
+
+
+def test_where_nothing_can_be_pruned_a_header_is_all(layers_of: Callable) -> None:
+    layers = layers_of([-4, -2])
+    data = encode_mask(Mask(6), layers)
+    assert len(data) == 16
+    assert decode_mask(data, layers).is_full

@@ -96,3 +96,16 @@ def test_random_bits_are_read_or_refused() -> None:
                 again = np.zeros(length, np.uint8)
                 bits.write_omega(again, np.array([0]), np.array([number]))
                 assert again.tolist() == stream[place : place + length].tolist()
+
+
+def test_the_longest_omega_codes() -> None:
+    """Up to 31 binary digits; what says of itself that it is longer is no code."""
+    most = np.array([2**30, 2**31 - 1, 2**31], np.int64)
+    lengths = bits.omega_lengths(most)
+    assert lengths.tolist() == [2 + 3 + 5 + 31 + 1, 2 + 3 + 5 + 31 + 1, 2 + 3 + 5 + 32 + 1]
+    starts = np.cumsum(lengths) - lengths
+    stream = np.zeros(int(lengths.sum()), np.uint8)
+    bits.write_omega(stream, starts, most)
+    found, long = bits.read_omega_everywhere(stream)
+    assert found[starts].tolist() == [2**30, 2**31 - 1, 0]
+    assert long[starts].tolist() == [42, 42, 1]

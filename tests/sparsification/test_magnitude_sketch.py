@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from fedmpi.sparsification.magnitude_sketch import MagnitudeSketch, counts_of, energies_of
+from fedmpi.sparsification.magnitude_sketch import NO_SKETCH, MagnitudeSketch, counts_of, energies_of
 
 MAGNITUDES = st.floats(2.0**-50, 2.0**50, width=32) | st.just(0.0)
 VECTORS = arrays.arrays(np.float32, st.integers(1, 200), elements=MAGNITUDES).map(
@@ -109,6 +111,11 @@ def test_of_few_that_are_left() -> None:
     sketch = MagnitudeSketch(3, 10)
     assert sketch.counts.tolist() == [3]
     assert sketch.decode(sketch.encode(np.array([2, 0, 0], np.float32)))[0] == pytest.approx(4.0, rel=0.07)
+
+
+def test_no_sketch_has_no_bytes_under_any_mask() -> None:
+    assert NO_SKETCH.bytes == replace(NO_SKETCH, dimension=7).bytes == 0
+    assert MagnitudeSketch(7, 7).bytes == 4
 
 
 def test_what_is_no_sketch() -> None:

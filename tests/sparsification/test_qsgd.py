@@ -18,6 +18,7 @@ from fedmpi.sparsification.qsgd import (
     decoded,
     elias_dense_bits,
     elias_sparse_bits,
+    everything,
     level_bits,
     levels_of,
     norms_of,
@@ -180,3 +181,46 @@ def test_the_method_keeps_its_accounts(options: dict[str, Any]) -> None:
 def test_options_out_of_range_are_refused(options: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         qsgd(**options)
+
+
+def test_what_is_not_said_is_seven_levels_in_buckets_of_128() -> None:
+    method = qsgd()
+    assert method.codec == QuantizedCodec(7, 128, elias=False)
+    assert (method.memory, method.all_entries, method.at_most_k_down) == ("none", True, False)
+    with pytest.raises(ValueError, match="levels is 128, allowed are 1 to 127"):
+        qsgd(levels=128)
+
+
+def test_a_vector_in_one_bucket_has_one_norm() -> None:
+    fixed, each = QuantizedCodec(7, 0).bytes_by_dimension(0, 1280)
+    assert (fixed, each) == (HEADER_BYTES + 4, 0.5)
+
+
+def test_a_norm_beyond_float32_is_refused() -> None:
+    huge = np.full(4, 3e38, np.float32)
+    with pytest.raises(ValueError, match="a bucket has a norm that float32 cannot hold"):
+        QuantizedCodec(7, 0, choice=choice()).encode(np.arange(4, dtype=np.int32), huge, 4)
+
+
+def test_headers_that_do_not_fit_their_levels_are_refused() -> None:
+    """Byte 4 is the form, of which there are three; bytes 8 to 11 are the number of levels that are not 0."""
+    vector = np.array([1.0, 0.0, 0.0, 0.0], np.float32)
+    for elias in (False, True):
+        codec = QuantizedCodec(7, 0, elias, choice())
+        data = codec.encode(np.arange(4, dtype=np.int32), vector, 4).data
+        form = data.copy()
+        form[4] = 3
+        with pytest.raises(WireError, match="no message in levels begins with"):
+            codec.decode(form, 4)
+        more = np.append(data, np.uint8(0))
+        with pytest.raises(WireError, match="do not fit its header"):
+            codec.decode(more, 4)
+    packed = QuantizedCodec(7, 0, choice=choice()).encode(np.arange(4, dtype=np.int32), vector, 4).data
+    packed[8] += 1
+    with pytest.raises(WireError, match="in form packed do not fit its header"):
+        QuantizedCodec(7, 0).decode(packed, 4)
+
+
+def test_all_coordinates_are_shared_and_not_written_to() -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        everything(5)[0] = 1

@@ -225,3 +225,51 @@ def _chosen(method: SparseMethod, vector: NDArray[np.float32], choice: Choice) -
 def test_a_fraction_out_of_range_is_refused() -> None:
     with pytest.raises(ValueError, match=r"down_fraction is 1\.5, allowed are 0 to 1"):
         stc(down_fraction=1.5)
+
+
+def spoiled(data: NDArray[np.uint8], at: int, value: int) -> NDArray[np.uint8]:
+    """With another uint32 at a byte: 8 are the entries of all tensors, 20 and 28 those of the first and second."""
+    other = data.copy()
+    other[at : at + 4] = np.array([value], "<u4").view(np.uint8)
+    return other
+
+
+def test_messages_that_contradict_themselves_are_refused() -> None:
+    codec = TernaryCodec((Tensor(0, 10, 2), Tensor(10, 14, 1)))
+    data = codec.encode(np.array([3, 7, 11], np.int32), np.array([1, -1, 2], np.float32), 14).data
+    assert codec.decode(data, 14).indices.tolist() == [3, 7, 11]
+    with pytest.raises(WireError, match="4 entries were announced, the tensors have 3"):
+        codec.decode(spoiled(data, 8, 4), 14)
+    with pytest.raises(WireError, match="11 entries were announced of a tensor of 10"):
+        codec.decode(spoiled(spoiled(data, 8, 12), 20, 11), 14)
+    with pytest.raises(WireError, match="bits of codes were found"):
+        codec.decode(np.append(data, np.uint8(0)), 14)
+
+
+def test_an_entry_beyond_its_tensor_is_refused() -> None:
+    """The last one of ten lies nowhere among nine, whose codes are alike."""
+    far = TernaryCodec((Tensor(0, 10, 1),)).encode(np.array([9], np.int32), np.ones(1, np.float32), 10).data
+    assert low_bits(1, 10) == low_bits(1, 9) == 2
+    near = spoiled(far, 12, 9)
+    with pytest.raises(WireError, match="entry 9 was found in a tensor of 9"):
+        TernaryCodec((Tensor(0, 9, 1),)).decode(near, 9)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_none_or_all_may_come_down(fraction: float) -> None:
+    method, layers = stc(per_tensor=False, down_fraction=fraction), [slice(0, 6)]
+    assert method.server is not None
+    vector = np.array([1, 2, 3, 9, 8, 7], np.float32)
+    found = method.server.choose(vector, 2, Choice(0, 0, -1, layers)).tolist()
+    assert found == ([0, 1, 2, 3, 4, 5] if fraction else [3, 4])
+    with pytest.raises(ValueError, match=r"down_fraction is -0\.1"):
+        stc(down_fraction=-0.1)
+
+
+def test_what_is_not_said_is_layer_by_layer_with_as_many_down() -> None:
+    method, layers = stc(), [slice(0, 3), slice(3, 6)]
+    assert method.server is not None
+    vector = np.array([1, 2, 3, 9, 8, 7], np.float32)
+    assert method.server.choose(vector, 2, Choice(0, 0, -1, layers)).tolist() == [2, 3]
+    assert method.resends
+    assert not method.at_most_k_down

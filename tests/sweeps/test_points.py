@@ -169,3 +169,33 @@ def test_the_sweep_of_a_map_has_its_runs(tmp_path: Path) -> None:
         assert same_but_ends(run.config, expected[run.name])
         assert run.config.experiment.rounds == 7
         assert run.config.experiment.seed == expected[run.name].experiment.seed
+
+
+def test_a_grid_has_up_to_200_values() -> None:
+    assert len(grid_values("1:1000:200", "--uplink")) == 200
+    with pytest.raises(ConfigError, match="at most 200 different ones"):
+        grid_values("1:1:0", "--uplink")
+
+
+@pytest.mark.parametrize(
+    ("given_downlink", "text"),
+    [
+        (Downlink(), "as fast as the uplink"),
+        (Downlink(ratio=2.5), "2.5 times the uplink"),
+        (Downlink(fixed=20.0), "20 Mbit/s"),
+        (Downlink(fixed=inf), "unlimited"),
+    ],
+)
+def test_a_downlink_in_words(given_downlink: Downlink, text: str) -> None:
+    assert given_downlink.text == text
+
+
+def test_the_ratio_of_links_is_rounded_to_four_digits() -> None:
+    links = ["emulation.network.uplink_mbit_per_s=3", "emulation.network.downlink_mbit_per_s=10"]
+    assert downlink(None, [loads(BASE, links)]) == Downlink(ratio=3.333)
+
+
+def test_bins_of_traces_are_those_of_a_run_without() -> None:
+    traced = ["emulation.network.uplink_mbit_per_s=inf", "emulation.network.uplink_trace=some.up"]
+    given_bins = loads(BASE, [*traced, "emulation.network.trace_bin_s=2.0"])
+    assert at(given_bins, Point(0.5, 3.0, 1.0)) == at(loads(BASE), Point(0.5, 3.0, 1.0))

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from fedmpi.analysis.fairness import FORMATS, fairness, of_client_tests
 from fedmpi.analysis.groups import Configuration, labels
-from fedmpi.analysis.measures import client_means
+from fedmpi.analysis.measures import client_energies, client_means
 from fedmpi.analysis.report.content import Chart, Section, capital, limited, series, text
 from fedmpi.analysis.report.learning import over
 from fedmpi.analysis.report.thinning import joined, kept_of, points_each, spaced
-from fedmpi.analysis.runs import AnalysisError, Run, column_of, table_of
+from fedmpi.analysis.runs import AnalysisError, Run, table_of
 
 Values = NDArray[np.float64]
 
@@ -23,7 +23,7 @@ def energy(groups: Sequence[Configuration]) -> Section:
     rows, missing = [], []
     for label, run in _labelled(groups):
         try:
-            total_j, unknown = _energy_of_clients(run)
+            total_j = client_energies(run.trace)
         except AnalysisError:
             missing.append(_no_energy(run))
             continue
@@ -35,7 +35,7 @@ def energy(groups: Sequence[Configuration]) -> Section:
                 label,
                 whole,
                 *(text(float(one), "{:,.2f}", "J") for one in figures),
-                f"{unknown:,} of {total_j.size:,}",
+                f"{total_j.size - known.size:,} of {total_j.size:,}",
             )
         )
     if not rows:
@@ -48,7 +48,7 @@ def energy(groups: Sequence[Configuration]) -> Section:
     charts.append(
         _distribution(
             groups,
-            lambda run: _energy_of_clients(run)[0],
+            lambda run: client_energies(run.trace),
             "energy of a client in the whole run",
             "energy",
             "J",
@@ -108,14 +108,6 @@ def _labelled(groups: Sequence[Configuration]) -> list[tuple[str, Run]]:
         for group, label in zip(groups, labels(groups), strict=True)
         for run in group.runs
     ]
-
-
-def _energy_of_clients(run: Run) -> tuple[Values, int]:
-    """Joules of each client that took part (n,), NaN where they are not known, and how many those are."""
-    energy_j = column_of(run.trace, "clients", "energy_j").to_numpy(np.float64)
-    clients = run.trace.clients["client"].to_numpy()
-    total_j = np.bincount(clients, weights=energy_j)[np.unique(clients)]
-    return total_j, int(np.isnan(total_j).sum())
 
 
 def _no_energy(run: Run) -> str:

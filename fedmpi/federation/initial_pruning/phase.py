@@ -83,11 +83,11 @@ class InitialPhase:
         signalled = any_rank(self.ranks, self.signal.set)
         following = np.zeros(1, np.int8)
         if self.server is not None:
-            run = self.server.base
-            run.preempt_if(signalled)
+            stopping = self.server.base.stopping
+            stopping.preempt_if(signalled)
             if self.server.schedule.finished:
                 following[0] = _Next.FINISHED
-            elif run.preempted or run.stop_reason:
+            elif stopping.preempted or stopping.reason:
                 following[0] = _Next.INTERRUPTED
         self.ranks.broadcast(following)
         return _Next(int(following[0]))

@@ -106,7 +106,6 @@ def describe(arguments: list[str], but_files: set[int]) -> tuple[Description, li
         "environment": dict(os.environ),
         "folder": os.getcwd(),
         "path": sys.path,
-        "program": sys.argv[0],
         "files": files,
         "streams": [_stream(getattr(sys, name)) for name, _ in _STANDARD],
         "mask": _umask(),

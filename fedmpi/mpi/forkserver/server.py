@@ -11,7 +11,6 @@ import ctypes
 import gc
 import importlib
 import os
-import runpy
 import selectors
 import signal
 import socket
@@ -21,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from fedmpi.mpi.forkserver import messages
+from fedmpi.mpi.forkserver.__main__ import run_program
 from fedmpi.mpi.forkserver.process import Description, fixed_at_start, process_state, take_over
 from fedmpi.mpi.stop_signals import STOP_SIGNALS
 
@@ -176,18 +176,6 @@ class ForkServer:
                     os.kill(running.process, signal.SIGSTOP if stopped else signal.SIGCONT)
 
 
-def _run(arguments: list[str], program: str) -> None:
-    """``python ARGUMENTS``, where they are ``-m MODULE ...`` or ``FILE ...``."""
-    if arguments[0] == "-m":
-        sys.argv[:] = [program, *arguments[2:]]
-        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
-    else:
-        sys.argv[:] = arguments
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-        sys.path.insert(0, os.path.dirname(os.path.abspath(arguments[0])))  # as Python does for a file
-        runpy.run_path(arguments[0], run_name="__main__")
-
-
 def main(arguments: list[str]) -> None:
     """Import, then serve."""
     listening, processes, *modules = arguments
@@ -202,7 +190,10 @@ def main(arguments: list[str]) -> None:
     forked = ForkServer(socket.socket(fileno=int(listening)), int(processes)).serve()
     if forked is not None:
         take_over(forked.description, forked.files, forked.connection)
-        _run(forked.description["arguments"], forked.description["program"])
+        arguments = forked.description["arguments"]
+        if arguments[0] != "-m":  # a module, that is fedmpi, unblocks them when it is ready for them
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        run_program(arguments)
 
 
 if __name__ == "__main__":
