@@ -128,13 +128,10 @@ class Server:
         availability, index, start_s = self.accountant.fleet.availability, self.round_index, self.now_s
         if index % self.exchange.period:
             return RoundStart(index, start_s, self._staying)
-        available = availability.clients(index, start_s)
-        while not len(available):
-            moment = availability.next_s(index, start_s)
-            if moment is None:
-                return None
-            start_s = moment
-            available = availability.clients(index, start_s)
+        first = availability.first_from(index, start_s)
+        if first is None:
+            return None
+        start_s, available = first
         participants = draw_participants(
             self.config.experiment.seed, index, available, self.prices.departures.asked
         )
