@@ -20,7 +20,7 @@ from fedmpi.emulation.availability import Availability
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.emulation.round_end import Arrivals, Departures, ended_round
 from fedmpi.emulation.timeline import Timeline
-from fedmpi.experiment.recharging import Charger, Charges
+from fedmpi.experiment.recharging import SECONDS, Charger, Charges
 from fedmpi.experiment.whole_work import Whole, WholeWork
 from fedmpi.federation.messages import RECORD, RoundStart
 from fedmpi.federation.round_cost import Work
@@ -34,9 +34,6 @@ BoolArray = NDArray[np.bool_]
 _CLOSE = 1e-9
 """Two moments that differ by no more than this part of themselves are one up to rounding."""
 
-_SWEEPS = 8
-"""So often each of several lengths that depend on each other is looked for."""
-
 _LEFT_BY_USERS_CODE = "in which somebody left by code of one's own, emulation.availability.model (--trust)"
 _LENGTH_UNKNOWN = (
     "in which somebody vanished in the middle of what is not recorded as a whole: a message or training"
@@ -46,6 +43,17 @@ _SHARED = "in which somebody vanished while the server's link was shared by mess
 
 class _Unknown(Exception):
     """A round whose end does not follow from what is recorded of it; the message says why."""
+
+
+@dataclass(frozen=True)
+class _Stops:
+    """When participants leave (n,) and at which fractions they vanish (n,), as ``ended_round`` takes them, and their
+    work, with what was found of it; ``one_of_several``: other lengths may lead to the same moment."""
+
+    leaves_s: FloatArray
+    fractions: FloatArray
+    whole: Whole
+    one_of_several: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,12 +118,15 @@ class Replay:
         start = RoundStart(number, start_s, participants, int(row["k_probe"]) > 0)
         whole = self._whole_work.of(place)
         sends = (number + 1) % self._whole_work.period == 0
-        leaves_s, fractions, whole = self._stops(start, rows, whole)
+        stops = self._stops(start, rows, whole)
+        leaves_s, fractions, whole = stops.leaves_s, stops.fractions, stops.whole
         simulate = partial(self._charger.accountant.round, start, whole.work)
         charges, arrivals = ended_round(simulate, self._departures.rule(sends), leaves_s, fractions)
         closed = self._charger.accountant.close(
             start, charges, int(row["k_down"]), whole.feedback, arrivals.in_time
         )
+        if stops.one_of_several and not _agree(closed, rows, float(row["end_s"])):
+            raise _Unknown(_SHARED)
         return closed, {
             "status": self._statuses(rows, arrivals, sends),
             "samples": np.where(charges.trained, whole.samples, 0),
@@ -132,11 +143,7 @@ class Replay:
             status[taken] = Status.REJECTED
         return status
 
-    def _stops(
-        self, start: RoundStart, rows: np.ndarray, whole: Whole
-    ) -> tuple[FloatArray, FloatArray, Whole]:
-        """When participants leave (n,) and at which fractions they vanish (n,), as ``ended_round`` takes them, and
-        their work, with what was found of it."""
+    def _stops(self, start: RoundStart, rows: np.ndarray, whole: Whole) -> _Stops:
         dropped, known = rows["status"] == Status.DROPPED, whole.known
         if not self._leaving_known and dropped.any():
             raise _Unknown(_LEFT_BY_USERS_CODE)
@@ -148,7 +155,7 @@ class Replay:
             raise _Unknown(_LENGTH_UNKNOWN)
         vanishes = fractions < inf
         if known.all() or not vanishes.any():
-            return leaves_s, fractions, whole
+            return _Stops(leaves_s, fractions, whole)
         stopped_s = rows["download_s"] + rows["compute_s"] + rows["upload_s"]
         open_ = vanishes & ~known & dropped & ~np.isclose(stopped_s, leaves_s, rtol=_CLOSE, atol=0.0)
         sought = open_ & whole.compute_known & (whole.down_known | whole.up_known)
@@ -159,13 +166,14 @@ class Replay:
         shared = not (
             priced or all(each.never_binds(participants) for each in (fleet.uplink, fleet.downlink))
         )
-        if shared and (~known & ~sought).any() and (vanishes & ~given).any():
+        others = (~known & ~sought).any() or np.count_nonzero(sought) > 1
+        if shared and others and (vanishes & ~given).any():
             raise _Unknown(_SHARED)
         # Who vanished while it downloaded did so at the end of the seconds that it downloaded.
         leaves_s[given], fractions[given] = stopped_s[given], inf
         if sought.any():
-            whole = self._with_lengths(start, whole, sought, stopped_s / fractions, rows, shared)
-        return leaves_s, fractions, whole
+            whole = self._with_lengths(start, whole, sought, stopped_s / fractions, rows)
+        return _Stops(leaves_s, fractions, whole, one_of_several=shared and bool(sought.any()))
 
     def _with_lengths(
         self,
@@ -174,11 +182,10 @@ class Replay:
         sought: BoolArray,
         work_s: FloatArray,
         rows: np.ndarray,
-        shared: bool,
     ) -> Whole:
         """With the lengths of messages with which those who are ``sought`` (n,) would have worked for ``work_s`` (n,).
 
-        Each has one message that is not known; more bytes take longer. Those of others matter where links are shared.
+        Each has one message that is not known; more bytes take longer. Those of others do not matter, or are known.
         """
         at = np.flatnonzero(sought)
         down = ~whole.down_known[at]
@@ -193,21 +200,16 @@ class Replay:
         def beyond_s(lengths: IntArray) -> FloatArray:
             return self._charger.accountant.round(start, work_with(lengths)).work_s[at] - work_s[at]
 
-        together = [np.array([each]) for each in range(len(at))] if shared else [np.arange(len(at))]
-        lengths = highest.copy()
-        for _ in range(_SWEEPS if len(together) > 1 else 1):
-            before = lengths.copy()
-            for some in together:
-                low, high = lengths.copy(), lengths.copy()
-                low[some], high[some] = lowest[some], highest[some]
-                while (high - low > 1).any():
-                    middle = (low + high) // 2
-                    long = beyond_s(middle) >= 0.0
-                    high, low = np.where(long, middle, high), np.where(long, low, middle)
-                nearer = np.abs(beyond_s(low)) < np.abs(beyond_s(high))
-                lengths[some] = np.where(nearer, low, high)[some]
-            if (lengths == before).all():
-                break
-        if len(together) > 1 and (np.abs(beyond_s(lengths)) > _CLOSE * work_s[at]).any():
-            raise _Unknown(_SHARED)
-        return replace(whole, work=work_with(lengths))
+        low, high = lowest, highest
+        while (high - low > 1).any():
+            middle = (low + high) // 2
+            long = beyond_s(middle) >= 0.0
+            high, low = np.where(long, middle, high), np.where(long, low, middle)
+        nearer = np.abs(beyond_s(low)) < np.abs(beyond_s(high))
+        return replace(whole, work=work_with(np.where(nearer, low, high)))
+
+
+def _agree(closed: Timeline, rows: np.ndarray, end_s: float) -> bool:
+    """Whether a round is as it was recorded."""
+    names = (*SECONDS, "bytes_down", "bytes_up")
+    return closed.end_s == end_s and all((getattr(closed, name) == rows[name]).all() for name in names)

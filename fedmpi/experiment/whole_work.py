@@ -51,13 +51,21 @@ class Whole:
 
 
 def whole_samples(recorded: Recorded, config: Config) -> IntArray:
-    """The samples (n,) that each row of ``clients`` was to process; where it did, what is recorded."""
+    """The samples (n,) that each row of ``clients`` was to process, int64.
+
+    Where clients have masks of their own, for which some are processed again, those that trained have what is recorded.
+    """
     rows, own = recorded.clients, recorded.tables["devices"]["samples"]
     found = rows["samples"].astype(np.int64)
     if len(own) == config.clients.count:
         whole = np.rint(local_steps(config, own) * config.training.batch_size).astype(np.int64)
-        found = np.where(found > 0, found, whole[rows["client"]])
+        found = np.where(_has_own_masks(config) & (found > 0), found, whole[rows["client"]])
     return found
+
+
+def _has_own_masks(config: Config) -> bool:
+    """Whether clients may train under masks of their own."""
+    return is_reference(config.pruning.method) or pruning_of(config).own_mask is not None
 
 
 class WholeWork:
@@ -74,10 +82,14 @@ class WholeWork:
         self._samples = whole_samples(recorded, config)
         self.period = exchange_period(config.sparsification, method, parameters)
         self._downloads = Downloads(recorded, config, method, sketch_bytes, charger.measures_losses)
-        foreign = is_reference(config.pruning.method)
-        self._own_masks = not foreign and pruning_of(config).own_mask is not None
-        self._alike = has_one_length(codec_of(config.sparsification, method)) and not self._own_masks
-        self._same_in_all_rounds = not foreign and not pruning_of(config).importance
+        section, pruning = config.sparsification, config.pruning
+        self._own_masks = _has_own_masks(config)
+        self._alike = has_one_length(codec_of(section, method)) and not (
+            self._own_masks or is_reference(section.method)
+        )
+        self._same_in_all_rounds = not (
+            charger.measures_losses or is_reference(pruning.method) or pruning_of(config).importance
+        )
         self._measured = measured
         self._most_up = 4096 + 8 * parameters + int(recorded.clients["bytes_up"].max(initial=0))
 
@@ -88,9 +100,10 @@ class WholeWork:
         rows, row = recorded.clients[inside], recorded.rounds[place]
         clients, staying, samples = rows["client"], recorded.staying[inside], self._samples[inside]
         downloads, exchanges = (not (int(row["round"]) + step) % self.period for step in (0, 1))
-        trained = staying | (rows["samples"] > 0) | (rows["upload_s"] > 0)
-        downloaded = trained | (rows["compute_s"] > 0) | (not downloads)
-        arrived = staying | (rows["entries_sent"] > 0) | (not exchanges)
+        at_once = not downloads or charger.fleet.compute.model.prices_rounds
+        downloaded = (rows["compute_s"] > 0) | (rows["upload_s"] > 0) | at_once
+        trained = (rows["samples"] > 0) | (rows["upload_s"] > 0)
+        arrived = (rows["entries_sent"] > 0) | (not exchanges)
         compute_known = trained | (not (self._measured or self._own_masks))
         compute_s = charger.compute_seconds(place)
         compute_s = np.where(compute_known, compute_s, 2.0 * rows["compute_s"] + _HOUR_S)
@@ -101,7 +114,9 @@ class WholeWork:
         down, down_known = self._downloads.whole_bytes(clients, work.bytes_down, downloaded)
         if not downloads:
             down = np.zeros(len(rows), np.int64)
-        entries, up, up_known = self._uploads(place, work, arrived)
+        entries, up, up_known = work.entries, work.bytes_up, arrived
+        if exchanges:
+            entries, up, up_known = self._uploads(place, work, arrived, staying)
         if downloads:
             self._downloads.delivered(clients[downloaded])
         if (rows["status"] == Status.OK).any():
@@ -111,36 +126,36 @@ class WholeWork:
         work = Work(down, work.compute_s, entries, up)
         return Whole(work, feedback, samples, down_known, compute_known, up_known)
 
-    def _uploads(self, place: int, work: Work, arrived: BoolArray) -> tuple[IntArray, IntArray, BoolArray]:
+    def _uploads(
+        self, place: int, work: Work, arrived: BoolArray, staying: BoolArray
+    ) -> tuple[IntArray, IntArray, BoolArray]:
         """Entries and bytes (n,) of whole messages, and whether they are known."""
-        entries, up = work.entries.copy(), work.bytes_up.copy()
-        if arrived.all():
-            return entries, up, arrived
         lengths = None
-        if self._alike and arrived.any():
-            lengths = most_common(entries[arrived]), most_common(up[arrived])
-        elif self._alike and self._same_in_all_rounds:
+        if self._alike and self._same_in_all_rounds:
             lengths = self._lengths.get(self._kind(place))
-        entries[~arrived], up[~arrived] = (0, self._most_up) if lengths is None else lengths
-        return entries, up, arrived | (lengths is not None)
+        elif self._alike and (sent := arrived & staying).any():
+            lengths = most_common(work.entries[sent]), most_common(work.bytes_up[sent])
+        if lengths is not None:
+            entries, up = (np.full(len(arrived), each) for each in lengths)
+            return entries, up, np.ones(len(arrived), np.bool_)
+        return np.where(arrived, work.entries, 0), np.where(arrived, work.bytes_up, self._most_up), arrived
 
     def _kind(self, place: int) -> tuple[int, int]:
         recorded = self._charger.recorded
         return int(recorded.rounds["k"][place]), int(recorded.mask_of[place])
 
     @cached_property
-    def _lengths(self) -> dict[tuple[int, int], tuple[int, int]]:
-        """Entries and bytes of a message by the k and the mask of its round, where one arrived and none asked for
-        losses."""
+    def _lengths(self) -> dict[tuple[int, int], tuple[int, ...]]:
+        """Entries and bytes of a message by the k and the mask of its round, where one arrived."""
         recorded = self._charger.recorded
-        found: dict[tuple[int, int], tuple[int, int]] = {}
-        if self._charger.measures_losses:
-            return found
-        for place in range(len(recorded.rounds)):
-            inside = slice(recorded.bounds[place], recorded.bounds[place + 1])
-            rows = recorded.clients[inside]
-            sent = recorded.staying[inside] & (rows["entries_sent"] > 0)
-            if sent.any():
-                lengths = most_common(rows["entries_sent"][sent]), most_common(rows["bytes_up"][sent])
-                found.setdefault(self._kind(place), lengths)
+        rounds, rows, counts = recorded.rounds, recorded.clients, np.diff(recorded.bounds)
+        sent = np.flatnonzero(recorded.staying & (rows["entries_sent"] > 0))
+        kinds = np.stack([np.repeat(each, counts)[sent] for each in (rounds["k"], recorded.mask_of)], axis=1)
+        order = np.lexsort(kinds.T)
+        starts = np.flatnonzero(np.any(np.diff(kinds[order], axis=0, prepend=-1), axis=1))
+        found = {}
+        for own in np.split(order, starts[1:]) if len(starts) else ():
+            k, mask = kinds[own[0]].tolist()
+            lengths = (most_common(rows[name][sent[own]]) for name in ("entries_sent", "bytes_up"))
+            found[k, mask] = tuple(lengths)
         return found
