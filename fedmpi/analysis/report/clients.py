@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from fedmpi.analysis.fairness import FORMATS, fairness, of_client_tests
 from fedmpi.analysis.groups import Configuration, labels
-from fedmpi.analysis.measures import client_means
+from fedmpi.analysis.measures import client_means, energy_sums
 from fedmpi.analysis.report.content import Chart, Section, capital, limited, series, text
 from fedmpi.analysis.report.learning import over
 from fedmpi.analysis.report.thinning import joined, kept_of, points_each, spaced
-from fedmpi.analysis.runs import AnalysisError, Run, column_of, table_of
+from fedmpi.analysis.runs import AnalysisError, Run, table_of
 
 Values = NDArray[np.float64]
 
@@ -112,9 +112,7 @@ def _labelled(groups: Sequence[Configuration]) -> list[tuple[str, Run]]:
 
 def _energy_of_clients(run: Run) -> tuple[Values, int]:
     """Joules of each client that took part (n,), NaN where they are not known, and how many those are."""
-    energy_j = column_of(run.trace, "clients", "energy_j").to_numpy(np.float64)
-    clients = run.trace.clients["client"].to_numpy()
-    total_j = np.bincount(clients, weights=energy_j)[np.unique(clients)]
+    total_j = energy_sums(run.trace).by_client.energy_j
     return total_j, int(np.isnan(total_j).sum())
 
 
