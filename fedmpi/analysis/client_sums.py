@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fedmpi.analysis.looks import PARTS
-from fedmpi.trace import Status, Trace, rows_of_clients
+from fedmpi.trace import Status, Trace, TraceError, rows_of_clients
 
 _ROWS_AT_ONCE = 2**18
 
@@ -119,6 +119,10 @@ def _added(trace: Trace, rows: Rows) -> ClientSums:
     for first, last in _some_rounds(trace):
         some = rows(first, last)
         clients = some["client"].to_numpy()
+        if len(clients) and not 0 <= clients.min() <= clients.max() < count:
+            raise TraceError(
+                f"{trace.path}: damaged: a row of the table clients is of none of {count} clients"
+            )
         by_round.add(np.searchsorted(numbers, some["round"].to_numpy()), some)
         by_client.add(clients, some)
         has_energy |= "energy_j" in some and bool(some["energy_j"].notna().any())

@@ -15,7 +15,8 @@ from fedmpi.config.parts import is_reference
 from fedmpi.experiment.recharging import Recorded
 from fedmpi.federation.downlink import NEVER, Downlink
 from fedmpi.federation.round_cost import loss_report_bytes
-from fedmpi.sparsification import Codec, Method, SparseMethod, WireCodec
+from fedmpi.sparsification import Codec, Method, SparseMethod, WireCodec, largest
+from fedmpi.sparsification.choices import at_random, by_layer
 from fedmpi.sparsification.qsgd import QuantizedCodec
 from fedmpi.sparsification.settings import codec_down_of, codec_of
 from fedmpi.sparsification.wire import HEADER_BYTES
@@ -32,9 +33,17 @@ def most_common(values: IntArray) -> int:
     return int(found[counts.argmax()])
 
 
-def has_one_length(codec: Codec) -> bool:
+def length_follows(codec: Codec) -> bool:
     """Whether messages of as many entries are equally long, whatever these are."""
     return isinstance(codec, WireCodec) or (isinstance(codec, QuantizedCodec) and not codec.elias)
+
+
+def has_one_length(codec: Codec, method: Method) -> bool:
+    """Whether the messages of all participants of a round are equally long, of as many entries each."""
+    if not isinstance(method, SparseMethod):
+        return length_follows(codec)
+    chosen = method.coordinates is not None or method.choose in (largest, at_random, by_layer)
+    return length_follows(codec) and (chosen or method.all_entries)
 
 
 class Downloads:
@@ -126,7 +135,7 @@ def _tail_bytes(
     """Bytes of the float buffers in each message of a run that does not prune; None where no message tells."""
     rounds, rows, parameters = recorded.rounds, recorded.clients, int(recorded.attributes["parameters"])
     codec = codec_of(config.sparsification, method)
-    if has_one_length(codec):
+    if length_follows(codec):
         sent = np.flatnonzero(recorded.staying & (rows["entries_sent"] > 0))[:_ROWS_LOOKED_AT]
         entries, beside = rows["entries_sent"][sent], np.full(len(sent), sketch_bytes)
         if measures_losses:

@@ -84,9 +84,7 @@ class WholeWork:
         self._downloads = Downloads(recorded, config, method, sketch_bytes, charger.measures_losses)
         section, pruning = config.sparsification, config.pruning
         self._own_masks = _has_own_masks(config)
-        self._alike = has_one_length(codec_of(section, method)) and not (
-            self._own_masks or is_reference(section.method)
-        )
+        self._alike = has_one_length(codec_of(section, method), method) and not self._own_masks
         self._same_in_all_rounds = not (
             charger.measures_losses or is_reference(pruning.method) or pruning_of(config).importance
         )

@@ -76,6 +76,11 @@ KINDS = {
     "stc": [*STC, "federation.deadline_s=0.04", *DROPOUT],
     "stc, shared": [*STC, *SHARED, *DROPOUT],
     "codes": [*ELIAS, *DROPOUT],
+    "threshold": [
+        *("sparsification.method=threshold", "sparsification.k=100", "sparsification.options.value=0.02"),
+        *("federation.deadline_s=0.04", *DROPOUT),
+    ],
+    "random": ["sparsification.method=random_k", "sparsification.k=100", *DROPOUT],
     "periods": [*FEDAVG, "federation.deadline_s=0.1", *DROPOUT],
     "pruning": [*PRUNEFL, *DEADLINE, *DROPOUT],
     "probed": [*FAB[:1], "k_control.method=ogd_sign", "clients.per_round=0", "federation.deadline_s=0.06"],
