@@ -185,3 +185,29 @@ def test_one_flipped_value_of_a_round_is_found(run: Runner, tmp_path: Path, kind
         flipped(file, "rounds", column, row)
     found = {(one.table, one.column, one.row) for one in verify(path).differences}
     assert ("rounds", column, f"round {row}") in found
+
+
+OF_USERS = {
+    "emulation.availability.model": [
+        *("emulation.availability.model=night_shift:shifts", "emulation.availability.options.period_s=0.4"),
+        *DEADLINE,
+    ],
+    "sparsification.method": [
+        *("sparsification.method=random_k:METHOD", "sparsification.k=40", "federation.deadline_s=0.04"),
+    ],
+}
+
+
+@pytest.mark.parametrize("key", OF_USERS)
+def test_code_of_ones_own_is_run_only_with_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.chdir(HERE.parent / "parts" / "mine")
+    fedmpi.run(CONFIG, *OF_USERS[key], output=tmp_path / "run", quiet=True)
+    found = verify(tmp_path / "run")
+    assert found.differences == ()
+    assert f"{key} (--trust)" in "; ".join(found.notes)
+    monkeypatch.syspath_prepend(Path.cwd())
+    trusted = verify(tmp_path / "run", (key,))
+    assert trusted.differences == ()
+    assert (trusted.rounds, trusted.notes) == (trusted.all_rounds, ())
