@@ -25,12 +25,19 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 _ROWS_LOOKED_AT = 10_000
+_MOST_BYTES = 2**50
+"""No message is longer, though a damaged file may say so."""
 
 
 def most_common(values: IntArray) -> int:
     """The value that stands in most places of ``values`` (n,), n > 0; of several the lowest."""
     found, counts = np.unique(values, return_counts=True)
     return int(found[counts.argmax()])
+
+
+def most_recorded(sizes: IntArray) -> int:
+    """The largest of recorded ``sizes`` (n,), as far as it may be true."""
+    return min(int(sizes.max(initial=0)), _MOST_BYTES)
 
 
 def length_follows(codec: Codec) -> bool:
@@ -64,8 +71,7 @@ class Downloads:
         self._changes_all = False
         self._resends = isinstance(method, SparseMethod) and method.resends
         self._account: Downlink | None = None
-        downs = recorded.clients["bytes_down"]
-        self.most_bytes = HEADER_BYTES + 8 * parameters + int(downs.max(initial=0))
+        self.most_bytes = HEADER_BYTES + 8 * parameters + most_recorded(recorded.clients["bytes_down"])
         known = config.pruning.method == "none" and not is_reference(config.federation.aggregator)
         tail_bytes = _tail_bytes(recorded, config, method, sketch_bytes, measures_losses) if known else None
         if tail_bytes is not None:

@@ -17,7 +17,7 @@ from fedmpi.config import Config
 from fedmpi.config.parts import is_reference
 from fedmpi.experiment.recharging import Charger, Recorded, without_losses
 from fedmpi.experiment.time_decisions import pruning_of
-from fedmpi.experiment.whole_downloads import Downloads, has_one_length, most_common
+from fedmpi.experiment.whole_downloads import Downloads, has_one_length, most_common, most_recorded
 from fedmpi.federation.round_cost import Feedback, Work, local_steps
 from fedmpi.sparsification import Method
 from fedmpi.sparsification.settings import codec_of, exchange_period
@@ -89,7 +89,7 @@ class WholeWork:
             charger.measures_losses or is_reference(pruning.method) or pruning_of(config).importance
         )
         self._measured = measured
-        self._most_up = 4096 + 8 * parameters + int(recorded.clients["bytes_up"].max(initial=0))
+        self._most_up = 4096 + 8 * parameters + most_recorded(recorded.clients["bytes_up"])
 
     def of(self, place: int) -> Whole:
         """That of the round in row ``place`` of ``rounds``; rounds are asked for in their order, each once."""
