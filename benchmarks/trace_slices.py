@@ -1,4 +1,4 @@
-"""One round out of a large trace: reading its clients by slices, and what compressed chunks would cost and save.
+"""A large trace: reading one round of it, a page on all of it (``fedmpi report``), and compressed chunks.
 
 python benchmarks/trace_slices.py [--participants 100000] [--rounds 100] [--folder DIR]
 """
@@ -6,6 +6,9 @@ python benchmarks/trace_slices.py [--participants 100000] [--rounds 100] [--fold
 from __future__ import annotations
 
 import argparse
+import resource
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from statistics import median
@@ -16,6 +19,7 @@ import h5py
 import numpy as np
 from trace_writing import ATTRIBUTES, columns
 
+from fedmpi.config import dumps, loads
 from fedmpi.trace import Phase, Status, TraceWriter, read
 from fedmpi.trace.schema import ROWS_PER_CHUNK, TABLES
 
@@ -51,7 +55,12 @@ def write_trace(path: Path, rounds: int, participants: int) -> tuple[float, floa
     """Host seconds and CPU seconds of writing a trace of so many rounds."""
     start_s, start_cpu_s = perf_counter(), process_time()
     spent = 0.0
-    writer = TraceWriter.create(path, ATTRIBUTES)
+    config = dumps(loads(f"[clients]\ncount = {participants}\n[experiment]\nrounds = {rounds}\n"))
+    writer = TraceWriter.create(path, {**ATTRIBUTES, "config_toml": config, "clients": participants})
+    everybody = np.arange(participants)
+    writer.append(
+        devices={**columns("devices", participants), "client": everybody, "device": ["small"] * participants}
+    )
     for number in range(rounds):
         begin = process_time()
         rows = client_rows(number, participants)
@@ -61,6 +70,8 @@ def write_trace(path: Path, rounds: int, participants: int) -> tuple[float, floa
             "round": number,
             "phase": Phase.FEDERATED,
             "participants": participants,
+            "start_s": float(number),
+            "end_s": number + 1.0,
         }
         writer.append(clients=rows, rounds=row)
         writer.commit(force=True)
@@ -68,16 +79,35 @@ def write_trace(path: Path, rounds: int, participants: int) -> tuple[float, floa
     return perf_counter() - start_s - spent, process_time() - start_cpu_s - spent
 
 
-def read_rounds(path: Path, rounds: int, repeats: int) -> list[float]:
-    """Milliseconds of reading the clients of single rounds, the file opened anew for each."""
+def read_rounds(path: Path, rounds: int, repeats: int) -> tuple[list[float], list[float]]:
+    """Milliseconds of reading the clients of single rounds, the file opened anew for each: of the host, of the CPU."""
     random = np.random.default_rng(1)
-    spent = []
+    wall_ms, cpu_ms = [], []
     for number in random.integers(0, rounds, repeats).tolist():
-        start_s = perf_counter()
+        start_s, start_cpu_s = perf_counter(), process_time()
         clients = read(path, rounds=(number, number)).clients
-        spent.append(1e3 * (perf_counter() - start_s))
+        cpu_ms.append(1e3 * (process_time() - start_cpu_s))
+        wall_ms.append(1e3 * (perf_counter() - start_s))
         assert set(clients["round"]) == {number}
-    return spent
+    return wall_ms, cpu_ms
+
+
+def report(path: Path) -> tuple[float, float, float]:
+    """Host seconds, CPU seconds and the most memory in MB of a page on the whole trace."""
+    start_s, before = perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [
+        sys.executable,
+        "-m",
+        "fedmpi",
+        "report",
+        str(path),
+        "--output",
+        str(path.with_suffix(".html")),
+    ]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return perf_counter() - start_s, cpu_s, after.ru_maxrss / 1024
 
 
 def compressed(path: Path, folder: Path, rows: int) -> None:
@@ -121,11 +151,13 @@ def main() -> None:
             f"{TABLES['clients'].itemsize} bytes a row; written in {wall_s:.1f} s, {1e6 * cpu_s / rows:.3f} us "
             "of CPU a row"
         )
-        spent = read_rounds(path, options.rounds, options.repeats)
+        spent, cpu_ms = read_rounds(path, options.rounds, options.repeats)
         print(
-            f"one round's clients: median {median(spent):.1f} ms, least {min(spent):.1f}, most {max(spent):.1f} "
-            f"({options.repeats} rounds, the file opened anew for each)"
+            f"one round's clients: median {median(spent):.1f} ms, least {min(spent):.1f}, most {max(spent):.1f}, "
+            f"of CPU {median(cpu_ms):.1f} ({options.repeats} rounds, the file opened anew for each)"
         )
+        wall_s, cpu_s, most_mb = report(path)
+        print(f"fedmpi report: {wall_s:.1f} s, {cpu_s:.1f} s of CPU, at most {most_mb:,.0f} MB of memory")
         compressed(path, Path(name), min(options.rows, rows))
 
 

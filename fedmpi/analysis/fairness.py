@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from fedmpi.analysis.measures import client_means, contributions
+from fedmpi.analysis.client_sums import sums_of
+from fedmpi.analysis.measures import client_means
 from fedmpi.analysis.settings import run_labels
 from fedmpi.trace import Trace
 
@@ -71,8 +72,8 @@ def jain(values: np.ndarray) -> float:
 
 def fairness(trace: Trace) -> dict[str, float]:
     """One run in figures; all NaN but the number of clients where nobody's update counted."""
-    means = client_means(trace)
-    used = contributions(trace).entries_used
+    means, sums = client_means(trace), sums_of(trace)
+    counted = int(sums.counted.sum())
     quartiles = np.quantile(means, [0.0, 0.25, 0.5, 0.75, 1.0]) if means.size else np.full(5, np.nan)
     names = ("least", "q25", "median", "q75", "greatest")
     return {
@@ -80,7 +81,7 @@ def fairness(trace: Trace) -> dict[str, float]:
         **dict(zip(names, map(float, quartiles), strict=True)),
         "gini": gini(means),
         "jain": jain(means),
-        "zero_share": float((used == 0).mean()) if len(used) else float("nan"),
+        "zero_share": sums.none_used / counted if counted else float("nan"),
     }
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fedmpi.analysis.looks import PARTS
-from fedmpi.analysis.runs import AnalysisError, Run, column_of
+from fedmpi.analysis.client_sums import ClientSums, sums_of
+from fedmpi.analysis.runs import AnalysisError, Run, not_recorded
 from fedmpi.trace import Trace
 
 
@@ -79,8 +79,10 @@ def even_shares(run: Run) -> tuple[int, int]:
 
 
 def client_means(trace: Trace) -> np.ndarray:
-    """Mean entries used in a round, of every client that took part, ascending float64."""
-    return np.sort(contributions(trace).groupby("client").entries_used.mean().to_numpy(dtype=np.float64))
+    """Mean entries used in a round, of every client of which an update counted, ascending float64."""
+    sums = sums_of(trace)
+    there = sums.counted > 0
+    return np.sort(sums.entries_used[there] / sums.counted[there])
 
 
 def cost_to(run: Run, accuracy: float) -> dict[str, float]:
@@ -124,11 +126,15 @@ def energy_so_far(trace: Trace) -> pd.Series:
 
     AnalysisError for a trace without energy.
     """
-    energy_j = column_of(trace, "clients", "energy_j").to_numpy(np.float64)
-    rounds = trace.rounds["round"].to_numpy()
-    places = np.searchsorted(rounds, trace.clients["round"].to_numpy())
-    by_round = np.bincount(places, weights=energy_j, minlength=len(rounds))
-    return pd.Series(by_round.cumsum(), index=trace.rounds.index)
+    return pd.Series(energy_sums(trace).by_round.energy_j.cumsum(), index=trace.rounds.index)
+
+
+def energy_sums(trace: Trace) -> ClientSums:
+    """The sums of a trace with energy. AnalysisError for one without."""
+    sums = sums_of(trace)
+    if not sums.has_energy:
+        raise not_recorded(trace, "clients", "energy_j")
+    return sums
 
 
 def client_energies(trace: Trace) -> NDArray[np.float64]:
@@ -136,9 +142,7 @@ def client_energies(trace: Trace) -> NDArray[np.float64]:
 
     AnalysisError for a trace without energy.
     """
-    energy_j = column_of(trace, "clients", "energy_j").to_numpy(np.float64)
-    clients = trace.clients.client.to_numpy()
-    return np.bincount(clients, weights=energy_j)[np.unique(clients)]
+    return energy_sums(trace).by_client.energy_j
 
 
 def mean_parts(run: Run) -> np.ndarray:
@@ -146,8 +150,8 @@ def mean_parts(run: Run) -> np.ndarray:
 
     AnalysisError where nobody took part in one.
     """
-    clients = run.trace.clients
-    federated = clients[clients["round"] >= 0]
-    if federated.empty:
+    sums = sums_of(run.trace)
+    if not sums.federated:
         raise AnalysisError(f"{run.trace.path}: there is no federated round with participants")
-    return federated[list(PARTS)].to_numpy(np.float64).mean(axis=0)
+    means: np.ndarray = sums.federated_s / sums.federated
+    return means

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from fedmpi.analysis.settings import SEED, Settings, identity, settings
-from fedmpi.trace import FILE_NAME, Trace, TraceError, read
+from fedmpi.trace import FILE_NAME, Trace, TraceError, outline, read
 
 _LIST_NAME = "sweep.toml"
 
@@ -75,8 +75,10 @@ class Loaded:
     remarks: tuple[str, ...] = ()
 
 
-def load(paths: Iterable[str | os.PathLike[str]]) -> Loaded:
+def load(paths: Iterable[str | os.PathLike[str]], whole: bool = True) -> Loaded:
     """The runs at ``paths``: run folders, traces, and folders of run folders such as those of sweeps.
+
+    Unless ``whole``, the rows of participants stay in the files (``trace.outline``).
 
     A sweep's list in its folder says which runs are missing and their order. A run that is not complete is taken as far
     as it is; one of a sweep that cannot be read is left out with a remark. Raises AnalysisError for a path without any
@@ -86,7 +88,10 @@ def load(paths: Iterable[str | os.PathLike[str]]) -> Loaded:
     remarks: list[str] = []
     seen: set[Path] = set()
     for path in map(Path, paths):
-        found = _load_folder(path) if _holds_runs(path) else Loaded((_run(str(path), read(path)),))
+        reading = read if whole else outline
+        found = (
+            _load_folder(path, reading) if _holds_runs(path) else Loaded((_run(str(path), reading(path)),))
+        )
         remarks += found.remarks
         for run in found.runs:
             file = run.trace.path.resolve()
@@ -144,13 +149,18 @@ def column_of(trace: Trace, table: str, column: str) -> pd.Series:
     AnalysisError: traces of this version do not have it, or nothing but NaN was recorded in it.
     """
     frame: pd.DataFrame | None = getattr(trace, table, None)
-    if frame is None or column not in frame:
-        problem = f"the trace has no column {table}.{column}"
-    elif frame[column].isna().all():
-        problem = f"nothing was recorded in {table}.{column}"
-    else:
-        return frame[column]
-    raise AnalysisError(f"{trace.path}: {problem}{_how_recorded(trace, column)}")
+    if frame is None or column not in frame or frame[column].isna().all():
+        raise not_recorded(trace, table, column)
+    return frame[column]
+
+
+def not_recorded(trace: Trace, table: str, column: str) -> AnalysisError:
+    """That a column of a table of a trace is not there, or has nothing but NaN."""
+    there = column in getattr(trace, table, ())
+    problem = (
+        f"nothing was recorded in {table}.{column}" if there else f"the trace has no column {table}.{column}"
+    )
+    return AnalysisError(f"{trace.path}: {problem}{_how_recorded(trace, column)}")
 
 
 def _how_recorded(trace: Trace, name: str) -> str:
@@ -174,13 +184,13 @@ def _holds_runs(path: Path) -> bool:
     return True
 
 
-def _load_folder(folder: Path) -> Loaded:
+def _load_folder(folder: Path, reading: Callable[[Path], Trace]) -> Loaded:
     present = {path.parent.name for path in folder.glob(f"*/{FILE_NAME}")}
     expected = _expected(folder / _LIST_NAME)
     runs, remarks = [], [f"{name}: not run yet" for name in expected if name not in present]
     for name in sorted(present, key=lambda name: (_position(name, expected), name)):
         try:
-            trace = read(folder / name)
+            trace = reading(folder / name)
         except TraceError as error:
             remarks.append(f"{name}: left out, {error}")
             continue

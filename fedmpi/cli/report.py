@@ -42,7 +42,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from fedmpi.numerics.quantities import bytes_text
 
     output = arguments.output or _default(arguments.paths)
-    loaded = load(arguments.paths)
+    loaded = load(arguments.paths, whole=False)
     remark(loaded.remarks)
     page = html(collect(loaded, arguments.target, arguments.title)).encode()
     try:

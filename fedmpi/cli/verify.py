@@ -12,7 +12,8 @@ from fedmpi.cli.number_arguments import integer
 from fedmpi.config.errors import DONE, FAILED, one_line
 
 if TYPE_CHECKING:
-    from fedmpi.experiment.verifying import Difference, Verification
+    from fedmpi.experiment.differences import Difference
+    from fedmpi.experiment.verifying import Verification
 
 _COLUMNS = ("table", "row", "column", "recorded", "computed")
 _SHOWN = 20

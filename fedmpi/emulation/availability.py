@@ -94,6 +94,17 @@ class Availability:
         moment = float(self.model.next_s(self.setup, round_index, start_s))
         return moment if start_s < moment < inf else None
 
+    def first_from(self, round_index: int, moment_s: float) -> tuple[float, NDArray[np.int64]] | None:
+        """The first emulated moment from ``moment_s`` on at which somebody can be asked, and who; None: never."""
+        available = self.clients(round_index, moment_s)
+        while not len(available):
+            later_s = self.next_s(round_index, moment_s)
+            if later_s is None:
+                return None
+            moment_s = later_s
+            available = self.clients(round_index, moment_s)
+        return moment_s, available
+
     def leaves_s(self, round_index: int, start_s: float, participants: NDArray[np.int64]) -> FloatArray:
         """The moments (participants,) at which participants of a round that began at ``start_s`` are gone; inf: never.
 

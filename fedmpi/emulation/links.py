@@ -103,7 +103,7 @@ class Links:
                 members.setdefault(key, []).append(index)
         if not members:
             return finish
-        alone = self._never_binds(clients[size > 0.0])
+        alone = self.never_binds(clients[size > 0.0])
         link = SharedLink(self.server_bytes_per_s)
         groups = [members[key] for key in sorted(members)]
         if self.traces and not self.transport.tcp and len(groups) >= _MANY:
@@ -181,7 +181,7 @@ class Links:
         link_sharing.check_transfers(start_s, latency_s, message_bytes)
         return start_s + self.transport.waits * latency_s, message_bytes * self.transport.overhead
 
-    def _never_binds(self, clients: NDArray[np.integer]) -> bool:
+    def never_binds(self, clients: NDArray[np.integer]) -> bool:
         """Whether the server's link is wide enough for the highest rates of all these clients at once."""
         peaks = self._peak_bytes_per_s(clients)
         return self.server_bytes_per_s == inf or float(np.sort(peaks).sum()) <= self.server_bytes_per_s

@@ -117,16 +117,23 @@ class Departures:
 
         ``sends``: whether anything is sent to the server in it; if not, there are no first arrivals to wait for.
         """
-        federation, availability = self.config.federation, self.config.emulation.availability
-        wanted = self.config.clients.per_round if federation.over_selection and sends else 0
         return ended_round(
             simulate,
-            EndRule(federation.deadline_s, wanted),
+            self.rule(sends),
             self.availability.leaves_s(round_index, start_s, participants) - start_s,
-            drawn_dropouts(
-                self.config.experiment.seed, round_index, participants, availability.dropout_probability
-            ),
+            self.dropouts(round_index, participants),
         )
+
+    def rule(self, sends: bool = True) -> EndRule:
+        """What ends a round; ``sends`` as in ``of_round``."""
+        federation = self.config.federation
+        wanted = self.config.clients.per_round if federation.over_selection and sends else 0
+        return EndRule(federation.deadline_s, wanted)
+
+    def dropouts(self, round_index: int, participants: NDArray[np.int64]) -> FloatArray:
+        """At which fraction of its round each of ``participants`` (n,) vanishes; see ``drawn_dropouts``."""
+        probability = self.config.emulation.availability.dropout_probability
+        return drawn_dropouts(self.config.experiment.seed, round_index, participants, probability)
 
 
 def may_stop_early(config: Config) -> bool:

@@ -97,6 +97,11 @@ def read_recorded(path: Path, checked: bool = True) -> Recorded:
     if (np.diff(numbers) != 1).any() or (np.diff(of_clients) < 0).any():
         raise TraceError(f"{path}: damaged: rounds are not numbered one after the other")
     bounds = np.searchsorted(of_clients, np.append(numbers, numbers[-1] + 1 if len(numbers) else 0))
+    who = tables["clients"]["client"]
+    if ((who < 0) | (who >= attributes["clients"])).any():
+        raise TraceError(
+            f"{path}: damaged: a row of the table clients is of none of {attributes['clients']} clients"
+        )
     layers, count = tables["layers"], len(attributes["layer_names"])
     if count == 0 or len(layers) % count or (layers["layer"] != np.arange(len(layers)) % count).any():
         raise TraceError(f"{path}: damaged: the table layers does not have every layer of each mask")
@@ -120,7 +125,8 @@ class Charger:
 
     ``prunable`` (L,): positions of the prunable layers; ``measures_losses``: whether recorded bytes include those of a
     probe phase after each round. ``given_compute``: training takes what was recorded, as it was measured, times this;
-    None: it is computed. ``sketch_bytes``: what messages state of magnitudes beside their entries.
+    None: it is computed. ``sketch_bytes``: what messages state of magnitudes beside their entries. ``samples`` (n,):
+    what each row of ``clients`` was to train on; None: what it has recorded.
     """
 
     def __init__(
@@ -133,15 +139,16 @@ class Charger:
         measures_losses: bool = False,
         given_compute: float | None = None,
         sketch_bytes: int = 0,
+        samples: IntArray | None = None,
     ) -> None:
         self.recorded = recorded
         self.config = config
         self.fleet = fleet
-        self._measures_losses = measures_losses
+        self.measures_losses = measures_losses
         positions_sent = fleet.compute.model.prices_rounds and not isinstance(
             method_of(config.sparsification), DenseMethod
         )
-        self._accountant: Accountant = make_accountant(
+        self.accountant: Accountant = make_accountant(
             config,
             fleet,
             recorded.attributes["parameters"],
@@ -151,6 +158,8 @@ class Charger:
         self._active = recorded.active[:, prunable]
         names = ("client", "bytes_down", "bytes_up", "samples", "entries_sent", "status")
         self._facts = np.stack([recorded.clients[name].astype(np.int64) for name in names], axis=1)
+        if samples is not None:
+            self._facts[:, names.index("samples")] = samples
         rounds = recorded.rounds
         columns = ("round", "phase", "k_down", "k_probe", "density")
         self._rounds = list(zip(*(rounds[name].tolist() for name in columns), strict=True))
@@ -243,16 +252,21 @@ class Charger:
         key = (facts.tobytes(), mask, k_down, k_probe, density, initial) if self._repeats else ()
         timeline = self._known.get(key)
         if timeline is None:
-            participants = facts[:, 0].copy()
-            start = RoundStart(_BEFORE_ROUNDS if initial else number, start_s, participants, k_probe > 0)
-            if self._compute_s is None:
-                compute_s = self._compute_seconds(participants, facts[:, 3], mask, density)
-            else:
-                compute_s = self._compute_s[inside]
-            timeline = self._charged(start, facts, compute_s, k_down, k_probe, initial)
+            start = RoundStart(
+                _BEFORE_ROUNDS if initial else number, start_s, facts[:, 0].copy(), k_probe > 0
+            )
+            timeline = self._charged(start, facts, self.compute_seconds(place), k_down, k_probe, initial)
             if self._repeats:
                 self._known[key] = timeline
         return timeline, start_s + timeline.duration_s
+
+    def compute_seconds(self, place: int) -> FloatArray:
+        """What training takes each participant (n,) of the round in row ``place`` of ``rounds``."""
+        inside = slice(self._bounds[place], self._bounds[place + 1])
+        if self._compute_s is not None:
+            return self._compute_s[inside]
+        facts = self._facts[inside]
+        return self._compute_seconds(facts[:, 0], facts[:, 3], self._mask_of[place], self._rounds[place][4])
 
     def _compute_seconds(self, clients: IntArray, samples: IntArray, mask: int, density: float) -> FloatArray:
         steps = samples / self.config.training.batch_size
@@ -287,13 +301,13 @@ class Charger:
     ) -> Timeline:
         _, down, up, samples, entries, status = facts.T
         work, feedback = Work(down, compute_s, entries, up), None
-        if self._measures_losses and not initial and len(facts):
-            work, feedback = _with_losses(work, samples, 2 + (k_probe > 0))
         staying = (status == _OK) | (status == _REJECTED)
-        charges = self._until_all_in_time(partial(self._accountant.round, start, work), staying)
+        if self.measures_losses and not initial and staying.any():
+            work, feedback = without_losses(work, samples, staying, 2 + (k_probe > 0))
+        charges = self._until_all_in_time(partial(self.accountant.round, start, work), staying)
         if initial:
             return charges
-        return self._accountant.close(start, charges, k_down, feedback, staying)
+        return self.accountant.close(start, charges, k_down, feedback, staying)
 
     def _until_all_in_time(self, simulate: Any, staying: BoolArray) -> Timeline:
         """The round up to the last of those in time; where others were late or dropped, they stop there."""
@@ -305,15 +319,16 @@ class Charger:
         return stopped
 
 
-def _with_losses(work: Work, samples: IntArray, losses: int) -> tuple[Work, Feedback]:
+def without_losses(work: Work, samples: IntArray, asked: BoolArray, losses: int) -> tuple[Work, Feedback]:
     """Recorded bytes as those of the round and those of its probe phase, which are recorded in sums.
 
-    All tried the same update. Who had been in the round before, in which it tried one too, had the model already and
-    downloaded a header; where there is nobody like that, more is taken for the update than was.
+    ``asked`` bool (n,): who was asked for that many ``losses``, at least one. All of them tried the same update. Who
+    had been in the round before, in which it tried one too, had the model already and downloaded a header; where there
+    is nobody like that, more is taken for the update than was.
     """
-    tried = max(int(work.bytes_down.min()) - HEADER_BYTES, 0)
+    tried = max(int(work.bytes_down[asked].min()) - HEADER_BYTES, 0)
     report = loss_report_bytes(losses)
     per_sample_s = np.divide(work.compute_s, samples, out=np.zeros(len(samples)), where=samples > 0)
-    up = np.maximum(work.bytes_up - report, 0)
-    before = Work(work.bytes_down - tried, work.compute_s, work.entries, up)
+    up = np.where(asked, np.maximum(work.bytes_up - report, 0), work.bytes_up)
+    before = Work(np.where(asked, work.bytes_down - tried, work.bytes_down), work.compute_s, work.entries, up)
     return before, Feedback(tried, per_sample_s, report)

@@ -21,6 +21,7 @@ from fedmpi.config import Config, loads, parts
 from fedmpi.emulation.clock import VirtualClock
 from fedmpi.experiment import checkpointing
 from fedmpi.experiment.assembly import Run, assemble
+from fedmpi.experiment.differences import Difference
 from fedmpi.experiment.first_mask import start_masked
 from fedmpi.experiment.main import EXPECTED
 from fedmpi.experiment.progress import Progress
@@ -28,7 +29,6 @@ from fedmpi.experiment.recorded_work import refuse_foreign
 from fedmpi.experiment.recording import Recorder
 from fedmpi.experiment.resuming import Identity
 from fedmpi.experiment.retiming import compute_needs_host_time
-from fedmpi.experiment.verifying import Difference
 from fedmpi.federation.round_halves import RoundReport
 from fedmpi.mpi.agreement import Refused
 from fedmpi.mpi.collectives import Ranks

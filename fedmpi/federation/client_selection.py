@@ -29,14 +29,11 @@ def next_start(
 
     With over-selection more clients are drawn than are to count.
     """
-    available = availability.clients(round_index, now_s)
-    while not len(available):
-        moment = availability.next_s(round_index, now_s)
-        if moment is None:
-            return None
-        now_s = moment
-        available = availability.clients(round_index, now_s)
+    first = availability.first_from(round_index, now_s)
+    if first is None:
+        return None
+    start_s, available = first
     asked = asked_clients(config.clients.per_round, config.federation.over_selection)
     return RoundStart(
-        round_index, now_s, draw_participants(config.experiment.seed, round_index, available, asked)
+        round_index, start_s, draw_participants(config.experiment.seed, round_index, available, asked)
     )

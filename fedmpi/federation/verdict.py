@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import nan
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedmpi.emulation.round_end import Arrivals
 from fedmpi.emulation.timeline import Timeline
-from fedmpi.federation.exchange import Roster
 from fedmpi.federation.messages import RoundPlan
 from fedmpi.federation.round_cost import FloatArray, IntArray, Work
 from fedmpi.pruning import Losses
 from fedmpi.trace import Status
+
+if TYPE_CHECKING:
+    from fedmpi.federation.exchange import Roster  # imports torch, which verifying does without
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The trace of a run: one HDF5 file (``trace.h5``) with everything that happened."""
 
-from fedmpi.trace.reader import FILE_NAME, Trace, read
+from fedmpi.trace.reader import FILE_NAME, Trace, outline, read, rows_of_clients
 from fedmpi.trace.schema import STOP, Phase, Status, TraceError
 from fedmpi.trace.writer import TraceWriter, mark_failed
 
@@ -13,5 +13,7 @@ __all__ = [
     "TraceError",
     "TraceWriter",
     "mark_failed",
+    "outline",
     "read",
+    "rows_of_clients",
 ]

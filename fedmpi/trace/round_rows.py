@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,36 +25,69 @@ def rows_of_rounds(
     """
     committed = attributes["committed_rounds"]
     found = {name: np.empty(0, dtype) for name, dtype in TABLES.items()}
-    rounds = file["rounds"]
-    if committed > len(rounds):
-        raise TraceError(f"{path}: {committed} rounds are committed, but {len(rounds)} are there")
-    last = int(rounds[committed - 1]["round"]) if committed else -1
+    numbers = OpenTable.of(file, "rounds", path)
+    if committed > numbers.length:
+        raise TraceError(f"{path}: {committed} rounds are committed, but {numbers.length} are there")
+    numbers = replace(numbers, length=committed)
+    begin, end = (numbers.round_of(row) for row in (0, committed - 1)) if committed else (0, -1)
+    first, last = max(wanted[0], begin), min(wanted[1], end)
+    rounds = numbers.between(first, last, first - begin, len(range(first, last + 1)))
     for name in tables(attributes["schema_version"]):
-        dataset = file[name]
-        if name in _WHOLE:
-            rows = dataset[:]
+        if name == "rounds":
+            found[name] = rounds
+        elif name in _WHOLE:
+            rows = file[name][:]
             if name == "layers":
-                rows = rows[rows["round"] <= last] if committed else rows[:0]
+                rows = rows[rows["round"] <= end] if committed else rows[:0]
+            found[name] = rows
         else:
-            first, behind = wanted[0], min(wanted[1], last) + 1
-            length = committed if name == "rounds" else len(dataset)
-            start = _first_row(dataset, first, length)
-            rows = dataset[start : max(_first_row(dataset, behind, length), start)]
-            if ((rows["round"] < first) | (rows["round"] >= behind)).any():
-                raise TraceError(f"{path}: damaged: rounds of the table {name} are not one after the other")
-        found[name] = rows
+            table = OpenTable.of(file, name, path)
+            # Right away where all rounds have as many rows: most runs.
+            likely = table.length * (first - begin) // max(1, committed)
+            found[name] = table.between(first, last, likely, int(rounds["participants"].sum()))
     return found
 
 
-def _first_row(dataset: h5py.Dataset, number: int, length: int) -> int:
-    """The first of ``length`` rows whose round is at least ``number``; rounds do not fall from row to row.
+@dataclass(frozen=True)
+class OpenTable:
+    """The first ``length`` rows of a table of the trace at ``path``, whose rounds do not fall from row to row."""
 
-    Chunks on the way are read as they are stored, rows first: HDF5 would take twenty times as long for each.
-    """
-    chunk, dtype, stored = dataset.chunks[0], dataset.dtype, dataset.id
+    dataset: h5py.Dataset
+    path: Path
+    dtype: np.dtype
+    chunk_rows: int
+    length: int
 
-    def round_of(row: int) -> int:
-        _, content = stored.read_direct_chunk((row - row % chunk,))
-        return int(np.frombuffer(content, dtype, 1, row % chunk * dtype.itemsize)["round"][0])
+    @classmethod
+    def of(cls, file: h5py.File, name: str, path: Path) -> OpenTable:
+        """All rows of the table ``name``."""
+        dataset = file[name]
+        return cls(dataset, path, dataset.dtype, dataset.chunks[0], len(dataset))
 
-    return bisect_left(range(length), number, key=round_of)
+    def between(self, first: int, last: int, likely: int = -1, likely_rows: int = -1) -> np.ndarray:
+        """The rows of the rounds from the ``first`` to the ``last``; they probably begin at row ``likely``, and are so
+        many."""
+        start = self.first_row(first, likely)
+        stop = max(self.first_row(last + 1, start + likely_rows), start)
+        rows: np.ndarray = self.dataset[start:stop]
+        if ((rows["round"] < first) | (rows["round"] > last)).any():
+            table = self.dataset.name.lstrip("/")
+            raise TraceError(f"{self.path}: damaged: rounds of the table {table} are not one after the other")
+        return rows
+
+    def first_row(self, number: int, likely: int = -1) -> int:
+        """The first row whose round is at least ``number``; probably ``likely``."""
+        if 0 <= likely <= self.length:
+            after = likely == 0 or self.round_of(likely - 1) < number
+            if after and (likely == self.length or self.round_of(likely) >= number):
+                return likely
+        return bisect_left(range(self.length), number, key=self.round_of)
+
+    def round_of(self, row: int) -> int:
+        """The round of a row.
+
+        Its chunk is read as it is stored, rows first: HDF5 would take twenty times as long.
+        """
+        _, content = self.dataset.id.read_direct_chunk((row - row % self.chunk_rows,))
+        at = row % self.chunk_rows * self.dtype.itemsize
+        return int(np.frombuffer(content, self.dtype, 1, at)["round"][0])

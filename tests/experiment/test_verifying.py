@@ -135,7 +135,6 @@ def test_bytes_that_nobody_can_send_are_a_difference(copy):
             3,
             "1 round with losses",
         ),
-        (["federation.deadline_s=0.08"], None, "late or dropped"),
     ],
 )
 def test_what_follows_of_other_runs(tmp_path, overrides, rounds, note):

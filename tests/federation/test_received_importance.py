@@ -10,7 +10,6 @@ from fedmpi.federation.received_importance import ReceivedImportance
 from fedmpi.pruning.importance import add_squares
 from fedmpi.sparsification.uploads import Uploads
 
-
 ALL = np.ones(4, bool)
 
 

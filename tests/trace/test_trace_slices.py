@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmpi.trace import Phase, Status, TraceError, TraceWriter, read
+from fedmpi.trace import Phase, Status, TraceError, TraceWriter, outline, read, rows_of_clients
 from fedmpi.trace.schema import ROWS_PER_CHUNK, TABLES
 
 ROUNDS, FIRST = 9, -2
@@ -107,3 +107,51 @@ def test_an_older_trace_is_read_by_rounds_too(version_1: bytes, tmp_path: Path) 
     expected = whole.clients[whole.clients["round"] == middle].reset_index(drop=True)
     assert len(expected) > 0
     pd.testing.assert_frame_equal(part.clients, expected)
+
+
+def test_an_outline_has_all_but_the_rows_of_participants(path: Path) -> None:
+    whole, found = read(path), outline(path)
+    assert whole.whole
+    assert not found.whole
+    for name in ("devices", "rounds", "layers", "events"):
+        pd.testing.assert_frame_equal(getattr(found, name), getattr(whole, name))
+    pd.testing.assert_frame_equal(found.clients, whole.clients[:0])
+    tests = whole.client_tests
+    last = tests[tests["round"] == tests["round"].max()].reset_index(drop=True)
+    pd.testing.assert_frame_equal(found.client_tests, last)
+    with rows_of_clients(found) as rows:
+        for first, end in ((FIRST, FIRST), (0, 3), (FIRST - 5, FIRST + ROUNDS + 5), (3, 2)):
+            pd.testing.assert_frame_equal(rows(first, end), read(path, rounds=(first, end)).clients)
+
+
+def test_rounds_committed_after_an_outline_are_left_out(tmp_path: Path, path: Path) -> None:
+    writer = TraceWriter.create(tmp_path / "trace.h5", read(path).attributes)
+    write_rounds(writer, range(FIRST, 2))
+    writer.commit(force=True)
+    before = outline(tmp_path)
+    write_rounds(writer, range(2, 4))
+    writer.commit(force=True)
+    with rows_of_clients(before) as rows:
+        assert set(rows(0, 9)["round"]) == {0, 1}
+    writer.close("failed")
+
+
+def test_an_outline_of_a_damaged_trace_is_refused(tmp_path: Path, path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    last = read(path).clients.train_loss.iloc[-1]
+    content[content.rindex(np.float64(last).tobytes())] ^= 1
+    (tmp_path / "trace.h5").write_bytes(content)
+    with pytest.raises(TraceError, match="damaged"):
+        outline(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "names", [[""], ["one", "", "é", "a name of more than eight bytes", "a name of more than"]]
+)
+def test_many_names_of_devices_are_read_like_few(tmp_path: Path, path: Path, names: list[str]) -> None:
+    clients = 5000
+    chosen = np.random.default_rng(0).integers(0, len(names), clients)
+    devices = [names[place] for place in chosen]
+    with TraceWriter.create(tmp_path / "trace.h5", read(path).attributes) as writer:
+        writer.append(devices=columns("devices", clients, client=np.arange(clients), device=devices))
+    assert read(tmp_path).devices["device"].tolist() == devices

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fedmpi.analysis.client_sums import sums_of
 from fedmpi.analysis.groups import Configuration, labels
 from fedmpi.analysis.looks import PARTS
 from fedmpi.analysis.measures import mean_parts
@@ -22,16 +23,14 @@ _Y = "seconds of a participant"
 
 def time_use(groups: Sequence[Configuration], chosen: Sequence[Run]) -> Section:
     """What a participant does in a round, in emulated seconds: means over the participants of ..."""
-    federated = [
-        group for group in groups if all((run.trace.clients["round"] >= 0).any() for run in group.runs)
-    ]
+    federated = [group for group in groups if all(sums_of(run.trace).federated for run in group.runs)]
     names = [name for group, name in zip(groups, labels(groups), strict=True) if group in federated]
     charts = []
     if len(federated) > 1:
         means = np.array([np.mean([mean_parts(run) for run in group.runs], axis=0) for group in federated])
         charts.append(_lying("by configuration, mean over rounds", names, means))
     for place, run in enumerate(chosen):
-        if len(run.trace.clients):
+        if len(sums_of(run.trace).client):
             charts += [_by_round(run, place), _by_device(run, place), _by_client(run, place)]
     said = "What a participant does in a round: means over participants, in emulated seconds."
     return Section("time", "Where the time goes", (said,), tuple(charts))
@@ -67,15 +66,12 @@ def host_speed(groups: Sequence[Configuration]) -> Section:
 
 
 def _by_round(run: Run, place: int) -> Chart:
-    trace = run.trace
-    rounds = trace.rounds["round"].to_numpy()
-    places = np.searchsorted(rounds, trace.clients["round"].to_numpy())
-    counts = np.bincount(places, minlength=len(rounds))
-    grouped = blocks(len(rounds))
-    rows = []
-    for column in PARTS:
-        sums = np.bincount(places, weights=trace.clients[column].to_numpy(np.float64), minlength=len(rounds))
-        rows.append(grouped.mean(np.divide(sums, counts, out=np.full(len(rounds), np.nan), where=counts > 0)))
+    rounds, sums = run.trace.rounds["round"].to_numpy(), sums_of(run.trace).by_round
+    grouped, counts = blocks(len(rounds)), sums.rows
+    rows = [
+        grouped.mean(np.divide(part_s, counts, out=np.full(len(rounds), np.nan), where=counts > 0))
+        for part_s in sums.part_s
+    ]
     x = numbers(rounds[grouped.starts])
     note = f"bars are means of {grouped.length:,} rounds" if grouped.length > 1 else ""
     return Chart("by round", "bars", "round", _Y, _parts(x, rows), unit="s", run=place, note=note)
@@ -117,16 +113,10 @@ def _by_client(run: Run, place: int) -> Chart:
 
 def _client_means(run: Run) -> pd.DataFrame:
     """For each client that took part the mean seconds of each part and its number of rounds, in client order."""
-    clients = run.trace.clients
-    numbers_of = clients.client.to_numpy()
-    counts = np.bincount(numbers_of)
-    there = np.flatnonzero(counts)
-    sums = {
-        column: np.bincount(numbers_of, weights=clients[column].to_numpy(np.float64))[there]
-        for column in PARTS
-    }
-    frame = pd.DataFrame(sums, index=there).div(counts[there], axis=0)
-    return frame.assign(rounds=counts[there])
+    sums = sums_of(run.trace)
+    rows = sums.by_client.rows
+    parts = dict(zip(PARTS, sums.by_client.part_s, strict=True))
+    return pd.DataFrame(parts, index=sums.client).div(rows, axis=0).assign(rounds=rows)
 
 
 def _lying(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from fedmpi.analysis.groups import pooled
@@ -114,7 +115,8 @@ def test_a_gantt_chart_of_many_keeps_the_first_and_the_last(eventful, monkeypatc
     assert "3 of 6 rounds are shown" in found.note
     columns = {"client": np.arange(9), "download_s": np.zeros(9), "compute_s": np.zeros(9)}
     columns |= {"upload_s": np.arange(9)[::-1], "wait_s": np.zeros(9)}
-    kept = participants._round(np.arange(9), columns, np.zeros(9, np.int8), 3, {})
+    columns |= {"bytes_up": np.zeros(9), "bytes_down": np.zeros(9), "status": pd.Categorical(["ok"] * 9)}
+    kept = participants._round(pd.DataFrame(columns), 3, {})
     assert kept["client"] == [8, 4, 0]
 
 
