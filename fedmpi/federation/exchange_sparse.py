@@ -176,7 +176,7 @@ class SparseExchange:
             values = np.take_along_axis(active, indices, axis=1)
         else:
             indices = np.broadcast_to(self._shared, (len(active), len(self._shared)))
-            values = active[:, self._shared]
+            values = np.take(active, self._shared, axis=1)  # rows, where an index would make columns
         finite = np.isfinite(values).all(axis=1)
         if self.sketch is not None or not finite.all():
             return [self._message(row, each, self.codec) for row, each in zip(active, indices, strict=True)]
