@@ -83,12 +83,13 @@ def ended_round(
     may have more of the server's link than that, arrive before, and so be in time after all.
     """
     timeline = simulate(None)
-    vanishes = dropout_fraction < inf
+    vanishes, work_s = dropout_fraction < inf, timeline.work_s
     gone_s = leaves_s.copy()
-    gone_s[vanishes] = np.minimum(leaves_s[vanishes], dropout_fraction[vanishes] * timeline.work_s[vanishes])
-    if (gone_s < timeline.work_s).any():
+    gone_s[vanishes] = np.minimum(leaves_s[vanishes], dropout_fraction[vanishes] * work_s[vanishes])
+    if (gone_s < work_s).any():
         timeline = simulate(gone_s)
-    end = round_end(np.where(timeline.arrived, timeline.work_s, inf), gone_s, rule)
+        work_s = timeline.work_s
+    end = round_end(np.where(timeline.arrived, work_s, inf), gone_s, rule)
     if end.in_time.all():
         return timeline, end
     # Nobody's rate changes before the round ends: those in time keep their seconds to the last bit.

@@ -93,8 +93,8 @@ def round_timeline(
     count = clients.shape
     latency = fleet.latency_s[clients]
     extra = np.zeros((clients.size, 2)) if jitter_s is None else jitter_s
-    down, up = np.broadcast_to(np.asarray(bytes_down), count), np.broadcast_to(np.asarray(bytes_up), count)
-    computing = np.array(np.broadcast_to(np.asarray(compute_s, dtype=np.float64), count))
+    down, up, computing = (_for_each(value, count) for value in (bytes_down, bytes_up, compute_s))
+    computing = computing.astype(np.float64)
     whole_down, whole_up = down.astype(np.float64), up.astype(np.float64)
     wait_down = np.where(whole_down == 0.0, 0.0, latency + extra[:, 0])
     wait_up = np.where(whole_up == 0.0, 0.0, latency + extra[:, 1])
@@ -145,3 +145,9 @@ def round_timeline(
         trained=trained,
         arrived=arrived,
     )
+
+
+def _for_each(value: ArrayLike, shape: tuple[int, ...]) -> NDArray[Any]:
+    """An array of ``shape``, of numbers that may be one for all."""
+    array = np.asarray(value)
+    return array if array.shape == shape else np.broadcast_to(array, shape)

@@ -19,7 +19,7 @@ from fedmpi.learning.augmentation import augmenter
 from fedmpi.learning.batched import BatchTrainer, ManyTask
 from fedmpi.learning.evaluation import sample_loss
 from fedmpi.learning.readjustment import OwnMask
-from fedmpi.learning.training import LocalResult, LocalTask, batch_order, train
+from fedmpi.learning.training import LocalResult, LocalTask, batch_order, deciding_bounds, train
 from fedmpi.numerics.streams import Purpose, generator, generators, torch_seed
 
 
@@ -170,20 +170,22 @@ class ClientHost:
     def _orders(
         self, clients: NDArray[np.int64], plan: RoundPlan
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], list[tuple[int, int]]]]:
-        """Batches of clients with the same number of samples: positions among ``clients``, orders, and bounds."""
+        """Batches of clients that take samples in the same bounds: positions among ``clients``, orders, and bounds."""
         assert self.trainer is not None
         training, sizes = self.config.training, self.data.sizes[clients]
         if (self.data.begins[clients] < 0).any():
             raise LookupError(f"of clients {clients.tolist()} some have no data on this rank")
+        streams = list(generators(self.config.experiment.seed, Purpose.BATCHES, plan.round_index, clients))
         most = self.trainer.most_clients
-        for size in np.unique(sizes).tolist():
-            same = np.flatnonzero(sizes == size)
+        deciding = deciding_bounds(sizes, training)
+        for each in np.unique(deciding).tolist():
+            same = np.flatnonzero(deciding == each)
             for first in range(0, len(same), most):
                 positions = same[first : first + most]
-                streams = generators(
-                    self.config.experiment.seed, Purpose.BATCHES, plan.round_index, clients[positions]
-                )
-                drawn = [batch_order(size, training, stream) for stream in streams]
+                drawn = [
+                    batch_order(size, training, streams[position])
+                    for position, size in zip(positions.tolist(), sizes[positions].tolist(), strict=True)
+                ]
                 yield positions, np.stack([order for order, _ in drawn]), drawn[0][1]
 
     def _add_importance(self, clients: NDArray[np.int64], directions: torch.Tensor, samples: int) -> None:

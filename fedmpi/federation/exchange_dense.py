@@ -185,9 +185,9 @@ class DenseExchange:
         if not self._exchanges(plan):
             nothing, unused = np.empty(0, dtype=np.int32), np.zeros(len(roster.clients), dtype=np.int64)
             return Exchanged(nothing, 0, 0, unused, bytes_down=0, probe_bytes=0)
-        mine = np.isin(self._mine, roster.accepted_of(self.ranks.rank))
-        sizes = roster.sizes[np.searchsorted(roster.clients, self._mine)]
-        weights = np.where(mine, sizes, 0)
+        at = np.searchsorted(roster.clients, self._mine)
+        mine = roster.accepted[at]
+        weights = np.where(mine, roster.sizes[at], 0)
         total = int(roster.sizes[roster.accepted].sum())
         revise = self._revision(roster, mine)
         self._subtract(self.average.finish(weights, mine, total, roster.max_abs, revise))

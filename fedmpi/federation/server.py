@@ -127,7 +127,7 @@ class Server:
         if it had downloaded it by then. With fewer updates than ``federation.min_updates`` all are rejected.
         """
         self.stopping.preempt_if(bool(records["signalled"].any()))
-        records = np.sort(records, order="client")
+        records = records[np.argsort(records["client"])]
         bytes_down = np.zeros(len(records), dtype=np.int64)
         downloads = plan.round_index % self.exchange.period == 0
         if downloads:
@@ -152,7 +152,7 @@ class Server:
         verdict["trained"] = charges.trained
         verdict["deadline_s"] = charges.arrival_s
         verdict["message_bytes"] = records["message_bytes"]
-        accepted = records["max_abs"][verdict["status"] == Status.OK]
+        accepted = records["max_abs"][status == Status.OK]
         return Judged(
             records=records,
             verdict=verdict,

@@ -44,7 +44,8 @@ class Judged:
     @property
     def staying(self) -> NDArray[np.bool_]:
         """Whose updates were in time, taken or rejected, bool (participants,)."""
-        return np.isin(self.verdict["status"], (Status.OK, Status.REJECTED))
+        status = self.verdict["status"]
+        return np.asarray((status == Status.OK) | (status == Status.REJECTED))
 
 
 @dataclass(frozen=True)

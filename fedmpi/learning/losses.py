@@ -43,44 +43,38 @@ def _bce_one_hot_per_sample(logits: Tensor, labels: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, _one_hot(logits, labels), reduction="none").mean(1)
 
 
-_LOG_SOFTMAX_BACKWARD = torch.ops.aten._log_softmax_backward_data.default
-"""What autograd calls; for a loss this small autograd itself takes most of the time."""
-
-
 def _cross_entropy_of_many(logits: Tensor, labels: Tensor, gradient: Tensor) -> list[float]:
     """Rows of logits are treated by themselves, so those of all clients go through together; means do not."""
     _, count, classes = logits.shape
     log_p = torch.log_softmax(logits.reshape(-1, classes), 1)
     share = float(np.float32(1) / np.float32(count))  # a float32, as in the mean's own gradient
     of_log_p = torch.zeros_like(log_p).scatter_(1, labels.reshape(-1, 1), -share)
-    gradient.copy_(_LOG_SOFTMAX_BACKWARD(of_log_p, log_p, 1, log_p.dtype).view(logits.shape))
+    # What autograd calls; for a loss this small autograd itself takes most of the time.
+    of_logits = torch._log_softmax_backward_data(of_log_p, log_p, 1, log_p.dtype)
+    gradient.copy_(of_logits.view(logits.shape))
     picked = log_p.gather(1, labels.reshape(-1, 1)).view(-1, count)
     losses: list[float] = _negative_means(picked.numpy()).tolist()
     return losses
 
 
-_LEVELS, _LEVEL_BITS = 8, 4
+_GROUP = 16
 
 
 def _negative_means(log_p: NDArray[np.float32]) -> NDArray[np.float32]:
     """-mean of every row (m, n), added up as ``F.nll_loss`` does: sums of 16, then of 16 of these, and so on.
 
-    Its sums begin a new level at every multiple of a power of 16, the first value being one by itself.
+    The first value is in none of them; what is left of each level counts from the lowest, and then that value.
     """
-    count = log_p.shape[1]
-    partial = np.zeros((_LEVELS, len(log_p)), np.float32)
-    partial[-1] -= log_p[:, 0]
-    for index in range(1, count):
-        partial[0] -= log_p[:, index]
-        for level in range(_LEVELS - 1):
-            if index >> _LEVEL_BITS * level & (1 << _LEVEL_BITS) - 1:
-                break
-            partial[level + 1] += partial[level]
-            partial[level] = 0.0
     total = np.zeros(len(log_p), np.float32)
-    for each in partial:
-        total += each
-    return total / np.float32(count)
+    values = log_p[:, 1:]
+    while count := values.shape[1]:
+        whole = count - count % _GROUP
+        if whole < count:
+            total -= np.add.accumulate(values[:, whole:], axis=1)[:, -1]  # one after the other, unlike a sum
+        groups = values[:, :whole].reshape(len(values), -1, _GROUP)
+        values = np.add.accumulate(groups, axis=2)[:, :, -1]
+    total -= log_p[:, 0]
+    return total / np.float32(log_p.shape[1])
 
 
 def _bce_one_hot_of_many(logits: Tensor, labels: Tensor, gradient: Tensor) -> list[float]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fedmpi.config.schema import TrainingConfig
@@ -220,6 +221,11 @@ def batch_order(
     batches_of_epoch = samples // batch
     order = _epochs(samples, batches_of_epoch * batch, -(-steps // batches_of_epoch), rng)
     return order[: steps * batch], [(step * batch, (step + 1) * batch) for step in range(steps)]
+
+
+def deciding_bounds(samples: NDArray[np.int64], training: TrainingConfig) -> NDArray[np.int64]:
+    """What decides on the bounds of ``batch_order`` for clients with so many ``samples`` (n,): equal, equal bounds."""
+    return samples if training.local_epochs else np.minimum(samples, training.batch_size)
 
 
 def _steps_of_epoch(samples: int, training: TrainingConfig) -> int:

@@ -62,8 +62,7 @@ def generators(
     What a generator starts from is computed for all clients at once.
     """
     common = (seed, int(purpose), round_index + _ROUND_OFFSET)
-    entropy = [np.uint32(word) for number in common for word in _uint32_words(number)]
-    for state in _seed_states([*entropy, clients.astype(np.uint32)]):
+    for state in _seed_states([word for number in common for word in _uint32_words(number)], clients):
         # numpy takes any ISeedSequence; its annotations know its own alone
         yield np.random.Generator(np.random.PCG64(_State(state)))  # type: ignore[arg-type]
 
@@ -85,6 +84,8 @@ _INIT_A, _MULTIPLIER_A = 0x43B0D7E5, 0x931E8875
 _INIT_B, _MULTIPLIER_B = 0x8B51F9DD, 0x58F38DED
 _MIX_LEFT, _MIX_RIGHT = np.uint32(0xCA01F9DD), np.uint32(0x4973F715)
 _SHIFT = np.uint32(16)
+_OTHERS = [np.delete(np.arange(_POOL_WORDS), word) for word in range(_POOL_WORDS)]
+"""Of each word of the pool, the others: those that it is mixed into."""
 
 
 def _uint32_words(number: int) -> list[int]:
@@ -95,38 +96,40 @@ def _uint32_words(number: int) -> list[int]:
     return words
 
 
-def _seed_states(entropy: list[Any]) -> NDArray[np.uint64]:
-    """``SeedSequence(words).generate_state(4, uint64)`` for many, (n, 4); ``entropy``: words, uint32 or (n,) of them.
+def _seed_states(common: list[int], last: NDArray[np.integer]) -> NDArray[np.uint64]:
+    """``SeedSequence([*common, word]).generate_state(4, uint64)`` for every word of ``last`` (n,), as (n, 4).
 
-    The function that numpy documents as stable (after M. E. O'Neill, "Developing a seed_seq alternative", 2015).
+    The function that numpy documents as stable (after M. E. O'Neill, "Developing a seed_seq alternative", 2015), of at
+    least four words of 32 bits. What does not depend on each other is computed together, in rows.
     """
-    constants = _constants(_INIT_A, _MULTIPLIER_A)
-    entropy = [np.atleast_1d(word) for word in entropy]
-    padded = entropy + [np.zeros(1, np.uint32)] * (_POOL_WORDS - len(entropy))
-    pool = [_hashed(word, constants) for word in padded[:_POOL_WORDS]]
-    for source in range(_POOL_WORDS):
-        for target in range(_POOL_WORDS):
-            if source != target:
-                pool[target] = _mixed(pool[target], _hashed(pool[source], constants))
-    for word in padded[_POOL_WORDS:]:
-        for target in range(_POOL_WORDS):
-            pool[target] = _mixed(pool[target], _hashed(word, constants))
-    constants = _constants(_INIT_B, _MULTIPLIER_B)
-    words = [_hashed(pool[number % _POOL_WORDS], constants) for number in range(2 * _POOL_WORDS)]
-    return np.stack(words, axis=1).astype("<u4").view("<u8").astype(np.uint64)
+    words = np.empty((len(common) + 1, len(last)), np.uint32)
+    words[:-1] = np.array(common, np.uint32)[:, None]
+    words[-1] = last
+    constants = _constants(_INIT_A, _MULTIPLIER_A, _POOL_WORDS * len(words))
+    pool = _hashed(words[:_POOL_WORDS], constants[: _POOL_WORDS + 1])
+    used = _POOL_WORDS
+    for source, others in enumerate(_OTHERS):
+        hashed = _hashed(pool[source], constants[used : used + _POOL_WORDS])
+        pool[others] = _mixed(pool[others], hashed)
+        used += _POOL_WORDS - 1
+    for word in words[_POOL_WORDS:]:
+        pool = _mixed(pool, _hashed(word, constants[used : used + _POOL_WORDS + 1]))
+        used += _POOL_WORDS
+    words = _hashed(np.concatenate([pool, pool]), _constants(_INIT_B, _MULTIPLIER_B, 2 * _POOL_WORDS))
+    return np.ascontiguousarray(words.T, dtype="<u4").view("<u8").astype(np.uint64)
 
 
-def _constants(first: int, multiplier: int) -> Iterator[tuple[np.uint32, np.uint32]]:
-    """Each constant of a chain of products modulo 2**32, with its successor."""
-    while True:
-        following = first * multiplier & 0xFFFFFFFF
-        yield np.uint32(first), np.uint32(following)
-        first = following
+def _constants(first: int, multiplier: int, count: int) -> NDArray[np.uint32]:
+    """A chain of products modulo 2**32, ``count`` and a last one, as a column."""
+    chain = [first]
+    for _ in range(count):
+        chain.append(chain[-1] * multiplier & 0xFFFFFFFF)
+    return np.array(chain, np.uint32)[:, None]
 
 
-def _hashed(word: NDArray[np.uint32], constants: Iterator[tuple[np.uint32, np.uint32]]) -> NDArray[np.uint32]:
-    now, following = next(constants)
-    word = (word ^ now) * following
+def _hashed(word: NDArray[np.uint32], constants: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """``word`` (n,), or one for each (m, n), under m constants of a chain, each with its successor, (m, n)."""
+    word = (word ^ constants[:-1]) * constants[1:]
     return word ^ (word >> _SHIFT)
 
 

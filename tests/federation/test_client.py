@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mpi4py import MPI
 
-from fedmpi.config import loads
+from fedmpi.config import Config, loads
 from fedmpi.federation.client import ClientData, ClientHost, largest_magnitude, largest_magnitudes
 from fedmpi.federation.masked_model import MaskedModel
 from fedmpi.federation.messages import Action, RoundPlan
@@ -15,13 +15,13 @@ from fedmpi.learning.batched import BatchTrainer
 from fedmpi.learning.models import build_flat
 from fedmpi.mpi.collectives import Ranks
 
-CONFIG = loads(
-    '[model]\nname = "mlp"\nhidden = [5]\n[training]\nlocal_epochs = 1\nbatch_size = 4\nmomentum = 0.5\n'
-)
+TEXT = '[model]\nname = "mlp"\nhidden = [5]\n[training]\nlocal_epochs = 1\nbatch_size = 4\nmomentum = 0.5\n'
+CONFIG = loads(TEXT)
+STEPS = loads(TEXT, ["training.local_epochs=0", "training.local_steps=3"])
 SHAPE, CLASSES = (1, 2, 3), 3
 
 
-def make_host(sizes: list[int], reachable: int | None = None) -> ClientHost:
+def make_host(sizes: list[int], reachable: int | None = None, config: Config = CONFIG) -> ClientHost:
     rng = np.random.default_rng(1)
     count = sum(sizes)
     starts = np.cumsum([0, *sizes])[:-1]
@@ -32,9 +32,9 @@ def make_host(sizes: list[int], reachable: int | None = None) -> ClientHost:
         begins=starts,
         sizes=np.array(sizes),
     )
-    model = build_flat(CONFIG.model, SHAPE, CLASSES, 0)
+    model = build_flat(config.model, SHAPE, CLASSES, 0)
     masked = MaskedModel(Ranks.of(MPI.COMM_SELF), model)
-    host = ClientHost(CONFIG, masked, data, trainer=BatchTrainer(model, CONFIG.training.loss))
+    host = ClientHost(config, masked, data, trainer=BatchTrainer(model, config.training.loss))
     host.begin_round()
     return host
 
@@ -46,7 +46,7 @@ def plan_for(clients: np.ndarray) -> RoundPlan:
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=9), st.data())
 def test_batches_hold_what_each_client_does_alone(sizes: list[int], data: st.DataObject) -> None:
-    host = make_host(sizes)
+    host = make_host(sizes, config=data.draw(st.sampled_from([CONFIG, STEPS])))
     assert host.trainer is not None
     host.trainer.most_clients = data.draw(st.integers(1, 4))
     flags = data.draw(st.lists(st.booleans(), min_size=len(sizes), max_size=len(sizes)))
@@ -65,6 +65,16 @@ def test_batches_hold_what_each_client_does_alone(sizes: list[int], data: st.Dat
             assert batch.probe_samples[number] == result.probe_sample
         seen += batch.positions.tolist()
     assert sorted(seen) == list(range(len(clients)))
+
+
+@pytest.mark.parametrize(("config", "batches"), [(CONFIG, [[1], [0, 3], [2]]), (STEPS, [[1], [0, 2, 3]])])
+def test_who_takes_batches_of_the_same_bounds_trains_together(
+    config: Config, batches: list[list[int]]
+) -> None:
+    host = make_host([6, 3, 9, 6], config=config)
+    clients = np.arange(4)
+    trained = host.train_many(clients, plan_for(clients), need_directions=False)
+    assert [batch.positions.tolist() for batch in trained] == batches
 
 
 def test_clients_can_go_on_from_weights_of_their_own() -> None:
