@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from fedmpi.config import Config, ConfigError, parts
 from fedmpi.emulation.compute import BUILT_IN
-from fedmpi.learning.batched import BatchTrainer, why_not
+from fedmpi.learning.batched import BatchTrainer
+from fedmpi.learning.batched_models import why_not
 from fedmpi.learning.batched_trial import differing_samples
 from fedmpi.learning.flat import FlatModel
 from fedmpi.pruning import Method

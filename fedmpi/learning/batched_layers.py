@@ -1,0 +1,193 @@
+"""The layers of a batch of models: the forward and the backward pass of each, over all clients (see ``batched``).
+
+A layer keeps what its backward pass needs from the last forward pass. ``steps`` has the weights, and room for their
+gradients.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from fedmpi.learning.batched_step import ManySteps
+from fedmpi.learning.batched_values import Room, Values
+
+_CONVOLUTION_BACKWARD = torch.ops.aten.convolution_backward.default
+_MAX_POOL = torch.ops.aten.max_pool2d_with_indices.default
+_MAX_POOL_BACKWARD = torch.ops.aten.max_pool2d_with_indices_backward.default
+_AVERAGE_POOL = torch.ops.aten.avg_pool2d.default
+_AVERAGE_POOL_BACKWARD = torch.ops.aten.avg_pool2d_backward.default
+"""What autograd calls."""
+
+
+class Layer(Protocol):
+    """A layer of all clients."""
+
+    def forward(self, x: Values, steps: ManySteps) -> Values:
+        """What it gives for ``x``."""
+
+    def backward(self, gradient: Values, steps: ManySteps) -> Values | None:
+        """The gradient of ``x``, from that of the outputs, which it may overwrite; None of a model's first layer.
+
+        The gradients of the layer's weights go to ``steps``.
+        """
+
+
+class Linear:
+    """``nn.Linear`` on (n, fan_in) of every client; ``weight`` and ``bias`` are positions among the parameters."""
+
+    def __init__(
+        self, module: nn.Linear, weight: int, bias: int | None, first: bool, clients: int, samples: int
+    ) -> None:
+        self._weight, self._bias = weight, bias
+        self._output = Room(clients, samples, module.out_features)
+        self._of_input = None if first else Room(clients, samples, module.in_features)
+
+    def forward(self, x: Values, steps: ManySteps) -> Values:
+        self._x = x.each
+        given = self._output.of_first(steps.clients)
+        weights = steps.transposed(self._weight)
+        if self._bias is None:
+            for sample, weight, output in zip(self._x, weights, given.each, strict=True):
+                torch.mm(sample, weight, out=output)
+        else:
+            biases = steps.each(self._bias)
+            for sample, weight, bias, output in zip(self._x, weights, biases, given.each, strict=True):
+                torch.addmm(bias, sample, weight, out=output)
+        return given
+
+    def backward(self, gradient: Values, steps: ManySteps) -> Values | None:
+        into = steps.gradients(self._weight)
+        for own, sample, of_weight in zip(gradient.transposed, self._x, into, strict=True):
+            torch.mm(own, sample, out=of_weight)
+        if self._bias is not None:
+            torch.sum(gradient.together, 1, out=steps.gradient(self._bias))
+        if self._of_input is None:
+            return None
+        given = self._of_input.of_first(steps.clients)
+        for own, weight, of_input in zip(gradient.each, steps.each(self._weight), given.each, strict=True):
+            torch.mm(own, weight, out=of_input)
+        return given
+
+
+class Convolution:
+    """``nn.Conv2d`` on (n, C, H, W) of every client."""
+
+    def __init__(self, module: nn.Conv2d, weight: int, bias: int | None, first: bool) -> None:
+        self._weight, self._bias = weight, bias
+        assert not isinstance(module.padding, str)
+        self._strides = (module.stride, module.padding, module.dilation)
+        self._groups = module.groups
+        self._bias_sizes = None if bias is None else [module.out_channels]
+        self._wanted = [not first, True, bias is not None]
+
+    def forward(self, x: Values, steps: ManySteps) -> Values:
+        self._x = x.each
+        biases = [None] * steps.clients if self._bias is None else steps.each(self._bias)
+        return Values(
+            [
+                torch.convolution(sample, weight, bias, *self._strides, False, (0, 0), self._groups)
+                for sample, weight, bias in zip(self._x, steps.each(self._weight), biases, strict=True)
+            ]
+        )
+
+    def backward(self, gradient: Values, steps: ManySteps) -> Values | None:
+        of_inputs, of_weights, of_biases = zip(
+            *(
+                _CONVOLUTION_BACKWARD(
+                    own,
+                    sample,
+                    weight,
+                    self._bias_sizes,
+                    *self._strides,
+                    False,
+                    (0, 0),
+                    self._groups,
+                    self._wanted,
+                )
+                for own, sample, weight in zip(gradient.each, self._x, steps.each(self._weight), strict=True)
+            ),
+            strict=True,
+        )
+        torch._foreach_copy_(steps.gradients(self._weight), of_weights)
+        if self._bias is not None:
+            torch._foreach_copy_(steps.gradients(self._bias), of_biases)
+        return Values(of_inputs) if self._wanted[0] else None
+
+
+class Relu:
+    """``nn.ReLU``, in place: no other layer needs what it gave."""
+
+    def forward(self, x: Values, steps: ManySteps) -> Values:
+        self._output = x.together.relu_()
+        return x
+
+    def backward(self, gradient: Values, steps: ManySteps) -> Values:
+        gradient.together.masked_fill_(self._output <= 0, 0.0)
+        return gradient
+
+
+class Flatten:
+    """``nn.Flatten`` of (n, C, H, W): a copy where channels lie together, in the order of the shape otherwise."""
+
+    def __init__(self, clients: int, samples: int) -> None:
+        self._clients, self._samples = clients, samples
+        self._room: Room | None = None
+
+    def forward(self, x: Values, steps: ManySteps) -> Values:
+        self._shape = x.together.shape
+        if x.each[0].is_contiguous():
+            return Values(together=x.together.flatten(2))
+        if self._room is None:
+            self._room = Room(self._clients, self._samples, x.each[0][0].numel())
+        given = self._room.of_first(steps.clients)
+        given.together.view(self._shape).copy_(x.together)
+        return given
+
+    def backward(self, gradient: Values, steps: ManySteps) -> Values:
+        return Values(together=gradient.together.view(self._shape))
+
+
+class MaxPool:
+    """``nn.MaxPool2d``, of all samples at once."""
+
+    def __init__(self, module: nn.MaxPool2d) -> None:
+        self._how = (
+            *(_pair(each) for each in (module.kernel_size, module.stride, module.padding, module.dilation)),
+            module.ceil_mode,
+        )
+
+    def forward(self, x: Values, steps: ManySteps) -> Values:
+        self._x = x.packed
+        output, self._indices = _MAX_POOL(self._x, *self._how)
+        return Values.of_packed(output, steps.clients)
+
+    def backward(self, gradient: Values, steps: ManySteps) -> Values:
+        of_x = _MAX_POOL_BACKWARD(gradient.packed, self._x, *self._how, self._indices)
+        return Values.of_packed(of_x, steps.clients)
+
+
+class AveragePool:
+    """``nn.AvgPool2d``, of all samples at once."""
+
+    def __init__(self, module: nn.AvgPool2d) -> None:
+        self._how = (
+            *(_pair(each) for each in (module.kernel_size, module.stride, module.padding)),
+            module.ceil_mode,
+            module.count_include_pad,
+            module.divisor_override,
+        )
+
+    def forward(self, x: Values, steps: ManySteps) -> Values:
+        self._x = x.packed
+        return Values.of_packed(_AVERAGE_POOL(self._x, *self._how), steps.clients)
+
+    def backward(self, gradient: Values, steps: ManySteps) -> Values:
+        of_x: Tensor = _AVERAGE_POOL_BACKWARD(gradient.packed, self._x, *self._how)
+        return Values.of_packed(of_x, steps.clients)
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
