@@ -50,7 +50,10 @@ def test_bits_do_not_depend_on_who_is_in_the_batch(drawn: tuple[Case, list[list[
     [
         (nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Dropout(0.5)), "layer Dropout"),
         (nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.BatchNorm1d(3)), "float buffers"),
-        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(4, 3)), "float buffers"),
+        (
+            nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(4, 3)),
+            "float buffers",
+        ),
         (nn.Sequential(nn.Conv2d(1, 2, 3, padding="same"), nn.Flatten(), nn.Linear(4, 3)), "layer Conv2d"),
         (nn.Sequential(nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular"), nn.Flatten()), "layer Conv2d"),
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Flatten(), nn.Linear(4, 3)), "layer Tanh"),

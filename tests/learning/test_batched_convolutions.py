@@ -38,9 +38,13 @@ def convolutions(draw: st.DrawFn, channels: int) -> nn.Module:
 def pools() -> st.SearchStrategy[nn.Module]:
     ceil = st.booleans()
     largest = st.builds(nn.MaxPool2d, st.sampled_from([2, (1, 2)]), ceil_mode=ceil)
-    overlapping = st.builds(nn.MaxPool2d, st.just(3), st.just(2), st.just(1), st.sampled_from([1, 2]), ceil_mode=ceil)
+    overlapping = st.builds(
+        nn.MaxPool2d, st.just(3), st.just(2), st.just(1), st.sampled_from([1, 2]), ceil_mode=ceil
+    )
     mean = st.builds(nn.AvgPool2d, st.sampled_from([2, 3]), st.sampled_from([None, 1]), ceil_mode=ceil)
-    padded = st.builds(nn.AvgPool2d, st.just(3), st.just(2), st.just(1), ceil_mode=ceil, count_include_pad=st.booleans())
+    padded = st.builds(
+        nn.AvgPool2d, st.just(3), st.just(2), st.just(1), ceil_mode=ceil, count_include_pad=st.booleans()
+    )
     return st.one_of(largest, overlapping, mean, padded)
 
 
@@ -54,7 +58,9 @@ def convolutional(draw: st.DrawFn) -> Drawn:
         torch.manual_seed(0)
         for _ in range(draw(st.integers(1, 3))):
             layers.append(draw(convolutions(x.shape[1])))
-            layers += draw(st.permutations(draw(st.lists(st.one_of(pools(), st.builds(nn.ReLU)), max_size=2))))
+            layers += draw(
+                st.permutations(draw(st.lists(st.one_of(pools(), st.builds(nn.ReLU)), max_size=2)))
+            )
             try:
                 x = nn.Sequential(*layers)(torch.zeros(1, *shape))
             except RuntimeError:  # nothing is left of the image
