@@ -11,8 +11,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from fedmpi.learning.batched_step import ManySteps
-from fedmpi.learning.batched_values import Room, Values
+from fedmpi.learning.batched_step import ManySteps, padded
+from fedmpi.learning.batched_values import Room, Values, room_like
+from fedmpi.learning.models.local_response import LocalResponseNorm, negative_power
 
 _CONVOLUTION_BACKWARD = torch.ops.aten.convolution_backward.default
 _MAX_POOL = torch.ops.aten.max_pool2d_with_indices.default
@@ -187,6 +188,43 @@ class AveragePool:
     def backward(self, gradient: Values, steps: ManySteps) -> Values:
         of_x: Tensor = _AVERAGE_POOL_BACKWARD(gradient.packed, self._x, *self._how)
         return Values.of_packed(of_x, steps.clients)
+
+
+class Normalisation:
+    """``LocalResponseNorm``: sums over channels of one client after the other, all else at once.
+
+    Only for the power 0.75: other powers may be rounded otherwise at the end of a tensor.
+    """
+
+    def __init__(self, module: LocalResponseNorm) -> None:
+        self._module = module
+
+    def forward(self, x: Values, steps: ManySteps) -> Values:
+        module, self._x = self._module, x.together
+        squares = Values(together=_product(self._x, self._x))
+        self._scale = self._over_channels(squares).mul_(module.alpha).add_(module.bias)
+        self._factor = negative_power(self._scale, module.beta)
+        return Values(together=_product(self._x, self._factor))
+
+    def backward(self, gradient: Values, steps: ManySteps) -> Values:
+        direct = _product(gradient.together, self._factor)
+        shares = Values(together=_product(direct, self._x).div_(self._scale))
+        coefficient = -2.0 * self._module.alpha * self._module.beta
+        return Values(together=direct.addcmul_(self._x, self._over_channels(shares), value=coefficient))
+
+    def _over_channels(self, x: Values) -> Tensor:
+        clients, samples, channels, height, width = x.together.shape
+        pixels = samples * height * width
+        sums = padded(clients, pixels * channels)
+        rows = sums.view(clients, pixels, channels).unbind(0)
+        for own, row in zip(x.each, rows, strict=True):
+            torch.mm(own.permute(0, 2, 3, 1).reshape(-1, channels), self._module.band, out=row)
+        return sums.view(clients, samples, height, width, channels).permute(0, 1, 4, 2, 3)
+
+
+def _product(one: Tensor, other: Tensor) -> Tensor:
+    """``one`` x ``other`` (clients, ...), laid out like ``one``."""
+    return torch.mul(one, other, out=room_like(one[0], len(one)))
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:

@@ -6,13 +6,23 @@ from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor, nn
 
-from fedmpi.learning.batched_layers import AveragePool, Convolution, Flatten, Layer, Linear, MaxPool, Relu
+from fedmpi.learning.batched_layers import (
+    AveragePool,
+    Convolution,
+    Flatten,
+    Layer,
+    Linear,
+    MaxPool,
+    Normalisation,
+    Relu,
+)
 from fedmpi.learning.batched_values import Room, Tensors
 from fedmpi.learning.flat import FlatModel
+from fedmpi.learning.models.local_response import LocalResponseNorm
 from fedmpi.learning.models.memory_format import ChannelsLast
 from fedmpi.learning.summed_linear import LARGE
 
-_OF_IMAGES = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
+_OF_IMAGES = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, LocalResponseNorm)
 _WEIGHTED = (nn.Linear, nn.Conv2d)
 
 
@@ -52,6 +62,7 @@ def _unknown(layer: nn.Module) -> str | None:
     known = (
         kind in (nn.ReLU, nn.AvgPool2d, ChannelsLast)
         or (kind is nn.Conv2d and layer.padding_mode == "zeros" and not isinstance(layer.padding, str))
+        or (isinstance(layer, LocalResponseNorm) and kind is LocalResponseNorm and layer.beta == 0.75)
         or (kind is nn.MaxPool2d and not layer.return_indices)
         or (kind is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1))
     )
@@ -108,6 +119,8 @@ class Network:
                 self.layers.append(MaxPool(child))
             elif isinstance(child, nn.AvgPool2d):
                 self.layers.append(AveragePool(child))
+            elif isinstance(child, LocalResponseNorm):
+                self.layers.append(Normalisation(child))
             elif isinstance(child, nn.Flatten) and not flat:
                 flat = True
                 if not first:

@@ -36,7 +36,7 @@ class Values:
         """Of the samples (clients x n, ...) of all clients, one client's after the other's."""
         together = packed.unflatten(0, (clients, -1))
         if together[0].numel() % FLOATS_PER_LINE:
-            together = _room_like(together[0], clients).copy_(together)
+            together = room_like(together[0], clients).copy_(together)
         return cls(together=together)
 
     @property
@@ -52,7 +52,7 @@ class Values:
             assert self._each is not None
             each = self._each
             if each[0].numel() % FLOATS_PER_LINE:
-                self._together = _room_like(each[0], len(each))
+                self._together = room_like(each[0], len(each))
                 torch._foreach_copy_(self._together.unbind(0), each)
             else:
                 self._together = torch.cat(each).unflatten(0, (len(each), -1))
@@ -87,7 +87,7 @@ class Room:
         return Values(self._each[:clients], self._together[:clients], self._transposed[:clients])
 
 
-def _room_like(sample: Tensor, clients: int) -> Tensor:
+def room_like(sample: Tensor, clients: int) -> Tensor:
     """(clients, n, ...) of undefined values, every client's strides those of ``sample`` (n, ...), which has no gaps."""
     room = padded(clients, sample.numel())
     return room.as_strided((clients, *sample.shape), (room.stride(0), *sample.stride()))
