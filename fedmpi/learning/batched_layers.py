@@ -16,6 +16,7 @@ from fedmpi.learning.batched_values import Room, Values, room_like
 from fedmpi.learning.models.local_response import LocalResponseNorm, negative_power
 
 _CONVOLUTION_BACKWARD = torch.ops.aten.convolution_backward.default
+_RELU_BACKWARD = torch.ops.aten.threshold_backward.grad_input
 _MAX_POOL = torch.ops.aten.max_pool2d_with_indices.default
 _MAX_POOL_BACKWARD = torch.ops.aten.max_pool2d_with_indices_backward.default
 _AVERAGE_POOL = torch.ops.aten.avg_pool2d.default
@@ -81,7 +82,7 @@ class Convolution:
         assert not isinstance(module.padding, str)
         self._strides = (module.stride, module.padding, module.dilation)
         self._groups = module.groups
-        self._bias_sizes = None if bias is None else [module.out_channels]
+        self._bias_sizes = [0 if bias is None else module.out_channels]
         self._wanted = [not first, True, bias is not None]
 
     def forward(self, x: Values, steps: ManySteps) -> Values:
@@ -126,8 +127,11 @@ class Relu:
         return x
 
     def backward(self, gradient: Values, steps: ManySteps) -> Values:
-        gradient.together.masked_fill_(self._output <= 0, 0.0)
-        return gradient
+        given = gradient
+        if gradient.together.stride()[1:] != self._output.stride()[1:]:
+            given = Values(together=room_like(self._output[0], steps.clients))
+        _RELU_BACKWARD(gradient.together, self._output, 0, grad_input=given.together)
+        return given
 
 
 class Flatten:

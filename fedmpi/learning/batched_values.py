@@ -34,7 +34,7 @@ class Values:
     @classmethod
     def of_packed(cls, packed: Tensor, clients: int) -> Values:
         """Of the samples (clients x n, ...) of all clients, one client's after the other's."""
-        together = packed.unflatten(0, (clients, -1))
+        together = _by_client(packed, clients)
         if together[0].numel() % FLOATS_PER_LINE:
             together = room_like(together[0], clients).copy_(together)
         return cls(together=together)
@@ -55,7 +55,7 @@ class Values:
                 self._together = room_like(each[0], len(each))
                 torch._foreach_copy_(self._together.unbind(0), each)
             else:
-                self._together = torch.cat(each).unflatten(0, (len(each), -1))
+                self._together = _by_client(torch.cat(each), len(each))
             self._each = None
         return self._together
 
@@ -71,7 +71,8 @@ class Values:
         """(clients x n, ...) without gaps; a copy where clients do not lie one behind the other."""
         if self._together is None or self._together[0].numel() % FLOATS_PER_LINE:
             return torch.cat(self.each)
-        return self._together.flatten(0, 1)
+        clients, samples, *shape = self._together.shape
+        return self._together.as_strided((clients * samples, *shape), self._together.stride()[1:])
 
 
 class Room:
@@ -91,3 +92,10 @@ def room_like(sample: Tensor, clients: int) -> Tensor:
     """(clients, n, ...) of undefined values, every client's strides those of ``sample`` (n, ...), which has no gaps."""
     room = padded(clients, sample.numel())
     return room.as_strided((clients, *sample.shape), (room.stride(0), *sample.stride()))
+
+
+def _by_client(packed: Tensor, clients: int) -> Tensor:
+    """(clients x n, ...) as (clients, n, ...), with the same strides also where n is 1: kernels look at those too."""
+    samples = len(packed) // clients
+    shape, strides = packed.shape[1:], packed.stride()
+    return packed.as_strided((clients, samples, *shape), (samples * strides[0], *strides))

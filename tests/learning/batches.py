@@ -1,9 +1,10 @@
 """Cases of training in batches, and what is compared with training alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from hypothesis import note
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -21,10 +22,10 @@ class Case:
 
     model: FlatModel
     sizes: tuple[int, ...]
-    x: Tensor
-    y: Tensor
-    starts: Tensor
-    mask: Tensor | None
+    x: Tensor = field(repr=False)
+    y: Tensor = field(repr=False)
+    starts: Tensor = field(repr=False)
+    mask: Tensor | None = field(repr=False)
     training: TrainingConfig
     directions: bool
     weights: bool
@@ -58,6 +59,7 @@ class Case:
 
     def compare(self, trainer: BatchTrainer, clients: list[int], shared: bool) -> None:
         """Train ``clients``, all of one size, and compare each with what it gets alone."""
+        note(self.model.module)
         found = self.batch(trainer, clients, shared)
         kept = [None if each is None else each.clone() for each in (found.weights, found.directions)]
         assert (kept[0] is not None, kept[1] is not None) == (self.weights, self.directions)
@@ -77,10 +79,13 @@ def assert_same_bits(one: Tensor, other: Tensor) -> None:
 
 @st.composite
 def cases(
-    draw: st.DrawFn, model: FlatModel, input_shape: tuple[int, ...], classes: int
+    draw: st.DrawFn, model: FlatModel, input_shape: tuple[int, ...], classes: int, samples_of: tuple[int, ...]
 ) -> tuple[Case, list[list[int]], bool]:
-    """A case, a division of its clients into batches of one size each, and whether all start from the same weights."""
-    samples = draw(st.lists(st.sampled_from([1, 2, 3, 7, 10, 21, 33]), min_size=1, max_size=9))
+    """A case, a division of its clients into batches of one size each, and whether all start from the same weights.
+
+    Every client has one of the numbers ``samples_of`` of samples.
+    """
+    samples = draw(st.lists(st.sampled_from(samples_of), min_size=1, max_size=9))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     shape = (sum(samples), *input_shape)
     uint8 = draw(st.booleans())

@@ -32,7 +32,14 @@ def make_model(*sizes: int, bias: bool = True) -> FlatModel:
 def linear_cases(draw: st.DrawFn) -> tuple[Case, list[list[int]], bool]:
     width = st.sampled_from([2, 3, 5, 8, 16, 17, 33, 62, 64, 100])
     sizes = [draw(st.sampled_from([2, 3, 8, 33, 64, 784])), *draw(st.lists(width, max_size=2)), draw(width)]
-    return draw(cases(make_model(*sizes, bias=draw(st.booleans())), (1, 1, sizes[0]), sizes[-1]))
+    return draw(
+        cases(
+            make_model(*sizes, bias=draw(st.booleans())),
+            (1, 1, sizes[0]),
+            sizes[-1],
+            (1, 2, 3, 7, 10, 21, 33),
+        )
+    )
 
 
 @settings(max_examples=60, deadline=None)

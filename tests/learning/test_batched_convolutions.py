@@ -71,10 +71,10 @@ def convolutional(draw: st.DrawFn) -> Drawn:
         layers.append(nn.Flatten())
         layers += [nn.Linear(features, width), nn.ReLU()] if width else []
         layers.append(nn.Linear(width or features, classes))
-    return draw(cases(FlatModel(nn.Sequential(*layers)), shape, classes))
+    return draw(cases(FlatModel(nn.Sequential(*layers)), shape, classes, (1, 2, 3, 5, 11)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, print_blob=True)
 @given(convolutional())
 def test_bits_do_not_depend_on_who_is_in_the_batch(drawn: Drawn) -> None:
     case, batches, shared = drawn
@@ -101,11 +101,10 @@ class Operands(TorchDispatchMode):
 
 
 def seen(argument: Any) -> Any:
-    """What a kernel may look at; strides of dimensions of one entry mean nothing."""
+    """What a kernel may look at."""
     if not isinstance(argument, Tensor):
         return argument
-    strides = [stride for size, stride in zip(argument.shape, argument.stride(), strict=True) if size > 1]
-    return tuple(argument.shape), strides, argument.data_ptr() % 64
+    return tuple(argument.shape), argument.stride(), argument.data_ptr() % 64
 
 
 @settings(max_examples=25, deadline=None)
