@@ -15,17 +15,21 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fedmpi.config.schema import TrainingConfig
-from fedmpi.learning.batched_models import Network, entrance
+from fedmpi.learning.batched_models import Network, entrance, has_convolutions
 from fedmpi.learning.batched_step import FLOATS_PER_LINE, ManySteps, Rows, sample_rows
 from fedmpi.learning.batched_values import Values
 from fedmpi.learning.datasets.dataset import as_float32
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.losses import LOSSES
-from fedmpi.learning.training import batch_groups
+from fedmpi.learning.training import batch_groups, descend_from, taken
 
 _BATCH_BYTES = 2**22
 """Weights of the clients of a batch together: they stay in the cache."""
+_BATCH_BYTES_KEPT = 2**24
+"""The same with what their layers keep for the backward pass."""
 _MOST_CLIENTS = 256
+FEWEST_CLIENTS = 4
+"""Fewer clients in a batch of convolutional models gain nothing, if they do not lose."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +56,26 @@ class ManyResults:
     directions: Tensor | None
 
 
-class BatchTrainer:
-    """Trains clients of a model for which ``why_not`` is None, from float32 (D,) weights or (clients, D)."""
+def most_clients(model: FlatModel, kept_bytes: float) -> int:
+    """How many clients make a batch whose layers keep ``kept_bytes`` of each for the backward pass."""
+    weights = 4 * model.parameter_count
+    return max(
+        1, min(_MOST_CLIENTS, _BATCH_BYTES // weights, int(_BATCH_BYTES_KEPT / (weights + kept_bytes)))
+    )
 
-    def __init__(self, model: FlatModel, loss: str) -> None:
+
+class BatchTrainer:
+    """Trains clients of a model for which ``why_not`` is None, from float32 (D,) weights or (clients, D).
+
+    ``kept_bytes``: see ``most_clients``; those of linear layers may be left out.
+    """
+
+    def __init__(self, model: FlatModel, loss: str, kept_bytes: float = 0.0) -> None:
         self.model = model
         self._loss = LOSSES[loss].of_many
+        self._convolutions = has_convolutions(model)
         self._enter = entrance(model)
-        size = max(1, _BATCH_BYTES // (4 * model.parameter_count))
-        self.most_clients = min(_MOST_CLIENTS, size)
+        self.most_clients = most_clients(model, kept_bytes)
         self._rows = Rows(model.layers, self.most_clients)
         self._network: Network | None = None
 
@@ -79,9 +94,11 @@ class BatchTrainer:
         samples of all steps) says which each takes (see ``training.batch_order``).
         """
         clients = len(order)
+        if clients == 1 and self._convolutions:
+            return self._train_one(x, y, order[0], bounds, start, task)
         steps = ManySteps(self._rows, clients, start, task.training, task.learning_rate, task.mask)
         losses = []
-        batches = _taken(x, y, order, bounds)
+        batches = _taken_of_many(x, y, order, bounds)
         for index, (samples, labels) in enumerate(batches, start=1):
             losses.append(self._gradients(samples, labels, steps))
             last = index == len(bounds)
@@ -89,6 +106,30 @@ class BatchTrainer:
         means = [sum(each) / len(each) for each in zip(*losses, strict=True)]
         weights = steps.weights if task.need_weights else None
         return ManyResults(means, weights, steps.directions if task.need_directions else None)
+
+    def _train_one(
+        self,
+        x: Tensor,
+        y: Tensor,
+        order: Tensor,
+        bounds: Sequence[tuple[int, int]],
+        start: Tensor,
+        task: ManyTask,
+    ) -> ManyResults:
+        """The same without a batch, in which one client with convolutions would take longer."""
+        model, directions = self.model, self._rows.sums[:1] if task.need_directions else None
+        loss = descend_from(
+            model,
+            start if start.dim() == 1 else start[0],
+            taken(x, y, order, bounds, None),
+            task.training,
+            task.learning_rate,
+            task.mask,
+            None if directions is None else directions[0],
+            steps_written=len(bounds) if task.need_weights else len(bounds) - 1,
+        )
+        weights = model.vector[: model.parameter_count].unsqueeze(0) if task.need_weights else None
+        return ManyResults([loss], weights, directions)
 
     def _gradients(self, samples: Tensor, labels: Tensor, steps: ManySteps) -> list[float]:
         """Put the gradient of a batch of samples (clients, n, ...) into ``steps``; the losses."""
@@ -105,14 +146,13 @@ class BatchTrainer:
         return losses
 
     def _network_for(self, samples: int) -> Network:
-        if (
-            self._network is None or self._network.samples != samples
-        ):  # clients come in the order of their sizes
+        # One at a time: clients come in the order of their sizes.
+        if self._network is None or self._network.samples != samples:
             self._network = Network(self.model, self.most_clients, samples)
         return self._network
 
 
-def _taken(
+def _taken_of_many(
     x: Tensor, y: Tensor, order: Tensor, bounds: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches: float32 samples (clients, n, ...) and labels (clients, n).

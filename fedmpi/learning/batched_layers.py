@@ -16,7 +16,8 @@ from fedmpi.learning.batched_values import Room, Values, room_like
 from fedmpi.learning.models.local_response import LocalResponseNorm, negative_power
 
 _CONVOLUTION_BACKWARD = torch.ops.aten.convolution_backward.default
-_RELU_BACKWARD = torch.ops.aten.threshold_backward.grad_input
+_RELU_BACKWARD = torch.ops.aten.threshold_backward.default
+_RELU_BACKWARD_INTO = torch.ops.aten.threshold_backward.grad_input
 _MAX_POOL = torch.ops.aten.max_pool2d_with_indices.default
 _MAX_POOL_BACKWARD = torch.ops.aten.max_pool2d_with_indices_backward.default
 _AVERAGE_POOL = torch.ops.aten.avg_pool2d.default
@@ -129,8 +130,9 @@ class Relu:
     def backward(self, gradient: Values, steps: ManySteps) -> Values:
         given = gradient
         if gradient.together.stride()[1:] != self._output.stride()[1:]:
-            given = Values(together=room_like(self._output[0], steps.clients))
-        _RELU_BACKWARD(gradient.together, self._output, 0, grad_input=given.together)
+            own = _RELU_BACKWARD(gradient.together[0], self._output[0], 0)
+            given = Values(together=room_like(own, steps.clients))
+        _RELU_BACKWARD_INTO(gradient.together, self._output, 0, grad_input=given.together)
         return given
 
 
@@ -227,8 +229,8 @@ class Normalisation:
 
 
 def _product(one: Tensor, other: Tensor) -> Tensor:
-    """``one`` x ``other`` (clients, ...), laid out like ``one``."""
-    return torch.mul(one, other, out=room_like(one[0], len(one)))
+    """``one`` x ``other`` (clients, ...), every client's laid out as its own product would be."""
+    return torch.mul(one, other, out=room_like(one[0] * other[0], len(one)))
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:

@@ -40,6 +40,11 @@ def why_not(model: FlatModel) -> str | None:
     return next(filter(None, map(_unknown, layers)), None) or _misplaced(layers)
 
 
+def has_convolutions(model: FlatModel) -> bool:
+    """Whether a layer of ``model`` is ``nn.Conv2d``."""
+    return any(isinstance(layer, nn.Conv2d) for layer in model.module.modules())
+
+
 def _in_order(module: nn.Sequential) -> Iterator[nn.Module]:
     for child in module.children():
         if type(child) is nn.Sequential:

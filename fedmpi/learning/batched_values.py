@@ -51,7 +51,9 @@ class Values:
         if self._together is None:
             assert self._each is not None
             each = self._each
-            if each[0].numel() % FLOATS_PER_LINE:
+            if len(each) == 1:
+                self._together = each[0].unsqueeze(0)
+            elif each[0].numel() % FLOATS_PER_LINE:
                 self._together = room_like(each[0], len(each))
                 torch._foreach_copy_(self._together.unbind(0), each)
             else:
@@ -69,6 +71,8 @@ class Values:
     @property
     def packed(self) -> Tensor:
         """(clients x n, ...) without gaps; a copy where clients do not lie one behind the other."""
+        if len(self.each) == 1:
+            return self.each[0]
         if self._together is None or self._together[0].numel() % FLOATS_PER_LINE:
             return torch.cat(self.each)
         clients, samples, *shape = self._together.shape
