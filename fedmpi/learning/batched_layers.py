@@ -1,6 +1,7 @@
 """The layers of a batch of models: the forward and the backward pass of each, over all clients (see ``batched``).
 
-A layer keeps what its backward pass needs from the last forward pass. ``steps`` has the weights, and room for their
+A layer keeps what its backward pass needs from the forward pass before, and no longer: memory that is taken anew each
+time would not stay in the cache. ``steps`` has the weights, and room for their
 gradients.
 """
 
@@ -65,6 +66,7 @@ class Linear:
         into = steps.gradients(self._weight)
         for own, sample, of_weight in zip(gradient.transposed, self._x, into, strict=True):
             torch.mm(own, sample, out=of_weight)
+        del self._x
         if self._bias is not None:
             torch.sum(gradient.together, 1, out=steps.gradient(self._bias))
         if self._of_input is None:
@@ -114,6 +116,7 @@ class Convolution:
             ),
             strict=True,
         )
+        del self._x
         torch._foreach_copy_(steps.gradients(self._weight), of_weights)
         if self._bias is not None:
             torch._foreach_copy_(steps.gradients(self._bias), of_biases)
@@ -133,6 +136,7 @@ class Relu:
             own = _RELU_BACKWARD(gradient.together[0], self._output[0], 0)
             given = Values(together=room_like(own, steps.clients))
         _RELU_BACKWARD_INTO(gradient.together, self._output, 0, grad_input=given.together)
+        del self._output
         return given
 
 
@@ -173,6 +177,7 @@ class MaxPool:
 
     def backward(self, gradient: Values, steps: ManySteps) -> Values:
         of_x = _MAX_POOL_BACKWARD(gradient.packed, self._x, *self._how, self._indices)
+        del self._x, self._indices
         return Values.of_packed(of_x, steps.clients)
 
 
@@ -193,6 +198,7 @@ class AveragePool:
 
     def backward(self, gradient: Values, steps: ManySteps) -> Values:
         of_x: Tensor = _AVERAGE_POOL_BACKWARD(gradient.packed, self._x, *self._how)
+        del self._x
         return Values.of_packed(of_x, steps.clients)
 
 
@@ -216,7 +222,9 @@ class Normalisation:
         direct = _product(gradient.together, self._factor)
         shares = Values(together=_product(direct, self._x).div_(self._scale))
         coefficient = -2.0 * self._module.alpha * self._module.beta
-        return Values(together=direct.addcmul_(self._x, self._over_channels(shares), value=coefficient))
+        direct.addcmul_(self._x, self._over_channels(shares), value=coefficient)
+        del self._x, self._scale, self._factor
+        return Values(together=direct)
 
     def _over_channels(self, x: Values) -> Tensor:
         clients, samples, channels, height, width = x.together.shape
