@@ -3,8 +3,8 @@
 Logistic regression on MNIST, one process with one thread: W1 (10 of 1,000 clients, 6 steps of 10 samples), and 4,096
 clients that each take one step of 2 samples, with dense averaging and with FAB-top-k with error feedback (k = 400).
 fedmpi trains them in batches and one after the other; beside it runs a plain loop in numpy that averages densely and
-has no emulation, no trace and no checkpoints. The same of 256 clients with 3 steps of 10 samples of a small convolutional
-model, without such a loop. Printed are medians of the median seconds of a round, and ratios.
+has no emulation, no trace and no checkpoints. The same of 256 clients with 3 steps of 10 samples of a small
+convolutional model, without such a loop. Printed are medians of the median seconds of a round, and ratios.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ WORKLOADS = {
 
 
 def convolutional(input_shape: tuple[int, ...], classes: int) -> object:
-    """4,330 parameters for MNIST: two convolutions that each halve the image, pooling, and a linear layer."""
+    """2,826 parameters for MNIST: two convolutions that each halve the image, pooling, and a linear layer."""
     from torch import nn
 
     channels, height, width = input_shape
