@@ -127,7 +127,12 @@ class Relu:
     """``nn.ReLU``, in place: no other layer needs what it gave."""
 
     def forward(self, x: Values, steps: ManySteps) -> Values:
-        self._output = x.together.relu_()
+        together = x.together
+        if together.dim() > 3:  # of images, which torch may describe by other strides than before
+            strides = torch.relu(together[0]).stride()
+            together = together.as_strided(together.shape, (together.stride(0), *strides))
+            x = Values(together=together)
+        self._output = together.relu_()
         return x
 
     def backward(self, gradient: Values, steps: ManySteps) -> Values:
