@@ -7,7 +7,9 @@ from numpy.typing import NDArray
 
 from fedmpi.config import Config, ConfigError, parts
 from fedmpi.emulation.compute import BUILT_IN
-from fedmpi.learning.batched import BatchTrainer, why_not
+from fedmpi.learning.activations import activations
+from fedmpi.learning.batched import FEWEST_CLIENTS, BatchTrainer, most_clients
+from fedmpi.learning.batched_models import has_convolutions, why_not
 from fedmpi.learning.batched_trial import differing_samples
 from fedmpi.learning.flat import FlatModel
 from fedmpi.pruning import Method
@@ -25,10 +27,16 @@ def batch_trainer(
     asked = config.training.batched
     if asked == "off":
         return None, "training.batched is off"
-    reason = _against(config) or why_not(model)
+    reason, kept = _against(config) or why_not(model), 0.0
+    if reason is None:
+        kept = _kept_bytes(model, input_shape, min(config.training.batch_size, int(sizes.max())))
+        most = most_clients(model, kept)
+        if kept and most < FEWEST_CLIENTS:
+            size = (kept + 4 * model.parameter_count) / 2**20
+            reason = f"clients of {size:.1f} MiB, weights and activations, are not worth it"
     trainer = None
     if reason is None:
-        trainer = BatchTrainer(model, config.training.loss)
+        trainer = BatchTrainer(model, config.training.loss, kept)
         few = set(np.quantile(sizes, [0.0, 0.5, 1.0], method="nearest").tolist())
         differing = differing_samples(trainer, config.training, input_shape, classes, few)
         if differing is not None:
@@ -39,6 +47,11 @@ def batch_trainer(
     if reason is not None and asked == "on":
         raise ConfigError("training.batched", f"found on, but {reason}", "auto or off")
     return trainer, reason or ""
+
+
+def _kept_bytes(model: FlatModel, input_shape: tuple[int, ...], batch: int) -> float:
+    """What the layers of a convolutional model keep of one batch of samples for the backward pass; 0 of others."""
+    return batch * activations(model, input_shape, 1).kept if has_convolutions(model) else 0.0
 
 
 def _against(config: Config) -> str | None:

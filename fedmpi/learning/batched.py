@@ -9,23 +9,27 @@ Where a processor or a version of torch breaks this, a trial (``batched_trial``)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fedmpi.config.schema import TrainingConfig
-from fedmpi.learning.batched_step import FLOATS_PER_LINE, ManySteps, Rows, padded, sample_rows
+from fedmpi.learning.batched_models import Network, entrance, has_convolutions
+from fedmpi.learning.batched_step import FLOATS_PER_LINE, ManySteps, Rows, sample_rows
+from fedmpi.learning.batched_values import Values
 from fedmpi.learning.datasets.dataset import as_float32
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.losses import LOSSES
-from fedmpi.learning.summed_linear import LARGE
-from fedmpi.learning.training import batch_groups
+from fedmpi.learning.training import batch_groups, descend_from, taken
 
 _BATCH_BYTES = 2**22
 """Weights of the clients of a batch together: they stay in the cache."""
+_BATCH_BYTES_KEPT = 2**24
+"""The same with what their layers keep for the backward pass."""
 _MOST_CLIENTS = 256
+FEWEST_CLIENTS = 4
+"""Fewer clients in a batch of convolutional models gain nothing, if they do not lose."""
 
 
 @dataclass(frozen=True)
@@ -52,60 +56,28 @@ class ManyResults:
     directions: Tensor | None
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """A linear layer: positions of its tensors among the model's parameters, and what comes before and after it."""
-
-    weight: int
-    bias: int | None
-    fan_out: int
-    relu: bool
-
-
-def why_not(model: FlatModel) -> str | None:
-    """Why ``model`` cannot be trained in batches, as the end of a sentence; None where it can."""
-    if model.vector.device.type != "cpu":
-        return f"the model lies on {model.vector.device}"
-    if not model.known:
-        return "code of others runs in the model"
-    if type(model.module) is not nn.Sequential:
-        return f"the model is {type(model.module).__name__}, not layers one after the other"
-    if model.buffer_count:
-        return "the model has float buffers"
-    flat = linear = False
-    for child in model.module.children():
-        if isinstance(child, nn.Linear) and type(child) is nn.Linear:
-            if child.weight.numel() >= LARGE:
-                return f"a layer has {child.weight.numel()} weights, at most {LARGE - 1} are worth it"
-            if (
-                1 in child.weight.shape
-            ):  # then torch cannot tell a matrix from its transpose, and takes either product
-                return "a layer has one input or one output"
-            if not all(parameter.requires_grad for parameter in child.parameters()):
-                return "parameters are frozen"
-            if not flat:
-                return "a linear layer comes before the samples are flat"
-            linear = True
-        elif type(child) is nn.Flatten and (child.start_dim, child.end_dim) == (1, -1):
-            flat = True
-        elif type(child) is not nn.ReLU:
-            return f"the model has a layer {type(child).__name__}"
-        elif not linear:
-            return "an activation comes before the first linear layer"
-    return None
+def most_clients(model: FlatModel, kept_bytes: float) -> int:
+    """How many clients make a batch whose layers keep ``kept_bytes`` of each for the backward pass."""
+    weights = 4 * model.parameter_count
+    return max(
+        1, min(_MOST_CLIENTS, _BATCH_BYTES // weights, int(_BATCH_BYTES_KEPT / (weights + kept_bytes)))
+    )
 
 
 class BatchTrainer:
-    """Trains clients of a model for which ``why_not`` is None, from float32 (D,) weights or (clients, D)."""
+    """Trains clients of a model for which ``why_not`` is None, from float32 (D,) weights or (clients, D).
 
-    def __init__(self, model: FlatModel, loss: str) -> None:
+    ``kept_bytes``: see ``most_clients``; those of linear layers may be left out.
+    """
+
+    def __init__(self, model: FlatModel, loss: str, kept_bytes: float = 0.0) -> None:
         self.model = model
         self._loss = LOSSES[loss].of_many
-        self._layers = _layers_of(model)
-        size = max(1, _BATCH_BYTES // (4 * model.parameter_count))
-        self.most_clients = min(_MOST_CLIENTS, size)
+        self._convolutions = has_convolutions(model)
+        self._enter = entrance(model)
+        self.most_clients = most_clients(model, kept_bytes)
         self._rows = Rows(model.layers, self.most_clients)
-        self._spaces: dict[int, list[_Space]] = {}
+        self._network: Network | None = None
 
     def train(
         self,
@@ -122,9 +94,11 @@ class BatchTrainer:
         samples of all steps) says which each takes (see ``training.batch_order``).
         """
         clients = len(order)
+        if clients == 1 and self._convolutions:
+            return self._train_one(x, y, order[0], bounds, start, task)
         steps = ManySteps(self._rows, clients, start, task.training, task.learning_rate, task.mask)
         losses = []
-        batches = _taken(x, y, order, bounds)
+        batches = _taken_of_many(x, y, order, bounds)
         for index, (samples, labels) in enumerate(batches, start=1):
             losses.append(self._gradients(samples, labels, steps))
             last = index == len(bounds)
@@ -133,78 +107,55 @@ class BatchTrainer:
         weights = steps.weights if task.need_weights else None
         return ManyResults(means, weights, steps.directions if task.need_directions else None)
 
-    def _gradients(self, x: Sequence[Tensor], labels: Tensor, steps: ManySteps) -> list[float]:
-        """Put the gradient of a batch of samples (n, features) of each client into ``steps``; the losses."""
-        clients, count = labels.shape
-        spaces = self._spaces_for(count)
-        inputs: list[Sequence[Tensor]] = [x]
-        for layer, space in zip(self._layers, spaces, strict=True):
-            biases = None if layer.bias is None else steps.each(layer.bias)
-            space.forward(inputs[-1], steps.transposed(layer.weight), biases, clients)
-            inputs.append(space.outputs)
-        losses = self._loss(spaces[-1].output[:clients], labels, spaces[-1].gradient[:clients])
-        for number in range(len(self._layers) - 1, -1, -1):
-            layer, space = self._layers[number], spaces[number]
-            space.through_activation(clients)
-            space.weight_gradients(inputs[number], steps.gradients(layer.weight), clients)
-            if layer.bias is not None:
-                torch.sum(space.gradient[:clients], 1, out=steps.gradient(layer.bias))
-            if number:
-                space.backward(steps.each(layer.weight), spaces[number - 1].gradients, clients)
+    def _train_one(
+        self,
+        x: Tensor,
+        y: Tensor,
+        order: Tensor,
+        bounds: Sequence[tuple[int, int]],
+        start: Tensor,
+        task: ManyTask,
+    ) -> ManyResults:
+        """The same without a batch, in which one client with convolutions would take longer."""
+        model, directions = self.model, self._rows.sums[:1] if task.need_directions else None
+        loss = descend_from(
+            model,
+            start if start.dim() == 1 else start[0],
+            taken(x, y, order, bounds, None),
+            task.training,
+            task.learning_rate,
+            task.mask,
+            None if directions is None else directions[0],
+            steps_written=len(bounds) if task.need_weights else len(bounds) - 1,
+        )
+        weights = model.vector[: model.parameter_count].unsqueeze(0) if task.need_weights else None
+        return ManyResults([loss], weights, directions)
+
+    def _gradients(self, samples: Tensor, labels: Tensor, steps: ManySteps) -> list[float]:
+        """Put the gradient of a batch of samples (clients, n, ...) into ``steps``; the losses."""
+        network = self._network_for(labels.shape[1])
+        values = Values(self._enter(samples))
+        for layer in network.layers:
+            values = layer.forward(values, steps)
+        of_logits = network.of_logits.of_first(steps.clients)
+        losses = self._loss(values.together, labels, of_logits.together)
+        gradient: Values | None = of_logits
+        for layer in reversed(network.layers):
+            assert gradient is not None
+            gradient = layer.backward(gradient, steps)
         return losses
 
-    def _spaces_for(self, samples: int) -> list[_Space]:
-        if samples not in self._spaces:
-            self._spaces = {}  # one at a time: clients come in the order of their sizes
-            self._spaces[samples] = [_Space(layer, self.most_clients, samples) for layer in self._layers]
-        return self._spaces[samples]
+    def _network_for(self, samples: int) -> Network:
+        # One at a time: clients come in the order of their sizes.
+        if self._network is None or self._network.samples != samples:
+            self._network = Network(self.model, self.most_clients, samples)
+        return self._network
 
 
-class _Space:
-    """Room for what a layer gives for ``samples`` samples of each of ``clients``, and for the gradient there."""
-
-    def __init__(self, layer: _Layer, clients: int, samples: int) -> None:
-        self._relu = layer.relu
-        self.output = _aligned(clients, samples, layer.fan_out)
-        self.gradient = _aligned(clients, samples, layer.fan_out)
-        self.outputs = self.output.unbind(0)
-        self.gradients = self.gradient.unbind(0)
-        self._transposed = self.gradient.transpose(1, 2).unbind(0)
-
-    def forward(
-        self, x: Sequence[Tensor], weights: Iterable[Tensor], biases: Iterable[Tensor] | None, clients: int
-    ) -> None:
-        """Outputs of ``x`` (samples, fan_in) of every client, whose transposed weights and biases are given."""
-        outputs = self.outputs[:clients]
-        if biases is None:
-            for sample, weight, output in zip(x, weights, outputs, strict=False):
-                torch.mm(sample, weight, out=output)
-        else:
-            for sample, weight, bias, output in zip(x, weights, biases, outputs, strict=False):
-                torch.addmm(bias, sample, weight, out=output)
-        if self._relu:
-            self.output[:clients].relu_()
-
-    def through_activation(self, clients: int) -> None:
-        """Make of the gradient of the outputs that of the product."""
-        if self._relu:
-            self.gradient[:clients].masked_fill_(self.output[:clients] <= 0, 0.0)
-
-    def weight_gradients(self, x: Sequence[Tensor], into: Sequence[Tensor], clients: int) -> None:
-        """The gradients of the weights that made the outputs of ``x``."""
-        for gradient, sample, of_weight in zip(self._transposed[:clients], x, into, strict=False):
-            torch.mm(gradient, sample, out=of_weight)
-
-    def backward(self, weights: Iterable[Tensor], into: Sequence[Tensor], clients: int) -> None:
-        """The gradients of what the layer got."""
-        for gradient, weight, of_input in zip(self.gradients[:clients], weights, into, strict=False):
-            torch.mm(gradient, weight, out=of_input)
-
-
-def _taken(
+def _taken_of_many(
     x: Tensor, y: Tensor, order: Tensor, bounds: Sequence[tuple[int, int]]
-) -> Iterator[tuple[Sequence[Tensor], Tensor]]:
-    """The batches: float32 samples (n, features) of each client, and labels (clients, n).
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches: float32 samples (clients, n, ...) and labels (clients, n).
 
     Each client's begin in their cache line where those of ``train`` do; where every sample begins one, several batches
     are taken at once.
@@ -220,25 +171,8 @@ def _taken(
     for group in batch_groups(bounds, 4 * features * clients):
         begin = group[0][0]
         taken = order[:, begin : group[-1][1]].reshape(-1)
-        together = as_float32(x.index_select(0, taken)).view(clients, -1, features)
+        together = as_float32(x.index_select(0, taken)).unflatten(0, (clients, -1))
         labels = y.index_select(0, taken).view(clients, -1)
         for first, stop in group:
             mine = slice(first - begin, stop - begin)
-            yield together[:, mine].unbind(0), labels[:, mine]
-
-
-def _aligned(clients: int, samples: int, values: int) -> Tensor:
-    """(clients, samples, values), the part of each client contiguous and at the beginning of a cache line."""
-    return padded(clients, samples * values).view(clients, samples, values)
-
-
-def _layers_of(model: FlatModel) -> list[_Layer]:
-    positions = {id(parameter): position for position, parameter in enumerate(model.parameters)}
-    layers: list[_Layer] = []
-    for child in model.module.children():
-        if isinstance(child, nn.Linear):
-            bias = None if child.bias is None else positions[id(child.bias)]
-            layers.append(_Layer(positions[id(child.weight)], bias, child.out_features, relu=False))
-        elif isinstance(child, nn.ReLU):
-            layers[-1] = replace(layers[-1], relu=True)
-    return layers
+            yield together[:, mine], labels[:, mine]

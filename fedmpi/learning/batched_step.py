@@ -22,8 +22,8 @@ def padded(rows: int, length: int) -> Tensor:
     return torch.empty(rows, stride)[:, :length]
 
 
-def sample_rows(x: Tensor, clients: int, offset: int) -> Sequence[Tensor]:
-    """The samples x (clients x n, ...) of each client, float32 (n, features).
+def sample_rows(x: Tensor, clients: int, offset: int) -> Tensor:
+    """The samples x (clients x n, ...) of each client, float32 (clients, n, ...).
 
     Each begins in its cache line where it would behind ``offset`` other samples.
     """
@@ -32,7 +32,7 @@ def sample_rows(x: Tensor, clients: int, offset: int) -> Sequence[Tensor]:
     rows = x.view(clients, values)
     if values % FLOATS_PER_LINE or lead:
         rows = padded(clients, lead + values)[:, lead:].copy_(rows)
-    return rows.view(clients, -1, features).unbind(0)
+    return rows.view(clients, -1, *x.shape[1:])
 
 
 class Rows:
@@ -77,7 +77,7 @@ class Rows:
         """The same, transposed."""
         return self._transposed[layer]
 
-    def gradients_of(self, layer: int) -> Sequence[Tensor]:
+    def gradients_of(self, layer: int) -> tuple[Tensor, ...]:
         """Every client's gradient of a layer, in its shape."""
         return self._gradients[layer]
 
@@ -105,7 +105,7 @@ class ManySteps:
         mask: Tensor | None,
     ) -> None:
         self._all = rows
-        self._clients = clients
+        self.clients = clients
         self._training = training
         self._rate = learning_rate
         self._mask = None if mask is None else rows.split(mask.unsqueeze(0))
@@ -129,18 +129,18 @@ class ManySteps:
     def each(self, layer: int) -> Iterable[Tensor]:
         """The present weights of a layer of every client."""
         if self._shared is not None:
-            return repeat(self._shared[layer], self._clients)
-        return self._all.weights_of(layer)[: self._clients]
+            return repeat(self._shared[layer], self.clients)
+        return self._all.weights_of(layer)[: self.clients]
 
     def transposed(self, layer: int) -> Iterable[Tensor]:
         """The same of a matrix, transposed."""
         if self._shared is not None:
-            return repeat(self._shared[layer].t(), self._clients)
-        return self._all.transposed_of(layer)[: self._clients]
+            return repeat(self._shared[layer].t(), self.clients)
+        return self._all.transposed_of(layer)[: self.clients]
 
-    def gradients(self, layer: int) -> Sequence[Tensor]:
+    def gradients(self, layer: int) -> tuple[Tensor, ...]:
         """Where the gradient of a layer of every client belongs."""
-        return self._all.gradients_of(layer)[: self._clients]
+        return self._all.gradients_of(layer)[: self.clients]
 
     def gradient(self, layer: int) -> Tensor:
         """The same in one, (clients, values of the layer)."""
@@ -181,9 +181,9 @@ class ManySteps:
 
     def _add_up(self, directions: list[Tensor], first: bool, last: bool) -> None:
         if first and last and directions is self._gradients and self._all.joined is not None:
-            self.directions = self._all.joined[: self._clients]
+            self.directions = self._all.joined[: self.clients]
             return
-        self.directions = self._all.sums[: self._clients]
+        self.directions = self._all.sums[: self.clients]
         for total, direction in zip(self._all.split(self.directions), directions, strict=True):
             if first:
                 total.copy_(direction)

@@ -98,7 +98,7 @@ def train(model: FlatModel, start: Tensor, samples: tuple[Tensor, Tensor], task:
         raise ValueError("a client without samples cannot be trained")
     order, bounds = batch_order(len(x), training, task.batches)
     changes = None if task.augment is None else task.augment(len(order))
-    batches = _taken(x, y, torch.from_numpy(order).to(x.device), bounds, changes)
+    batches = taken(x, y, torch.from_numpy(order).to(x.device), bounds, changes)
     mask, passed = None if task.mask is None else task.mask.to(torch.float32), 0
     if task.own_mask is not None:
         if task.direction_sum is not None:
@@ -107,24 +107,52 @@ def train(model: FlatModel, start: Tensor, samples: tuple[Tensor, Tensor], task:
         before = steps_before(len(bounds), _steps_of_epoch(len(x), training))
         batches = readjusting(model, batches, training.loss, before, task.own_mask, mask)
         passed = samples_of_pass(bounds, before)
+    written = len(bounds) if need_weights else len(bounds) - 1
+    mean = descend_from(
+        model,
+        start,
+        batches,
+        training,
+        task.learning_rate,
+        mask,
+        task.direction_sum,
+        written,
+        task.torch_seed,
+    )
+    return LocalResult(len(order) + passed, loss=mean, steps=len(bounds), probe_sample=int(order[0]))
+
+
+def descend_from(
+    model: FlatModel,
+    start: Tensor,
+    batches: Iterable[_Batch],
+    training: TrainingConfig,
+    learning_rate: float,
+    mask: Tensor | None,
+    direction_sum: Tensor | None,
+    steps_written: int,
+    torch_seed: int | None = None,
+) -> float:
+    """What ``train`` does with batches that are drawn already: float32 x, and a float32 mask.
+
+    The first ``steps_written`` steps move the weights. Returns the mean of the losses.
+    """
     mask_views = None if mask is None else model.parameter_views(mask)
     model.load(start)
-    sums = None if task.direction_sum is None else model.parameter_views(task.direction_sum)
+    sums = None if direction_sum is None else model.parameter_views(direction_sum)
     if training.proximal_mu and start is model.vector:
         start = start.clone()
     changed = training.momentum or training.weight_decay or training.proximal_mu
     plain = not changed and start is not model.vector
-    with training_alone(model, task.torch_seed), summed_linear(model, sums if plain else None) as totals:
-        step = _SgdStep(model, training, task.learning_rate, sums, mask_views, start, totals)
-        written = len(bounds) if need_weights else len(bounds) - 1
-        mean = _descend(model, batches, training.loss, step, steps_written=written)
-    return LocalResult(len(order) + passed, loss=mean, steps=len(bounds), probe_sample=int(order[0]))
+    with training_alone(model, torch_seed), summed_linear(model, sums if plain else None) as totals:
+        step = _SgdStep(model, training, learning_rate, sums, mask_views, start, totals)
+        return _descend(model, batches, training.loss, step, steps_written)
 
 
-def _taken(
+def taken(
     x: Tensor, y: Tensor, order: Tensor, bounds: Sequence[tuple[int, int]], changes: Augmentation | None
 ) -> Iterator[_Batch]:
-    """The batches: ``bounds`` in ``order``, changed and as float32, a group of them at a time."""
+    """The batches of one client: ``bounds`` in ``order``, changed and as float32, a group of them at a time."""
     for group in batch_groups(bounds, 4 * x[0].numel()):
         begin = group[0][0]
         taken = order[begin : group[-1][1]]

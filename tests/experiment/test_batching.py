@@ -36,7 +36,8 @@ def test_off_is_off() -> None:
 @pytest.mark.parametrize(
     ("override", "reason"),
     [
-        ("model.name=cnn", "layer ChannelsLast|layer Conv2d"),
+        ("model.name=cnn", r"clients of 2\.7 MiB, weights and activations, are not worth it"),
+        ("model.name=conv4", "float buffers"),
         ("data.augmentation=flip_crop", "data.augmentation is flip_crop"),
         ("emulation.clock=realtime", "real time"),
         ("emulation.compute.model=measured", "host seconds of every client"),

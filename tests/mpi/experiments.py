@@ -133,6 +133,7 @@ VARIANTS: dict[str, list[str]] = {
         "sparsification.method=fedavg",
         "sparsification.k_fraction=0.25",
     ],
+    "convolutions": ["model.name=convolutional_model:make", "training.batched=on"],
     "stateful": [
         "model.name=stateful_model:make",
         "sparsification.method=fab",

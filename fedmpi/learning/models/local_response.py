@@ -39,7 +39,7 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, band: Tensor, bias: float, alpha: float, beta: float) -> Tensor:
         scale = _over_channels(band, x * x).mul_(alpha).add_(bias)
-        factor = _negative_power(scale, beta)
+        factor = negative_power(scale, beta)
         ctx.save_for_backward(x, band, scale, factor)
         ctx.coefficient = -2.0 * alpha * beta
         return x * factor
@@ -58,7 +58,8 @@ def _over_channels(band: Tensor, x: Tensor) -> Tensor:
     return torch.mm(rows.reshape(-1, x.shape[1]), band).view(rows.shape).permute(0, 3, 1, 2)
 
 
-def _negative_power(scale: Tensor, beta: float) -> Tensor:
+def negative_power(scale: Tensor, beta: float) -> Tensor:
+    """1 / scale^beta of every value."""
     if beta == 0.75:  # the usual value, and square roots are much cheaper than powers
         root = scale.sqrt()
         return root.sqrt().mul_(root).reciprocal_()
