@@ -53,9 +53,10 @@ def winners(times: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.DataFrame
     """A row for each point of ``times`` (columns TIMES): POINT, ``verdict``, ``first``, ``second``, ``factor``, its
     interval ``low`` and ``high``, and ``seeds``.
 
-    A method's time is the geometric mean over seeds, and it counts where all of its seeds reached the target. The
-    factor is the least time of another method over that of the first. Its interval is the percentile bootstrap over
-    seeds (Efron and Tibshirani 1993, chapter 13), the same seeds being drawn for all methods: in each resample the
+    A method's time is the geometric mean over seeds, and it counts where all of its seeds reached the target; of
+    equal ones the method that ``times`` has first is the first. The factor is the least time of another method over
+    that of the first. Its interval is the percentile bootstrap over seeds (Efron and Tibshirani 1993, chapter 13),
+    the same seeds being drawn for all methods: in each resample the
     best of the others, whichever that is, against the one that is first in all. One seed: NaN, no interval, and only
     equal times are undecided. AnalysisError for methods without a common seed, and for times that are not above 0.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fedmpi.analysis.runs import AnalysisError
@@ -133,6 +133,8 @@ seconds = st.floats(0.01, 1e6)
 def test_units_and_the_order_of_seeds_and_methods_do_not_matter(
     rows: list[list[float]], unit: float, order: list[int]
 ) -> None:
+    means = sorted(np.log(rows).mean(axis=1))
+    assume(min(np.diff(means)) > 1e-6)  # of equal ones the table's first is first
     named = {f"m{place}": values for place, values in enumerate(rows)}
     row = only(table(named))
     scaled = {name: [value * unit for value in values] for name, values in reversed(list(named.items()))}

@@ -193,7 +193,7 @@ def test_check_says_what_it_leaves_out(capsys):
         (["pruning.method=prunefl", "pruning.importance=sketch"], "importance of each, 10524 bytes more up"),
         (
             ["pruning.method=prunefl", "pruning.importance=received"],
-            "importance of each, at most 10228 bytes more up",
+            "importance of each, at most 10232 bytes more up",
         ),
         (["pruning.method=fedtiny", "pruning.target_density=0.5"], "gradients of each, 18944 bytes more up"),
     ],

@@ -67,7 +67,7 @@ KINDS = {
     "over-selection": OVER_SELECTION,
     "dropout": DROPOUT,
     "intervals": INTERVALS,
-    "deadline, shared": [*SHARED, "federation.deadline_s=0.15"],
+    "deadline, shared": [*SHARED, "federation.deadline_s=0.125"],
     "dropout, shared": [*SHARED, *DROPOUT],
     "several": [*DEADLINE, *OVER_SELECTION, *DROPOUT, *INTERVALS, "federation.min_updates=2"],
     "several, fab": [*FAB, "federation.deadline_s=0.05", *OVER_SELECTION, *DROPOUT, *INTERVALS],
