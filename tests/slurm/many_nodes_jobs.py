@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,24 @@ def submit(
         **variables(cluster, launch),
         FEDMPI_OUTPUT=str(folder),
     )
+
+
+def submit_until_it_begins(cluster: ManyNodes, folder: Path, *arguments: str | Path, **variables: str) -> int:
+    """A job that makes the run in ``folder``, on nodes that are free; submitted again where it does not begin.
+
+    MPICH's start over several nodes was seen to hang in MPI_Init, all of its connections made.
+    """
+    for _ in range(3):
+        job = cluster.submit(*arguments, **variables, FEDMPI_OUTPUT=str(folder))
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            if (folder / "trace.h5").exists() or cluster.show(job)["JobState"] not in ("PENDING", "RUNNING"):
+                return job
+            time.sleep(0.2)
+        cluster.check("scancel", str(job))
+        cluster.wait(job)
+        cluster.wait_until_quiet()
+    pytest.fail(f"three jobs did not begin within 90 s each; the last one said: {cluster.output(job)}")
 
 
 def goes_on(cluster: ManyNodes, job: int | str, expected: Path, folder: Path) -> None:

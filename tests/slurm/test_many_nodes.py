@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 from experiments import assert_same_trace
 from many_nodes_cluster import ManyNodes
-from many_nodes_jobs import LONG, SCRIPT, SWEEP_SCRIPT, goes_on, lasting, submit, variables, wait_for_rounds
+from many_nodes_jobs import (
+    LONG,
+    SCRIPT,
+    SWEEP_SCRIPT,
+    goes_on,
+    lasting,
+    submit,
+    submit_until_it_begins,
+    variables,
+    wait_for_rounds,
+)
 
 from fedmpi import trace
 
@@ -19,15 +29,8 @@ def test_ranks_on_three_nodes_give_the_trace_of_one_rank(
     many_nodes: ManyNodes, whole: tuple[Path, Path], tmp_path: Path, launch: str
 ) -> None:
     config, expected = whole
-    job = many_nodes.submit(
-        "--nodes=3",
-        "--ntasks=4",
-        SCRIPT,
-        config,
-        *LONG,
-        **variables(many_nodes, launch),
-        FEDMPI_OUTPUT=str(tmp_path / "run"),
-    )
+    arguments = ("--nodes=3", "--ntasks=4", SCRIPT, config, *LONG)
+    job = submit_until_it_begins(many_nodes, tmp_path / "run", *arguments, **variables(many_nodes, launch))
     done = many_nodes.wait(job)
     assert (done.state, done.exit_code) == ("COMPLETED", 0), done.output
     attributes = trace.read(tmp_path / "run").attributes
