@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from fedmpi.config import Config, parts
 from fedmpi.config.parts import is_reference
-from fedmpi.config.schema import asked_clients
 from fedmpi.emulation.availability import Availability, AvailabilityModel, make_availability
 from fedmpi.experiment.differences import Difference, client_named, compared, round_named
 from fedmpi.experiment.recharging import Recorded
-from fedmpi.federation.client_selection import draw_participants
+from fedmpi.federation.client_selection import next_start
 from fedmpi.trace import Phase
 
 FloatArray = NDArray[np.float64]
@@ -57,17 +56,15 @@ def starts_of(
     starts_s = before.copy()
     participants: list[Difference] = []
     staying = np.empty(0, np.int64)
-    asked = asked_clients(config.clients.per_round, config.federation.over_selection)
     for place, (begin, end) in enumerate(pairwise(recorded.bounds.tolist())):
         number = int(rounds["round"][place])
         if rounds["phase"][place] != Phase.FEDERATED:
             continue
         expected = staying
         if number % period == 0:
-            found = availability.first_from(number, float(before[place]))
-            if found is not None:
-                starts_s[place], available = found
-                expected = draw_participants(config.experiment.seed, number, available, asked)
+            start = next_start(config, availability, number, float(before[place]))
+            if start is not None:
+                starts_s[place], expected = start.start_s, start.participants
         participants += _not_taking_part(recorded, place, expected)
         staying = recorded.clients["client"][begin:end][recorded.staying[begin:end]]
     moments = compared("rounds", round_named(rounds), "start_s", rounds["start_s"], starts_s)

@@ -116,8 +116,8 @@ class ImportanceForm:
 
         ``received``: of pruned parameters the ``pruning.importance_entries`` (0: k) largest, and no more than the
         method can take back, and the sum of all active ones. ``sketch``: of all prunable ones as many, and what is
-        never pruned. A method that says how
-        many ``gradient_entries`` it wants gets those of pruned parameters, layer by layer, in 8 bytes each.
+        never pruned. A method that says how many ``gradient_entries`` it wants gets those of pruned parameters, layer
+        by layer, in 8 bytes each.
         """
         config = self.setup.config
         if self.method.gradient_entries is not None:
