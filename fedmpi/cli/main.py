@@ -12,31 +12,11 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib import import_module
+from types import ModuleType
 
 from fedmpi import __version__
-from fedmpi.cli import (
-    bench,
-    calibrate,
-    check,
-    convert,
-    data,
-    devices,
-    doctor,
-    export,
-    figures,
-    launch,
-    map,
-    plot,
-    presets,
-    report,
-    retime,
-    run,
-    status,
-    summarize,
-    sweep,
-    tables,
-    verify,
-)
+from fedmpi.cli import launch
 from fedmpi.cli.configured import find_modules_of_working_directory
 from fedmpi.cli.number_arguments import Parser
 from fedmpi.config import ConfigError
@@ -44,28 +24,29 @@ from fedmpi.config.errors import BAD_CONFIGURATION, FAILED, one_line
 from fedmpi.config.spelling import did_you_mean
 from fedmpi.experiment.streams import drop_unwritten, open_closed_streams
 
-_COMMANDS = {
-    "run": run,
-    "check": check,
-    "sweep": sweep,
-    "status": status,
-    "summarize": summarize,
-    "plot": plot,
-    "report": report,
-    "tables": tables,
-    "figures": figures,
-    "convert": convert,
-    "retime": retime,
-    "map": map,
-    "verify": verify,
-    "presets": presets,
-    "export": export,
-    "calibrate": calibrate,
-    "devices": devices,
-    "doctor": doctor,
-    "bench": bench,
-    "data": data,
-}
+_COMMANDS = (
+    "run",
+    "check",
+    "sweep",
+    "status",
+    "summarize",
+    "plot",
+    "report",
+    "tables",
+    "figures",
+    "convert",
+    "retime",
+    "map",
+    "verify",
+    "presets",
+    "export",
+    "calibrate",
+    "devices",
+    "doctor",
+    "bench",
+    "data",
+)
+"""Each is a module of this package: its docstring, ``add_arguments`` and ``execute``."""
 
 _EXPECTED = {
     ("fedmpi.learning.datasets", "DataError"): BAD_CONFIGURATION,
@@ -97,7 +78,7 @@ def _run_command(given: list[str]) -> int:
         find_modules_of_working_directory()
         parsed = _parse(given)
         parsed.arguments = given
-        code: int = _COMMANDS[parsed.command].execute(parsed)
+        code: int = _module_of(parsed.command).execute(parsed)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
@@ -126,13 +107,16 @@ def exit_code(error: BaseException) -> int | None:
 def _parse(arguments: list[str]) -> argparse.Namespace:
     """Overrides and paths may stand before, between and after options, which argparse alone does not see.
 
-    Arguments are declared for the command that is asked for alone: the choices of some take long to import.
+    A command that comes first is imported alone: what others need, pandas among it, takes as long as the rest of a
+    start. Arguments are declared for the command that is asked for alone.
     """
     parser = Parser(prog="fedmpi", description="Federated learning on emulated edge devices, over MPI.")
     parser.add_argument("--version", action="version", version=f"fedmpi {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     options: dict[str, list[str]] = {}
-    for name, command in _COMMANDS.items():
+    asked_for = arguments[:1] if arguments and arguments[0] in _COMMANDS else _COMMANDS
+    for name in asked_for:
+        command = _module_of(name)
         assert command.__doc__ is not None
         summary, *more = command.__doc__.split("\n\n")
         subparser = commands.add_parser(
@@ -155,6 +139,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     if several is not None:
         setattr(parsed, several, [*getattr(parsed, several), *rest])
     return parsed
+
+
+def _module_of(command: str) -> ModuleType:
+    return import_module(f"fedmpi.cli.{command}")
 
 
 def _tell(message: str, code: int) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from fedmpi.checkpoint.state_folder import FOLDER, folder_of
 from fedmpi.cli.rank_logs import holds_logs_alone
 from fedmpi.config import Config, ConfigError, load, validate_resume
-from fedmpi.experiment.folder_lock import LOCK_NAME, FolderInUse, FolderLock
+from fedmpi.experiment.folder_lock import LOCK_NAME, FolderInUse, FolderLock, in_use, owner_of
 from fedmpi.experiment.resuming import Identity
 from fedmpi.trace import TraceError
 from fedmpi.trace.reader import open_trace, read_attributes
@@ -28,8 +28,16 @@ def check_output(path: Path, config: Config, resume: bool, overwrite: bool) -> N
     """Refuse a run folder that must not be written; changes nothing.
 
     A folder that does not exist or is empty (logs of ranks aside) is fine, also with ``resume``, so that a job
-    script can always say ``--resume``. To resume, the stored configuration must be that of the same experiment.
+    script can always say ``--resume``. To resume, the stored configuration must be that of the same experiment. A run
+    that is going on is not overwritten; its resume waits for the folder's lock, as it may just be ending.
     """
+    _check_content(path, config, resume, overwrite)
+    owner = owner_of(path) if overwrite else None
+    if owner is not None:
+        raise ConfigError("--output", str(in_use(path, owner)))
+
+
+def _check_content(path: Path, config: Config, resume: bool, overwrite: bool) -> None:
     try:
         existing = next(place for place in (path, *path.absolute().parents) if place.exists())
     except OSError as error:  # such as a name that is too long
@@ -59,7 +67,7 @@ def prepare_output(path: Path, config: Config, resume: bool, overwrite: bool) ->
     check_output(path, config, resume, overwrite)
     lock = lock_folder(path)
     try:
-        check_output(path, config, resume, overwrite)  # another run may have been there until now
+        _check_content(path, config, resume, overwrite)  # another run may have been there until now
         if overwrite:
             _remove_run(path)
     except OSError as error:

@@ -47,13 +47,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Start ``mpiexec`` where it is needed, else run here; the exit code of the experiment."""
     with stop_signals.installed() as flag:
-        if (arguments.ranks or 1) > 1 and not inside_mpi_launch(os.environ):
-            config = configured(arguments, arguments.ranks)
+        if not inside_mpi_launch(os.environ):
+            ranks = arguments.ranks or 1
+            config = configured(arguments, ranks)  # what is wrong is said before torch is imported
             check_output(_output(arguments, config), config, arguments.resume, arguments.overwrite)
-            if flag.set:
-                stopped.say_before_the_run()
-                return PREEMPTED
-            return launch.run_under_mpiexec(arguments.ranks, arguments.arguments, flag)
+            if ranks > 1:
+                if flag.set:
+                    stopped.say_before_the_run()
+                    return PREEMPTED
+                return launch.run_under_mpiexec(ranks, arguments.arguments, flag)
         if arguments.log_per_rank is None:
             return _run_here(arguments)
         log = RankLog(arguments.log_per_rank)

@@ -83,7 +83,7 @@ class FolderLock:
                 owner = Owner.parse(_text(descriptor))
                 os.close(descriptor)
                 if time.monotonic() > deadline_s:
-                    raise _in_use(folder, owner, "wait until it has ended, or stop it") from None
+                    raise in_use(folder, owner) from None
                 time.sleep(_POLL_S)
                 continue
             except OSError as error:
@@ -110,13 +110,13 @@ class FolderLock:
         """The lock file alone: who makes it owns the folder. It was made empty where it was not there."""
         owner = Owner.parse(path.read_text(encoding="utf-8", errors="replace"))
         if owner is not None and not owner.has_ended():
-            raise _in_use(folder, owner, f"remove {path} if that process has ended")
+            raise in_use(folder, owner, f"remove {path} if that process has ended")
         path.unlink(missing_ok=True)
         try:
             with open(path, "x", encoding="utf-8") as file:
                 file.write(Owner.this_process().text())
         except FileExistsError:
-            raise _in_use(folder, None, f"remove {path} if no run has begun there just now") from None
+            raise in_use(folder, None, f"remove {path} if no run has begun there just now") from None
         warning = f"the file system of {folder} has no locks ({error.strerror}); only {path} keeps a second run away"
         return cls(path, None, warning)
 
@@ -139,7 +139,10 @@ def owner_of(folder: Path) -> Owner | None:
     return None
 
 
-def _in_use(folder: Path, owner: Owner | None, advice: str) -> FolderInUse:
+def in_use(
+    folder: Path, owner: Owner | None, advice: str = "wait until it has ended, or stop it"
+) -> FolderInUse:
+    """The error for a folder that another process owns."""
     who = f"process {owner.pid} on {owner.host}" if owner is not None else "another process"
     return FolderInUse(f"{folder} is in use by {who}; {advice}")
 

@@ -16,11 +16,6 @@ from fedmpi.learning import sources
 from fedmpi.learning.sources import PublicDataset, RemoteFile
 
 
-@pytest.fixture(autouse=True)
-def command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(cli._COMMANDS, "data", data)
-
-
 class _Handler(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         return

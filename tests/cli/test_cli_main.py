@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedmpi import __version__
+from fedmpi.cli import bench, presets
 from fedmpi.cli import main as cli
 from fedmpi.config import ConfigError, loads, preset_names, preset_text
 
@@ -124,17 +125,20 @@ def test_only_rank_0_of_a_launch_tells_of_bad_arguments(tmp_path):
     assert not second.stderr
 
 
-def test_neither_mpi_nor_torch_is_needed_to_refuse_a_configuration(tmp_path):
+@pytest.mark.parametrize("ranks", [[], ["--ranks", "2"]])
+@pytest.mark.parametrize("refused", ["training.momentum=2", "--output=."])
+def test_neither_mpi_nor_torch_nor_pandas_is_needed_to_refuse_a_run(ranks, refused, tmp_path):
+    (tmp_path / "a file").touch()
     code = (
         "import sys; from fedmpi.cli.main import main; "
-        "code = main(['run', 'quickstart', '--ranks', '2', 'training.momentum=2']); "
-        "print(code, 'torch' in sys.modules, 'mpi4py.MPI' in sys.modules)"
+        f"code = main({['run', 'quickstart', *ranks, refused]}); "
+        "print(code, [m for m in ('torch', 'mpi4py.MPI', 'pandas') if m in sys.modules])"
     )
     command = [sys.executable, "-c", code]
     result = subprocess.run(
         command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120, check=True
     )
-    assert result.stdout == "2 False False\n"
+    assert result.stdout == "2 []\n"
 
 
 def test_version_and_help(capsys):
@@ -225,7 +229,7 @@ def test_a_bug_shows_its_traceback(monkeypatch, capsys):
     def broken(arguments):
         raise ZeroDivisionError("here")
 
-    monkeypatch.setattr(cli.presets, "execute", broken)
+    monkeypatch.setattr(presets, "execute", broken)
     assert cli.main(["presets"]) == 1
     err = capsys.readouterr().err
     assert "Traceback" in err
@@ -236,7 +240,7 @@ def test_an_interrupt_is_one_line(monkeypatch, capsys):
     def interrupted(arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.presets, "execute", interrupted)
+    monkeypatch.setattr(presets, "execute", interrupted)
     assert cli.main(["presets"]) == 1
     assert capsys.readouterr().err == "fedmpi: interrupted\n"
 
@@ -264,7 +268,7 @@ def test_benchmarks_are_run_from_the_source_tree_with_their_arguments(tmp_path, 
         '"""Says it again.\n\nMore.\n"""\nimport sys\nsys.exit(print(sys.argv[1:]) or 3)\n'
     )
     (tmp_path / "benchmarks" / "_shared.py").write_text("")
-    monkeypatch.setattr(cli.bench.fedmpi, "__file__", str(tmp_path / "fedmpi" / "__init__.py"))
+    monkeypatch.setattr(bench.fedmpi, "__file__", str(tmp_path / "fedmpi" / "__init__.py"))
     assert cli.main(["bench"]) == 0
     collectives = "collectives  What collectives take on your ranks: fedmpi's beside bare MPI's.\n"
     assert capfd.readouterr().out == f"{collectives}echo         Says it again.\n"
@@ -275,7 +279,7 @@ def test_benchmarks_are_run_from_the_source_tree_with_their_arguments(tmp_path, 
 
 
 def test_without_a_source_tree_there_is_one_benchmark(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cli.bench.fedmpi, "__file__", str(tmp_path / "fedmpi" / "__init__.py"))
+    monkeypatch.setattr(bench.fedmpi, "__file__", str(tmp_path / "fedmpi" / "__init__.py"))
     assert cli.main(["bench"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("collectives  ")

@@ -132,6 +132,16 @@ def test_the_folder_of_a_run_that_goes_on_is_refused_whatever_is_asked(tmp_path,
     assert not (folder / LOCK_NAME).exists()
 
 
+def test_a_run_that_goes_on_is_not_overwritten_and_nobody_waits_for_its_end(tmp_path):
+    folder = a_run(tmp_path / "run")
+    lock = prepared(folder, CONFIG, True, False)
+    with pytest.raises(ConfigError, match=f"in use by process {os.getpid()} on .*; wait until it has ended"):
+        check_output(folder, CONFIG, resume=False, overwrite=True)
+    check_output(folder, CONFIG, resume=True, overwrite=False)
+    lock.release()
+    check_output(folder, CONFIG, resume=False, overwrite=True)
+
+
 def test_a_run_that_began_while_the_lock_was_awaited_is_not_written_over(tmp_path, monkeypatch):
     """What was right before the lock is looked at again under it; a refusal gives the lock back."""
     folder = tmp_path / "run"

@@ -25,7 +25,16 @@ from fedmpi.mpi.forkserver.process import Description, fixed_at_start, process_s
 from fedmpi.mpi.stop_signals import STOP_SIGNALS
 
 _PRELOADED = (
-    *("numpy", "torch", "h5py", "mpi4py", "fedmpi.cli.main", "fedmpi.checkpoint", "fedmpi.trace"),
+    *(
+        "numpy",
+        "torch",
+        "h5py",
+        "mpi4py",
+        "fedmpi.cli.main",
+        "fedmpi.cli.run",
+        "fedmpi.checkpoint",
+        "fedmpi.trace",
+    ),
     *(
         "fedmpi.learning.training",
         "fedmpi.learning.evaluation",
