@@ -45,22 +45,6 @@ def wait_for_rounds(cluster: Cluster, job: int | str, folder: Path, rounds: int)
     cluster.wait_for(job, lambda: committed() >= rounds, f"never did {rounds} rounds")
 
 
-def submit(
-    cluster: ManyNodes, config: Path, folder: Path, launch: str, *options: str, host_s: float = 14
-) -> int:
-    """A job that takes at least ``host_s``."""
-    return cluster.submit(
-        "--requeue",
-        *options,
-        SCRIPT,
-        config,
-        *LONG,
-        *lasting(host_s),
-        **variables(cluster, launch),
-        FEDMPI_OUTPUT=str(folder),
-    )
-
-
 def submit_until_it_begins(cluster: ManyNodes, folder: Path, *arguments: str | Path, **variables: str) -> int:
     """A job that makes the run in ``folder``, on nodes that are free; submitted again where it does not begin.
 
@@ -77,6 +61,14 @@ def submit_until_it_begins(cluster: ManyNodes, folder: Path, *arguments: str | P
         cluster.wait(job)
         cluster.wait_until_quiet()
     pytest.fail(f"three jobs did not begin within 90 s each; the last one said: {cluster.output(job)}")
+
+
+def submit(
+    cluster: ManyNodes, config: Path, folder: Path, launch: str, *options: str, host_s: float = 14
+) -> int:
+    """A job that takes at least ``host_s``."""
+    arguments = ("--requeue", *options, SCRIPT, config, *LONG, *lasting(host_s))
+    return submit_until_it_begins(cluster, folder, *arguments, **variables(cluster, launch))
 
 
 def goes_on(cluster: ManyNodes, job: int | str, expected: Path, folder: Path) -> None:
