@@ -133,8 +133,15 @@ class ServerPruning:
             return self.round_time(plan.participants, steps, finished.compute_s, k, k_down, extra_bytes)
 
         def k_for(decided: tuple[State, Change | None]) -> int:
-            active = decided[0].mask.active_per_layer(self.setup.prunable)
-            return best_k(lambda k: np.array([time_at(each).seconds(active) for each in k.tolist()]))
+            state, change = decided
+            stays = change is None or not change.is_new
+            active = state.mask.active_per_layer(self.setup.prunable)
+
+            def round_s(k: int) -> float:
+                time = time_at(k)
+                return time.present_s if stays else time.seconds(active)
+
+            return best_k(lambda k: np.array([round_s(each) for each in k.tolist()]))
 
         (self.state, change), k = decide_together(
             k, lambda k: self._decided(replace(seen, time=time_at(k))), k_for

@@ -206,6 +206,7 @@ class DeviceAccountant:
             (waits_s + up_fixed / up + down_fixed / down) / expected.period,
             (up_each / up + down_each / down) / expected.period,
             active,
+            expected.compute_s,
         )
 
     def round_seconds(self, expected: ExpectedMessages) -> FloatArray:
@@ -293,9 +294,12 @@ class NormalizedAccountant:
         layers = expected.active_prunable.size
         if self.positions_sent:
             transfers_s = self._transfer_s(expected.k), self._transfer_s(expected.k_down)
-            return RoundTime(training_s + transfers_s[0] + transfers_s[1] + self._sketch_s, np.zeros(layers))
+            round_s = training_s + transfers_s[0] + transfers_s[1] + self._sketch_s
+            return RoundTime(round_s, np.zeros(layers), round_s)
         value_s = 2 * self._transfer_s(1) / expected.period
-        return RoundTime(training_s + value_s * expected.never_pruned, np.full(layers, value_s))
+        constant_s = training_s + value_s * expected.never_pruned
+        present_s = constant_s + value_s * float(expected.active_prunable.sum())
+        return RoundTime(constant_s, np.full(layers, value_s), present_s)
 
     def round_seconds(self, expected: ExpectedMessages) -> FloatArray:
         """Training, and both transfers of each."""

@@ -194,7 +194,7 @@ class ServerHalf:
         return self._masked.mask if self._change is None else self._change.mask
 
     def report(self, end: RoundEnd, mask: Mask, since: int, carried_bytes: int) -> RoundReport:
-        if end.plan.needs and not (Needs.VOTES in end.plan.needs and self._change is None):
+        if self._change is not None and self._change.is_new:
             self.server.pruning.announce()
         now_s = time.perf_counter()
         self.server.stop_if_reached(end.test_accuracy, now_s - self._began_s)

@@ -112,10 +112,11 @@ class Observation:
 
 @dataclass(frozen=True)
 class Change:
-    """A new mask, and plain numbers about how it was made."""
+    """A mask, and plain numbers about how it was made; unless it ``is_new`` it is the present one, which stays."""
 
     mask: Mask
     facts: Mapping[str, float]
+    is_new: bool = True
 
 
 @dataclass(frozen=True)

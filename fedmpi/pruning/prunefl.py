@@ -1,13 +1,13 @@
 """PruneFL: adaptive pruning by importance per second (Jiang et al., IEEE TNNLS 2022; arXiv 1909.12326).
 
 Every ``reconfigure_every`` rounds the mask is reconfigured; the fraction of weights that a reconfiguration
-drops at most halves every ``half_life_rounds``. With ``interval`` "adaptive" a mask stays until what its making cost
-has been paid back by what it gained (``pruning.interval``), which the publication does not have.
+drops at most halves every ``half_life_rounds``. Two things the publication does not have: with ``interval``
+"adaptive" a mask stays until what its making cost has been paid back by what it gained (``pruning.interval``); with
+``joint`` a mask is taken only where it gains on what a round takes with the present one, perhaps with dense kernels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import floor
 
@@ -99,32 +99,32 @@ def step(
         density_limit(setup.config, observation.round_index, setup.rounds),
     )
     change, interval = change_of(result, state.mask), setup.config.reconfigure_every
-    if setup.config.interval == "adaptive":
-        change_s = required(observation.change_s, "cost of a change", _NAME)
-        facts = _payback(result, importance, state.mask, setup, time, change_s)
-        interval = next_interval(facts["payback_rounds"], interval)
-        change = replace(change, facts={**change.facts, **facts, "interval_rounds": interval})
-    return PruneFLState(result.mask, rounds_since=0, interval_rounds=interval), change
+    joint, adaptive = setup.config.joint, setup.config.interval == "adaptive"
+    if joint or adaptive:
+        gain = _gain(result, importance, state.mask, setup, time)
+        facts = {"gain": gain}
+        if adaptive:
+            cost_s = required(observation.change_s, "cost of a change", _NAME)(result.mask)
+            payback = payback_rounds(cost_s, gain, result.round_s)
+            interval = next_interval(payback, interval)
+            facts = {"cost_s": cost_s, "gain": gain, "payback_rounds": payback, "interval_rounds": interval}
+        change = replace(change, facts={**change.facts, **facts})
+        if joint and gain <= 0.0:
+            change = replace(change, mask=state.mask, is_new=False)
+    return PruneFLState(change.mask, rounds_since=0, interval_rounds=interval), change
 
 
-def _payback(
-    result: Reconfiguration,
-    importance: NDArray[np.floating],
-    before: Mask,
-    setup: Setup,
-    time: RoundTime,
-    change_s: Callable[[Mask], float],
-) -> dict[str, float]:
-    """What a reconfiguration cost and gained, and after how many rounds that pays."""
-    gain = relative_gain(
+def _gain(
+    result: Reconfiguration, importance: NDArray[np.floating], before: Mask, setup: Setup, time: RoundTime
+) -> float:
+    """By which part a reconfiguration raises importance per second."""
+    of_mask_s = time.seconds(before.active_per_layer(setup.prunable))
+    return relative_gain(
         float(importance.sum(where=before.flags(), dtype=np.float64)),
-        time.seconds(before.active_per_layer(setup.prunable)),
+        time.present_s if setup.config.joint else of_mask_s,
         result.importance,
         result.round_s,
     )
-    cost_s = change_s(result.mask)
-    payback = payback_rounds(cost_s, gain, result.round_s)
-    return {"cost_s": cost_s, "gain": gain, "payback_rounds": payback}
 
 
 def change_of(result: Reconfiguration, before: Mask) -> Change:

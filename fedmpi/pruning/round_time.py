@@ -7,6 +7,7 @@ compute seconds of each.)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import nan
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,10 +15,15 @@ from numpy.typing import ArrayLike, NDArray
 
 @dataclass(frozen=True)
 class RoundTime:
-    """``constant_s`` is c; ``seconds_per_parameter`` float64 (L,) holds t_l of each prunable layer."""
+    """``constant_s`` is c; ``seconds_per_parameter`` float64 (L,) holds t_l of each prunable layer.
+
+    ``present_s``: what a round takes with the mask under which it ran. It is less than T of that where so much is
+    active that steps are made with dense kernels; NaN where it is not known.
+    """
 
     constant_s: float
     seconds_per_parameter: NDArray[np.float64]
+    present_s: float = nan
 
     def seconds(self, active: ArrayLike) -> float:
         """T with ``active`` (L,) parameters in the prunable layers."""
@@ -31,6 +37,7 @@ def slowest_client(
     exchange_constant_s: NDArray[np.float64],
     exchange_seconds_per_parameter: NDArray[np.float64],
     active: ArrayLike,
+    compute_s: ArrayLike = nan,
 ) -> RoundTime:
     """The time of a round of n clients, which is that of the client that takes longest with the present mask.
 
@@ -38,6 +45,7 @@ def slowest_client(
     ``step_seconds_per_parameter`` (n, L) times its ``active`` (L,) parameters. Its messages take
     ``exchange_constant_s`` (n,) whatever the mask (latency, headers, what is not prunable, entries of a
     sparsified exchange), and ``exchange_seconds_per_parameter`` (n,) for every active prunable parameter.
+    ``compute_s`` (n,): what its steps took with the present mask, of which ``present_s`` is made.
     Among equals the first client counts. Raises ValueError without clients, or where a time is negative or
     not finite.
     """
@@ -50,4 +58,6 @@ def slowest_client(
         if not (np.isfinite(values) & (values >= 0.0)).all():
             raise ValueError(f"the {name} of a client's round is negative or not finite: {values.tolist()}")
     slowest = int((constant_s + (per_parameter * np.asarray(active)).sum(axis=1)).argmax())
-    return RoundTime(float(constant_s[slowest]), per_parameter[slowest])
+    exchange_s = exchange_constant_s + exchange_seconds_per_parameter * np.asarray(active).sum()
+    present_s = float((np.asarray(compute_s) + exchange_s).max())
+    return RoundTime(float(constant_s[slowest]), per_parameter[slowest], present_s)

@@ -159,6 +159,7 @@ def test_the_time_of_a_masked_round_by_the_published_cost_model(
     )
     assert time.constant_s == pytest.approx(constant, rel=1e-12)
     assert time.seconds_per_parameter == pytest.approx([each, each], rel=1e-12)
+    assert time.present_s == pytest.approx(constant + 800 * each, rel=1e-12)
 
 
 NETWORK = """
@@ -205,6 +206,11 @@ def test_round_time_is_that_of_the_slowest_client(model: str) -> None:
     up, down = np.array([125e3, 250e3, 250e3]), 1e6
     expected = compute_s + 0.5 + sent / up + received / down
     assert time.seconds(ACTIVE) == pytest.approx(expected.max(), rel=1e-12)
+    assert time.present_s == pytest.approx(expected.max(), rel=1e-12)
+    quicker = time_of(fleet, steps, compute_s / 2, (1000, 4.0), (300, 0.125), ACTIVE)
+    assert quicker.present_s == pytest.approx(
+        (compute_s / 2 + 0.5 + sent / up + received / down).max(), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("transport", ["fluid", "tcp"])

@@ -236,9 +236,23 @@ def test_a_mask_holds_from_the_round_after_its_change(looping: Callable) -> None
     for observation in seen.seen[:2]:
         np.testing.assert_allclose(observation.gradient, np.full(10, 2.0), rtol=1e-6)
     assert [report.carried_bytes for report in reports] == [ROUND_BYTES + 2] * 3
-    # A version for each update and each mask, and clients get the mask with the first model after it.
-    assert loop.world.server.downlink.version == 6
-    assert [int(report.closed.charges.bytes_down[0]) for report in reports] == [56, 56 + 17, 56 + 17]
+    # A version for each update and each new mask, and clients get the mask with the first model after it.
+    assert loop.world.server.downlink.version == 4
+    assert [int(report.closed.charges.bytes_down[0]) for report in reports] == [56, 56, 56 + 17]
+
+
+def test_a_mask_that_was_looked_for_and_stays_is_recorded_and_does_not_travel(
+    looping: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = method_of(Needs.WEIGHTS)
+    loop = looping(method=method)
+    pruning, mask = loop.world.server.pruning, loop.world.masked.mask
+    monkeypatch.setattr(pruning, "step", lambda finished: Change(mask, {"gain": -0.5}, is_new=False))
+    reports = loop.run()
+    assert [report.mask.count for report in reports] == [10, 10, 10]
+    assert [report.change.facts for report in reports] == [{"gain": -0.5}] * 3
+    assert loop.world.server.downlink.version == 3
+    assert [int(report.closed.charges.bytes_down[0]) for report in reports] == [56, 56, 56]
 
 
 def test_importance_is_gathered_where_it_is_asked_for(looping: Callable) -> None:

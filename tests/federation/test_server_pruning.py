@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -149,6 +149,34 @@ def test_k_and_the_mask_are_decided_by_the_same_time(world: Callable) -> None:
     assert asked[0] == pytest.approx([2 + s + 0.00075 * 7 for s in messages])
     assert asked[1] == asked[0]
     assert seen.draws == [seen.draws[0]] * 2
+
+
+@pytest.mark.parametrize("kept", ["no change", "not new"])
+def test_where_the_mask_stays_k_is_decided_by_the_round_as_it_is(
+    world: Callable, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    """Training took 1 and 2 s, whatever T would make of the present mask; the round before it was as long."""
+    change = None if kept == "no change" else Change(Mask(10), {"gain": -0.1}, is_new=False)
+    seen, asked = Seen(Needs.TIME), []
+    monkeypatch.setattr(seen, "step", lambda setup, state, observation, draw: (state, change))
+    pruning = world(method=seen.method()).server.pruning
+    time = pruning.round_time
+
+    def with_dense_kernels(*given: Any) -> Any:
+        return replace(time(*given), present_s=float(given[3]))
+
+    monkeypatch.setattr(pruning, "round_time", with_dense_kernels)
+
+    def best_k(round_s: Callable) -> int:
+        asked.append(round_s(np.array([3, 6])).tolist())
+        return 6
+
+    found, k = pruning.step_with_k(finished(Needs.TIME), 3, best_k)
+    assert k == 6
+    assert asked[0] == [3.0, 6.0]
+    assert (found is None) == (change is None)
+    if found is not None:
+        assert (found.is_new, dict(found.facts)) == (False, {"gain": -0.1, "k": 6})
 
 
 def test_k_stays_where_the_method_does_not_see_the_time(world: Callable) -> None:

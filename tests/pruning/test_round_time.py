@@ -33,6 +33,16 @@ def test_the_slowest_client_depends_on_the_mask() -> None:
     assert (full.constant_s, full.seconds_per_parameter.tolist()) == (2.0, [2.5])
 
 
+def test_the_round_as_it_is_takes_what_its_steps_took() -> None:
+    """Of two clients the second is slower by far; with dense kernels training takes 1 and 6 s."""
+    exchange_s = np.array([0.5, 0.25]), np.array([0.5, 0.2])
+    steps_s = np.array([1.0, 9.0]), np.array([[1.0], [1.0]])
+    time = slowest_client(2, *steps_s, *exchange_s, [10], compute_s=[1.0, 6.0])
+    assert time.present_s == 6.0 + 0.25 + 2.0
+    assert time.seconds([10]) == 2 * 19.0 + 0.25 + 2.0
+    assert np.isnan(slowest_client(2, *steps_s, *exchange_s, [10]).present_s)
+
+
 def test_equals_go_to_the_first() -> None:
     time = slowest_client(1, np.array([1.0, 0.0]), np.array([[0.0], [1.0]]), np.zeros(2), np.zeros(2), [1])
     assert time.constant_s == 1.0
