@@ -9,7 +9,7 @@ from fedmpi.experiment.parts import Parts
 from fedmpi.federation.distribution import ServerData
 from fedmpi.learning.activations import Activations
 from fedmpi.learning.flat import FlatModel
-from fedmpi.learning.training import CONVERTED_BYTES
+from fedmpi.learning.minibatches import CONVERTED_BYTES
 from fedmpi.mpi.forkserver.stub import VARIABLE as FORKSERVER
 
 _LIBRARIES_BYTES = 159 * 2**20

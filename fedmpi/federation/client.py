@@ -18,8 +18,9 @@ from fedmpi.federation.messages import RoundPlan
 from fedmpi.learning.augmentation import augmenter
 from fedmpi.learning.batched import BatchTrainer, ManyTask
 from fedmpi.learning.evaluation import sample_loss
+from fedmpi.learning.minibatches import batch_order, deciding_bounds
 from fedmpi.learning.readjustment import OwnMask
-from fedmpi.learning.training import LocalResult, LocalTask, batch_order, deciding_bounds, train
+from fedmpi.learning.training import LocalResult, LocalTask, train
 from fedmpi.numerics.streams import Purpose, generator, generators, torch_seed
 
 

@@ -21,7 +21,8 @@ from fedmpi.learning.batched_values import Values
 from fedmpi.learning.datasets.dataset import as_float32
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.losses import LOSSES
-from fedmpi.learning.training import batch_groups, descend_from, taken
+from fedmpi.learning.minibatches import batch_groups, taken
+from fedmpi.learning.training import descend_from
 
 _BATCH_BYTES = 2**22
 """Weights of the clients of a batch together: they stay in the cache."""
@@ -91,7 +92,7 @@ class BatchTrainer:
         """Train up to ``most_clients`` clients that take their samples in batches of the same ``bounds``.
 
         ``x`` (all samples, ...) float32 or uint8 and ``y`` int64 are those of all clients, ``order`` int64 (clients,
-        samples of all steps) says which each takes (see ``training.batch_order``).
+        samples of all steps) says which each takes (see ``minibatches.batch_order``).
         """
         clients = len(order)
         if clients == 1 and self._convolutions:

@@ -15,7 +15,8 @@ import torch
 from fedmpi.config.schema import TrainingConfig
 from fedmpi.learning.batched import BatchTrainer, ManyTask
 from fedmpi.learning.flat import FlatModel
-from fedmpi.learning.training import LocalTask, batch_order, train
+from fedmpi.learning.minibatches import batch_order
+from fedmpi.learning.training import LocalTask, train
 
 _CLIENTS = 3
 _LEARNING_RATE = 0.1

@@ -9,7 +9,7 @@ from fedmpi.federation.distribution import ServerData
 from fedmpi.learning.activations import Activations
 from fedmpi.learning.datasets import Dataset
 from fedmpi.learning.division import Division
-from fedmpi.learning.training import CONVERTED_BYTES
+from fedmpi.learning.minibatches import CONVERTED_BYTES
 
 
 def test_memory_grows_with_what_a_rank_holds(small_model):

@@ -13,7 +13,7 @@ from fedmpi.experiment.model import evaluation_batches, make_model, training_bat
 from fedmpi.experiment.parts import resolve
 from fedmpi.federation.distribution import DataFacts
 from fedmpi.learning.evaluation import block_slices
-from fedmpi.learning.training import batch_order
+from fedmpi.learning.minibatches import batch_order
 from fedmpi.numerics.streams import Purpose, generator
 
 

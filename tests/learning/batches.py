@@ -11,7 +11,8 @@ from torch import Tensor
 from fedmpi.config.schema import TrainingConfig
 from fedmpi.learning.batched import BatchTrainer, ManyResults, ManyTask
 from fedmpi.learning.flat import FlatModel
-from fedmpi.learning.training import LocalTask, batch_order, train
+from fedmpi.learning.minibatches import batch_order
+from fedmpi.learning.training import LocalTask, train
 
 RATE = 0.05
 

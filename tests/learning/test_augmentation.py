@@ -10,7 +10,8 @@ from fedmpi.config.limits import CHOICES
 from fedmpi.config.schema import TrainingConfig
 from fedmpi.learning.augmentation import AUGMENTATIONS, FlipCrop, augmenter
 from fedmpi.learning.flat import FlatModel
-from fedmpi.learning.training import LocalTask, batch_order, train
+from fedmpi.learning.minibatches import batch_order
+from fedmpi.learning.training import LocalTask, train
 
 
 def _possible(image: torch.Tensor) -> list[torch.Tensor]:

@@ -15,8 +15,9 @@ from torch import nn
 from fedmpi.config.schema import TrainingConfig
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.losses import LOSSES
+from fedmpi.learning.minibatches import batch_order
 from fedmpi.learning.readjustment import steps_before
-from fedmpi.learning.training import LocalTask, batch_order, train
+from fedmpi.learning.training import LocalTask, train
 
 SAMPLES = torch.rand(23, 1, 4, 4, generator=torch.Generator().manual_seed(1))
 LABELS = torch.randint(0, 3, (23,), generator=torch.Generator().manual_seed(2))

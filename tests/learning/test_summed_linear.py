@@ -15,7 +15,8 @@ from torch.utils.checkpoint import checkpoint
 from fedmpi.config.schema import TrainingConfig
 from fedmpi.learning import summed_linear
 from fedmpi.learning.flat import FlatModel
-from fedmpi.learning.training import LocalTask, batch_order, train
+from fedmpi.learning.minibatches import batch_order
+from fedmpi.learning.training import LocalTask, train
 
 
 def known() -> nn.Module:

@@ -14,7 +14,8 @@ from fedmpi.learning.augmentation import augmenter
 from fedmpi.learning.datasets.dataset import as_float32
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.losses import LOSSES
-from fedmpi.learning.training import LocalTask, batch_order, learning_rate_at, train
+from fedmpi.learning.minibatches import batch_order
+from fedmpi.learning.training import LocalTask, learning_rate_at, train
 
 SAMPLES = torch.rand(23, 1, 4, 4, generator=torch.Generator().manual_seed(1))
 LABELS = torch.randint(0, 3, (23,), generator=torch.Generator().manual_seed(2))
@@ -205,14 +206,14 @@ def test_how_many_samples_are_converted_at_once_changes_nothing(
     training = TrainingConfig(local_steps=7, local_epochs=epochs, batch_size=6)
     whole: list[Tensor] = []
     for limit in (10**9, converted):
-        monkeypatch.setattr("fedmpi.learning.training.CONVERTED_BYTES", limit)
+        monkeypatch.setattr("fedmpi.learning.minibatches.CONVERTED_BYTES", limit)
         sizes: list[int] = []
 
         def noted(x: Tensor, sizes: list[int] = sizes) -> Tensor:
             sizes.append(len(x))
             return as_float32(x)
 
-        monkeypatch.setattr("fedmpi.learning.training.as_float32", noted)
+        monkeypatch.setattr("fedmpi.learning.minibatches.as_float32", noted)
         model = FlatModel(_module())
         augment = augmenter("flip_crop", 1, 2, 3)
         start, x = model.vector.clone(), (SAMPLES * 255).to(torch.uint8)

@@ -60,7 +60,7 @@ def check(overrides: list[str]) -> None:
 
 def _check_steps(run: Run) -> list[int]:
     """Look at the weights after every step of initial pruning; the returned list counts the steps."""
-    take, counted = training._SgdStep.take, [0]
+    take, counted = training.SgdStep.take, [0]
 
     def checked_take(self, directions, write):
         take(self, directions, write)
@@ -69,7 +69,7 @@ def _check_steps(run: Run) -> list[int]:
             pruned = ~run.masked.mask.flags()
             assert not run.model.vector.numpy()[: pruned.size][pruned].view(np.uint32).any()
 
-    training._SgdStep.take = checked_take
+    training.SgdStep.take = checked_take
     return counted
 
 
