@@ -48,3 +48,11 @@ def next_interval(payback: float, shortest: int) -> int:
     """Rounds to the next reconfiguration: ``payback`` rounded up, from ``shortest`` to LONGEST_FACTOR times that."""
     longest = LONGEST_FACTOR * shortest
     return longest if payback >= longest else max(shortest, ceil(payback))
+
+
+def next_try(present: int, shortest: int) -> int:
+    """Rounds until a better mask is looked for again where the present one stays: twice as many as last time.
+
+    As in ``next_interval`` they are at most LONGEST_FACTOR times the shortest.
+    """
+    return min(2 * present, LONGEST_FACTOR * shortest)

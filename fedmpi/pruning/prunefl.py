@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fedmpi.config.schema import PruningConfig
 from fedmpi.k_control import Draw
 from fedmpi.pruning.interface import Change, Method, Needs, Observation, Setup, State, required
-from fedmpi.pruning.interval import next_interval, payback_rounds, relative_gain
+from fedmpi.pruning.interval import next_interval, next_try, payback_rounds, relative_gain
 from fedmpi.pruning.mask import Mask
 from fedmpi.pruning.reconfiguration import Reconfiguration, allowed_active, reconfigure
 from fedmpi.pruning.round_time import RoundTime
@@ -102,14 +102,15 @@ def step(
     joint, adaptive = setup.config.joint, setup.config.interval == "adaptive"
     if joint or adaptive:
         gain = _gain(result, importance, state.mask, setup, time)
-        facts = {"gain": gain}
+        facts, stays = {"gain": gain}, joint and gain <= 0.0
         if adaptive:
             cost_s = required(observation.change_s, "cost of a change", _NAME)(result.mask)
             payback = payback_rounds(cost_s, gain, result.round_s)
-            interval = next_interval(payback, interval)
+            present = state.interval_rounds
+            interval = next_try(present, interval) if stays else next_interval(payback, interval)
             facts = {"cost_s": cost_s, "gain": gain, "payback_rounds": payback, "interval_rounds": interval}
         change = replace(change, facts={**change.facts, **facts})
-        if joint and gain <= 0.0:
+        if stays:
             change = replace(change, mask=state.mask, is_new=False)
     return PruneFLState(change.mask, rounds_since=0, interval_rounds=interval), change
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmpi.pruning.interval import LONGEST_FACTOR, next_interval, payback_rounds, relative_gain
+from fedmpi.pruning.interval import LONGEST_FACTOR, next_interval, next_try, payback_rounds, relative_gain
 
 SECONDS = st.floats(1e-3, 1e6)
 GAINS = st.floats(1e-6, 1e3)
@@ -57,3 +57,7 @@ def test_a_longer_wait_never_pays_less_and_bounds_hold(
 def test_the_longest_interval_is_16_of_the_shortest() -> None:
     assert LONGEST_FACTOR == 16
     assert [next_interval(rounds, 3) for rounds in (47.0, 47.5, 48.5)] == [47, 48, 48]
+
+
+def test_a_mask_that_stays_is_left_alone_for_twice_as_long_up_to_the_longest_interval() -> None:
+    assert [next_try(present, 3) for present in (3, 5, 24, 25, 48)] == [6, 10, 48, 48, 48]

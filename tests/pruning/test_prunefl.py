@@ -179,7 +179,10 @@ def test_decided_jointly_a_mask_is_taken_where_it_gains_on_the_round_as_it_is(
         if joint or interval == "adaptive":
             assert change.facts["gain"] == pytest.approx(by / TIME.seconds([20]) - 1)
         assert state.rounds_since == 0
-        assert state.interval_rounds == (2 if interval == "fixed" or taken else 32)
+        if interval == "fixed" or (gains and joint):
+            assert state.interval_rounds == 2
+        elif joint:
+            assert state.interval_rounds == 4
 
 
 @pytest.mark.parametrize("missing", ["weights", "importance", "time"])
