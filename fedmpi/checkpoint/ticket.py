@@ -13,7 +13,7 @@ from fedmpi.config import Config, ConfigError, loads
 from fedmpi.config.schema import ModelConfig
 from fedmpi.pruning.mask import Mask
 from fedmpi.trace import FILE_NAME, TraceError
-from fedmpi.trace.reader import open_trace, read_attributes
+from fedmpi.trace.open_file import open_trace, read_attributes
 
 _ALLOWED = "the folder of a completed run of the same model that pruned it"
 

@@ -13,7 +13,7 @@ from fedmpi.config import Config, ConfigError, load, validate_resume
 from fedmpi.experiment.folder_lock import LOCK_NAME, FolderInUse, FolderLock, in_use, owner_of
 from fedmpi.experiment.resuming import Identity
 from fedmpi.trace import TraceError
-from fedmpi.trace.reader import open_trace, read_attributes
+from fedmpi.trace.open_file import open_trace, read_attributes
 
 _CONTENT = ("trace.h5", "config.toml", "checkpoint", FOLDER)
 """What fedmpi writes into a run folder; nothing else is ever removed by ``--overwrite``."""

@@ -13,7 +13,7 @@ from fedmpi.checkpoint.state_folder import folder_of, verify_stored
 from fedmpi.checkpoint.store import FOLDER
 from fedmpi.config import Config, ConfigError, dumps, loads, validate_resume
 from fedmpi.trace import FILE_NAME
-from fedmpi.trace.reader import open_trace, read_attributes
+from fedmpi.trace.open_file import open_trace, read_attributes
 from fedmpi.trace.schema import SCHEMA_VERSION
 
 

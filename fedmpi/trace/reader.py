@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import os
 import time
 import tomllib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +14,12 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from fedmpi.trace.checksums import ColumnTexts, RowDigests
-from fedmpi.trace.hdf5_layout import heap_ends
+from fedmpi.trace.frames import categories_of, frame_of
+from fedmpi.trace.open_file import open_trace, read_attributes
 from fedmpi.trace.round_rows import OpenTable, rows_of_rounds
 from fedmpi.trace.schema import (
-    FINAL_STATUSES,
-    READABLE_VERSIONS,
     TABLES,
-    Phase,
-    Status,
     TraceError,
-    names,
     tables,
 )
 
@@ -36,29 +30,9 @@ FILE_NAME = "trace.h5"
 
 _ATTEMPTS = 5
 _PAUSE_S = 0.02
-_ROWS_AT_ONCE = 65_536
-_ROWS_IN_CACHE = 1024
-_HEAD_BYTES = 2**18
-_MANY_ROWS = 4096
-_SHORT_BYTES = 64
 
 _OF_PARTICIPANTS = ("clients", "client_tests")
 """The tables with a row a participant or client in every round: the large ones."""
-
-
-_DAMAGE = (
-    *(
-        OSError,
-        LookupError,
-        RuntimeError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        ArithmeticError,
-        MemoryError,
-    ),
-)
-"""What reading a file whose every byte may be wrong can raise, in HDF5, in TOML and in tables."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -132,10 +106,10 @@ def rows_of_clients(trace: Trace) -> Iterator[Callable[[int, int], pd.DataFrame]
     """
     last_read = int(trace.rounds["round"].iloc[-1]) if len(trace.rounds) else -1
     with open_trace(trace.path, checked=False) as file:
-        categories, table = _categories(trace.attributes), OpenTable.of(file, "clients", trace.path)
+        categories, table = categories_of(trace.attributes), OpenTable.of(file, "clients", trace.path)
 
         def rows(first: int, last: int) -> pd.DataFrame:
-            return _frame(table.between(first, min(last, last_read)), categories)
+            return frame_of(table.between(first, min(last, last_read)), categories)
 
         yield rows
 
@@ -168,86 +142,6 @@ def read_rows(
     path = path / FILE_NAME if path.is_dir() else path
     with open_trace(path, checked) as file:
         return _committed_rows(file, path, checked)
-
-
-@contextmanager
-def open_trace(path: os.PathLike[str] | str, checked: bool = True) -> Iterator[h5py.File]:
-    """The HDF5 file of a trace, checked to be one and undamaged, with HDF5's own errors as TraceError.
-
-    HDF5 reads through a Python file without a buffer: two handles of one process that HDF5 opens by name would have to
-    agree on their locks and would share what one of them has read, however old that is. Unless ``checked``, the
-    checksum of the whole is not compared.
-    """
-    if not Path(path).is_file():
-        raise TraceError(f"{path}: there is no trace")
-    try:
-        with open(path, "rb", buffering=0) as stream, _opened(stream) as file:
-            if "schema_version" not in file.attrs or "committed_rounds" not in file.attrs:
-                raise TraceError(f"{path}: an HDF5 file, but not a trace of fedmpi")
-            if (version := int(file.attrs["schema_version"])) not in READABLE_VERSIONS:
-                known = " and ".join(map(str, READABLE_VERSIONS))
-                raise TraceError(f"{path}: schema version {version}, but this fedmpi reads {known}")
-            datasets = {name: file.get(name) for name in tables(version)}
-            for name, dtype in tables(version).items():
-                if datasets[name] is None or datasets[name].dtype != dtype:
-                    raise TraceError(f"{path}: the table {name} is missing or has other columns")
-            _check_content(file, datasets, path, version, checked)
-            yield file
-    except _DAMAGE as error:
-        if isinstance(error, TraceError):
-            raise
-        raise TraceError(f"{path}: no readable HDF5 file, or damaged ({error})") from error
-
-
-def _opened(stream: io.FileIO) -> h5py.File:
-    if not heap_ends(stream.read(_HEAD_BYTES)):
-        raise OSError("its texts have no end")
-    return h5py.File(stream, "r")
-
-
-def read_attributes(file: h5py.File) -> dict[str, Any]:
-    """The root attributes as plain Python values."""
-    return {
-        name: value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-        for name, value in file.attrs.items()
-    }
-
-
-def column_texts(file: h5py.File) -> ColumnTexts | None:
-    """What a trace says of its columns; None for one of version 1, which says nothing."""
-    if int(file.attrs["schema_version"]) == 1:
-        return None
-    return {name: {text: list(file[name].attrs[text]) for text in ("unit", "description")} for name in TABLES}
-
-
-def _check_content(
-    file: h5py.File,
-    datasets: Mapping[str, h5py.Dataset],
-    path: os.PathLike[str] | str,
-    version: int,
-    checked: bool,
-) -> None:
-    """TraceError where rows are missing, and where a finished trace does not hold what was written.
-
-    Traces of fedmpi 0.1.0 have no checksums, of chunks or of the whole.
-    """
-    status = str(file.attrs["status"])
-    if status not in ("running", *FINAL_STATUSES):
-        raise TraceError(f"{path}: damaged: the status is {status!r}")
-    for name, dataset in datasets.items():
-        if len(dataset) > dataset.id.get_num_chunks() * dataset.chunks[0]:
-            raise TraceError(
-                f"{path}: damaged: the table {name} has {len(dataset)} rows, not all of them are there"
-            )
-    if not checked or status == "running" or not ("checksum" in file.attrs or datasets["rounds"].fletcher32):
-        return
-    digests = RowDigests(version)
-    for name, dataset in datasets.items():
-        for start in range(0, len(dataset), _ROWS_AT_ONCE):
-            rows = dataset[start : start + _ROWS_AT_ONCE]
-            digests.update(name, memoryview(rows.view(np.uint8)))
-    if digests.checksum(read_attributes(file), column_texts(file)) != file.attrs["checksum"]:
-        raise TraceError(f"{path}: damaged: the checksum is wrong")
 
 
 def _committed_rows(
@@ -309,60 +203,7 @@ def _outline(file: h5py.File, path: Path) -> Trace:
 def _trace(
     path: Path, attributes: dict[str, Any], found: Mapping[str, np.ndarray], whole: bool = True
 ) -> Trace:
-    categories = _categories(attributes)
-    frames = {name: _frame(rows, categories) for name, rows in found.items()}
+    categories = categories_of(attributes)
+    frames = {name: frame_of(rows, categories) for name, rows in found.items()}
     config = tomllib.loads(attributes["config_toml"])
     return Trace(path=path, **frames, config=config, attributes=attributes, whole=whole)
-
-
-def _categories(attributes: Mapping[str, Any]) -> dict[str, Sequence[str]]:
-    """The names of the codes in columns."""
-    return {"phase": names(Phase), "status": names(Status), "layer": attributes["layer_names"]}
-
-
-def _frame(rows: np.ndarray, categories: dict[str, Sequence[str]]) -> pd.DataFrame:
-    import pandas as pd  # takes a second and 30 MB, which the ranks of a run do without
-
-    columns = _columns(rows)
-
-    def column(name: str) -> Any:
-        values = columns[name]
-        if name in categories:
-            return pd.Categorical.from_codes(values.astype(np.int64), categories=list(categories[name]))
-        if values.dtype.kind == "S":
-            which, different = _different(values)  # few texts stand in many rows
-            texts = pd.Series([text.decode("utf-8") for text in different], dtype=str)
-            return texts.take(which).array
-        return values
-
-    return pd.DataFrame({name: column(name) for name in columns}, copy=False)
-
-
-def _different(texts: np.ndarray) -> tuple[np.ndarray, list[bytes]]:
-    """The different ones among ``texts`` (n,), in the order of their first places, and which each is, int (n,)."""
-    if len(texts) < _MANY_ROWS or texts.itemsize > _SHORT_BYTES:
-        found = texts.tolist()
-        place = {text: n for n, text in enumerate(dict.fromkeys(found))}
-        return np.fromiter(map(place.__getitem__, found), np.intp, len(found)), list(place)
-    import pandas as pd
-
-    # Eight bytes at a time, as numbers: twice as fast as making an object of each.
-    words = texts.view(np.uint64).reshape(len(texts), -1)
-    which = np.zeros(len(texts), np.intp)
-    for column in words.T[words.any(axis=0)]:
-        codes, numbers = pd.factorize(column)
-        which, _ = pd.factorize(which * len(numbers) + codes)
-    first = np.empty(which.max() + 1, np.intp)
-    first[which[::-1]] = np.arange(len(which) - 1, -1, -1)
-    return which, texts[first].tolist()
-
-
-def _columns(rows: np.ndarray) -> dict[str, np.ndarray]:
-    """The columns of rows, each by itself; made block by block, so that rows are fetched from memory once."""
-    names = rows.dtype.names or ()
-    columns = {name: np.empty(len(rows), rows.dtype[name]) for name in names}
-    for start in range(0, len(rows), _ROWS_IN_CACHE):
-        block = rows[start : start + _ROWS_IN_CACHE]
-        for name, column in columns.items():
-            column[start : start + _ROWS_IN_CACHE] = block[name]
-    return columns

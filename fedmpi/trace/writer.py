@@ -35,7 +35,7 @@ import fedmpi
 from fedmpi.trace import hdf5_layout
 from fedmpi.trace.checksums import CHECKSUM_CHARACTERS, RowDigests
 from fedmpi.trace.growing_file import GrowingFile
-from fedmpi.trace.reader import column_texts, open_trace, read_attributes
+from fedmpi.trace.open_file import column_texts, open_trace, read_attributes
 from fedmpi.trace.schema import (
     CALLER_ATTRIBUTES,
     COLUMNS,
