@@ -122,6 +122,24 @@ def test_a_checkpoint_notes_only_what_changed(tmp_path: Path) -> None:
     assert rows.changes()["place"].tolist()[0] == 0
 
 
+def test_places_are_used_again_after_every_resume(tmp_path: Path) -> None:
+    rows = disk_rows()
+    rows.start(tmp_path)
+    tables: list[dict[str, np.ndarray]] = []
+    for number in range(8):
+        for client in range(CLIENTS):
+            rows.write(client, np.full(LENGTH, number, np.float32))
+        changes = rows.changes()
+        tables = [*tables, rows.table(changes)][-2:]
+        rows.published(changes)
+        kept = [stored(table, "kept", LENGTH) for table in tables]
+        rows = disk_rows()
+        rows.resume(tmp_path, kept[-1][0], kept[0][0])
+        rows.take_digests(kept[-1][1])
+    assert [rows.read(client).tolist() for client in range(CLIENTS)] == [[7.0] * LENGTH] * CLIENTS
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 3 * CLIENTS * 512
+
+
 def test_rows_of_another_length_are_refused() -> None:
     table = disk_rows().table(np.zeros(0, [("client", "i8"), ("place", "i8"), ("digest", "u8")]))
     with pytest.raises(ValueError, match=r"rows kept of \[3\] values, expected are 4"):

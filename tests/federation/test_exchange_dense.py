@@ -155,6 +155,19 @@ def test_updates_of_the_accepted_are_gathered_with_their_samples(accepted: tuple
     )
 
 
+def test_updates_reach_the_aggregator_in_client_order_whoever_trained_them() -> None:
+    seen = Seen()
+    exchange = exchange_of(seen.aggregator(combine=True))
+    clients, order = np.arange(CLIENTS), np.array([2, 0, 3, 1])
+    plan = RoundPlan(0, Action.NONE, 0, 0, 1.0, 0.0, clients)
+    exchange.begin(plan, order)
+    for client in order.tolist():
+        exchange.train(client, plan)
+    exchange.finish(plan, Roster(clients, clients != 3, SIZES, SIZES, 9.0, [order], clients >= 0))
+    np.testing.assert_array_equal(seen.updates[0], UPDATES[:3, :PARAMETERS])
+    np.testing.assert_array_equal(seen.samples[0], SIZES[:3])
+
+
 def test_a_trimmed_mean_takes_clients_alike() -> None:
     exchange = exchange_of(trimmed_mean(0.25))
     one_round(exchange)
@@ -251,6 +264,16 @@ def numbered_round(exchange: DenseExchange, index: int) -> tuple[Exchanged, list
     return exchange.finish(
         plan, Roster(clients, SIZES > 0, SIZES, sent, largest, [clients], SIZES > 0)
     ), trained
+
+
+def test_a_round_without_an_exchange_sends_nothing() -> None:
+    exchanged, trained = numbered_round(periodic(2), 0)
+    assert exchanged.changed is not None
+    assert not len(exchanged.changed)
+    assert (exchanged.k_down, exchanged.k_down_probe) == (0, 0)
+    assert (exchanged.bytes_down, exchanged.probe_bytes) == (0, 0)
+    assert exchanged.entries_used.tolist() == [0] * CLIENTS
+    assert [(each.entries, each.message_bytes) for each in trained] == [(0, 0)] * CLIENTS
 
 
 def test_only_the_last_round_of_a_period_exchanges() -> None:

@@ -293,6 +293,7 @@ def test_the_training_loss_is_that_of_accepted_updates_by_their_samples(world: C
         (np.array([4], np.int32), 1.0, 1),
         (np.array([], np.int32), 1.0, 0),
         (None, np.nan, 0),
+        (None, [1.0, np.nan, np.nan, 2.0], 1),
     ],
 )
 def test_a_round_that_changes_something_makes_a_version(
