@@ -176,3 +176,17 @@ def test_rejected_clients_are_named(tmp_path):
     assert list(zip(events["round"], named, strict=True)) == list(
         zip(rejected["round"], rejected["client"], strict=True)
     )
+
+
+def test_initial_pruning_that_is_late_is_told_before_round_0(tmp_path):
+    """Of local rounds that are to last a billionth of their emulated time, every one ends late."""
+    found = run(
+        tmp_path / "run",
+        *("pruning.method=prunefl", "pruning.initial.where=client", "pruning.initial.max_rounds=3"),
+        *("emulation.clock=realtime", "emulation.time_scale=1e-9", "experiment.rounds=1"),
+    )
+    late = found.events[
+        (found.events["kind"] == "overrun") & found.events["detail"].str.contains("local rounds")
+    ]
+    assert late["round"].tolist() == [-1]
+    assert late["time_s"].tolist() == found.rounds["end_s"][found.rounds["round"] == -1].tolist()

@@ -118,7 +118,8 @@ def test_every_group_has_the_whole_test_set(placement: Placement) -> None:
 def test_own_tests_are_of_the_samples_that_they_were_taken_from(
     placement: Placement, held_back: bool
 ) -> None:
-    own = Division.of([np.array([4]), np.array([], np.int64), np.array([0, 2]), np.array([3, 1])])
+    last = [3, 1, 8, 9, 5] if held_back else [3, 1]  # with the others, more than there are test samples
+    own = Division.of([np.array([4]), np.array([], np.int64), np.array([0, 2]), np.array(last)])
     data = ServerData(DATA, Division.of(PARTS), own, held_back)
     config = loads("", [f"data.client_test_fraction={0.2 if held_back else 0.0}"])
     found = handed_out(distribute_own_tests, placement, data, config)
