@@ -129,6 +129,13 @@ def test_a_run_that_was_stopped_goes_on_bit_by_bit(
         np.testing.assert_array_equal(of_parts[key], values)
 
 
+def test_what_lies_on_disk_is_not_in_checkpoints(run: Callable[..., Path]) -> None:
+    for name, kept in (("fab", {"accumulated"}), ("fab_on_disk", set())):
+        found, _ = checkpoint.latest_good(run(name, *RUNS[name]) / "checkpoint")
+        assert found is not None
+        assert {array for arrays in found.clients(range(6)).values() for array in arrays} == kept
+
+
 @pytest.mark.parametrize(
     "name", ["momentum", "period", "fab", "tree", "qsgd", "prunefl", "prunefl_fab", "own_tests"]
 )
