@@ -222,6 +222,15 @@ def test_only_who_took_part_may_carry_state(looping: Callable) -> None:
     assert loop.loop.carrying == participants
 
 
+def test_a_rank_knows_those_of_its_own_clients_that_may_carry_state(looping: Callable) -> None:
+    loop = looping().loop
+    loop.placement = Placement(4, (range(1), range(1, 4)), ((0,), (1,)))
+    loop.seen[:] = [True, False, True, True]
+    for rank, carrying in ((0, [0]), (1, [2, 3])):
+        loop.ranks = SimpleNamespace(rank=rank)
+        assert loop.carrying == carrying
+
+
 def test_a_checkpoint_comes_before_its_round_and_its_bytes_are_not_the_rounds(looping: Callable) -> None:
     loop, at = looping("experiment.checkpoint_every=2"), []
 
