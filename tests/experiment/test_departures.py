@@ -14,6 +14,7 @@ from fedmpi.emulation.devices import Fleet, assign
 from fedmpi.experiment.departures import check_deadline, departure_lines
 from fedmpi.experiment.parts import resolve
 
+DEVICES = Path(__file__).with_name("powered_devices.csv")
 SIZES = np.array([64, 16, 64])
 DIMENSION = 1000
 
@@ -91,7 +92,7 @@ def test_a_deadline_below_the_fastest_client_is_refused(
 
 def test_training_counts_by_the_samples_of_each_client() -> None:
     """Client 1 has half a batch, and all are the same device."""
-    linear = ["emulation.compute.model=linear", "emulation.compute.profile=raspberry-pi-4"]
+    linear = ["emulation.compute.model=linear", f"emulation.compute.profile={DEVICES}"]
     free = ["emulation.network.uplink_mbit_per_s=inf", "emulation.network.latency_s=0"]
     with pytest.raises(ConfigError, match="the fastest client, 1, takes"):
         check(1e-9, *linear, *free)
