@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from fedmpi.config import ConfigError, loads
+from fedmpi.emulation.compute import Work
 from fedmpi.emulation.devices import Fleet, assign
 from fedmpi.experiment.departures import check_deadline, departure_lines
 from fedmpi.experiment.parts import resolve
 
-DEVICES = Path(__file__).with_name("powered_devices.csv")
 SIZES = np.array([64, 16, 64])
 DIMENSION = 1000
 
@@ -40,6 +40,9 @@ class Layer:
     prunable: bool = True
 
 
+WORK = Work((1200.0, 800.0), (600, 400), 0.0, 500.0, DIMENSION)
+
+
 class Model:
     layers = (Layer(0, 600), Layer(600, DIMENSION))
     parameter_count, buffer_count = DIMENSION, 5
@@ -48,7 +51,7 @@ class Model:
 def check(deadline_s: float, *overrides: str) -> None:
     config = loads(CONFIG, [f"federation.deadline_s={deadline_s}", *overrides])
     model: Any = Model()
-    check_deadline(resolve(config), model, assign(config, 0), SIZES)
+    check_deadline(resolve(config), model, assign(config, 0, WORK), SIZES)
 
 
 SPARSE = ["sparsification.method=unidirectional", "sparsification.wire=coo"]
@@ -90,12 +93,18 @@ def test_a_deadline_below_the_fastest_client_is_refused(
     assert f"allowed: above {fastest_s:.6g}, or inf for none" in said
 
 
-def test_training_counts_by_the_samples_of_each_client() -> None:
+def test_training_counts_by_the_samples_of_each_client(tmp_path: Path) -> None:
     """Client 1 has half a batch, and all are the same device."""
-    linear = ["emulation.compute.model=linear", f"emulation.compute.profile={DEVICES}"]
+    path = tmp_path / "alike.csv"
+    path.write_text(
+        "name,uplink_mbit_per_s,downlink_mbit_per_s,latency_s,overhead_s,flops_per_s\n"
+        + "alike,1,1,0,1e-8,2e9\n" * 3,
+        encoding="utf-8",
+    )
+    flops = ["emulation.compute.model=flops", f"emulation.compute.profile={path}"]
     free = ["emulation.network.uplink_mbit_per_s=inf", "emulation.network.latency_s=0"]
     with pytest.raises(ConfigError, match="the fastest client, 1, takes"):
-        check(1e-9, *linear, *free)
+        check(1e-9, *flops, *free)
 
 
 @pytest.mark.parametrize(

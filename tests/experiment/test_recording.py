@@ -190,3 +190,16 @@ def test_initial_pruning_that_is_late_is_told_before_round_0(tmp_path):
     ]
     assert late["round"].tolist() == [-1]
     assert late["time_s"].tolist() == found.rounds["end_s"][found.rounds["round"] == -1].tolist()
+
+
+def test_the_mask_of_round_0_is_recorded_where_initial_pruning_ends_between_masks(tmp_path):
+    found = run(
+        tmp_path / "run",
+        *("pruning.method=prunefl", "pruning.initial.where=client", "pruning.initial.max_rounds=3"),
+        "experiment.rounds=1",
+    )
+    assert found.layers["round"].unique().tolist() == [-3, -1, 0]
+    first, last, of_round_0 = (
+        found.layers[found.layers["round"] == number]["active"].tolist() for number in (-3, -1, 0)
+    )
+    assert first != last == of_round_0
