@@ -115,3 +115,4 @@ def test_largest_magnitudes_are_those_of_each_row() -> None:
     expected = [largest_magnitude(row) for row in rows]
     np.testing.assert_array_equal(largest_magnitudes(rows), expected)
     np.testing.assert_array_equal(largest_magnitudes(torch.empty(2, 0)), [0.0, 0.0])
+    assert largest_magnitude(torch.empty(0)) == 0.0

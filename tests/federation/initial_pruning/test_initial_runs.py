@@ -215,6 +215,14 @@ def test_a_run_that_stops_in_initial_pruning_goes_on_there(
     same_trace(run(output=folder, resume=True), at_client)
 
 
+def test_a_run_whose_initial_pruning_has_ended_keeps_nothing_of_it(run: Run, tmp_path: Path) -> None:
+    short = ["pruning.initial.max_rounds=2", "experiment.rounds=1"]
+    whole = run(*short, output=tmp_path / "run")
+    for _ in range(2):
+        again = run(*short, output=tmp_path / "run", resume=True)
+        assert again.rounds["round"].tolist() == whole.rounds["round"].tolist() == [-2, -1, 0]
+
+
 def test_training_that_diverges_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "base.toml"
     config.write_text(CONFIG, encoding="utf-8")
