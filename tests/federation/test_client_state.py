@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,8 +125,17 @@ def test_a_checkpoint_notes_only_what_changed(tmp_path: Path) -> None:
     assert rows.changes()["place"].tolist()[0] == 0
 
 
-def test_places_are_used_again_after_every_resume(tmp_path: Path) -> None:
-    rows = disk_rows()
+def rows_of_third_host() -> DiskRows:
+    """Those of the last of four ranks, of which the first has no clients; all clients are in its group."""
+    placement = Placement(CLIENTS, (range(0), range(1), range(1, 2), range(2, CLIENTS)), ((0, 1, 2, 3),))
+    last: Any = SimpleNamespace(rank=3, is_server=True)
+    return DiskRows("kept", last, MEMORY, placement, CLIENTS, LENGTH)
+
+
+@pytest.mark.parametrize("before", [disk_rows, rows_of_third_host])
+def test_places_are_used_again_after_every_resume(tmp_path: Path, before: Callable[[], DiskRows]) -> None:
+    """Also those in files of more ranks than there are now."""
+    rows = before()
     rows.start(tmp_path)
     tables: list[dict[str, np.ndarray]] = []
     for number in range(8):
