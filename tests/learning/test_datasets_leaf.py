@@ -180,7 +180,7 @@ def _no_samples(content: Content) -> None:
 
 
 def _label_huge(content: Content) -> None:
-    content["user_data"]["b"]["y"][0] = 10**9
+    content["user_data"]["b"]["y"][0] = 10**6
 
 
 def _label_beyond_int64(content: Content) -> None:
