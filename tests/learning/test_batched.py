@@ -8,6 +8,7 @@ from batches import Case, cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from fedmpi.config.schema import TrainingConfig
 from fedmpi.learning.batched import BatchTrainer
@@ -74,6 +75,7 @@ def test_bits_do_not_depend_on_who_is_in_the_batch(drawn: tuple[Case, list[list[
         (nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(4, 3)), "before the first with weights"),
         (nn.Sequential(nn.Flatten(), nn.Linear(4, 1), nn.Linear(1, 3)), "one input or one output"),
         (nn.Sequential(nn.Flatten(), nn.Linear(LARGE // 4, 4)), f"{LARGE} weights"),
+        (nn.Sequential(nn.Flatten(), NonDynamicallyQuantizableLinear(4, 3), nn.Linear(3, 2)), "layer NonDyn"),
         (nn.Linear(4, 3), "the model is Linear"),
     ],
 )
