@@ -132,6 +132,17 @@ def rows_of_third_host() -> DiskRows:
     return DiskRows("kept", last, MEMORY, placement, CLIENTS, LENGTH)
 
 
+def test_places_are_used_again_after_every_checkpoint(tmp_path: Path) -> None:
+    rows = disk_rows()
+    rows.start(tmp_path)
+    for number in range(8):
+        for client in range(CLIENTS):
+            rows.write(client, np.full(LENGTH, number, np.float32))
+        rows.published(rows.changes())
+    assert [rows.read(client).tolist() for client in range(CLIENTS)] == [[7.0] * LENGTH] * CLIENTS
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 3 * CLIENTS * 512
+
+
 @pytest.mark.parametrize("before", [disk_rows, rows_of_third_host])
 def test_places_are_used_again_after_every_resume(tmp_path: Path, before: Callable[[], DiskRows]) -> None:
     """Also those in files of more ranks than there are now."""
