@@ -40,7 +40,7 @@ def methods(parts: Parts) -> str:
     text = f"sparsification {sparse.method}"
     if config.k_control.method != "fixed":
         text += f", k by {config.k_control.method}"
-    elif not parts.sends_all or sparse.k or sparse.k_fraction:
+    elif sparse.k or sparse.k_fraction:
         text += f", k {sparse.k}" if sparse.k else f", k {sparse.k_fraction:g} D"
     if not parts.aggregator.is_mean:
         text += f"; aggregator {config.federation.aggregator}"

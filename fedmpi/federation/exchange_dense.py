@@ -268,7 +268,7 @@ class DenseExchange:
         return {"weights": self._own.read(client)} if carries else {}
 
     def restore_client(self, client: int, state: dict[str, np.ndarray]) -> None:
-        if set(state) != ({"weights"} if state else set()) or (state and self.period == 1):
+        if set(state) != {"weights"} or self.period == 1:
             raise ValueError(
                 f"client {client}: the checkpoint has {sorted(state)}, which dense averaging does not keep"
             )

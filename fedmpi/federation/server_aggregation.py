@@ -153,7 +153,7 @@ class Answering:
         uploads: Uploads,
         tail: NDArray[np.float32],
         choice: Choice,
-        share: float = 1.0,
+        share: float,
     ) -> Answer:
         """Select among the ``uploads``; ``tail`` (float32) travels beside what was selected.
 

@@ -193,7 +193,7 @@ def _biases(setup: Setup) -> list[int]:
         getattr(layer, "name", ""): layer.stop - layer.start for layer in setup.layers if not layer.prunable
     }
     names = [str(getattr(layer, "name", "")) for layer in setup.prunable]
-    return [sizes.get(f"{name.removesuffix('weight')}bias", 0) if name else 0 for name in names]
+    return [sizes.get(f"{name.removesuffix('weight')}bias", 0) for name in names]
 
 
 def _keeps(setup: Setup, sparsity: float) -> list[int]:

@@ -282,6 +282,13 @@ def test_constant_rates_agree_with_the_solver_for_them():
         )
 
 
+def test_long_transfers_share_what_steps_of_one_leave_them():
+    """Four that take all they get, from one moment on, beside one whose own rate steps every second."""
+    steps = StepwiseRate([0.0, 1.0, 2.0], [2.0, 5.0, 3.0], 3.0)
+    transfers = [(0.0, 60.0, steps), *[(1.5, 400.0 + n, StepwiseRate.constant(inf)) for n in range(4)]]
+    np.testing.assert_allclose(ends_of(100.0, transfers), filled_anew(100.0, transfers), rtol=1e-12)
+
+
 def test_a_weight_is_so_many_equal_transfers():
     rate = StepwiseRate([0.0, 1.0], [10.0, 2.0], 2.0)
     other = StepwiseRate.constant(7.0)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from fedmpi.checkpoint import CheckpointError
+from fedmpi.checkpoint import Checkpoint, CheckpointError
 from fedmpi.checkpoint.contents import checked_weights, stored_mask
+from fedmpi.cli import main as cli
 from fedmpi.experiment.checkpointing import _check_taken
 from fedmpi.pruning.mask import Mask
 
@@ -81,3 +82,18 @@ def test_masks_of_another_model_are_refused(tmp_path):
     for wrong in (bits[:-1], bits.astype(np.float64), np.zeros(0)):
         with pytest.raises(CheckpointError, match="holds no mask of 20 parameters"):
             stored_mask(tmp_path, {"mask": wrong}, 20)
+
+
+def test_what_clients_kept_is_refused_where_it_was_converted(tmp_path, monkeypatch, capsys):
+    command = ["run", "quickstart", "experiment.rounds=2", "--output", str(tmp_path / "run"), "--quiet"]
+    assert cli.main(command) == 0
+    assert cli.main([*command, "--resume"]) == 0
+    clients = Checkpoint.clients
+
+    def converted(checkpoint, ids):
+        found = clients(checkpoint, ids)
+        return {n: {name: each.astype(np.float64) for name, each in own.items()} for n, own in found.items()}
+
+    monkeypatch.setattr(Checkpoint, "clients", converted)
+    assert cli.main([*command, "--resume"]) == 1
+    assert "or damaged (array accumulated is float64 of shape (4810,))" in capsys.readouterr().err

@@ -38,6 +38,9 @@ def test_what_varies(overrides, expected):
             ["sparsification.method=fedavg", "sparsification.k_fraction=0.25"],
             "sparsification fedavg, k 0.25 D; ",
         ),
+        (["sparsification.method=fedavg", "sparsification.k=5"], "sparsification fedavg, k 5; "),
+        (["sparsification.method=qsgd"], "sparsification qsgd; pruning none; "),
+        (["federation.aggregator=fedadam"], "sparsification dense; aggregator fedadam; pruning none; "),
         (ADAPTIVE, "sparsification fab, k by ogd_sign; "),
         (
             ["pruning.method=prunefl", "pruning.initial.where=server", "pruning.initial.charged=false"],

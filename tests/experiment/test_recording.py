@@ -176,3 +176,30 @@ def test_rejected_clients_are_named(tmp_path):
     assert list(zip(events["round"], named, strict=True)) == list(
         zip(rejected["round"], rejected["client"], strict=True)
     )
+
+
+def test_initial_pruning_that_is_late_is_told_before_round_0(tmp_path):
+    """Of local rounds that are to last a billionth of their emulated time, every one ends late."""
+    found = run(
+        tmp_path / "run",
+        *("pruning.method=prunefl", "pruning.initial.where=client", "pruning.initial.max_rounds=3"),
+        *("emulation.clock=realtime", "emulation.time_scale=1e-9", "experiment.rounds=1"),
+    )
+    late = found.events[
+        (found.events["kind"] == "overrun") & found.events["detail"].str.contains("local rounds")
+    ]
+    assert late["round"].tolist() == [-1]
+    assert late["time_s"].tolist() == found.rounds["end_s"][found.rounds["round"] == -1].tolist()
+
+
+def test_the_mask_of_round_0_is_recorded_where_initial_pruning_ends_between_masks(tmp_path):
+    found = run(
+        tmp_path / "run",
+        *("pruning.method=prunefl", "pruning.initial.where=client", "pruning.initial.max_rounds=3"),
+        "experiment.rounds=1",
+    )
+    assert found.layers["round"].unique().tolist() == [-3, -1, 0]
+    first, last, of_round_0 = (
+        found.layers[found.layers["round"] == number]["active"].tolist() for number in (-3, -1, 0)
+    )
+    assert first != last == of_round_0

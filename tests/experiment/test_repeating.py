@@ -116,6 +116,18 @@ def test_one_flipped_value_of_a_repeated_round_is_found(
     assert found.recorded == found.computed + 1
 
 
+def test_a_value_that_only_one_of_them_has_is_found(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_one(path: Path) -> Trace:
+        found = read(path)
+        if Path(path) == copy:
+            found.rounds.loc[1, "train_loss"] = float("nan")
+        return found
+
+    monkeypatch.setattr(repeating, "read", without_one)
+    (found,) = repeat(copy, 3).differences
+    assert (found.table, found.column, found.row) == ("rounds", "train_loss", "round 1")
+
+
 def test_the_last_evaluation_is_that_of_the_checkpoint(copy: Path, flip: Flip) -> None:
     flip(copy, "rounds", "test_accuracy", 6)
     (found,) = repeat(copy, 1).differences

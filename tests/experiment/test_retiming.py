@@ -301,6 +301,14 @@ def test_approximate_times_keep_decisions_and_say_so(run, tmp_path, capsys, over
     assert "RUN" in [decision.key for decision in again.decisions]
 
 
+def test_measured_training_is_scaled_by_slowdown_and_speed(run, tmp_path):
+    source, output = run("emulation.compute.model=measured"), tmp_path / "out"
+    given = ["emulation.compute.slowdown=3", "emulation.compute.speed=2"]
+    assert main(["retime", str(source), *given, "--output", str(output), "--approximate"]) == 0
+    found = read(output).clients.compute_s / read(source).clients.compute_s
+    np.testing.assert_allclose(found, 1.5, rtol=1e-12)
+
+
 def test_who_was_late_stays_late(run, tmp_path):
     rows = read(run()).clients
     deadline_s = float((rows.download_s + rows.compute_s + rows.upload_s).median())

@@ -9,7 +9,7 @@ import pytest
 
 from fedmpi.config import load
 from fedmpi.experiment.main import EXPECTED
-from fedmpi.experiment.trial_rounds import TrialRounds, try_rounds
+from fedmpi.experiment.trial_rounds import RoundTime, TrialRounds, try_rounds
 from fedmpi.federation.distribution import read_data
 
 SMALL = ("experiment.rounds=2", "clients.per_round=5", "experiment.stop_at_accuracy=0.01")
@@ -47,3 +47,17 @@ def test_without_time_a_few_participants_are_enough() -> None:
 def tried(overrides: tuple[str, ...], budget_s: float) -> TrialRounds:
     config = load("quickstart", [*SMALL, *overrides])
     return try_rounds(config, read_data(config), 5, budget_s, EXPECTED)
+
+
+def test_rounds_of_other_numbers_of_participants_are_on_a_line() -> None:
+    few, many = RoundTime(2, 1.0, 0.5), RoundTime(6, 5.0, 0.7)
+    found = TrialRounds(0.0, few, many, 0.0, 0.0, 0.0)
+    assert found.round_of(4) == RoundTime(4, 3.0, pytest.approx(0.6))
+    assert found.round_of(10) == RoundTime(10, 9.0, pytest.approx(0.9))
+    falling = TrialRounds(0.0, few, RoundTime(4, 0.25, 0.0), 0.0, 0.0, 0.0)
+    assert falling.round_of(9) == RoundTime(9, 0.0, 0.0)
+
+
+def test_of_one_number_of_participants_training_alone_grows_with_them() -> None:
+    few = RoundTime(2, 1.0, 0.5)
+    assert TrialRounds(0.0, few, few, 0.0, 0.0, 0.0).round_of(6) == RoundTime(6, 3.0, 0.5)

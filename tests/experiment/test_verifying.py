@@ -135,6 +135,11 @@ def test_bytes_that_nobody_can_send_are_a_difference(copy):
             3,
             "1 round with losses",
         ),
+        (  # somebody, not everybody, was in the round before and has the model
+            ["sparsification.method=fab", "k_control.method=ogd_sign", "clients.per_round=6"],
+            3,
+            "1 round with losses",
+        ),
     ],
 )
 def test_what_follows_of_other_runs(tmp_path, overrides, rounds, note):

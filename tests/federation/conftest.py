@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from mpi4py import MPI
 
+from fedmpi import trace
 from fedmpi.config import Config, loads
 from fedmpi.emulation.devices import assign
 from fedmpi.federation.downlink import Downlink
@@ -26,6 +28,7 @@ from fedmpi.mpi.collectives import Ranks
 from fedmpi.pruning import NONE, Method, Setup
 from fedmpi.sparsification.codec import DENSE
 from fedmpi.sparsification.magnitude_sketch import NO_SKETCH, MagnitudeSketch
+from fedmpi.trace.schema import TABLES
 
 NETWORK = """
 [experiment]
@@ -142,3 +145,21 @@ def world() -> Callable[..., World]:
         return World(config, ranks, masked, exchange, costs, server)
 
     return build
+
+
+HOST_COLUMNS = {"host_s", "rank", "overrun_s", "released_s"}
+"""Columns of a trace that say what happened here, not on the emulated devices."""
+
+
+def assert_same_trace(one: trace.Trace, other: trace.Trace) -> None:
+    """All that was learned and emulated is equal, bit by bit."""
+    for name in TABLES:
+        left, right = (
+            getattr(each, name).drop(columns=HOST_COLUMNS, errors="ignore") for each in (one, other)
+        )
+        pd.testing.assert_frame_equal(left, right, check_exact=True, obj=name)
+
+
+@pytest.fixture(scope="session")
+def same_trace() -> Callable[[trace.Trace, trace.Trace], None]:
+    return assert_same_trace

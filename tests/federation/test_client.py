@@ -1,5 +1,8 @@
 """Clients of a rank, trained one by one and in batches."""
 
+import itertools
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +11,7 @@ from hypothesis import strategies as st
 from mpi4py import MPI
 
 from fedmpi.config import Config, loads
+from fedmpi.federation import client as client_module
 from fedmpi.federation.client import ClientData, ClientHost, largest_magnitude, largest_magnitudes
 from fedmpi.federation.masked_model import MaskedModel
 from fedmpi.federation.messages import Action, RoundPlan
@@ -89,6 +93,17 @@ def test_clients_can_go_on_from_weights_of_their_own() -> None:
             assert torch.equal(weights, host.model.vector)
 
 
+def test_a_batchs_host_seconds_are_shared_among_its_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock goes on by 6 s whenever it is read: a batch of one client, and then one of three, take as long."""
+    seconds = itertools.count(0.0, 6.0)
+    monkeypatch.setattr(client_module, "time", SimpleNamespace(perf_counter=lambda: next(seconds)))
+    host = make_host([6, 3, 9, 6], config=STEPS)
+    clients = np.arange(4)
+    trained = host.train_many(clients, plan_for(clients), need_directions=False)
+    assert [batch.host_s for batch in trained] == [6.0, 2.0]
+    assert host.train(0, plan_for(clients), None)[1] == 6.0
+
+
 def test_a_client_without_data_here_is_refused() -> None:
     host = make_host([4, 4], reachable=1)
     with pytest.raises(LookupError, match="have no data on this rank"):
@@ -100,3 +115,4 @@ def test_largest_magnitudes_are_those_of_each_row() -> None:
     expected = [largest_magnitude(row) for row in rows]
     np.testing.assert_array_equal(largest_magnitudes(rows), expected)
     np.testing.assert_array_equal(largest_magnitudes(torch.empty(2, 0)), [0.0, 0.0])
+    assert largest_magnitude(torch.empty(0)) == 0.0

@@ -85,6 +85,19 @@ def test_afterwards_everybody_starts_from_zero(importance: ClientImportance) -> 
     np.testing.assert_allclose(total.values, SQUARES[1] + SQUARES[2], rtol=1e-6)
 
 
+@pytest.mark.parametrize("may_stop_early", [True, False])
+def test_a_round_is_taken_back_where_participants_may_stop_early(may_stop_early: bool) -> None:
+    """Of clients 0 and 1, that of client 1; what it had before stays, and client 2 was not in the round."""
+    gathered = gathering(may_stop_early=may_stop_early)
+    a_round(gathered, [1, 2], samples=4)
+    a_round(gathered, [0, 1], samples=3)
+    gathered.take_back(np.array([1, 2]))
+    total = gathered.gather(roster_of([0, 1, 2], accepted=[0, 1, 2]))
+    of_client_1 = 4 if may_stop_early else 7
+    expected = 3 * SQUARES[0] + of_client_1 * SQUARES[1] + 4 * SQUARES[2]
+    np.testing.assert_allclose(total.values, expected, rtol=1e-6)
+
+
 def test_what_is_not_finite_is_left_out(importance: ClientImportance) -> None:
     a_round(importance, [0, 1, 2])
     importance.add(1, torch.full((PARAMETERS,), 1e30), 1)

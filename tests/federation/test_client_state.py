@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,6 +123,44 @@ def test_a_checkpoint_notes_only_what_changed(tmp_path: Path) -> None:
     rows.clear([1, 2])
     assert rows.changes()["client"].tolist() == [1, 3]
     assert rows.changes()["place"].tolist()[0] == 0
+
+
+def rows_of_third_host() -> DiskRows:
+    """Those of the last of four ranks, of which the first has no clients; all clients are in its group."""
+    placement = Placement(CLIENTS, (range(0), range(1), range(1, 2), range(2, CLIENTS)), ((0, 1, 2, 3),))
+    last: Any = SimpleNamespace(rank=3, is_server=True)
+    return DiskRows("kept", last, MEMORY, placement, CLIENTS, LENGTH)
+
+
+def test_places_are_used_again_after_every_checkpoint(tmp_path: Path) -> None:
+    rows = disk_rows()
+    rows.start(tmp_path)
+    for number in range(8):
+        for client in range(CLIENTS):
+            rows.write(client, np.full(LENGTH, number, np.float32))
+        rows.published(rows.changes())
+    assert [rows.read(client).tolist() for client in range(CLIENTS)] == [[7.0] * LENGTH] * CLIENTS
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 3 * CLIENTS * 512
+
+
+@pytest.mark.parametrize("before", [disk_rows, rows_of_third_host])
+def test_places_are_used_again_after_every_resume(tmp_path: Path, before: Callable[[], DiskRows]) -> None:
+    """Also those in files of more ranks than there are now."""
+    rows = before()
+    rows.start(tmp_path)
+    tables: list[dict[str, np.ndarray]] = []
+    for number in range(8):
+        for client in range(CLIENTS):
+            rows.write(client, np.full(LENGTH, number, np.float32))
+        changes = rows.changes()
+        tables = [*tables, rows.table(changes)][-2:]
+        rows.published(changes)
+        kept = [stored(table, "kept", LENGTH) for table in tables]
+        rows = disk_rows()
+        rows.resume(tmp_path, kept[-1][0], kept[0][0])
+        rows.take_digests(kept[-1][1])
+    assert [rows.read(client).tolist() for client in range(CLIENTS)] == [[7.0] * LENGTH] * CLIENTS
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 3 * CLIENTS * 512
 
 
 def test_rows_of_another_length_are_refused() -> None:

@@ -1,6 +1,6 @@
 """Dense exchanges on one rank: how w follows the updates under each aggregator and mask."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from fedmpi.aggregation import Aggregator
 from fedmpi.aggregation.means import MEAN, trimmed_mean
 from fedmpi.aggregation.server_optimizers import fedavgm
 from fedmpi.cli import main as cli
-from fedmpi.federation.exchange import Exchanged, Roster
+from fedmpi.federation.exchange import Exchanged, Roster, TrainedBatch
 from fedmpi.federation.exchange_dense import DenseExchange
 from fedmpi.federation.masked_model import MaskedModel
 from fedmpi.federation.messages import Action, RoundPlan
@@ -67,6 +67,20 @@ class Host:
 
     def update_into(self, row: torch.Tensor) -> None:
         row.copy_(torch.from_numpy(self.updates[self._client]))
+
+    def train_many(
+        self, clients: np.ndarray, plan: RoundPlan, need_directions: bool, start_of: Any
+    ) -> Iterator[TrainedBatch]:
+        """First clients at the ends, then those between; directions are the updates over the learning rate."""
+        for at in (np.array([0, 3]), np.array([1, 2])):
+            ended = torch.from_numpy(self.updates[clients[at]])
+            directions = ended[:, :PARAMETERS] / plan.learning_rate if need_directions else None
+            weights = None if need_directions else self.masked.weights - ended
+            ones = np.ones(2, np.int64)
+            yield TrainedBatch(at, ones, np.zeros(2), 0 * ones, weights, directions, 0.0)
+
+    def updates_into(self, weights: torch.Tensor, rows: torch.Tensor) -> None:
+        torch.sub(self.masked.weights, weights, out=rows)
 
 
 def exchange_of(aggregator: Aggregator, updates: np.ndarray = UPDATES) -> DenseExchange:
@@ -153,6 +167,19 @@ def test_updates_of_the_accepted_are_gathered_with_their_samples(accepted: tuple
     np.testing.assert_allclose(
         weights_of(exchange)[PARAMETERS:], -weighted_mean(accepted)[PARAMETERS:], rtol=1e-6
     )
+
+
+def test_updates_reach_the_aggregator_in_client_order_whoever_trained_them() -> None:
+    seen = Seen()
+    exchange = exchange_of(seen.aggregator(combine=True))
+    clients, order = np.arange(CLIENTS), np.array([2, 0, 3, 1])
+    plan = RoundPlan(0, Action.NONE, 0, 0, 1.0, 0.0, clients)
+    exchange.begin(plan, order)
+    for client in order.tolist():
+        exchange.train(client, plan)
+    exchange.finish(plan, Roster(clients, clients != 3, SIZES, SIZES, 9.0, [order], clients >= 0))
+    np.testing.assert_array_equal(seen.updates[0], UPDATES[:3, :PARAMETERS])
+    np.testing.assert_array_equal(seen.samples[0], SIZES[:3])
 
 
 def test_a_trimmed_mean_takes_clients_alike() -> None:
@@ -253,6 +280,16 @@ def numbered_round(exchange: DenseExchange, index: int) -> tuple[Exchanged, list
     ), trained
 
 
+def test_a_round_without_an_exchange_sends_nothing() -> None:
+    exchanged, trained = numbered_round(periodic(2), 0)
+    assert exchanged.changed is not None
+    assert not len(exchanged.changed)
+    assert (exchanged.k_down, exchanged.k_down_probe) == (0, 0)
+    assert (exchanged.bytes_down, exchanged.probe_bytes) == (0, 0)
+    assert exchanged.entries_used.tolist() == [0] * CLIENTS
+    assert [(each.entries, each.message_bytes) for each in trained] == [(0, 0)] * CLIENTS
+
+
 def test_only_the_last_round_of_a_period_exchanges() -> None:
     exchange = periodic(3)
     starts: list[Any] = []
@@ -339,6 +376,33 @@ def test_under_a_mask_updates_are_taken_from_directions_where_importance_needs_t
     assert [each.max_abs for each in trained] == np.abs(UPDATES[:, travelling]).max(axis=1).tolist()
     exchange.finish(plan, Roster(clients, SIZES > 0, SIZES, SIZES, 9.0, [clients], SIZES > 0))
     np.testing.assert_allclose(weights_of(exchange), np.where(travelling, -weighted_mean(), 0), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("active", "importance"),
+    [(np.ones(PARAMETERS, bool), None), (HALF, None), (HALF, "asked for")],
+    ids=["whole", "masked", "directions"],
+)
+def test_batches_bring_the_updates_of_their_clients(active: np.ndarray, importance: str | None) -> None:
+    """Clients in batches that are not beside each other, of a model without buffers."""
+    updates = UPDATES[:, :PARAMETERS]
+    exchange = exchange_of(MEAN, updates)
+    host: Any = exchange.host
+    host.importance, host.model.buffer_count = importance, 0
+    host.masked.weights = host.masked.weights[:PARAMETERS]
+    host.masked.use(Mask.of(active), 0)
+    clients = np.arange(CLIENTS)
+    plan = RoundPlan(0, Action.NONE, 0, 0, 0.5, 0.0, clients)
+    exchange.begin(plan, clients)
+    largest = np.zeros(CLIENTS)
+    for trained in exchange.train_many(plan):
+        largest[trained.batch.positions] = trained.max_abs
+        assert trained.entries.tolist() == [active.sum()] * 2
+        assert trained.message_bytes.tolist() == [16 + 4 * active.sum()] * 2
+    assert largest.tolist() == np.abs(updates[:, active]).max(axis=1).tolist()
+    exchange.finish(plan, Roster(clients, SIZES > 0, SIZES, SIZES, 9.0, [clients], SIZES > 0))
+    expected = np.where(active, -weighted_mean()[:PARAMETERS], 0)
+    np.testing.assert_allclose(weights_of(exchange), expected, rtol=1e-6)
 
 
 def test_directions_are_taken_without_a_period_alone() -> None:

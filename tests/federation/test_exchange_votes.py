@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from fedmpi.aggregation import Aggregator
 from fedmpi.aggregation.means import MEAN
+from fedmpi.aggregation.server_optimizers import fedavgm
 from fedmpi.config.schema import PruningConfig
 from fedmpi.federation.exchange import Exchanged, Roster, Trained
 from fedmpi.federation.exchange_dense import DenseExchange
@@ -92,10 +94,10 @@ def own_mask(
     return ROUND if client == 3 else Mask.of(FLAGS[client])
 
 
-def exchange_of() -> tuple[VotingExchange, Host]:
+def exchange_of(aggregator: Aggregator = MEAN) -> tuple[VotingExchange, Host]:
     ranks, memory = Ranks.of(MPI.COMM_SELF), GroupMemory(MPI.COMM_SELF)
     host: Any = Host(ranks)
-    dense = DenseExchange(ranks, memory, host, MEAN, ClientRows(memory, np.arange(0), CLIENTS, 1))
+    dense = DenseExchange(ranks, memory, host, aggregator, ClientRows(memory, np.arange(0), CLIENTS, 1))
     host.masked.use(ROUND, 0)
     setup = Setup(PruningConfig(), 10, LAYERS)
     return VotingExchange(ranks, dense, replace(NONE, own_mask=own_mask), setup), host
@@ -145,6 +147,13 @@ def test_w_is_the_mean_of_those_who_kept_an_entry(accepted: tuple[int, ...]) -> 
     assert exchanged.k_down == ROUND.count
 
 
+def test_a_vote_in_w_is_a_change_for_who_has_missed_it() -> None:
+    exchange, _ = exchange_of()
+    exchanged, _ = one_round(exchange, (0, 1, 2, 3))
+    assert exchanged.bytes_down == exchange.message_bytes_down(ROUND.count)
+    assert (exchanged.k_down_probe, exchanged.probe_bytes) == (0, 0)
+
+
 def test_what_is_charged_are_kept_values_and_a_mask_that_changed() -> None:
     exchange, _ = exchange_of()
     exchanged, trained = one_round(exchange, (0, 2, 3))
@@ -165,6 +174,26 @@ def test_where_nobody_is_accepted_nothing_changes() -> None:
     assert exchanged.votes is None
     assert exchanged.changed is not None
     assert (len(exchanged.changed), exchanged.k_down, exchanged.bytes_down) == (0, 0, 0)
+    assert (exchanged.k_down_probe, exchanged.probe_bytes) == (0, 0)
+    assert exchanged.entries_used.tolist() == [0] * CLIENTS
+
+
+def test_what_is_kept_is_that_of_dense_averaging() -> None:
+    exchange, again = exchange_of(fedavgm())[0], exchange_of(fedavgm())[0]
+    one_round(exchange, (0, 1), Needs.NOTHING)
+    state = exchange.server_state()
+    assert state["aggregator.m"].any()
+    again.restore_server({name: array.copy() for name, array in state.items()})
+    assert again.server_state()["aggregator.m"].tolist() == state["aggregator.m"].tolist()
+    assert exchange.client_state(0) == {}
+    with pytest.raises(ValueError, match="which dense averaging does not keep"):
+        again.restore_client(0, {"weights": np.zeros(2)})
+    assert (
+        exchange.message_bytes_up(1) == exchange.message_bytes_down(1) == 16 + 4 * ROUND.count + 4 * BUFFERS
+    )
+    assert list(exchange.weights_tried()) == []
+    fixed, each = exchange.bytes_by_size(ROUND.count)
+    assert fixed + each * np.count_nonzero(ROUND.flags()[:36]) == exchange.message_bytes_up(1)
 
 
 def test_other_rounds_are_those_of_dense_averaging() -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
 
+from fedmpi.federation.masked_model import MaskedModel
+from fedmpi.learning.flat import FlatModel
 from fedmpi.pruning import Mask
 
 ACTIVE = np.array([1, 0, 1, 1, 0, 0, 1, 1, 0, 1], bool)
@@ -63,3 +67,18 @@ def test_a_change_is_shared_before_it_is_used(world: Callable) -> None:
     other = masked.shared(Mask.of(~ACTIVE))
     np.testing.assert_array_equal(other.flags(), ~ACTIVE)
     np.testing.assert_array_equal(masked.mask.flags(), ACTIVE)
+
+
+def test_other_ranks_take_the_servers_mask_as_bits() -> None:
+    """They receive as many bytes as 18 flags take."""
+    server = Mask.of(np.arange(18) % 5 > 1)
+
+    def broadcast(bits: np.ndarray) -> None:
+        assert bits.shape == (3,)
+        bits[:] = server.to_bits()
+
+    ranks: Any = SimpleNamespace(broadcast=broadcast, barrier=lambda: None)
+    masked = MaskedModel(ranks, FlatModel(torch.nn.Linear(8, 2)))
+    masked.change(None, 4, [])
+    np.testing.assert_array_equal(masked.mask.flags(), server.flags())
+    assert masked.since == 4

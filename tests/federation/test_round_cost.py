@@ -98,6 +98,38 @@ def test_the_published_cost_model(
     assert closed.bytes_up.tolist() == [9] * CLIENTS
 
 
+def test_who_stops_early_is_charged_up_to_there_by_the_published_cost_model() -> None:
+    """Training takes 1 and an upload of 100 pairs 0.5: one stops in training, one half way up, one when it is done."""
+    config = loads("", ["sparsification.method=fab", "emulation.compute.model=normalized"])
+    accountant = make_accountant(config, assign(config, 0), DIMENSION, positions_sent=True)
+    work = Work(*(np.full(3, each) for each in (20, 1.0, 50, 9)))
+    stopped = accountant.round(start_of(start_s=2.0), work, np.array([0.25, 1.25, 1.5]))
+    assert stopped.compute_s.tolist() == [0.25, 1.0, 1.0]
+    assert stopped.upload_s.tolist() == [0.0, 0.25, 0.5]
+    assert stopped.wait_s.tolist() == [0.0, 0.0, 0.0]
+    assert stopped.bytes_up.tolist() == [0, 4, 9]
+    assert stopped.bytes_down.tolist() == [20] * 3
+    assert stopped.download_s.tolist() == [0.0] * 3
+    assert stopped.downloaded.all()
+    assert stopped.trained.tolist() == [False, True, True]
+    assert stopped.arrived.tolist() == [False, False, True]
+    assert stopped.duration_s == 1.5
+    staying = np.array([False, False, True])
+    closed = accountant.close(start_of(), stopped, 100, Feedback(500, np.ones(3), 16), staying)
+    assert closed.download_s.tolist() == [0.0, 0.0, 1.0]
+    assert closed.bytes_down.tolist() == [20, 20, 520]
+    assert closed.bytes_up.tolist() == [0, 4, 25]
+    assert closed.duration_s == 2.5
+
+
+def test_a_round_of_nobody_takes_no_time_by_the_published_cost_model() -> None:
+    config = loads("", ["sparsification.method=fab", "emulation.compute.model=normalized"])
+    accountant = make_accountant(config, assign(config, 0), DIMENSION, positions_sent=True)
+    nothing = np.empty(0, np.int64)
+    alone = accountant.round(RoundStart(0, 1.0, nothing), Work(nothing, nothing * 1.0, nothing, nothing))
+    assert (alone.duration_s, alone.end_s) == (0.0, 1.0)
+
+
 def test_a_probe_adds_bytes_but_no_messages_to_the_published_cost_model() -> None:
     config = loads("", ["sparsification.method=fab", "emulation.compute.model=normalized"])
     accountant = make_accountant(config, assign(config, 0), DIMENSION, positions_sent=positions_sent(config))

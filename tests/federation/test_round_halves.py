@@ -42,10 +42,17 @@ def asking(needs: Needs) -> Method:
     )
 
 
-def end_of(given: Any, half: ServerHalf, accepted: list[int], before: Any = None, **more: Any) -> RoundEnd:
+def end_of(
+    given: Any,
+    half: ServerHalf,
+    accepted: list[int],
+    before: Any = None,
+    records: Any = None,
+    **more: Any,
+) -> RoundEnd:
     """A round of all four clients, of whom rank 0 trained 1 and 3."""
     plan = given.server.plan()
-    _, max_abs = half.judge(plan, given.records())
+    _, max_abs = half.judge(plan, given.records() if records is None else records)
     taken, ones = np.isin(CLIENTS, accepted), np.ones(4, np.int64)
     roster = Roster(CLIENTS, taken, ones, ones, max_abs, [np.array([1, 3]), np.array([0, 2])], ones == 1)
     exchanged = Exchanged(None, 3, 0, ones, 200, 0)
@@ -89,3 +96,15 @@ def test_who_trained_whom_is_reported_for_each_client(world: Callable) -> None:
     assert report.rank_of.tolist() == [1, 0, 1, 0]
     assert (report.mask_since, report.carried_bytes, report.importance_left_out) == (7, 900, 3)
     assert (report.test_loss, report.test_accuracy) == (0.5, 0.25)
+
+
+def test_who_stops_early_is_not_unready(world: Callable) -> None:
+    """Training here took until 50 s; the message of client 3 is too long for the deadline."""
+    given = world("federation.deadline_s=2")
+    half = ServerHalf(given.server, given.masked, time_scale=0.5)
+    records = given.records(ready_s=50.0, message_bytes=[112, 112, 112, 9000])
+    end = end_of(given, half, [0, 1, 2], records=records)
+    half.close(end)
+    report = half.report(end, given.masked.mask, 0, 0)
+    arrival_s = 0.056 + 1.0 + 0.112
+    assert report.unready_s == pytest.approx([0.5 * (50.0 - arrival_s)] * 3 + [0.0])

@@ -13,7 +13,7 @@ import torch
 
 from fedmpi.emulation.clock import VirtualClock
 from fedmpi.federation.client_importance import ImportanceSum
-from fedmpi.federation.exchange import Exchanged, Roster, Trained
+from fedmpi.federation.exchange import Exchanged, Roster, Trained, TrainedBatch, TrainedMany
 from fedmpi.federation.messages import RECORD, VERDICT, Action, RoundPlan, header_dtype
 from fedmpi.federation.round_halves import RoundReport, ServerHalf, WorkerHalf
 from fedmpi.federation.round_loop import RoundLoop
@@ -43,6 +43,27 @@ class Exchange:
     def train(self, client: int, plan: RoundPlan) -> Trained:
         result = LocalResult(samples=int(SIZES[client]), loss=1.0 + client, steps=1, probe_sample=client + 1)
         return Trained(result, 0.5, 3, 112, np.inf if client in self.broken else 2.0 + client)
+
+    def train_many(self, plan: RoundPlan) -> Iterator[TrainedMany]:
+        """The same of all clients, those at odd positions first."""
+        for at in (np.array([1, 3]), np.array([0, 2])):
+            alone = [self.train(client, plan) for client in at.tolist()]
+            of = [each.result for each in alone]
+            batch = TrainedBatch(
+                positions=at,
+                samples=np.array([each.samples for each in of]),
+                losses=np.array([each.loss for each in of]),
+                probe_samples=np.array([each.probe_sample for each in of]),
+                weights=None,
+                directions=None,
+                host_s=alone[0].compute_host_s,
+            )
+            yield TrainedMany(
+                batch,
+                entries=np.array([each.entries for each in alone]),
+                message_bytes=np.array([each.message_bytes for each in alone]),
+                max_abs=np.array([each.max_abs for each in alone]),
+            )
 
     def finish(self, plan: RoundPlan, roster: Roster) -> Exchanged:
         self.steps.append(("finish", roster.accepted_clients.tolist(), roster.max_abs, roster.sizes.tolist()))
@@ -167,6 +188,28 @@ def test_records_hold_what_training_gave(looping: Callable) -> None:
     assert np.isnan(records["ready_s"]).all()
 
 
+def test_records_of_batches_are_those_of_clients_alone(looping: Callable) -> None:
+    """With what a real-time clock and a signal add to them, and the losses on their samples."""
+    records, losses = [], []
+    for trainer in (None, "many at once"):
+        loop = looping(broken=(2,), measures=True, k_state=KState(3, 2))
+        loop.host.trainer, loop.signal.set = trainer, False
+        begin = loop.exchange.begin
+
+        def signalled(plan: RoundPlan, mine: np.ndarray, begin: Any = begin, loop: Loop = loop) -> None:
+            begin(plan, mine)
+            loop.signal.set = True
+
+        loop.exchange.begin = signalled
+        (report,) = loop.run(LateClock())
+        records.append(report.closed.judged.records)
+        losses.append(report.closed.losses)
+    assert records[0]["signalled"].all()
+    assert records[0]["ready_s"].tolist() == [9.0] * 4
+    assert records[0].tolist() == records[1].tolist()
+    assert losses[0].current == losses[1].current
+
+
 def test_a_rejected_client_is_left_out_of_the_exchange(looping: Callable) -> None:
     loop = looping(broken=(1, 3))
     loop.run()
@@ -177,6 +220,15 @@ def test_only_who_took_part_may_carry_state(looping: Callable) -> None:
     loop = looping("clients.per_round=1", "experiment.rounds=1")
     participants = loop.run()[0].closed.plan.participants.tolist()
     assert loop.loop.carrying == participants
+
+
+def test_a_rank_knows_those_of_its_own_clients_that_may_carry_state(looping: Callable) -> None:
+    loop = looping().loop
+    loop.placement = Placement(4, (range(1), range(1, 4)), ((0,), (1,)))
+    loop.seen[:] = [True, False, True, True]
+    for rank, carrying in ((0, [0]), (1, [2, 3])):
+        loop.ranks = SimpleNamespace(rank=rank)
+        assert loop.carrying == carrying
 
 
 def test_a_checkpoint_comes_before_its_round_and_its_bytes_are_not_the_rounds(looping: Callable) -> None:

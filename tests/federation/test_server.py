@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from fedmpi.federation.server import Server
 from fedmpi.federation.verdict import Judged, statuses_of
 from fedmpi.k_control import State as KState
 from fedmpi.pruning import Mask, Method, Needs, State
+from fedmpi.sparsification.magnitude_sketch import MagnitudeSketch
 from fedmpi.trace import Status
 
 SIZES = np.array([10, 20, 30, 40])
@@ -293,6 +295,7 @@ def test_the_training_loss_is_that_of_accepted_updates_by_their_samples(world: C
         (np.array([4], np.int32), 1.0, 1),
         (np.array([], np.int32), 1.0, 0),
         (None, np.nan, 0),
+        (None, [1.0, np.nan, np.nan, 2.0], 1),
     ],
 )
 def test_a_round_that_changes_something_makes_a_version(
@@ -478,3 +481,38 @@ def test_it_is_told_how_long_nobody_was_available(world: Callable) -> None:
     assert closed.idle_s == 7.5
     _, _, closed = close(given, exchanged_of(None))
     assert closed.idle_s == 0.0
+
+
+# --- a mask and k together ---
+
+
+@pytest.mark.parametrize(
+    ("joint", "sketched", "together"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+def test_k_is_decided_with_the_mask_where_that_is_asked_for_and_magnitudes_are_known(
+    world: Callable, joint: bool, sketched: bool, together: bool
+) -> None:
+    """By what each k is worth, and the seconds that it takes under the mask that is tried."""
+    given = world(f"pruning.joint={str(joint).lower()}")
+    given.exchange.sketch = MagnitudeSketch(10, 2)
+    plan, judged, _ = close(given, exchanged_of(None))
+    energies = np.arange(len(given.exchange.sketch.counts)) * 1.0
+    exchanged = replace(exchanged_of(None), energies=energies if sketched else None)
+    server, seen = given.server, []
+
+    def decide(state: KState, magnitudes: Any) -> KState:
+        seen.append((state.k, magnitudes.energies.tolist(), magnitudes.round_s(np.array([3])).tolist()))
+        return KState(9, 0)
+
+    def step_with_k(finished: Any, k: int, best_k: Callable) -> tuple[Any, int]:
+        assert (finished.plan, k) == (plan, 4)
+        return "a change", best_k(lambda ks: 2.0 * ks)
+
+    server.controller = replace(server.controller, decide=decide)
+    server.pruning.step_with_k = step_with_k
+    server.pruning.step = lambda finished: "alone"
+    finished: Any = SimpleNamespace(plan=plan)
+    change = server.change_mask(finished, judged, exchanged)
+    assert change == ("a change" if together else "alone")
+    assert server.k_state.k == (9 if together else 4)
+    assert seen == ([(4, energies.tolist(), [6.0])] if together else [])

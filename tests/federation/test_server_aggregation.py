@@ -6,8 +6,10 @@ import pytest
 from fedmpi.aggregation import Aggregator
 from fedmpi.aggregation.means import MEAN
 from fedmpi.aggregation.server_optimizers import fedadam, fedavgm
-from fedmpi.federation.server_aggregation import ServerAggregation
+from fedmpi.federation.server_aggregation import Answering, ServerAggregation
 from fedmpi.pruning.mask import Mask
+from fedmpi.sparsification import unidirectional
+from fedmpi.sparsification.codec import WireCodec
 
 MEANS = np.array([[0.5, -2.0, 0.25, 1.0], [1.0, 0.5, -0.5, 0.0]], np.float32)
 
@@ -95,6 +97,19 @@ def test_a_mask_takes_the_state_of_what_it_prunes() -> None:
 
 def test_other_ranks_keep_no_state() -> None:
     assert ServerAggregation(fedadam(), 4, is_server=False).state == {}
+    for is_server, lost in ((True, 4), (False, 0)):
+        answering = Answering(unidirectional.METHOD, WireCodec("coo", "float16"), MEAN, 4, is_server)
+        assert answering.lost.size == lost
+
+
+def test_what_was_lost_is_kept_where_values_are_rounded() -> None:
+    assert not Answering(unidirectional.METHOD, WireCodec("coo"), MEAN, 4, True).lost.size
+    rounded = Answering(unidirectional.METHOD, WireCodec("coo", "float16"), MEAN, 4, True)
+    rounded.lost[:] = [1.0, 2.0, 3.0, 4.0]
+    rounded.set_mask(Mask.of(np.array([True, False, True, True])))
+    assert rounded.lost.tolist() == [1.0, 3.0, 4.0]
+    rounded.set_mask(Mask.of(np.array([False, True, True, True])))
+    assert rounded.lost.tolist() == [0.0, 3.0, 4.0]
 
 
 def test_values_of_another_shape_are_refused() -> None:

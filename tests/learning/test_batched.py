@@ -8,10 +8,11 @@ from batches import Case, cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from fedmpi.config.schema import TrainingConfig
 from fedmpi.learning.batched import BatchTrainer
-from fedmpi.learning.batched_models import why_not
+from fedmpi.learning.batched_models import has_convolutions, why_not
 from fedmpi.learning.batched_trial import differing_samples
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.models.memory_format import ChannelsLast
@@ -74,6 +75,7 @@ def test_bits_do_not_depend_on_who_is_in_the_batch(drawn: tuple[Case, list[list[
         (nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(4, 3)), "before the first with weights"),
         (nn.Sequential(nn.Flatten(), nn.Linear(4, 1), nn.Linear(1, 3)), "one input or one output"),
         (nn.Sequential(nn.Flatten(), nn.Linear(LARGE // 4, 4)), f"{LARGE} weights"),
+        (nn.Sequential(nn.Flatten(), NonDynamicallyQuantizableLinear(4, 3), nn.Linear(3, 2)), "layer NonDyn"),
         (nn.Linear(4, 3), "the model is Linear"),
     ],
 )
@@ -109,3 +111,9 @@ def test_a_trial_finds_other_bits() -> None:
     trainer._loss = off_by_a_bit
     assert differing_samples(trainer, training, (1, 2, 3), 3, [8, 4, 11]) == 7  # a batch of 4, and one of 3
     assert torch.equal(model.vector, before)
+
+
+def test_models_with_convolutions_are_known() -> None:
+    convolutional = nn.Sequential(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), nn.Flatten(), nn.Linear(8, 2))
+    assert has_convolutions(FlatModel(convolutional))
+    assert not has_convolutions(FlatModel(nn.Sequential(nn.Flatten(), nn.Linear(8, 2))))

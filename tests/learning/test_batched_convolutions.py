@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from fedmpi.learning.batched import BatchTrainer
 from fedmpi.learning.batched_models import why_not
 from fedmpi.learning.flat import FlatModel
+from fedmpi.learning.models.local_response import LocalResponseNorm
 from fedmpi.learning.models.memory_format import ChannelsLast
 
 Drawn = tuple[Case, list[list[int]], bool]
@@ -77,6 +78,29 @@ def convolutional(draw: st.DrawFn) -> Drawn:
 @settings(max_examples=60, deadline=None, print_blob=True)
 @given(convolutional())
 def test_bits_do_not_depend_on_who_is_in_the_batch(drawn: Drawn) -> None:
+    case, batches, shared = drawn
+    assert why_not(case.model) is None
+    trainer = BatchTrainer(case.model, case.training.loss)
+    for clients in batches:
+        case.compare(trainer, clients, shared)
+
+
+@st.composite
+def normalised(draw: st.DrawFn) -> Drawn:
+    """Clients of a model that normalises responses over neighbouring channels."""
+    channels, side = draw(st.sampled_from([3, 8])), draw(st.integers(3, 6))
+    norm = LocalResponseNorm(channels, depth_radius=1, bias=1.0, alpha=0.5, beta=0.75)
+    layers: list[nn.Module] = [ChannelsLast()] if draw(st.booleans()) else []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layers += [nn.Conv2d(2, channels, 3, padding=1), norm, nn.Flatten()]
+        layers.append(nn.Linear(channels * side * side, 3))
+    return draw(cases(FlatModel(nn.Sequential(*layers)), (2, side, side), 3, (1, 2, 5, 11)))
+
+
+@settings(max_examples=20, deadline=None, print_blob=True)
+@given(normalised())
+def test_bits_of_normalised_responses_do_not_depend_on_who_is_in_the_batch(drawn: Drawn) -> None:
     case, batches, shared = drawn
     assert why_not(case.model) is None
     trainer = BatchTrainer(case.model, case.training.loss)

@@ -1,6 +1,10 @@
 """Data sets by name, the digits, and values as float32."""
 
+import sys
+from dataclasses import replace
 from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -9,7 +13,7 @@ import torch
 
 from fedmpi.config.errors import ConfigError
 from fedmpi.config.schema import DataConfig
-from fedmpi.learning.datasets import DataError, as_float32, digits, load
+from fedmpi.learning.datasets import DataError, Dataset, as_float32, digits, load
 from fedmpi.learning.datasets.dataset import inverted
 
 
@@ -92,3 +96,80 @@ def test_unknown_data_set_is_refused() -> None:
         ConfigError, match=r'\[data\] dataset: found "svhn"; allowed: digits, idx, leaf, cifar10'
     ):
         load(DataConfig("svhn"))
+
+
+def users_data(given: object, monkeypatch: pytest.MonkeyPatch, **settings: bool) -> Dataset:
+    """What becomes of a data set of a user's own that gives, or raises, ``given``."""
+
+    def read(folder: Path) -> object:
+        if isinstance(given, Exception):
+            raise given
+        return given
+
+    module = ModuleType("users_data")
+    module.read = read  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "users_data", module)
+    return load(DataConfig("users_data:read", path="somewhere", **settings))
+
+
+GIVEN = Dataset(
+    train_x=np.zeros((3, 1, 2, 2), np.float32),
+    train_y=np.array([0, 1, 3]),
+    train_writer=np.array([4, 4, 5]),
+    test_x=np.zeros((2, 1, 2, 2), np.float32),
+    test_y=np.array([3, 0]),
+    classes=4,
+    test_writer=np.array([4, -1]),
+)
+
+
+def test_a_data_set_of_ones_own_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert users_data(GIVEN, monkeypatch) is GIVEN
+    assert (users_data(GIVEN, monkeypatch, invert=True).test_x == 1.0).all()
+    for without in (replace(GIVEN, train_writer=None), replace(GIVEN, test_writer=None)):
+        assert users_data(without, monkeypatch) is without
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_x": np.zeros((3, 4), np.float32)}, r"train_x as float32 of shape \(3, 4\)"),
+        ({"train_x": np.zeros((3, 1, 2, 2))}, "train_x as float64"),
+        ({"test_x": np.zeros((0, 1, 2, 2), np.float32)}, r"test_x as float32 of shape \(0, 1, 2, 2\)"),
+        ({"train_y": np.array([0, 1])}, r"train_y as int64 of shape \(2,\), from 0 to 1"),
+        ({"train_y": np.array([0, 1, 4])}, "train_y as int64 .* from 0 to 4; allowed: .* from 0 to 3"),
+        ({"test_y": np.array([-1, 1])}, "test_y as int64 .* from -1 to 1"),
+        ({"test_y": np.array([0, 1], np.int32)}, "test_y as int32"),
+        ({"train_writer": np.array([1, 2])}, "train_writer as int64 of shape"),
+        ({"test_writer": np.array([1.0, 2.0])}, "test_writer as float64"),
+        ({"test_x": np.zeros((2, 1, 2, 3), np.float32)}, "samples of other shapes or types"),
+        ({"test_x": np.zeros((2, 1, 2, 2), np.uint8)}, "samples of other shapes or types"),
+    ],
+)
+def test_a_data_set_of_ones_own_is_checked(
+    changes: dict[str, np.ndarray], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        users_data(replace(GIVEN, **changes), monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ("digits", ConfigError, "gave a str; allowed: a fedmpi.learning.datasets.Dataset"),
+        (ZeroDivisionError("no"), ConfigError, "failed: .*no.*; allowed: a function of a folder"),
+        (DataError("a file is bad"), DataError, "^a file is bad$"),
+        (
+            FileNotFoundError(2, "No such file", "x.npy"),
+            DataError,
+            r"^x\.npy: cannot be read \(No such file\)",
+        ),
+        (OSError("broken"), DataError, r"^somewhere: cannot be read \(broken\)"),
+        (MemoryError("7 GB"), DataError, r"somewhere: the data do not fit in memory \(7 GB\)"),
+    ],
+)
+def test_what_a_data_set_of_ones_own_raises_is_told(
+    given: object, error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(error, match=message):
+        users_data(given, monkeypatch)

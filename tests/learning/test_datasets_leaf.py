@@ -180,7 +180,7 @@ def _no_samples(content: Content) -> None:
 
 
 def _label_huge(content: Content) -> None:
-    content["user_data"]["b"]["y"][0] = 10**9
+    content["user_data"]["b"]["y"][0] = 10**6
 
 
 def _label_beyond_int64(content: Content) -> None:
@@ -201,6 +201,10 @@ def _pixel_of_text(content: Content) -> None:
 
 def _pixel_null(content: Content) -> None:
     content["user_data"]["b"]["x"][0][0] = None
+
+
+def _x_of_numbers(content: Content) -> None:
+    content["user_data"]["b"]["x"] = [0.5, 0.5]
 
 
 def _x_of_lists(content: Content) -> None:
@@ -269,6 +273,7 @@ def _other_size(content: Content) -> None:
         (_pixel_of_text, "user 'b': x holds values that are no numbers"),
         (_pixel_null, "user 'b': x holds values that are no numbers"),
         (_x_of_lists, r"user 'b': x has shape \(2, 4, 1\)"),
+        (_x_of_numbers, r"user 'b': x has shape \(2,\), rows of a square number"),
         (_count_of_text, "user 'b': 2 x and 2 y are there, num_samples says '2'"),
         (_count_bool, "user 'd': 1 x and 1 y are there, num_samples says True"),
         (_count_huge, r"num_samples says 1000.*\.\.\."),

@@ -1,6 +1,7 @@
 import mmap
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -51,3 +52,34 @@ def test_private_memory_grows_with_what_is_touched() -> None:
     before = host_memory.private_bytes()
     held.fill(1)
     assert host_memory.private_bytes() - before == pytest.approx(2**26, rel=0.05)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the C library is another one")
+@pytest.mark.parametrize(
+    ("refused", "kept", "asked"),
+    [
+        ((), True, [(-3, 2**30), (-1, 2**31 - 1)]),
+        ((2**30,), True, [(-3, 2**30), (-3, 2**25), (-1, 2**31 - 1)]),
+        ((2**30, 2**25), False, [(-3, 2**30), (-3, 2**25)]),
+        ((2**31 - 1,), False, [(-3, 2**30), (-1, 2**31 - 1)]),
+    ],
+)
+def test_the_c_library_is_asked_for_the_largest_blocks_that_it_takes(
+    monkeypatch: pytest.MonkeyPatch, refused: tuple[int, ...], kept: bool, asked: list[tuple[int, int]]
+) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def mallopt(what: int, value: int) -> int:
+        seen.append((what, value))
+        return int(value not in refused)
+
+    library = SimpleNamespace(mallopt=mallopt)
+    monkeypatch.setattr(host_memory, "ctypes", SimpleNamespace(CDLL=lambda name: library))
+    assert host_memory.keep_freed_memory() is kept
+    assert seen == asked
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the C library is another one")
+def test_a_c_library_without_that_choice_keeps_its_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_memory, "ctypes", SimpleNamespace(CDLL=lambda name: SimpleNamespace()))
+    assert host_memory.keep_freed_memory() is False

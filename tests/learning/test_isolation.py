@@ -108,6 +108,28 @@ def test_evaluation_leaves_the_module_as_built(model: FlatModel) -> None:
     assert model.module.mean.tolist() == [2.0] * 4
 
 
+class Counting(nn.Module):
+    """It changes a float buffer in place, in evaluation too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+        self.register_buffer("seen", torch.zeros(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen.add_(len(x))
+        return self.layer(x) * self.seen.sum()
+
+
+def test_evaluation_puts_float_buffers_back_that_were_changed_in_place() -> None:
+    counting = FlatModel(Counting())
+    counting.buffers.fill_(3.0)
+    with evaluated_alone(counting, 0):
+        counting.module(X)
+        assert counting.buffers.tolist() == [23.0] * 2
+    assert counting.buffers.tolist() == counting.module.seen.tolist() == [3.0] * 2
+
+
 def test_code_that_may_draw_needs_a_seed(model: FlatModel) -> None:
     with pytest.raises(ValueError, match="needs a torch_seed"), training_alone(model, None):
         pass

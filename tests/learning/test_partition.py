@@ -1,6 +1,8 @@
 """Partitions: disjoint, complete, nobody empty."""
 
+import sys
 from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -289,3 +291,40 @@ def test_far_too_many_clients_are_refused_at_once() -> None:
     for name in sorted(set(BUILT_IN) - {"case3"}):
         with pytest.raises(ConfigError, match=f"{name} leaves client [0-9]+ of 1000000000000 without any of"):
             _divide(DataConfig(partition=name), 10**12)
+
+
+def users_division(divided: object, monkeypatch: pytest.MonkeyPatch, samples: int = 6) -> object:
+    """What becomes of a partition of a user's own that gives ``divided`` to three clients."""
+    module = ModuleType("users_partition")
+    module.divide = lambda labels, writers, clients, rng: divided  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "users_partition", module)
+    config = DataConfig(partition="users_partition:divide")
+    return partition(config, np.zeros(samples, np.int64), None, 3, np.random.default_rng(0))
+
+
+def test_a_partition_of_ones_own_is_taken_in_rising_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [np.array([5, 0]), np.array([2]), np.array([0, 4, 3])]
+    division = users_division(parts, monkeypatch)
+    assert [part.tolist() for part in division] == [[0, 5], [2], [0, 3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("divided", "message"),
+    [
+        (np.zeros((3, 2), np.int64), "gave a ndarray; allowed: a list of 3 arrays"),
+        ([np.array([0])] * 2, "gave a list of 2; allowed: a list of 3 arrays"),
+        ([np.array([0]), [1], np.array([2])], "gave client 1 no array of integers"),
+        ([np.array([0]), np.array([1]), np.array([[2]])], "gave client 2 no array of integers"),
+        ([np.array([0.0]), np.array([1]), np.array([2])], "gave client 0 no array of integers"),
+        ([np.array([0]), np.array([1]), np.array([2, 6])], "gave client 2 positions that are out of range"),
+        ([np.array([0]), np.array([-1, 1]), np.array([2])], "gave client 1 positions that are out of range"),
+        ([np.array([0, 3]), np.array([4, 1, 4]), np.array([2])], "gave client 1 positions .* there twice"),
+        ([np.array([0, 0]), np.array([1]), np.array([2])], "gave client 0 positions .* there twice"),
+        ([np.array([0]), np.array([], np.int64), np.array([2])], "leaves client 1 of 3 without any"),
+    ],
+)
+def test_a_partition_of_ones_own_is_checked(
+    divided: object, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        users_division(divided, monkeypatch)

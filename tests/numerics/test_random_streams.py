@@ -30,3 +30,15 @@ def test_a_known_state_is_no_other(  # numpy asks for what PCG64 needs, and noth
     (found,) = generators(1, Purpose.BATCHES, 0, np.array([2]))
     with pytest.raises(ValueError, match="allowed are 4 of uint64"):
         found.bit_generator.seed_seq.generate_state(8)
+
+
+def test_streams_keep_their_numbers() -> None:
+    """What was drawn for a purpose in earlier versions is drawn again: results depend on these numbers."""
+    assert [purpose.name for purpose in sorted(Purpose)] == [
+        *("PARTITION", "INITIAL_WEIGHTS", "PARTICIPANTS", "BATCHES", "AUGMENTATION", "K_CONTROL"),
+        *("PROBE_SAMPLE", "DEVICES", "LINKS", "JITTER", "AVAILABILITY", "SPARSIFICATION", "PRUNING"),
+        *("DROPOUT", "TEST_SPLIT", "INITIAL_PRUNING", "EVALUATION", "PROBE_LOSS", "VANISHING"),
+        *("CLIENT_TESTS", "CLIENT_EVALUATION"),
+    ]
+    assert [int(purpose) for purpose in sorted(Purpose)] == [*range(1, 20), 30, 31]
+    assert len(Purpose.__members__) == 21

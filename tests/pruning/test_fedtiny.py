@@ -36,6 +36,10 @@ def test_densities_of_layers_are_those_of_the_program(case: dict[str, Any]) -> N
     np.testing.assert_allclose(found, list(case["layer_density"].values()), rtol=1e-12)
 
 
+def test_where_all_is_active_every_layer_is_dense() -> None:
+    assert erk_densities([[16, 7], [23, 12]], 1.0) == [1.0, 1.0]
+
+
 @pytest.mark.parametrize("case", META["cases"], ids=lambda case: f"case{case['case']}")
 def test_the_first_masks_are_as_large_as_the_programs(case: dict[str, Any]) -> None:
     sizes = {name: int(np.prod(shape)) for name, shape in case["shapes"].items()}

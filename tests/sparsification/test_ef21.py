@@ -37,7 +37,9 @@ def test_estimates_reach_gradients_that_stand_still() -> None:
             values.append(difference[chosen])
             take_out(kept[client], chosen, difference[chosen], np.array([True]))
         uploads = Uploads(tuple(indices), tuple(values), np.array([0.25, 0.75]), dimension)
-        answer = answering.answer(plan(1, round_index), uploads, NO_TAIL, Choice(0, round_index, -1, []))
+        answer = answering.answer(
+            plan(1, round_index), uploads, NO_TAIL, Choice(0, round_index, -1, []), share=1.0
+        )
         assert answer.selection.indices.tolist() == [0, 1, 2]
         np.testing.assert_array_equal(answering.lost, -(0.25 * kept[0] + 0.75 * kept[1]))
         np.testing.assert_allclose(answer.selection.values, answering.lost)

@@ -96,7 +96,7 @@ def test_rounds_are_those_of_the_authors_program(case: dict[str, Any]) -> None:
         uploads = Uploads(tuple(found), values, np.full(len(sent), 1.0), dimension)
         choice = Choice(0, number, -1, layers)
         plan = RoundPlan(number, Action.NONE, 1, 0, 1.0, 0.0, np.array(taking_part))
-        answer = server.answer(plan, uploads, NO_TAIL, choice)
+        answer = server.answer(plan, uploads, NO_TAIL, choice, share=1.0)
         assert answer.selection.used.all()
         arrived, data = np.zeros(dimension, np.float32), answer.message
         arrived[answer.selection.indices] = answer.selection.values
