@@ -27,6 +27,8 @@ CHANCE_BYTES = 1500
 
 _MOST_BINS = 10**7
 _MOST_OF_PATH = 200
+_ROUNDING = 8 * np.finfo(np.float64).eps
+"""Relative, of two divisions and of a bin's length in decimals."""
 _FORMATS = "one integer millisecond a line (Mahimahi), or two columns: seconds, Mbit/s"
 
 FloatArray = NDArray[np.float64]
@@ -121,7 +123,8 @@ def _faulty_line(text: str, path: Path) -> EmulationError:
             values = [float(cell) for cell in cells]
         except ValueError:
             return EmulationError(problem + _FORMATS)
-        if len(values) != columns:
+        # Python reads 1_000 and digits of other scripts too, which stand in no file of numbers.
+        if len(values) != columns or "_" in line or not line.isascii():
             return EmulationError(problem + _FORMATS)
         if not all(isfinite(value) and value >= 0.0 for value in values):
             return EmulationError(problem + "finite numbers, 0 or more")
@@ -156,11 +159,18 @@ def _mahimahi(milliseconds: FloatArray, path: Path, bin_s: float) -> StepwiseRat
         raise EmulationError(
             f"{path}: found {period_s:g} s in bins of trace_bin_s = {bin_s:g}; allowed: at most {_MOST_BINS} bins"
         )
-    edges = np.arange(0.0, period_s, bin_s)
-    index = np.searchsorted(edges * 1000.0, milliseconds, side="left") - 1
-    chances = np.bincount(np.maximum(index, 0), minlength=edges.size)
+    bins = np.maximum(1, np.ceil(_in_bins(milliseconds, bin_s)).astype(np.int64))  # from 1 on
+    edges = np.arange(bins[-1]) * bin_s
+    chances = np.bincount(bins - 1, minlength=edges.size)
     lasts = np.diff(np.append(edges, period_s))
     return StepwiseRate(edges, chances * CHANCE_BYTES / lasts, period_s)
+
+
+def _in_bins(milliseconds: FloatArray, bin_s: float) -> FloatArray:
+    """Moments in bins of ``bin_s``; one that rounding puts beside the end of a bin is that end."""
+    moments = milliseconds / 1000.0 / bin_s
+    ends = np.rint(moments)
+    return np.where(np.abs(moments - ends) <= _ROUNDING * ends, ends, moments)
 
 
 def _two_columns(rows: FloatArray, path: Path) -> StepwiseRate:
