@@ -122,7 +122,7 @@ def test_who_is_done_when_a_stall_begins_waits_for_no_other_however_late_it_is(s
     found, moved = one.until(moment, clients, zeros, zeros, size, stop)
     np.testing.assert_array_equal(moved, size)
     phase = np.mod(found + 0.75, period)
-    assert ((1e-6 < phase) & (phase <= 0.5 + 1e-6)).all()  # while something moves, and not when it begins to
+    assert ((phase > 1e-6) & (phase <= 0.5 + 1e-6)).all()  # while something moves, and not when it begins to
     np.testing.assert_allclose(found, one.finish_times(moment, clients, zeros, zeros, size), atol=1e-7)
 
 
