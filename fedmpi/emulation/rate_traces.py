@@ -37,8 +37,8 @@ FloatArray = NDArray[np.float64]
 def trace_files(key: str, given: str | Sequence[str]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     """The files of a trace key in sorted order, and those of its folders that are none: hidden ones and READMEs.
 
-    ``given`` is a file, a folder or a list of them. Raises EmulationError for what does not exist and for a folder
-    without any trace.
+    ``given`` is a file, a folder or a list of them. Raises EmulationError for what does not exist or is something else
+    (a pipe, a link to nowhere in a folder), and for a folder without any trace.
     """
     found: list[Path] = []
     left_out: list[Path] = []
@@ -57,7 +57,7 @@ def trace_files(key: str, given: str | Sequence[str]) -> tuple[tuple[Path, ...],
                 f"allowed: a file, a folder, or a list of them"
             )
         if path.is_dir():
-            files = [file for file in inside if file.is_file()]
+            files = [file for file in inside if not file.is_dir()]
             none = [file for file in files if file.name.startswith((".", "README", "readme"))]
             inside = [file for file in files if file not in none]
             left_out += none
@@ -65,6 +65,12 @@ def trace_files(key: str, given: str | Sequence[str]) -> tuple[tuple[Path, ...],
                 raise EmulationError(
                     f"{key}: found no trace in the folder {shortened(repr(item), _MOST_OF_PATH)}; "
                     f"allowed: a folder with files of {_FORMATS}"
+                )
+        for file in inside:
+            if not file.is_file():
+                raise EmulationError(
+                    f"{key}: found {shortened(repr(str(file)), _MOST_OF_PATH)}, which is neither a file nor a folder; "
+                    f"allowed: a file, a folder, or a list of them"
                 )
         found += inside
     return tuple(sorted(found)), tuple(sorted(left_out))

@@ -55,10 +55,10 @@ def check_deadline(parts: Parts, model: FlatModel, fleet: Fleet, sizes: IntArray
     if fastest_s.min() > deadline_s:
         client = int(fastest_s.argmin())
         problem = (
-            f"found {deadline_s:g}, and the fastest client, {client}, takes {fastest_s[client]:.6g} s to train and to "
-            f"send its update"
+            f"found {deadline_s:.9g}, and the fastest client, {client}, takes {fastest_s[client]:.9g} s to train and "
+            f"to send its update"
         )
-        raise ConfigError("federation.deadline_s", problem, f"above {fastest_s[client]:.6g}, or inf for none")
+        raise ConfigError("federation.deadline_s", problem, f"above {fastest_s[client]:.9g}, or inf for none")
 
 
 def departure_lines(config: Config, fleet: Fleet) -> list[str]:

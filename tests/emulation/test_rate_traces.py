@@ -1,5 +1,6 @@
 """Recorded rates of links: two formats told apart by content, folders, and one line for whatever is no trace."""
 
+import os
 import tarfile
 from fractions import Fraction
 from math import ceil
@@ -164,3 +165,22 @@ def test_what_does_not_exist_and_folders_without_traces_are_refused(tmp_path):
         trace_files("key", str(tmp_path))
     with pytest.raises(EmulationError, match="which cannot be read: File name too long"):
         trace_files("key", "x" * 5000)
+
+
+def test_what_is_neither_a_file_nor_a_folder_is_refused(tmp_path):
+    """A link to nowhere is not left out in silence, and a pipe is not waited for."""
+    written(tmp_path, "1\n2\n", "good")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for found in (str(pipe), str(tmp_path)):
+        with pytest.raises(
+            EmulationError, match=r"key: found '.*pipe', which is neither a file nor a folder"
+        ):
+            trace_files("key", found)
+    pipe.unlink()
+    (tmp_path / "lost").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(EmulationError, match=r"key: found '.*lost', which is neither a file nor a folder"):
+        trace_files("key", str(tmp_path))
+    (tmp_path / "lost").unlink()
+    (tmp_path / "other").symlink_to(tmp_path / "good")
+    assert trace_files("key", str(tmp_path))[0] == (tmp_path / "good", tmp_path / "other")
