@@ -26,7 +26,7 @@ NEGLIGIBLE, MOST_NEGLIGIBLE = 1e-12, 1e-9
 """The share of a transfer that counts as nothing left: else rounding would let a last billionth of a byte wait for the
 end of a stall. The larger one where a transfer begins so late that moments are not known better."""
 
-_ROUNDING = 2.0**-46
+ROUNDING = 2.0**-46
 """Of a moment, relative: what it may be off by after many steps that each were rounded."""
 
 
@@ -36,7 +36,7 @@ def negligible_bytes(
     """What counts as nothing left of transfers that begin at moments ``own_s`` of rates: what moves at most while
     nobody can tell the time, which depends on the moment and on the length of the rate's steps ``within_s``."""
     size, peak = np.asarray(size_bytes, dtype=np.float64), np.asarray(peak_bytes_per_s, dtype=np.float64)
-    unknown = _ROUNDING * np.maximum(own_s, within_s) * np.where(peak < inf, peak, 0.0)
+    unknown = ROUNDING * np.maximum(own_s, within_s) * np.where(peak < inf, peak, 0.0)
     return np.asarray(np.clip(unknown, NEGLIGIBLE * size, MOST_NEGLIGIBLE * size))
 
 
@@ -99,7 +99,7 @@ class StepwiseRate:
     def negligible_bytes(self, begin_s: float, size_bytes: float, shift_s: float = 0.0) -> float:
         """What counts as nothing left of a transfer, see ``pieces``: ``negligible_bytes`` of one, bit for bit."""
         within_s, peak_bytes_per_s = self._within_and_peak
-        unknown = _ROUNDING * max(begin_s + shift_s, within_s) * peak_bytes_per_s
+        unknown = ROUNDING * max(begin_s + shift_s, within_s) * peak_bytes_per_s
         return min(max(unknown, NEGLIGIBLE * size_bytes), MOST_NEGLIGIBLE * size_bytes)
 
     @cached_property
