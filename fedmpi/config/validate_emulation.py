@@ -67,8 +67,8 @@ def _check_traces(network: NetworkConfig) -> None:
     for direction in ("uplink", "downlink"):
         trace, rate = getattr(network, f"{direction}_trace"), getattr(network, f"{direction}_mbit_per_s")
         key = f"emulation.network.{direction}_trace"
-        if not all([trace] if isinstance(trace, str) and trace else trace):
-            raise refusal(key, list(trace), "a list of files and folders, none of them empty")
+        if trace != "" and (not trace or not all([trace] if isinstance(trace, str) else trace)):
+            raise refusal(key, list(trace), "a list of files and folders, not empty and none of them empty")
         if trace and rate != inf:
             problem = f"found {shown_value(trace)} with {direction}_mbit_per_s = {shown_value(rate)}"
             raise ConfigError(key, problem, "one of the two")

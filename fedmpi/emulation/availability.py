@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
+from math import expm1, inf, log1p
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,14 +169,31 @@ def _everybody(setup: Setup, round_index: int, start_s: float) -> NDArray[np.boo
 ALWAYS = AvailabilityModel(summary="every client can be asked in every round", available=_everybody)
 
 
+_REPEATED_DRAWS = 1000
+"""So often a draw in which there is nobody is repeated; beyond, somebody is drawn outright."""
+
+
 def _with_probability(setup: Setup, round_index: int, start_s: float) -> NDArray[np.bool_]:
     """Drawn anew for every round; a draw in which there is nobody is repeated, as no time passes between rounds."""
     draw = setup.draw(round_index)
     probability = setup.section.probability
     assert probability is not None  # make_availability has refused that
-    there = draw.random(setup.clients) < probability
-    while not there.any():
+    for _ in range(_REPEATED_DRAWS):
         there = draw.random(setup.clients) < probability
+        if there.any():
+            return there
+    return _somebody(draw, setup.clients, probability)
+
+
+def _somebody(draw: np.random.Generator, clients: int, probability: float) -> NDArray[np.bool_]:
+    """As if draws were repeated until there is somebody: first who is the first of them, then who else of the others.
+
+    With a probability of 1e-9 repeating takes hours.
+    """
+    somebody = -expm1(clients * log1p(-probability))
+    first = min(int(log1p(-draw.random() * somebody) / log1p(-probability)), clients - 1)
+    there = draw.random(clients) < probability
+    there[: first + 1] = np.arange(first + 1) == first
     return there
 
 

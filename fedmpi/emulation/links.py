@@ -73,6 +73,15 @@ class Links:
             own = iter([(float(self.bytes_per_s[client]), inf)])
         return slower(own, start_pieces(begin_s, round_trip_s)) if self.transport.tcp else own
 
+    def negligible_bytes(
+        self, client: int, begin_s: float, size_bytes: float, moment_s: float = 0.0
+    ) -> float:
+        """Where such a transfer's rate steps, so many bytes left are none; see ``StepwiseRate.negligible_bytes``."""
+        if not self.traces:
+            return 0.0
+        trace = self.traces[self.trace_of[client]]
+        return trace.negligible_bytes(begin_s, size_bytes, moment_s + float(self.shift_s[client]))
+
     def finish_times(
         self,
         moment_s: float,
@@ -123,10 +132,11 @@ class Links:
                 finish[group] = trace.arrival_s(start, left, moment_s + float(self.shift_s[client]))
                 continue
             pieces = self.pieces(client, start, float(round_trip[one]), moment_s)
+            least = self.negligible_bytes(client, start, left, moment_s)
             if alone:
-                finish[group] = arrival_of(start, left, pieces)
+                finish[group] = arrival_of(start, left, pieces, least)
             else:
-                link.add(start, left, pieces, len(group))
+                link.add(start, left, pieces, len(group), least)
         for moment, number in [] if alone else link.advance():
             finish[groups[number]] = moment
         return finish
@@ -159,9 +169,11 @@ class Links:
             i for i in np.lexsort((clients, size, begin)).tolist() if size[i] > 0.0 and begin[i] < stop_s[i]
         ]
         for index in order:
-            start = float(begin[index])
-            pieces = self.pieces(int(clients[index]), start, 2.0 * float(latency_s[index]), moment_s)
-            link.add(start, float(size[index]), pieces)
+            client, start, left = int(clients[index]), float(begin[index]), float(size[index])
+            pieces = self.pieces(client, start, 2.0 * float(latency_s[index]), moment_s)
+            link.add(
+                start, left, pieces, negligible_bytes=self.negligible_bytes(client, start, left, moment_s)
+            )
         given_up: dict[float, list[int]] = {inf: []}
         for number, index in enumerate(order):
             if stop_s[index] < inf:

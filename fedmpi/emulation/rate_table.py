@@ -9,7 +9,7 @@ from math import frexp, inf
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmpi.emulation.stepwise import NEGLIGIBLE, StepwiseRate
+from fedmpi.emulation.stepwise import StepwiseRate, negligible_bytes
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -25,7 +25,8 @@ class RateTable:
     """The steps of R rates one after another; rate r has ``count[r]`` from ``first[r]`` on, and one place more.
 
     ``starts_s``, ``bytes_per_s``, ``moved_bytes`` float64: of each step, and in the place after a rate's last one the
-    loop's end (without a loop: inf). ``period_s`` float64 (R,), inf without a loop.
+    loop's end (without a loop: inf). ``period_s`` float64 (R,), inf without a loop; ``within_s``, ``peak_bytes_per_s``
+    float64 (R,): see ``StepwiseRate``.
     """
 
     first: IntArray
@@ -34,6 +35,8 @@ class RateTable:
     bytes_per_s: FloatArray
     moved_bytes: FloatArray
     period_s: FloatArray
+    within_s: FloatArray
+    peak_bytes_per_s: FloatArray
 
     @classmethod
     def of(cls, rates: Sequence[StepwiseRate]) -> RateTable:
@@ -50,6 +53,8 @@ class RateTable:
                 ]
             ),
             period_s=np.array([rate.period_s for rate in rates]),
+            within_s=np.array([rate.within_s for rate in rates]),
+            peak_bytes_per_s=np.array([rate.peak_bytes_per_s for rate in rates]),
         )
 
     def arrival_s(
@@ -63,7 +68,9 @@ class RateTable:
         period_s = np.where(looped, self.period_s[which], 1.0)
         own_s, loops, step = self._places(which, begin_s + shift_s)
         due = self.moved_bytes[step] + (own_s - self.starts_s[step]) * self.bytes_per_s[step] + size_bytes
-        least = NEGLIGIBLE * size_bytes
+        least = negligible_bytes(
+            size_bytes, begin_s + shift_s, self.within_s[which], self.peak_bytes_per_s[which]
+        )
         first, count = self.first[which], self.count[which]
         of_loop = np.where(looped, self.moved_bytes[first + count], 1.0)
         more = np.where(looped, np.maximum(0.0, np.ceil((due - least) / of_loop) - 1.0), 0.0)
@@ -75,6 +82,7 @@ class RateTable:
         rate = self.bytes_per_s[step]
         moving = rate > 0.0  # else by rounding: nothing is left when the stall begins
         own_s = own_s + np.where(moving, (due - self.moved_bytes[step]) / np.where(moving, rate, 1.0), 0.0)
+        own_s = np.minimum(own_s, self.starts_s[step + 1])
         own_s = np.where(looped, own_s + loops * period_s, own_s)
         return np.maximum(begin_s, own_s - shift_s)
 

@@ -27,6 +27,8 @@ CHANCE_BYTES = 1500
 
 _MOST_BINS = 10**7
 _MOST_OF_PATH = 200
+_ROUNDING = 8 * np.finfo(np.float64).eps
+"""Relative, of two divisions and of a bin's length in decimals."""
 _FORMATS = "one integer millisecond a line (Mahimahi), or two columns: seconds, Mbit/s"
 
 FloatArray = NDArray[np.float64]
@@ -35,8 +37,8 @@ FloatArray = NDArray[np.float64]
 def trace_files(key: str, given: str | Sequence[str]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     """The files of a trace key in sorted order, and those of its folders that are none: hidden ones and READMEs.
 
-    ``given`` is a file, a folder or a list of them. Raises EmulationError for what does not exist and for a folder
-    without any trace.
+    ``given`` is a file, a folder or a list of them. Raises EmulationError for what does not exist or is something else
+    (a pipe, a link to nowhere in a folder), and for a folder without any trace.
     """
     found: list[Path] = []
     left_out: list[Path] = []
@@ -55,7 +57,7 @@ def trace_files(key: str, given: str | Sequence[str]) -> tuple[tuple[Path, ...],
                 f"allowed: a file, a folder, or a list of them"
             )
         if path.is_dir():
-            files = [file for file in inside if file.is_file()]
+            files = [file for file in inside if not file.is_dir()]
             none = [file for file in files if file.name.startswith((".", "README", "readme"))]
             inside = [file for file in files if file not in none]
             left_out += none
@@ -63,6 +65,12 @@ def trace_files(key: str, given: str | Sequence[str]) -> tuple[tuple[Path, ...],
                 raise EmulationError(
                     f"{key}: found no trace in the folder {shortened(repr(item), _MOST_OF_PATH)}; "
                     f"allowed: a folder with files of {_FORMATS}"
+                )
+        for file in inside:
+            if not file.is_file():
+                raise EmulationError(
+                    f"{key}: found {shortened(repr(str(file)), _MOST_OF_PATH)}, which is neither a file nor a folder; "
+                    f"allowed: a file, a folder, or a list of them"
                 )
         found += inside
     return tuple(sorted(found)), tuple(sorted(left_out))
@@ -121,7 +129,8 @@ def _faulty_line(text: str, path: Path) -> EmulationError:
             values = [float(cell) for cell in cells]
         except ValueError:
             return EmulationError(problem + _FORMATS)
-        if len(values) != columns:
+        # Python reads 1_000 and digits of other scripts too, which stand in no file of numbers.
+        if len(values) != columns or "_" in line or not line.isascii():
             return EmulationError(problem + _FORMATS)
         if not all(isfinite(value) and value >= 0.0 for value in values):
             return EmulationError(problem + "finite numbers, 0 or more")
@@ -156,11 +165,18 @@ def _mahimahi(milliseconds: FloatArray, path: Path, bin_s: float) -> StepwiseRat
         raise EmulationError(
             f"{path}: found {period_s:g} s in bins of trace_bin_s = {bin_s:g}; allowed: at most {_MOST_BINS} bins"
         )
-    edges = np.arange(0.0, period_s, bin_s)
-    index = np.searchsorted(edges * 1000.0, milliseconds, side="left") - 1
-    chances = np.bincount(np.maximum(index, 0), minlength=edges.size)
+    bins = np.maximum(1, np.ceil(_in_bins(milliseconds, bin_s)).astype(np.int64))  # from 1 on
+    edges = np.arange(bins[-1]) * bin_s
+    chances = np.bincount(bins - 1, minlength=edges.size)
     lasts = np.diff(np.append(edges, period_s))
     return StepwiseRate(edges, chances * CHANCE_BYTES / lasts, period_s)
+
+
+def _in_bins(milliseconds: FloatArray, bin_s: float) -> FloatArray:
+    """Moments in bins of ``bin_s``; one that rounding puts beside the end of a bin is that end."""
+    moments = milliseconds / 1000.0 / bin_s
+    ends = np.rint(moments)
+    return np.where(np.abs(moments - ends) <= _ROUNDING * ends, ends, moments)
 
 
 def _two_columns(rows: FloatArray, path: Path) -> StepwiseRate:

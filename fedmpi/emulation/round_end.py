@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fedmpi.config.schema import Config
 from fedmpi.emulation.availability import Availability
+from fedmpi.emulation.stepwise import ROUNDING
 from fedmpi.emulation.timeline import Timeline
 from fedmpi.numerics.streams import Purpose, generator
 
@@ -55,17 +56,18 @@ def round_end(arrival_s: FloatArray, gone_s: FloatArray, rule: EndRule) -> Arriv
     """The end of a round whose participants arrive ``arrival_s`` (n,) after its start, or vanish ``gone_s`` (n,).
 
     ``arrival_s`` is inf for one that vanishes before it has arrived, ``gone_s`` is inf for one that stays; one of both
-    is finite. Of arrivals at the same moment the lower client, which is the earlier in the arrays, comes first.
+    is finite. Of arrivals at the same moment the lower client, which is the earlier in the arrays, comes first. Who
+    arrives at the deadline is in time, also where rounding puts the sum of its seconds beside it.
     """
     never = arrival_s == inf
-    in_time = ~never & (arrival_s <= rule.deadline_s)
+    in_time = ~never & (arrival_s <= rule.deadline_s * (1.0 + ROUNDING))
     end_s = float(np.where(never, gone_s, arrival_s).max(initial=0.0))
     if rule.wanted and np.count_nonzero(in_time) >= rule.wanted:
         first = np.argsort(np.where(in_time, arrival_s, inf), kind="stable")[: rule.wanted]
         in_time = np.zeros(len(arrival_s), np.bool_)
         in_time[first] = True
         end_s = float(arrival_s[first[-1]])
-    end_s = min(end_s, rule.deadline_s)
+    end_s = max(min(end_s, rule.deadline_s), float(arrival_s[in_time].max(initial=0.0)))
     return Arrivals(end_s, in_time, never & (gone_s <= end_s))
 
 
@@ -86,6 +88,10 @@ def ended_round(
     vanishes, work_s = dropout_fraction < inf, timeline.work_s
     gone_s = leaves_s.copy()
     gone_s[vanishes] = np.minimum(leaves_s[vanishes], dropout_fraction[vanishes] * work_s[vanishes])
+    # Who leaves at the moment of its arrival has arrived, also where rounding puts one beside the other.
+    unknown_s = ROUNDING * (timeline.start_s + work_s)
+    tied = (gone_s < work_s) & (work_s - gone_s <= unknown_s)
+    gone_s[tied] = work_s[tied] + unknown_s[tied]
     if (gone_s < work_s).any():
         timeline = simulate(gone_s)
         work_s = timeline.work_s

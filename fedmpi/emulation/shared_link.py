@@ -36,7 +36,8 @@ _WAITING, _OWN, _SHARED, _ENDED = range(4)
 class _Transfer:
     """``left`` bytes at ``since_s`` while it moves at its ``own`` rate; at the level it ends when ``target`` bytes have
     moved there. ``own`` holds until ``until_s``; ``due_s`` is its next event but for an end at the level, and
-    its ``last`` one where it ends then. ``units``: the own rate as an integer, of one of ``weight`` equal transfers."""
+    its ``last`` one where it ends then. ``least``: so few bytes left are none. ``units``: the own rate as an integer,
+    of one of ``weight`` equal transfers."""
 
     number: int
     size: float
@@ -44,6 +45,7 @@ class _Transfer:
     pieces: Pieces
     left: float
     due_s: float
+    least: float
     since_s: float = 0.0
     coming: tuple[float, float] = _NOTHING
     own: float = 0.0
@@ -83,10 +85,18 @@ class SharedLink:
         self._units_per_rate = 2.0 ** (_CAPACITY_BITS - frexp(self._capacity)[1])
         self._capacity_units = int(self._capacity * self._units_per_rate)
 
-    def add(self, begin_s: float, size_bytes: float, pieces: Pieces, weight: int = 1) -> int:
+    def add(
+        self,
+        begin_s: float,
+        size_bytes: float,
+        pieces: Pieces,
+        weight: int = 1,
+        negligible_bytes: float = 0.0,
+    ) -> int:
         """Let a transfer begin at ``begin_s``, which is not before ``now_s``; its number, from 0 on.
 
         Its own rates are ``pieces``, from ``begin_s`` on. ``weight``: so many equal transfers, which end together.
+        ``negligible_bytes``: where a rate steps, so many left are none, and a share of ``NEGLIGIBLE`` is in any case.
         """
         if not self.now_s <= begin_s < inf:
             raise EmulationError(f"begin_s: {begin_s} found, a moment from {self.now_s} on is allowed")
@@ -99,6 +109,7 @@ class SharedLink:
             pieces,
             size_bytes,
             begin_s,
+            max(negligible_bytes, NEGLIGIBLE * size_bytes),
             coming=next(pieces, _NOTHING),
         )
         self._transfers.append(transfer)
@@ -219,7 +230,7 @@ class SharedLink:
                 # The highest rate that is not above the level: any where nobody is there, if all fit into the link.
                 most = then_free // sharing if sharing else (_ANY_RATE if then_free >= 0 else -1)
                 if (
-                    left <= NEGLIGIBLE * transfer.size
+                    left <= transfer.least
                     or units > most
                     or (below and -below[0][0] > most)
                     or (above and above[0][0] <= most)
@@ -265,10 +276,13 @@ class SharedLink:
             if mode == _OWN:
                 transfer.left -= transfer.own * (moment - transfer.since_s)
                 transfer.since_s = moment
-                if transfer.last or transfer.left <= NEGLIGIBLE * transfer.size:
+                if transfer.last or transfer.left <= transfer.least:
                     self._end(transfer, moment, ended)
                     continue
                 self._own_units -= transfer.units * transfer.weight
+            elif mode == _SHARED and transfer.target - moved <= transfer.least:
+                self._end(transfer, moment, ended)
+                continue
             elif mode == _WAITING and not transfer.size > 0.0:
                 transfer.mode = _ENDED
                 ended.append((moment, number))

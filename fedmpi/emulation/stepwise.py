@@ -13,7 +13,7 @@ from functools import cached_property
 from math import ceil, floor, inf
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fedmpi.emulation.errors import EmulationError
 
@@ -22,9 +22,22 @@ FloatArray = NDArray[np.float64]
 Pieces = Iterator[tuple[float, float]]
 """Pairs of a rate (bytes per second) and the moment (s) until which it holds; the last moment may be inf."""
 
-NEGLIGIBLE = 1e-12
+NEGLIGIBLE, MOST_NEGLIGIBLE = 1e-12, 1e-9
 """The share of a transfer that counts as nothing left: else rounding would let a last billionth of a byte wait for the
-end of a stall."""
+end of a stall. The larger one where a transfer begins so late that moments are not known better."""
+
+ROUNDING = 2.0**-46
+"""Of a moment, relative: what it may be off by after many steps that each were rounded."""
+
+
+def negligible_bytes(
+    size_bytes: ArrayLike, own_s: ArrayLike, within_s: ArrayLike, peak_bytes_per_s: ArrayLike
+) -> FloatArray:
+    """What counts as nothing left of transfers that begin at moments ``own_s`` of rates: what moves at most while
+    nobody can tell the time, which depends on the moment and on the length of the rate's steps ``within_s``."""
+    size, peak = np.asarray(size_bytes, dtype=np.float64), np.asarray(peak_bytes_per_s, dtype=np.float64)
+    unknown = ROUNDING * np.maximum(own_s, within_s) * np.where(peak < inf, peak, 0.0)
+    return np.asarray(np.clip(unknown, NEGLIGIBLE * size, MOST_NEGLIGIBLE * size))
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +90,21 @@ class StepwiseRate:
     def peak_bytes_per_s(self) -> float:
         """The highest rate."""
         return float(self.bytes_per_s.max())
+
+    @property
+    def within_s(self) -> float:
+        """The loop's length; without a loop, the last step's beginning."""
+        return float(self.starts_s[-1]) if self.period_s == inf else self.period_s
+
+    def negligible_bytes(self, begin_s: float, size_bytes: float, shift_s: float = 0.0) -> float:
+        """What counts as nothing left of a transfer, see ``pieces``: ``negligible_bytes`` of one, bit for bit."""
+        within_s, peak_bytes_per_s = self._within_and_peak
+        unknown = ROUNDING * max(begin_s + shift_s, within_s) * peak_bytes_per_s
+        return min(max(unknown, NEGLIGIBLE * size_bytes), MOST_NEGLIGIBLE * size_bytes)
+
+    @cached_property
+    def _within_and_peak(self) -> tuple[float, float]:
+        return self.within_s, self.peak_bytes_per_s if self.peak_bytes_per_s < inf else 0.0
 
     @cached_property
     def longest_stall_s(self) -> float:
@@ -131,7 +159,7 @@ class StepwiseRate:
         """When a transfer ends that has the link to itself from ``begin_s`` on, see ``pieces``."""
         if not size_bytes > 0.0:
             return begin_s
-        starts, rates, _ = self._lists
+        starts, rates, ends = self._lists
         moved = self._moved_list
         own_s, loops = begin_s + shift_s, 0
         if self.period_s < inf:
@@ -139,7 +167,7 @@ class StepwiseRate:
             own_s -= loops * self.period_s
         step = max(0, bisect_right(starts, own_s) - 1)
         due = moved[step] + (own_s - starts[step]) * rates[step] + size_bytes  # bytes since the loop's start
-        least = NEGLIGIBLE * size_bytes
+        least = self.negligible_bytes(begin_s, size_bytes, shift_s)
         if self.period_s < inf:
             more = max(0, ceil((due - least) / moved[-1]) - 1)
             loops += more
@@ -147,7 +175,7 @@ class StepwiseRate:
         step = min(max(0, bisect_left(moved, due - least) - 1), len(rates) - 1)
         own_s = starts[step]
         if rates[step] > 0.0:  # else by rounding: nothing is left when the stall begins
-            own_s += (due - moved[step]) / rates[step]
+            own_s = min(ends[step], own_s + (due - moved[step]) / rates[step])
         if self.period_s < inf:
             own_s += loops * self.period_s
         return max(begin_s, own_s - shift_s)
@@ -167,10 +195,10 @@ def slower(one: Pieces, other: Pieces) -> Pieces:
             other_rate, other_until_s = next(other)
 
 
-def arrival_of(begin_s: float, size_bytes: float, pieces: Pieces) -> float:
+def arrival_of(begin_s: float, size_bytes: float, pieces: Pieces, negligible_bytes: float = 0.0) -> float:
     """When a transfer ends that begins to move at ``begin_s``, at the rates of ``pieces`` and no others."""
     now_s, left = begin_s, size_bytes
-    least = NEGLIGIBLE * size_bytes
+    least = max(negligible_bytes, NEGLIGIBLE * size_bytes)
     if not left > 0.0:
         return begin_s
     for rate, until_s in pieces:

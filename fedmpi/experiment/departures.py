@@ -11,6 +11,7 @@ from fedmpi.config.schema import asked_clients
 from fedmpi.emulation.compute import LocalTraining
 from fedmpi.emulation.devices import Fleet
 from fedmpi.emulation.intervals import Intervals
+from fedmpi.emulation.stepwise import ROUNDING
 from fedmpi.experiment.parts import Parts
 from fedmpi.federation.messages import RoundStart
 from fedmpi.federation.round_cost import IntArray, Work, local_steps, make_accountant
@@ -52,13 +53,13 @@ def check_deadline(parts: Parts, model: FlatModel, fleet: Fleet, sizes: IntArray
     elif up:
         fastest_s = compute_s + fleet.uplink.transport.waits * fleet.latency_s
         fastest_s += up / fleet.uplink.peak_payload_bytes_per_s(clients)
-    if fastest_s.min() > deadline_s:
+    if fastest_s.min() > deadline_s * (1.0 + ROUNDING):
         client = int(fastest_s.argmin())
         problem = (
-            f"found {deadline_s:g}, and the fastest client, {client}, takes {fastest_s[client]:.6g} s to train and to "
-            f"send its update"
+            f"found {deadline_s:.9g}, and the fastest client, {client}, takes {fastest_s[client]:.9g} s to train and "
+            f"to send its update"
         )
-        raise ConfigError("federation.deadline_s", problem, f"above {fastest_s[client]:.6g}, or inf for none")
+        raise ConfigError("federation.deadline_s", problem, f"above {fastest_s[client]:.9g}, or inf for none")
 
 
 def departure_lines(config: Config, fleet: Fleet) -> list[str]:

@@ -6,7 +6,8 @@ can count (attention, matrix products in a model's own code) by ``torch.utils.fl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from fedmpi.emulation.compute import Work
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.isolation import training_alone
+
+Shape = Sequence[int]
 
 _PER_MULTIPLY_ADD = 2
 _PER_NORMALISED_VALUE = 4
@@ -98,10 +101,25 @@ def _hooks_see_all(model: FlatModel) -> bool:
 
 def _total_flops(module: nn.Module, x: Tensor) -> int:
     """What torch counts in a forward pass; of attention only the plain matrix products have formulas on CPUs."""
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    recurrent = {
+        torch.ops.aten.mkldnn_rnn_layer: _flops_of_a_layer_on_cpus,
+        torch.ops.aten._cudnn_rnn: _flops_of_layers_on_gpus,
+    }
+    counter = FlopCounterMode(display=False, custom_mapping=recurrent)
+    with sdpa_kernel(SDPBackend.MATH), counter:
         module(x)
     total: int = counter.get_total_flops()
     return total
+
+
+def _flops_of_a_layer_on_cpus(x: Shape, of_inputs: Shape, of_states: Shape, *_: Any, **__: Any) -> int:
+    """One direction of a layer of an LSTM, whose gates are products with both weights at every step."""
+    return _PER_MULTIPLY_ADD * prod(x[:2]) * (prod(of_inputs) + prod(of_states))
+
+
+def _flops_of_layers_on_gpus(x: Shape, weights: Sequence[Shape], *_: Any, **__: Any) -> int:
+    """All layers and directions at once, their biases among the ``weights``."""
+    return _PER_MULTIPLY_ADD * prod(x[:2]) * sum(prod(shape) for shape in weights if len(shape) == 2)
 
 
 def _multiply_adds(module: nn.Linear | _ConvNd, x: Tensor, output: Tensor) -> int:

@@ -41,7 +41,7 @@ class Importance(Protocol):
         """Of this round, ``clients`` that this rank trained leave nothing."""
 
     def gather(self, roster: Roster) -> ImportanceSum:
-        """The exact sum over the accepted participants; then all start from zero (collective)."""
+        """The exact sum over the accepted participants; if there were any, all then start from zero (collective)."""
 
     def client_state(self, client: int) -> dict[str, np.ndarray]:
         """What a client at home on this rank carries, for a checkpoint."""
@@ -108,9 +108,9 @@ class ClientImportance:
 
     It lies in ``rows``, for the clients at home in this rank's group; ``own`` are those at home on this rank. Only who
     takes part in the round in which it is asked for can send what it has gathered; after that round everybody starts
-    from zero. Where participants ``may_stop_early``, what they add in a round can be taken back. With
-    ``signed_gradient`` it is their gradients of the last round that they took part in, times its samples, which stand
-    for importance. ``summing`` is how it gets to the server.
+    from zero, unless nobody's was accepted. Where participants ``may_stop_early``, what they add in a round can be
+    taken back. With ``signed_gradient`` it is their gradients of the last round that they took part in, times its
+    samples, which stand for importance. ``summing`` is how it gets to the server.
     """
 
     gathers = True
@@ -164,7 +164,8 @@ class ClientImportance:
         assert self._plan is not None
         mine = roster.accepted_of(self._ranks.rank).tolist()
         total = self._summing.sum(map(self._rows.read, mine), roster, self._plan)
-        self._clear()
+        if roster.accepted.any():
+            self._clear()
         return total
 
     def _clear(self) -> None:

@@ -149,6 +149,18 @@ def test_version_and_help(capsys):
         assert text in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "command", [*([name] for name in cli._COMMANDS), ["devices", "import"]], ids=" ".join
+)
+def test_every_command_describes_itself(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main([*command, "--help"])
+    assert caught.value.code == 0
+    given = capsys.readouterr()
+    assert given.out.startswith(f"usage: fedmpi {command[0]}")
+    assert given.err == ""
+
+
 def test_overrides_may_stand_anywhere():
     parsed = cli._parse(["run", "a.b=1", "--ranks", "2", "c.d=3", "--quiet", "e.f=4", "g.h=5"])
     assert (parsed.config, parsed.overrides) == ("a.b=1", ["c.d=3", "e.f=4", "g.h=5"])

@@ -228,12 +228,16 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
             '[emulation.network] latency_s: found "slow"; allowed: a number of seconds, a list of them, "device"',
         ),
         (
+            ["emulation.network.downlink_trace=[]"],
+            "[emulation.network] downlink_trace: found []; allowed: a list of files and folders, not empty",
+        ),
+        (
             ["emulation.network.uplink_trace=a", "emulation.network.uplink_mbit_per_s=8"],
             '[emulation.network] uplink_trace: found "a" with uplink_mbit_per_s = 8.0; allowed: one of the two',
         ),
         (
             ["emulation.network.downlink_trace=['a', '']"],
-            "[emulation.network] downlink_trace: found ['a', '']; allowed: a list of files and folders, none",
+            "[emulation.network] downlink_trace: found ['a', '']; allowed: a list of files and folders, not",
         ),
         (
             ["emulation.network.trace_start=random"],

@@ -9,7 +9,13 @@ import pytest
 
 from fedmpi.config.errors import ConfigError
 from fedmpi.config.schema import AvailabilityConfig
-from fedmpi.emulation.availability import ALWAYS, PROBABILITY, AvailabilityModel, make_availability
+from fedmpi.emulation.availability import (
+    ALWAYS,
+    PROBABILITY,
+    AvailabilityModel,
+    _somebody,
+    make_availability,
+)
 
 
 def test_always_is_everybody_and_nobody_leaves():
@@ -33,6 +39,27 @@ def test_probability_draws_anew_for_every_round_and_seed():
 def test_probability_never_gives_nobody():
     there = make_availability(PROBABILITY, AvailabilityConfig("probability", probability=0.01), 2, 1)
     assert all(len(there.clients(index, 0.0)) for index in range(200))
+
+
+def test_somebody_is_drawn_at_once_where_hardly_anybody_ever_is():
+    section = AvailabilityConfig("probability", probability=1e-9)
+    there = make_availability(PROBABILITY, section, 5, 1)
+    counts = np.zeros(5)
+    for round_index in range(300):
+        clients = there.clients(round_index, 0.0)
+        assert len(clients) == 1
+        counts[clients] += 1
+    assert counts.min() > 30  # of 60: all are as likely
+
+
+def test_who_is_drawn_outright_is_as_if_draws_were_repeated():
+    draw, probability = np.random.default_rng(1), 0.4
+    found = np.array([_somebody(draw, 3, probability) for _ in range(20_000)])
+    assert found.any(axis=1).all()
+    somebody = 1.0 - (1.0 - probability) ** 3
+    np.testing.assert_allclose(found.mean(axis=0), probability / somebody, atol=0.02)
+    both = (found[:, 0] & found[:, 2]).mean()
+    assert both == pytest.approx(probability**2 / somebody, abs=0.02)
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,34 @@ def test_durations_depend_on_when_a_message_starts_and_repeat_with_the_loop():
     assert one.finish_times(4002.0, *arguments)[0] == pytest.approx(0.5 + 1e5 / 4e5)
 
 
+@pytest.mark.usefixtures("many")
+@pytest.mark.parametrize("server", [inf, 1500.0, 1000.0])
+@settings(LOOSELY, max_examples=30)
+@given(
+    whole=st.lists(st.integers(1, 30), min_size=1, max_size=4),
+    rounds=st.integers(0, 10**5),
+    period=st.floats(1.0, 3.0),
+)
+def test_who_is_done_when_a_stall_begins_waits_for_no_other_however_late_it_is(server, whole, rounds, period):
+    """All begin within a stall, of which nobody needs to know the moment, and need whole loops of 500 bytes each."""
+    trace = StepwiseRate([0.0, 0.5], [1000.0, 0.0], period)
+    clients, zeros = np.arange(len(whole)), np.zeros(len(whole))
+    own = np.zeros(len(whole), np.int64)
+    one = Links(zeros + trace.mean_bytes_per_s, server, traces=(trace,), trace_of=own, shift_s=zeros)
+    moment = rounds * period + 0.75
+    size = 500.0 * np.array(whole)
+    if server == inf:
+        ends = np.array(whole) * period - 0.25
+        found = one.finish_times(moment, clients, zeros, zeros, size)
+        np.testing.assert_allclose(found, ends, atol=1e-8)
+    stop = zeros + (3 * sum(whole) + 4) * period
+    found, moved = one.until(moment, clients, zeros, zeros, size, stop)
+    np.testing.assert_array_equal(moved, size)
+    phase = np.mod(found + 0.75, period)
+    assert ((phase > 1e-6) & (phase <= 0.5 + 1e-6)).all()  # while something moves, and not when it begins to
+    np.testing.assert_allclose(found, one.finish_times(moment, clients, zeros, zeros, size), atol=1e-7)
+
+
 def test_impossible_messages_are_refused():
     with pytest.raises(EmulationError, match="transfer_bytes: -1"):
         links().finish_times(0.0, np.array([0]), np.zeros(1), np.zeros(1), np.array([-1.0]))

@@ -1,6 +1,9 @@
 """Recorded rates of links: two formats told apart by content, folders, and one line for whatever is no trace."""
 
+import os
 import tarfile
+from fractions import Fraction
+from math import ceil
 
 import numpy as np
 import pytest
@@ -39,6 +42,25 @@ def test_every_chance_of_mahimahi_is_in_the_loop(tmp_path_factory, milliseconds,
     assert rate.mean_bytes_per_s * rate.period_s == pytest.approx(1500 * len(milliseconds))
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    milliseconds=st.lists(st.integers(0, 12_000), min_size=2, max_size=30).filter(lambda m: max(m) > 0),
+    ends=st.lists(st.integers(1, 40), min_size=1, max_size=5),
+    bin_s=st.sampled_from(["0.007", "0.05", "0.1", "0.3", "0.7"]),
+)
+def test_rounding_of_a_bin_in_decimals_moves_no_chance(tmp_path_factory, milliseconds, ends, bin_s):
+    exact = Fraction(bin_s)
+    milliseconds = sorted(milliseconds + [int(1000 * exact) * end for end in ends])
+    path = written(tmp_path_factory.mktemp("traces"), "\n".join(map(str, milliseconds)))
+    rate = read_trace(path, float(bin_s))
+    period = Fraction(milliseconds[-1], 1000)
+    for number in range(ceil(period / exact)):
+        begin, end = number * exact, min((number + 1) * exact, period)
+        chances = [m for m in milliseconds if begin < Fraction(m, 1000) <= end or m == 0 == number]
+        step = np.searchsorted(rate.starts_s, float((begin + end) / 2)) - 1
+        assert rate.bytes_per_s[step] == pytest.approx(float(1500 * len(chances) / (end - begin)))
+
+
 @pytest.mark.parametrize(
     "text",
     ["10 1\n11 0\n13.5 2.5\n", "10,1\r\n11, 0\r\n13.5,2.5\r\n", "\ufeff10\t1\n\n11\t0\n13.5\t2.5"],
@@ -73,6 +95,8 @@ FORMATS = "; allowed: one integer millisecond a line"
         ("0 1\n1 2e6\n", ", line 2: found 2e+06 Mbit/s; allowed: a number from 0 to 1e+06"),
         ("0 1\n1\n", ", line 2: found '1'" + FORMATS),
         ("1\n2 3\n", ", line 2: found '2 3'" + FORMATS),
+        ("1\n1_0\n", ", line 2: found '1_0'" + FORMATS),
+        ("0 1\n1 \u0967\n", ", line 2: found '1 \u0967'" + FORMATS),
         ("1 2 3\n1 2 3\n", ", line 1: found '1 2 3'" + FORMATS),
         ("", ": found no lines" + FORMATS),
         (" \n\n", ": found no lines" + FORMATS),
@@ -141,3 +165,22 @@ def test_what_does_not_exist_and_folders_without_traces_are_refused(tmp_path):
         trace_files("key", str(tmp_path))
     with pytest.raises(EmulationError, match="which cannot be read: File name too long"):
         trace_files("key", "x" * 5000)
+
+
+def test_what_is_neither_a_file_nor_a_folder_is_refused(tmp_path):
+    """A link to nowhere is not left out in silence, and a pipe is not waited for."""
+    written(tmp_path, "1\n2\n", "good")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for found in (str(pipe), str(tmp_path)):
+        with pytest.raises(
+            EmulationError, match=r"key: found '.*pipe', which is neither a file nor a folder"
+        ):
+            trace_files("key", found)
+    pipe.unlink()
+    (tmp_path / "lost").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(EmulationError, match=r"key: found '.*lost', which is neither a file nor a folder"):
+        trace_files("key", str(tmp_path))
+    (tmp_path / "lost").unlink()
+    (tmp_path / "other").symlink_to(tmp_path / "good")
+    assert trace_files("key", str(tmp_path))[0] == (tmp_path / "good", tmp_path / "other")

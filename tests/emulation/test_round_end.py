@@ -45,6 +45,13 @@ def test_rounds(arrival, gone, rule, expected):
     assert ended(arrival, gone, **rule) == expected
 
 
+def test_decimals_that_add_up_to_the_deadline_are_in_time():
+    arrival = 0.05 + 0.5 + 0.05
+    assert arrival > 0.6
+    assert ended([arrival, 0.3], [inf, inf], deadline_s=0.6) == (arrival, "ii")
+    assert ended([0.6 + 1e-9, 0.3], [inf, inf], deadline_s=0.6) == (0.6, "li")
+
+
 def test_a_round_without_participants_ends_when_it_starts():
     end = round_end(np.empty(0), np.empty(0), EndRule(deadline_s=5.0, wanted=3))
     assert (end.duration_s, len(end.in_time)) == (0.0, 0)
@@ -132,6 +139,18 @@ def test_it_may_be_stopped_in_its_training_or_download():
     assert timeline.bytes_up.tolist() == [0, 0]
     np.testing.assert_allclose(timeline.compute_s, [0.5, 0.0])
     np.testing.assert_allclose(timeline.work_s, 1.5)
+
+
+def test_one_that_leaves_as_it_arrives_has_arrived():
+    """Moments are known to some 1e-14 s of 100: a client whose interval ends then is no sooner gone."""
+    for beside_s in (1e-12, 0.0, -1e-12):
+        timeline, end = a_round(2, leaves=[3.0 + beside_s, 2.5])
+        assert end.in_time.tolist() == [True, False]
+        assert timeline.arrived.tolist() == [True, False]
+        assert timeline.bytes_up.tolist() == [1_000_000, 500_000]
+        assert timeline.duration_s == pytest.approx(3.0)
+        assert timeline.wait_s[0] >= 0.0
+    assert a_round(2, leaves=[3.0 - 1e-9, inf])[1].dropped.tolist() == [True, False]
 
 
 def test_one_that_leaves_gives_its_share_of_the_link_to_the_others():

@@ -62,6 +62,24 @@ def test_attention_is_counted_and_grows_with_the_square_of_tokens():
     assert work.layer_flops == (0, 2 * 8 * 3)  # its output projection is read, not called
 
 
+class Recurrent(nn.Module):
+    def __init__(self, kind, layers, bidirectional):
+        super().__init__()
+        self.cells = kind(8, 16, layers, batch_first=True, bidirectional=bidirectional)
+
+    def forward(self, x):
+        return self.cells(x[:, 0])[0][:, -1]
+
+
+@pytest.mark.parametrize(("kind", "gates"), [(nn.RNN, 1), (nn.GRU, 3), (nn.LSTM, 4)])
+@pytest.mark.parametrize(("layers", "directions"), [(1, 1), (2, 2)])
+def test_every_gate_of_a_recurrent_layer_is_counted_at_every_step(kind, gates, layers, directions):
+    steps = 8
+    work = count_work(FlatModel(Recurrent(kind, layers, directions == 2)), (1, steps, 8), 4)
+    inputs = [8 + 16] + [directions * 16 + 16] * (layers - 1)
+    assert work.other_flops == sum(2 * steps * directions * gates * 16 * each for each in inputs)
+
+
 def test_code_beside_layers_is_counted():
     work = count_work(build_flat(ModelConfig("cnn"), (1, 28, 28), 62, 0), (1, 28, 28), 2)
     norm = 2 * (14 * 14 * 32 * 32) + 2 * (14 * 14 * 32 * 32)  # two products with the band matrix

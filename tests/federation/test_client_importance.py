@@ -106,11 +106,16 @@ def test_what_is_not_finite_is_left_out(importance: ClientImportance) -> None:
     assert total.left_out == 1
 
 
-def test_without_accepted_clients_the_sum_is_zero(importance: ClientImportance) -> None:
+def test_without_accepted_clients_the_sum_is_zero_and_all_keep_what_they_have(
+    importance: ClientImportance,
+) -> None:
     a_round(importance, [0, 1])
     total = importance.gather(roster_of([0, 1], accepted=[]))
     assert not total.values.any()
     assert total.left_out == 0
+    a_round(importance, [1, 2])
+    total = importance.gather(roster_of([1, 2], accepted=[1, 2]))
+    np.testing.assert_allclose(total.values, 2 * SQUARES[1] + SQUARES[2], rtol=1e-6)
 
 
 def test_a_checkpoint_has_what_clients_carry(importance: ClientImportance) -> None:
