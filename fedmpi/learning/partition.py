@@ -10,6 +10,7 @@ from fedmpi.config.errors import ConfigError
 from fedmpi.config.schema import DataConfig
 from fedmpi.learning.division import Division
 from fedmpi.numerics.apportionment import largest_remainder
+from fedmpi.numerics.guarding import Guard, read_only
 
 BUILT_IN = {
     name: f"fedmpi.learning.partition:{name}"
@@ -43,8 +44,11 @@ def partition(
     divide = parts.function(_KEY, name, options, parts.settings_of(config))
     if clients > labels.size and name in BUILT_IN and name != "case3":  # found out before so many are made
         raise _left_empty(name, labels.size, clients, labels.size)
-    divided = divide(labels, writers, clients, rng)
-    if name not in BUILT_IN:
+    if name in BUILT_IN:
+        divided = divide(labels, writers, clients, rng)
+    else:
+        arrays = read_only(labels), None if writers is None else read_only(writers)
+        divided = Guard(_KEY, name).call("the function", divide, *arrays, clients, rng)
         _check_users(name, divided, labels.size, clients)
     division = divided if isinstance(divided, Division) else Division.of(divided)
     if not division.sizes.all():
