@@ -28,10 +28,14 @@ class PartError(ConfigError):
 
 @dataclass(frozen=True)
 class Guard:
-    """The part that ``name`` stands for at ``key``, whose functions are called under watch."""
+    """The part that ``name`` stands for at ``key``, whose functions are called under watch.
+
+    ``thorough``: what is looked at in the first call of a function in a run is looked at in all.
+    """
 
     key: str
     name: str
+    thorough: bool = False
     _called: set[str] = field(default_factory=set, compare=False)
 
     def refuse(self, function: str, problem: str, allowed: str) -> NoReturn:
@@ -62,8 +66,8 @@ class Guard:
             self.refuse(function, "draws from a global generator of random numbers", _NO_GLOBALS)
 
     def is_first(self, function: str) -> bool:
-        """Whether this is the first time that somebody asks about ``function``."""
-        first = function not in self._called
+        """Whether nobody has asked about ``function`` before; always where the guard is ``thorough``."""
+        first = self.thorough or function not in self._called
         self._called.add(function)
         return first
 

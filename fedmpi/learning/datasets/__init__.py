@@ -16,7 +16,7 @@ from fedmpi.learning.catalogue import DATASETS
 from fedmpi.learning.datasets.dataset import DataError, Dataset, as_float32, inverted
 from fedmpi.numerics.guarding import Guard
 
-__all__ = ["DATASETS", "DataError", "Dataset", "as_float32", "load"]
+__all__ = ["DATASETS", "DataError", "Dataset", "as_float32", "check_samples", "load"]
 
 _KEY = "data.dataset"
 
@@ -45,14 +45,14 @@ def load(config: DataConfig) -> Dataset:
             raise
         raise ConfigError(_KEY, f"{name!r} failed: {described(error)}", "a function of a folder") from error
     if name not in DATASETS:
-        _check_users(name, data)
+        check_samples(name, data)
     if config.invert:
         return replace(data, train_x=inverted(data.train_x), test_x=inverted(data.test_x))
     return data
 
 
-def _check_users(name: str, data: object) -> None:
-    """Refuse what a user's data set gives, unless it is a Dataset as that says it is."""
+def check_samples(name: str, data: object) -> None:
+    """Raise ConfigError for what the data set ``name`` gave, unless it is a Dataset as that says it is."""
     if not isinstance(data, Dataset):
         problem = f"{name!r} gave a {type(data).__name__}"
         raise ConfigError(_KEY, problem, "a fedmpi.learning.datasets.Dataset")
