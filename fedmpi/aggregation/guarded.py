@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmpi.aggregation.interface import Aggregator, Combine, Init, State, Step
-from fedmpi.numerics.guarding import Guard, read_only, same
+from fedmpi.config.guarding import Guard, read_only, same
 
 
 def guarded(aggregator: Aggregator, guard: Guard) -> Aggregator:

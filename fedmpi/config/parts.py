@@ -130,7 +130,7 @@ def build(key: str, name: str, options: Mapping[str, Any], kind: type[_T]) -> _T
 
 
 def _guarded(key: str, name: str, part: _T) -> _T:
-    from fedmpi.numerics.guarding import Guard
+    from fedmpi.config.guarding import Guard
 
     module, _, attribute = FAMILIES[key].guard.partition(":")
     watched: _T = getattr(importlib.import_module(module), attribute)(part, Guard(key, name))

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmpi.config.errors import ConfigError, refusal, shown_value
+from fedmpi.config.guarding import PartError
 from fedmpi.config.schema import AvailabilityConfig
-from fedmpi.numerics.guarding import PartError
 from fedmpi.numerics.streams import Purpose, generator
 
 FloatArray = NDArray[np.float64]

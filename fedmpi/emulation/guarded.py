@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from fedmpi.config.guarding import Guard, read_only, shown
 from fedmpi.emulation.availability import AvailabilityModel, Available, Leaves, Next
 from fedmpi.emulation.availability import Setup as AvailabilitySetup
 from fedmpi.emulation.compute import ComputeModel, FloatArray, LocalTraining
-from fedmpi.numerics.guarding import Guard, read_only, shown
 
 
 def guarded_compute(model: ComputeModel, guard: Guard) -> ComputeModel:

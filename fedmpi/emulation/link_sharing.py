@@ -6,7 +6,7 @@ the level is such that the server's link is full or all move at their own rate (
 Networks, 1992, section 6.5.2). The level changes only when a transfer begins or ends.
 
 Transfers above the level all move at the same speed, so the bytes that each has moved since some moment are
-the same number: one sum for all of them tells which ends next ("virtual time": Parekh and Gallager,
+the same number: one sum for all of them shows which ends next ("virtual time": Parekh and Gallager,
 IEEE/ACM Transactions on Networking, 1993). An event then costs O(log n), besides the transfers that cross
 the level.
 """

@@ -13,6 +13,7 @@ from pathlib import Path
 from fedmpi.checkpoint import Checkpoint, CheckpointError
 from fedmpi.config import Config, ConfigError, dumps, loads
 from fedmpi.config.errors import BAD_CONFIGURATION, FAILED, PREEMPTED, one_line
+from fedmpi.config.guarding import PartError
 from fedmpi.emulation.clock import Clock, VirtualClock, make_clock
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.experiment import checkpointing
@@ -34,7 +35,6 @@ from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.guards import LaunchError, check_launch
 from fedmpi.mpi.library import MPI, library_name
 from fedmpi.mpi.stop_signals import SignalFlag
-from fedmpi.numerics.guarding import PartError
 from fedmpi.numerics.quantities import duration
 from fedmpi.trace import FILE_NAME, STOP, TraceError, mark_failed
 

@@ -6,8 +6,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from fedmpi.config.guarding import Guard, Replayed, same
 from fedmpi.k_control.interface import Controller, Draw, Magnitudes, Observation, Setup, State
-from fedmpi.numerics.guarding import Guard, Replayed, same
 
 _LARGEST = 2**31 - 1
 

@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from fedmpi.config import parts
 from fedmpi.config.errors import ConfigError
+from fedmpi.config.guarding import Guard, read_only
 from fedmpi.config.schema import DataConfig
 from fedmpi.learning.division import Division
 from fedmpi.numerics.apportionment import largest_remainder
-from fedmpi.numerics.guarding import Guard, read_only
 
 BUILT_IN = {
     name: f"fedmpi.learning.partition:{name}"

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmpi.config.guarding import Guard, Replayed, read_only, same
 from fedmpi.k_control.interface import Draw
-from fedmpi.numerics.guarding import Guard, Replayed, read_only, same
 from fedmpi.pruning.interface import MASK, Change, Method, Needs, Observation, Setup, State
 from fedmpi.pruning.mask import Mask
 

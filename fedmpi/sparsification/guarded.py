@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmpi.numerics.guarding import Guard, read_only
+from fedmpi.config.guarding import Guard, read_only
 from fedmpi.sparsification.codec import Codec, WireCodec
 from fedmpi.sparsification.interface import (
     Choice,

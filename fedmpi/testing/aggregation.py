@@ -6,7 +6,7 @@ import numpy as np
 
 from fedmpi.aggregation.guarded import guarded
 from fedmpi.aggregation.interface import Aggregator, State
-from fedmpi.numerics.guarding import Guard
+from fedmpi.config.guarding import Guard
 from fedmpi.testing.asserting import asserting, guard_of
 
 _ROUNDS = 6

@@ -7,7 +7,7 @@ from functools import wraps
 from typing import Any, ParamSpec
 
 from fedmpi.config.errors import ConfigError
-from fedmpi.numerics.guarding import Guard
+from fedmpi.config.guarding import Guard
 
 _P = ParamSpec("_P")
 

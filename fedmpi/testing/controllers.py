@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from fedmpi.config.guarding import PURE, Guard, Replayed, same
 from fedmpi.k_control.guarded import guarded
 from fedmpi.k_control.interface import Controller, Magnitudes, Observation, Setup
-from fedmpi.numerics.guarding import PURE, Guard, Replayed, same
 from fedmpi.testing.asserting import asserting, guard_of
 
 _ROUNDS = 60

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from fedmpi.config.guarding import Guard, read_only
 from fedmpi.learning.partition import check_positions
-from fedmpi.numerics.guarding import Guard, read_only
 from fedmpi.testing.asserting import asserting
 
 _MOST_CLIENTS = 8

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmpi.config.guarding import PURE, Guard, Replayed, same
 from fedmpi.config.schema import PruningConfig
-from fedmpi.numerics.guarding import PURE, Guard, Replayed, same
 from fedmpi.pruning.guarded import guarded
 from fedmpi.pruning.interface import MASK, Losses, Method, Needs, Observation, Setup
 from fedmpi.pruning.mask import Mask

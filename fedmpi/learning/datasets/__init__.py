@@ -11,10 +11,10 @@ import numpy as np
 from fedmpi.config import parts
 from fedmpi.config.errors import ConfigError
 from fedmpi.config.failures import ANY_FAILURE, described
+from fedmpi.config.guarding import Guard
 from fedmpi.config.schema import DataConfig
 from fedmpi.learning.catalogue import DATASETS
 from fedmpi.learning.datasets.dataset import DataError, Dataset, as_float32, inverted
-from fedmpi.numerics.guarding import Guard
 
 __all__ = ["DATASETS", "DataError", "Dataset", "as_float32", "check_samples", "load"]
 
