@@ -197,4 +197,4 @@ class Replayed:
 def _global_generators() -> tuple[Any, ...]:
     """What changes when somebody draws from the global generators of NumPy or Python."""
     theirs: Any = np.random.get_state(legacy=True)  # noqa: NPY002 (theirs is looked at, none is drawn)
-    return theirs[1].tobytes(), *theirs[2:], random.getstate()
+    return theirs[1][:2].tolist(), *theirs[2:], random.getstate()

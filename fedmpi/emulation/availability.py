@@ -26,7 +26,7 @@ BUILT_IN = {
 }
 
 
-_MOST_MOMENTS = 100_000
+_MOST_MOMENTS = 30_000
 """So many moments one after the other at which there is nobody are a fault of the model, and no end of them."""
 
 
