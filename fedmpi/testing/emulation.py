@@ -62,7 +62,7 @@ def check_availability(
     for seed in range(examples):
         rng = np.random.default_rng(seed)
         clients = int(rng.integers(1, 12))
-        given = section or AvailabilityConfig()
+        given = section or AvailabilityConfig(model=guard.name)
         prepared = None if watched.prepare is None else watched.prepare(given, clients)
         availability = Availability(watched, AvailabilitySetup(given, clients, seed, prepared))
         seen, moment_s = [], 0.0
