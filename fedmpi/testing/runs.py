@@ -38,8 +38,8 @@ def check_runs(
     """Run a small federation of ``config`` (a file or preset) with ``overrides`` on each of ``ranks``, and resumed.
 
     Fewer rounds and clients are set before ``overrides`` are, so that it takes seconds, and the partition iid, unless
-    it is one of the user's own. Returns the trace. Raises AssertionError where a run fails, traces differ in anything but
-    host times, or bytes do not add up.
+    it is one of the user's own. Returns the trace. Raises AssertionError where a run fails, traces differ in anything
+    but host times, or bytes do not add up.
     """
     small = list(_SMALL)
     if not is_reference(load(config, overrides).data.partition):
