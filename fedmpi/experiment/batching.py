@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmpi.config import Config, ConfigError, parts
-from fedmpi.experiment.time_decisions import compute_needs_host_time
+from fedmpi.emulation.compute import ComputeModel
 from fedmpi.learning.activations import activations
 from fedmpi.learning.batched import FEWEST_CLIENTS, BatchTrainer, most_clients
 from fedmpi.learning.batched_models import has_convolutions, why_not
@@ -60,6 +60,7 @@ def _against(config: Config) -> str | None:
         return f"data.augmentation is {config.data.augmentation}"
     if emulation.clock != "virtual":
         return "the clock is real time, in which every client's training has an end of its own"
-    if compute_needs_host_time(config):
+    compute = emulation.compute
+    if parts.build("emulation.compute.model", compute.model, compute.options, ComputeModel).needs_host_time:
         return "the compute model takes the host seconds of every client"
     return None
