@@ -1,20 +1,26 @@
-"""Write ``configuration.md`` and ``trace.md``, the reference of keys and columns, from the package itself.
+"""Write ``configuration.md``, ``trace.md`` and ``interfaces.md`` from the package itself: keys, columns, interfaces.
 
     python docs/generate_reference.py
 
 Keys, types, defaults, ranges, choices and built-in parts are those of ``fedmpi.config``; what each key means is one
-phrase in ``meanings.toml``. Columns, with units and meanings, are those of ``fedmpi.trace.schema``.
+phrase in ``meanings.toml``. Columns, with units and meanings, are those of ``fedmpi.trace.schema``. Interfaces of parts
+are their signatures and docstrings.
 """
 
 from __future__ import annotations
 
+import ast
+import importlib
 import inspect
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, fields, is_dataclass
+from enum import Flag
+from itertools import pairwise
 from math import inf
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import h5py
@@ -29,6 +35,56 @@ HERE = Path(__file__).parent
 GENERATED = (
     "<!-- Written by docs/generate_reference.py: change meanings.toml or the package, and run it again. -->"
 )
+
+INTERFACES: Mapping[str, Sequence[str]] = {
+    "fedmpi.sparsification": [
+        "SparseMethod",
+        "Choose",
+        "Coordinates",
+        "Select",
+        "Memory",
+        "Choice",
+        "Uploads",
+        "Selection",
+        "selection_at",
+        "union_of",
+        "Codec",
+        "Message",
+        "Entries",
+        "WireCodec",
+        "ServerMemory",
+        "DenseMethod",
+    ],
+    "fedmpi.k_control": ["Controller", "Setup", "State", "Observation", "Magnitudes"],
+    "fedmpi.pruning": [
+        "Method",
+        "Setup",
+        "State",
+        "Needs",
+        "Observation",
+        "Change",
+        "Mask",
+        "Losses",
+        "RoundTime",
+    ],
+    "fedmpi.aggregation": ["Aggregator", "Combine", "Init", "Step", "State"],
+    "fedmpi.emulation.compute": ["ComputeModel", "Setup", "LocalTraining", "Work"],
+    "fedmpi.emulation.availability": ["AvailabilityModel", "Available", "Next", "Leaves", "Setup"],
+    "fedmpi.learning.datasets": ("Dataset",),
+    "fedmpi.testing": [
+        "check_sparsification",
+        "check_k_control",
+        "check_pruning",
+        "check_aggregation",
+        "check_compute",
+        "check_availability",
+        "check_dataset",
+        "check_partition",
+        "check_runs",
+        "same_traces",
+    ],
+}
+"""Modules that users import from, and what of them, in the order of the page."""
 
 TYPES = {
     "int": "integer",
@@ -81,7 +137,11 @@ both of its loops.
 def pages() -> dict[str, str]:
     """The generated pages by file name. Raises ValueError where ``meanings.toml`` and the package do not agree."""
     meanings = tomllib.loads((HERE / "meanings.toml").read_text(encoding="utf-8"))
-    return {"configuration.md": configuration_page(meanings), "trace.md": trace_page(meanings)}
+    return {
+        "configuration.md": configuration_page(meanings),
+        "trace.md": trace_page(meanings),
+        "interfaces.md": interfaces_page(),
+    }
 
 
 def configuration_page(meanings: Mapping[str, Any]) -> str:
@@ -100,6 +160,97 @@ def configuration_page(meanings: Mapping[str, Any]) -> str:
         blocks += [f"## [{name}]", _table_of_keys(name, section, meanings)]
         blocks += [_table_of_parts(key) for key in parts.FAMILIES if key.rpartition(".")[0] == name]
     return "\n\n".join([*blocks, RATES])
+
+
+def interfaces_page() -> str:
+    """Signature and docstring of everything that a part is made of."""
+    blocks = [
+        GENERATED,
+        "# Interfaces of parts",
+        "What [your own parts](parts.md) are made of, and what their functions are given: fields, types, shapes and "
+        "units. Fields without a default must be given, all by name.",
+    ]
+    for module_name, names in INTERFACES.items():
+        module = importlib.import_module(module_name)
+        blocks += [f"## {module_name}"]
+        for name in names:
+            blocks += [f"### {name} {{#{module_name.rpartition('.')[2]}-{name.lower()}}}"]
+            blocks += list(_interface(module, name))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _interface(module: ModuleType, name: str) -> Iterator[str]:
+    """The blocks of one name: a class with its public methods, a function, or the alias of a type."""
+    value = getattr(module, name, None)
+    if not (inspect.isclass(value) or inspect.isfunction(value)):
+        yield _prose(_alias_text(module, name))
+        return
+    if inspect.isfunction(value):
+        yield _code(f"def {name}{_signature(value)}")
+        yield _prose(inspect.getdoc(value) or "")
+        return
+    listed = [f"class {name}"]
+    if issubclass(value, Flag):
+        listed += [f"    {member.name}" for member in value]
+    elif is_dataclass(value):
+        listed += [f"    {_field(each)}" for each in fields(value)]
+    elif hasattr(value, "_fields"):
+        listed += [f"    {each}: {value.__annotations__[each]}" for each in value._fields]
+    methods = [
+        (each, member)
+        for each, member in vars(value).items()
+        if not each.startswith("_")
+        and (inspect.isfunction(member) or isinstance(member, (classmethod, property)))
+    ]
+    for each, member in methods:
+        function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+        listed += [
+            f"    {'@property ' if isinstance(member, property) else ''}def {each}{_signature(function)}"
+        ]
+    yield _code("\n".join(listed))
+    yield _prose(inspect.getdoc(value) or "")
+    for each, member in methods:
+        text = inspect.getdoc(member)
+        if text:
+            yield f"`{each}`: " + _prose(text)
+
+
+def _signature(function: Callable[..., Any]) -> str:
+    """Its parameters and types, without the quotes of annotations that are strings."""
+    return re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(function)))
+
+
+def _field(each: Field[Any]) -> str:
+    kind = each.type if isinstance(each.type, str) else each.type.__name__
+    if each.default is MISSING:
+        return f"{each.name}: {kind}" + ("" if each.default_factory is MISSING else " = ...")
+    default = getattr(each.default, "__name__", None) or repr(each.default)
+    return f"{each.name}: {kind} = {default}"
+
+
+def _alias_text(module: ModuleType, name: str) -> str:
+    """The docstring below the assignment of ``name``, in the module or in that with the interface beside it."""
+    file = Path(str(module.__file__))
+    for source in (file, file.with_name("interface.py")):
+        body = ast.parse(source.read_text(encoding="utf-8")).body if source.is_file() else []
+        for statement, following in pairwise(body):
+            if (
+                isinstance(statement, ast.Assign)
+                and ast.unparse(statement.targets[0]) == name
+                and isinstance(following, ast.Expr)
+                and isinstance(following.value, ast.Constant)
+            ):
+                return str(following.value.value)
+    raise ValueError(f"{module.__name__} has no {name} with a docstring")
+
+
+def _code(text: str) -> str:
+    return f"```python\n{text}\n```"
+
+
+def _prose(docstring: str) -> str:
+    """A docstring as Markdown."""
+    return docstring.replace("``", "`").strip()
 
 
 def trace_page(meanings: Mapping[str, Any]) -> str:

@@ -16,11 +16,12 @@ from typing import Any
 import tomli_w
 
 from fedmpi.cli.configured import checked, find_modules_of_working_directory
+from fedmpi.cli.failure_reason import failure_reason
 from fedmpi.cli.output import check_output, default_output
 from fedmpi.config import Config, dumps, load, loads
 from fedmpi.trace import Trace, read
 
-_KEPT_LINES = 20
+_KEPT_LINES = 300
 
 
 class RunError(RuntimeError):
@@ -88,7 +89,7 @@ def _resolved(config: str | Path | Mapping[str, Any] | Config, overrides: Sequen
 
 
 def _execute(arguments: Sequence[str], quiet: bool) -> None:
-    """Run ``fedmpi ARGUMENTS`` and print what it prints; RunError with its last line where it fails.
+    """Run ``fedmpi ARGUMENTS`` and print what it prints; RunError with the line that says why where it fails.
 
     Lines are printed here, not by the process itself, so that a notebook shows them.
     """
@@ -108,5 +109,4 @@ def _execute(arguments: Sequence[str], quiet: bool) -> None:
             process.wait()
             raise
     if process.returncode:
-        last = next((line for line in reversed(said) if line.strip()), "no message")
-        raise RunError(last.removeprefix("fedmpi: "), process.returncode)
+        raise RunError(failure_reason("\n".join(said)).removeprefix("fedmpi: "), process.returncode)

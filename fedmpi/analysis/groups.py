@@ -76,7 +76,7 @@ def pooled(runs: Iterable[Run]) -> list[Configuration]:
 
 
 def single(runs: Sequence[Run]) -> list[Configuration]:
-    """Each run by itself, in their order, under a label that tells it from all others."""
+    """Each run by itself, in their order, under a label that distinguishes it from all others."""
     names = run_labels([run.trace for run in runs], status=False)
     return [Configuration(name, "", (run,)) for name, run in zip(names, runs, strict=True)]
 

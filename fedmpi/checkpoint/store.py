@@ -54,7 +54,7 @@ def publish(partial: Path, entries: Iterable[FileEntry], values: Mapping[str, An
     """Complete the checkpoint in ``partial`` and give it its name; then remove all but it and the one before.
 
     ``values`` is the state that is not arrays, of what JSON knows (numbers keep every bit). CheckpointError
-    when an entry tells of a problem, a file is not there in full, or the disk is full; ``partial`` is then
+    when an entry reports a problem, a file is not there in full, or the disk is full; ``partial`` is then
     removed and the older checkpoints stay.
     """
     folder, name = partial.parent, partial.name.removesuffix(_PARTIAL)

@@ -30,7 +30,7 @@ def add_configuration(parser: argparse.ArgumentParser) -> None:
 
 
 def configured(arguments: argparse.Namespace, ranks: int) -> Config:
-    """The configuration, found fit to run on ``ranks`` ranks as far as can be told without its data.
+    """The configuration, found fit to run on ``ranks`` ranks as far as can be known without its data.
 
     Raises ConfigError and EmulationError.
     """

@@ -1,7 +1,7 @@
 """List public data sets, tell of one where it comes from, or fetch it with --to.
 
 Files are checked against published checksums. Data sets that need a registration or a program of their
-owners are not fetched: the command tells what to do by hand, and exits with 1 when it was asked to fetch.
+owners are not fetched: the command says what to do by hand, and exits with 1 when it was asked to fetch.
 """
 
 from __future__ import annotations

@@ -11,12 +11,12 @@ from fedmpi.config.schema import asked_clients
 from fedmpi.emulation.compute import LocalTraining
 from fedmpi.emulation.devices import Fleet
 from fedmpi.emulation.timeline import Timeline
+from fedmpi.experiment.first_k import start as first_state
 from fedmpi.experiment.parts import Parts
 from fedmpi.federation.client_selection import draw_participants
 from fedmpi.federation.importance_pairs import ImportanceForm
 from fedmpi.federation.messages import RoundStart
 from fedmpi.federation.round_cost import Work, local_steps, make_accountant
-from fedmpi.k_control.start import start as first_state
 from fedmpi.learning.flat import FlatModel
 from fedmpi.pruning import Needs, Setup
 from fedmpi.pruning.active_values import ActiveValues, new_mask_bytes

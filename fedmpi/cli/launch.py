@@ -78,7 +78,7 @@ def run_under_mpiexec(ranks: int, arguments: Sequence[str], flag: SignalFlag) ->
 
 
 def terminal_environment() -> dict[str, str]:
-    """What tells ranks, whose output goes through a pipe of ``mpiexec``, that it ends at a terminal, and how wide."""
+    """What says to ranks, whose output goes through a pipe of ``mpiexec``, that it ends at a terminal, and how wide."""
     if sys.stdout is None or not sys.stdout.isatty():
         return {}
     return {TERMINAL_VARIABLE: str(shutil.get_terminal_size().columns)}

@@ -33,12 +33,13 @@ class Family:
     """Parts of one kind: the key that names one, and ``module:attribute`` of the table that lists ours.
 
     ``arguments``: how many positional arguments fedmpi gives the function; 0: the attribute is the part, or makes it
-    from options alone.
+    from options alone. Then ``guard`` is ``module:attribute`` of what puts a user's part under watch.
     """
 
     key: str
     table: str
     arguments: int = 0
+    guard: str = ""
 
     @property
     def options_key(self) -> str:
@@ -52,12 +53,26 @@ FAMILIES: Mapping[str, Family] = {
         Family("data.dataset", "fedmpi.learning.catalogue:DATASETS", arguments=1),
         Family("data.partition", "fedmpi.learning.partition:BUILT_IN", arguments=4),
         Family("model.name", "fedmpi.learning.catalogue:MODELS", arguments=2),
-        Family("federation.aggregator", "fedmpi.aggregation:BUILT_IN"),
-        Family("sparsification.method", "fedmpi.sparsification:BUILT_IN"),
-        Family("k_control.method", "fedmpi.k_control:BUILT_IN"),
-        Family("pruning.method", "fedmpi.pruning:BUILT_IN"),
-        Family("emulation.compute.model", "fedmpi.emulation.compute:BUILT_IN"),
-        Family("emulation.availability.model", "fedmpi.emulation.availability:BUILT_IN"),
+        Family(
+            "federation.aggregator", "fedmpi.aggregation:BUILT_IN", guard="fedmpi.aggregation.guarded:guarded"
+        ),
+        Family(
+            "sparsification.method",
+            "fedmpi.sparsification:BUILT_IN",
+            guard="fedmpi.sparsification.guarded:guarded",
+        ),
+        Family("k_control.method", "fedmpi.k_control:BUILT_IN", guard="fedmpi.k_control.guarded:guarded"),
+        Family("pruning.method", "fedmpi.pruning:BUILT_IN", guard="fedmpi.pruning.guarded:guarded"),
+        Family(
+            "emulation.compute.model",
+            "fedmpi.emulation.compute:BUILT_IN",
+            guard="fedmpi.emulation.guarded:guarded_compute",
+        ),
+        Family(
+            "emulation.availability.model",
+            "fedmpi.emulation.availability:BUILT_IN",
+            guard="fedmpi.emulation.guarded:guarded_availability",
+        ),
     )
 }
 
@@ -107,9 +122,22 @@ def find(key: str, name: str) -> Any:
 def build(key: str, name: str, options: Mapping[str, Any], kind: type[_T]) -> _T:
     """The part of type ``kind`` that ``name`` stands for, made with ``options`` where they make it.
 
-    Raises ConfigError naming the key, or the option: what cannot be found, is of another kind, or does not take these
-    options.
+    A user's part comes under watch: its functions raise PartError, a ConfigError, where they break a rule. Raises
+    ConfigError naming the key, or the option: what cannot be found, is of another kind, or does not take these options.
     """
+    part = _built(key, name, options, kind)
+    return part if name in built_in(key) else _guarded(key, name, part)
+
+
+def _guarded(key: str, name: str, part: _T) -> _T:
+    from fedmpi.config.guarding import Guard
+
+    module, _, attribute = FAMILIES[key].guard.partition(":")
+    watched: _T = getattr(importlib.import_module(module), attribute)(part, Guard(key, name))
+    return watched
+
+
+def _built(key: str, name: str, options: Mapping[str, Any], kind: type[_T]) -> _T:
     attribute = find(key, name)
     table = FAMILIES[key].options_key
     if isinstance(attribute, kind):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmpi.config.errors import ConfigError, refusal, shown_value
+from fedmpi.config.guarding import PartError
 from fedmpi.config.schema import AvailabilityConfig
 from fedmpi.numerics.streams import Purpose, generator
 
@@ -23,6 +24,10 @@ BUILT_IN = {
     "probability": "fedmpi.emulation.availability:PROBABILITY",
     "intervals": "fedmpi.emulation.intervals:INTERVALS",
 }
+
+
+_MOST_MOMENTS = 30_000
+"""So many moments one after the other at which there is nobody are a fault of the model, and no end of them."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +83,8 @@ class Availability:
     setup: Setup
 
     def clients(self, round_index: int, start_s: float) -> NDArray[np.int64]:
-        """The clients that can be asked, rising. Raises ValueError where the model gives anything but bool (N,)."""
-        flags = np.asarray(self.model.available(self.setup, round_index, start_s))
-        if flags.dtype != np.bool_ or flags.shape != (self.setup.clients,):
-            raise ValueError(
-                f"the availability model gave {flags.dtype} of shape {flags.shape}; "
-                f"bool of shape ({self.setup.clients},) is expected"
-            )
-        return np.flatnonzero(flags)
+        """The clients that can be asked, rising."""
+        return np.flatnonzero(self.model.available(self.setup, round_index, start_s))
 
     def next_s(self, round_index: int, start_s: float) -> float | None:
         """When somebody can be asked again, after ``start_s``; None: never."""
@@ -95,37 +94,39 @@ class Availability:
         return moment if start_s < moment < inf else None
 
     def first_from(self, round_index: int, moment_s: float) -> tuple[float, NDArray[np.int64]] | None:
-        """The first emulated moment from ``moment_s`` on at which somebody can be asked, and who; None: never."""
+        """The first emulated moment from ``moment_s`` on at which somebody can be asked, and who; None: never.
+
+        Raises ConfigError for a model that names moment after moment at which there is nobody.
+        """
         available = self.clients(round_index, moment_s)
-        while not len(available):
+        for _ in range(_MOST_MOMENTS):
+            if len(available):
+                return moment_s, available
             later_s = self.next_s(round_index, moment_s)
             if later_s is None:
                 return None
             moment_s = later_s
             available = self.clients(round_index, moment_s)
-        return moment_s, available
+        problem = f"next_s gave {_MOST_MOMENTS} moments up to {moment_s:g} s at which available has nobody"
+        raise self._fault(problem, "moments at which somebody can be asked, or inf for never")
 
     def leaves_s(self, round_index: int, start_s: float, participants: NDArray[np.int64]) -> FloatArray:
         """The moments (participants,) at which participants of a round that began at ``start_s`` are gone; inf: never.
 
-        Raises ValueError where the model gives anything but float64 (N,), or a moment before the start.
+        Raises ConfigError where the model gives a moment before the start.
         """
         if self.model.leaves_s is None:
             return np.full(len(participants), inf)
-        moments = np.asarray(self.model.leaves_s(self.setup, round_index, start_s))
-        if moments.dtype != np.float64 or moments.shape != (self.setup.clients,):
-            raise ValueError(
-                f"the availability model's leaves_s gave {moments.dtype} of shape {moments.shape}; "
-                f"float64 of shape ({self.setup.clients},) is expected"
-            )
+        moments = self.model.leaves_s(self.setup, round_index, start_s)
         leaving = moments[participants]
         if not (leaving >= start_s).all():
             client = int(participants[int((leaving >= start_s).argmin())])
-            raise ValueError(
-                f"the availability model's leaves_s gave {moments[client]} for client {client}; "
-                f"a moment from {start_s} on, or inf, is expected"
-            )
+            problem = f"leaves_s gave {moments[client]:g} for client {client}, who is there at {start_s:g}"
+            raise self._fault(problem, f"a moment from {start_s:g} on, or inf for never")
         return leaving
+
+    def _fault(self, problem: str, allowed: str) -> ConfigError:
+        return PartError("emulation.availability.model", f'"{self.setup.section.model}": {problem}', allowed)
 
 
 def make_availability(

@@ -15,7 +15,7 @@ def device_names() -> tuple[str, ...]:
 def device(name: str) -> Device:
     """The device of that name. Raises EmulationError with the nearest spelling for any other name.
 
-    The user's file is read only for names that fedmpi does not have: what is wrong with it is then told.
+    The user's file is read only for names that fedmpi does not have: what is wrong with it is then reported.
     """
     found = built_in_devices().get(name) or user_devices().get(name)
     if found is None:

@@ -6,7 +6,7 @@ the level is such that the server's link is full or all move at their own rate (
 Networks, 1992, section 6.5.2). The level changes only when a transfer begins or ends.
 
 Transfers above the level all move at the same speed, so the bytes that each has moved since some moment are
-the same number: one sum for all of them tells which ends next ("virtual time": Parekh and Gallager,
+the same number: one sum for all of them shows which ends next ("virtual time": Parekh and Gallager,
 IEEE/ACM Transactions on Networking, 1993). An event then costs O(log n), besides the transfers that cross
 the level.
 """
@@ -100,104 +100,131 @@ def _check_all(right: NDArray[np.bool_], values: FloatArray, name: str, allowed:
 def _group_finish_times(
     groups: list[tuple[float, float, float]], weights: list[int], capacity: float
 ) -> list[float]:
-    """Finish times of groups (own rate, begin, bytes) in ascending order; a group stands for ``weight``
-    transfers.
+    """Finish times of groups (own rate, begin, bytes) in ascending order; a group stands for ``weight`` transfers."""
+    return _SharedLink(groups, weights, capacity).run()
 
-    ``active`` holds the groups that are moving, by own rate; those before ``boundary`` move at their own
-    rate and end at a known moment, the others move at the level and end at a known ``moved``: the bytes
-    that each transfer at the level has moved so far. Entries of the two heaps are void when the group has
-    crossed the level since.
+
+class _SharedLink:
+    """Groups of transfers that move over one link, from event to event.
+
+    ``active`` holds the groups that are moving, by own rate; those before ``boundary`` move at their own rate and end
+    at a known moment, the others move at the ``level`` and end at a known ``moved``: the bytes that each transfer at
+    the level has moved so far. Entries of the two heaps are void when the group has crossed the level since.
     """
-    count = len(groups)
-    own = [group[0] for group in groups]
-    arrivals = sorted(range(count), key=lambda g: groups[g][1])
-    next_arrival = 0
-    active: list[int] = []
-    boundary = 0
-    own_total = 0.0  # bytes per second of the groups before the boundary
-    sharing = 0  # transfers at the level
-    level = inf
-    moved = 0.0
-    ends_at_s = [inf] * count
-    ends_at_moved = [inf] * count
-    by_time: list[tuple[float, int]] = []
-    by_moved: list[tuple[float, int]] = []
-    finish = [0.0] * count
-    now = 0.0
 
-    while active or next_arrival < count:
-        # The next event: a beginning, an end at an own rate, or an end at the level.
-        while by_time and ends_at_s[by_time[0][1]] != by_time[0][0]:
+    def __init__(self, groups: list[tuple[float, float, float]], weights: list[int], capacity: float) -> None:
+        count = len(groups)
+        self.own = [group[0] for group in groups]
+        self.begin_s = [group[1] for group in groups]
+        self.size = [group[2] for group in groups]
+        self.weights, self.capacity = weights, capacity
+        self.waiting = sorted(range(count), key=self.begin_s.__getitem__)[::-1]
+        self.active: list[int] = []
+        self.boundary = 0
+        self.own_total = 0.0  # bytes per second of the groups before the boundary
+        self.sharing = 0  # transfers at the level
+        self.level = inf
+        self.now = self.moved = 0.0
+        self.ends_at_s = [inf] * count
+        self.ends_at_moved = [inf] * count
+        self.by_time: list[tuple[float, int]] = []
+        self.by_moved: list[tuple[float, int]] = []
+        self.finish_s = [0.0] * count
+
+    def run(self) -> list[float]:
+        """The finish time of each group."""
+        while self.active or self.waiting:
+            self._to_next_event()
+            self._end_own()
+            self._end_sharing()
+            self._begin()
+            self._find_level()
+        return self.finish_s
+
+    def _to_next_event(self) -> None:
+        """A beginning, an end at an own rate, or an end at the level."""
+        by_time, by_moved = self.by_time, self.by_moved
+        while by_time and self.ends_at_s[by_time[0][1]] != by_time[0][0]:
             heappop(by_time)
-        while by_moved and ends_at_moved[by_moved[0][1]] != by_moved[0][0]:
+        while by_moved and self.ends_at_moved[by_moved[0][1]] != by_moved[0][0]:
             heappop(by_moved)
-        moment = groups[arrivals[next_arrival]][1] if next_arrival < count else inf
+        moment = self.begin_s[self.waiting[-1]] if self.waiting else inf
         if by_time and by_time[0][0] < moment:
             moment = by_time[0][0]
         if by_moved:
-            shared_end = now + (by_moved[0][0] - moved) / level
+            shared_end = self.now + (by_moved[0][0] - self.moved) / self.level
             if shared_end <= moment:
-                moment, moved = shared_end, by_moved[0][0]
+                moment, self.moved = shared_end, by_moved[0][0]
             else:
-                moved += level * (moment - now)
-        now = moment
+                self.moved += self.level * (moment - self.now)
+        self.now = moment
 
-        # Ends.
-        while by_time and by_time[0][0] <= now:
-            end, g = heappop(by_time)
-            if ends_at_s[g] == end:
-                ends_at_s[g] = inf
-                finish[g] = now
-                del active[bisect_left(active, g)]
-                boundary -= 1
-                own_total -= own[g] * weights[g]
-        while by_moved and by_moved[0][0] <= moved:
-            end, g = heappop(by_moved)
-            if ends_at_moved[g] == end:
-                ends_at_moved[g] = inf
-                finish[g] = now
-                del active[bisect_left(active, g)]
-                sharing -= weights[g]
-        if sharing == 0:  # begin the sum anew, for its rounding errors' sake
-            moved = 0.0
-            by_moved.clear()
-        if boundary == 0:
-            own_total = 0.0
+    def _end_own(self) -> None:
+        while self.by_time and self.by_time[0][0] <= self.now:
+            end, g = heappop(self.by_time)
+            if self.ends_at_s[g] == end:
+                self.ends_at_s[g] = inf
+                self._finish(g)
+                self.boundary -= 1
+                self.own_total -= self.own[g] * self.weights[g]
+        if self.boundary == 0:
+            self.own_total = 0.0
 
-        # Beginnings: above the level, unless slower than one that is below it.
-        while next_arrival < count and groups[arrivals[next_arrival]][1] <= now:
-            g = arrivals[next_arrival]
-            next_arrival += 1
-            place = bisect_left(active, g)
-            active.insert(place, g)
-            if place < boundary:
-                boundary += 1
-                own_total += own[g] * weights[g]
-                ends_at_s[g] = now + groups[g][2] / own[g]
-                heappush(by_time, (ends_at_s[g], g))
+    def _end_sharing(self) -> None:
+        while self.by_moved and self.by_moved[0][0] <= self.moved:
+            end, g = heappop(self.by_moved)
+            if self.ends_at_moved[g] == end:
+                self.ends_at_moved[g] = inf
+                self._finish(g)
+                self.sharing -= self.weights[g]
+        if self.sharing == 0:  # begin the sum anew, for its rounding errors' sake
+            self.moved = 0.0
+            self.by_moved.clear()
+
+    def _finish(self, g: int) -> None:
+        self.finish_s[g] = self.now
+        del self.active[bisect_left(self.active, g)]
+
+    def _begin(self) -> None:
+        """Groups whose moment has come: above the level, unless slower than one that is below it."""
+        while self.waiting and self.begin_s[self.waiting[-1]] <= self.now:
+            g = self.waiting.pop()
+            place = bisect_left(self.active, g)
+            self.active.insert(place, g)
+            if place < self.boundary:
+                self._move_on_own(g, self.size[g])
             else:
-                sharing += weights[g]
-                ends_at_moved[g] = moved + groups[g][2]
-                heappush(by_moved, (ends_at_moved[g], g))
+                self._move_at_level(g, self.size[g])
 
-        # The new level: first down past those it no longer lets through, then up past those it now does.
-        level = (capacity - own_total) / sharing if sharing else (inf if own_total <= capacity else 0.0)
-        while boundary and own[active[boundary - 1]] > level:
-            boundary -= 1
-            g = active[boundary]
-            own_total -= own[g] * weights[g]
-            sharing += weights[g]
-            ends_at_moved[g] = moved + (ends_at_s[g] - now) * own[g]
-            ends_at_s[g] = inf
-            heappush(by_moved, (ends_at_moved[g], g))
-            level = (capacity - own_total) / sharing
-        while boundary < len(active) and own[active[boundary]] <= level:
-            g = active[boundary]
-            boundary += 1
-            own_total += own[g] * weights[g]
-            sharing -= weights[g]
-            ends_at_s[g] = now + (ends_at_moved[g] - moved) / own[g]
-            ends_at_moved[g] = inf
-            heappush(by_time, (ends_at_s[g], g))
-            level = (capacity - own_total) / sharing if sharing else inf
-    return finish
+    def _find_level(self) -> None:
+        """First down past the groups that the level no longer lets through, then up past those that it now does."""
+        free = inf if self.own_total <= self.capacity else 0.0
+        self.level = (self.capacity - self.own_total) / self.sharing if self.sharing else free
+        while self.boundary and self.own[self.active[self.boundary - 1]] > self.level:
+            g = self.active[self.boundary - 1]
+            self.boundary -= 1
+            self.own_total -= self.own[g] * self.weights[g]
+            left = (self.ends_at_s[g] - self.now) * self.own[g]
+            self.ends_at_s[g] = inf
+            self._move_at_level(g, left)
+            self.level = (self.capacity - self.own_total) / self.sharing
+        while self.boundary < len(self.active) and self.own[self.active[self.boundary]] <= self.level:
+            g = self.active[self.boundary]
+            self.sharing -= self.weights[g]
+            left = self.ends_at_moved[g] - self.moved
+            self.ends_at_moved[g] = inf
+            self._move_on_own(g, left)
+            self.level = (self.capacity - self.own_total) / self.sharing if self.sharing else inf
+
+    def _move_on_own(self, g: int, left: float) -> None:
+        """A group with so many bytes ``left`` moves at its own rate from now on, before the boundary."""
+        self.boundary += 1
+        self.own_total += self.own[g] * self.weights[g]
+        self.ends_at_s[g] = self.now + left / self.own[g]
+        heappush(self.by_time, (self.ends_at_s[g], g))
+
+    def _move_at_level(self, g: int, left: float) -> None:
+        """A group with so many bytes ``left`` moves at the level from now on."""
+        self.sharing += self.weights[g]
+        self.ends_at_moved[g] = self.moved + left
+        heappush(self.by_moved, (self.ends_at_moved[g], g))

@@ -16,6 +16,7 @@ from fedmpi.emulation.round_end import may_stop_early
 from fedmpi.experiment.batching import batch_trainer
 from fedmpi.experiment.departures import check_deadline
 from fedmpi.experiment.device_rows import device_rows
+from fedmpi.experiment.first_k import start
 from fedmpi.experiment.model import make_fleet, make_model
 from fedmpi.experiment.parts import Parts, resolve
 from fedmpi.federation.client import ClientHost
@@ -46,7 +47,6 @@ from fedmpi.federation.round_cost import make_accountant
 from fedmpi.federation.round_halves import Half, ServerHalf, WorkerHalf
 from fedmpi.federation.round_loop import RoundLoop
 from fedmpi.federation.server import Server
-from fedmpi.k_control.start import start
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.host_memory import keep_freed_memory
 from fedmpi.learning.seeding import steady_accelerator

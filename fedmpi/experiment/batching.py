@@ -6,15 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmpi.config import Config, ConfigError, parts
-from fedmpi.emulation.compute import BUILT_IN
+from fedmpi.emulation.compute import ComputeModel
 from fedmpi.learning.activations import activations
 from fedmpi.learning.batched import FEWEST_CLIENTS, BatchTrainer, most_clients
 from fedmpi.learning.batched_models import has_convolutions, why_not
 from fedmpi.learning.batched_trial import differing_samples
 from fedmpi.learning.flat import FlatModel
 from fedmpi.pruning import Method
-
-_MEASURED = "measured"
 
 
 def batch_trainer(
@@ -62,6 +60,7 @@ def _against(config: Config) -> str | None:
         return f"data.augmentation is {config.data.augmentation}"
     if emulation.clock != "virtual":
         return "the clock is real time, in which every client's training has an end of its own"
-    if emulation.compute.model == _MEASURED or emulation.compute.model not in BUILT_IN:
+    compute = emulation.compute
+    if parts.build("emulation.compute.model", compute.model, compute.options, ComputeModel).needs_host_time:
         return "the compute model takes the host seconds of every client"
     return None

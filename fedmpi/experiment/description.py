@@ -51,7 +51,10 @@ def methods(parts: Parts) -> str:
     clock = emulation.clock
     if clock == "realtime":
         clock += f", time scale {emulation.time_scale:g}"
-    return f"{text}; compute model {emulation.compute.model}; clock {clock}"
+    text += f"; compute model {emulation.compute.model}"
+    if emulation.availability.model != "always":
+        text += f"; availability {emulation.availability.model}"
+    return f"{text}; clock {clock}"
 
 
 def header(run: Run, output: Path, mpi: str) -> list[str]:

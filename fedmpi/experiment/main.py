@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -12,6 +13,7 @@ from pathlib import Path
 from fedmpi.checkpoint import Checkpoint, CheckpointError
 from fedmpi.config import Config, ConfigError, dumps, loads
 from fedmpi.config.errors import BAD_CONFIGURATION, FAILED, PREEMPTED, one_line
+from fedmpi.config.guarding import PartError
 from fedmpi.emulation.clock import Clock, VirtualClock, make_clock
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.experiment import checkpointing
@@ -47,6 +49,10 @@ EXPECTED: dict[type[Exception], int] = {
 }
 """What users' input and machines can bring about, with exit codes; anything else is a bug and shows its traceback."""
 
+_PATIENCE_S = 0.05
+"""Ranks on which the same part fails at the same time print its message one after the other, so that the first ends the
+rest before they repeat it."""
+
 Prepare = Callable[[int], tuple[Config, Path, FolderLock]]
 
 
@@ -77,10 +83,10 @@ def _main(prepare: Prepare, resume: bool, quiet: bool) -> int:
             print(f"fedmpi: {one_line(str(error))}", file=sys.stderr, flush=True)
         return error.code
     except CheckpointError as error:  # of one rank in the middle of a round, as where a disk becomes full
-        print(f"fedmpi: rank {ranks.rank}: {one_line(str(error))}", file=sys.stderr, flush=True)
-        if ranks.size > 1:
-            ranks.comm.Abort(FAILED)
-        return FAILED
+        return _end_of_all(ranks, f"rank {ranks.rank}: {error}", FAILED)
+    except PartError as error:  # the same of a user's part
+        time.sleep(_PATIENCE_S * ranks.rank)
+        return _end_of_all(ranks, str(error), BAD_CONFIGURATION)
     except BaseException as error:
         if ranks.size == 1 and not isinstance(error, SystemExit):
             raise
@@ -90,6 +96,14 @@ def _main(prepare: Prepare, resume: bool, quiet: bool) -> int:
         if ranks.size > 1:
             ranks.comm.Abort(1)
         return 1
+
+
+def _end_of_all(ranks: Ranks, message: str, code: int) -> int:
+    """Print the one line of this rank, end the other ranks, and return the exit code."""
+    print(f"fedmpi: {one_line(message)}", file=sys.stderr, flush=True)
+    if ranks.size > 1:
+        ranks.comm.Abort(code)
+    return code
 
 
 def _run(ranks: Ranks, prepare: Prepare, signal: SignalFlag, resume: bool, quiet: bool) -> int:

@@ -302,9 +302,12 @@ def _check_initial_pruning(found: Parts) -> None:
 
 def _check_aggregator(found: Parts) -> None:
     name, aggregator = found.config.federation.aggregator, found.aggregator
-    if aggregator.sparse_refused and not found.sends_all:
+    refused = aggregator.sparse_refused or (
+        "which combines whole updates" if aggregator.needs_updates else ""
+    )
+    if refused and not found.sends_all:
         method = found.config.sparsification.method
-        problem = f'found "{name}" with [sparsification] method "{method}", {aggregator.sparse_refused}'
+        problem = f'found "{name}" with [sparsification] method "{method}", {refused}'
         allowed = "mean, or [sparsification] method dense or fedavg"
         raise ConfigError("federation.aggregator", problem, allowed)
     sparse = found.sparsification

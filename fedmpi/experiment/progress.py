@@ -128,7 +128,7 @@ class Progress:
             self._redraw()
 
     def close(self, *summary: str) -> None:
-        """The end of the run: its last round, if that was not told yet, and a summary."""
+        """The end of the run: its last round, if that was not shown yet, and a summary."""
         if self._quiet:
             return
         if not self._is_told:

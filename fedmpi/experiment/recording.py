@@ -28,7 +28,7 @@ _DEVICE_ROWS = 65_536
 
 
 class Recorder:
-    """Writes what happens in a run, and tells of it. Raises TraceError when the trace cannot be written."""
+    """Writes what happens in a run, and reports it. Raises TraceError when the trace cannot be written."""
 
     def __init__(
         self, run: Run, output: Path, progress: Progress, keep_rounds: int | None, identity: Identity

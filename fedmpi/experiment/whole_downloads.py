@@ -1,4 +1,4 @@
-"""How long the messages were that participants did not get to the end of, as far as a trace tells.
+"""How long the messages were that participants did not get to the end of, as far as a trace shows.
 
 A trace has the bytes that had arrived. What the whole message was follows from the version of the model that a client
 had: everybody who had the same one is sent the same. Nothing here needs torch or MPI.
@@ -138,7 +138,7 @@ class Downloads:
 def _tail_bytes(
     recorded: Recorded, config: Config, method: Method, sketch_bytes: int, measures_losses: bool
 ) -> int | None:
-    """Bytes of the float buffers in each message of a run that does not prune; None where no message tells."""
+    """Bytes of the float buffers in each message of a run that does not prune; None where no message shows it."""
     rounds, rows, parameters = recorded.rounds, recorded.clients, int(recorded.attributes["parameters"])
     codec = codec_of(config.sparsification, method)
     if length_follows(codec):

@@ -1,4 +1,4 @@
-"""What participants that stopped early would have done, had they not: as far as a trace tells.
+"""What participants that stopped early would have done, had they not: as far as a trace shows.
 
 A trace has what each of them did until it stopped. Whole messages and whole training follow from those of the others,
 from the versions of the model (``whole_downloads``), and from clients' numbers of samples. Nothing here needs torch or

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,10 +90,10 @@ class Accumulation:
             mask.apply(accumulated)
             self._vectors.write(client, accumulated)
 
-    def state(self, client: int) -> dict[str, np.ndarray]:
+    def state(self, client: int) -> dict[str, NDArray[Any]]:
         """What a client has, for a checkpoint; nothing where it is on disk anyway."""
         return {} if self._vectors.on_disk else {"accumulated": self._vectors.read(client)}
 
-    def restore(self, client: int, state: dict[str, np.ndarray]) -> None:
+    def restore(self, client: int, state: dict[str, NDArray[Any]]) -> None:
         """Take back what ``state`` gave."""
         self._vectors.write(client, state["accumulated"])

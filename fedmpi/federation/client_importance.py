@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -43,10 +43,10 @@ class Importance(Protocol):
     def gather(self, roster: Roster) -> ImportanceSum:
         """The exact sum over the accepted participants; if there were any, all then start from zero (collective)."""
 
-    def client_state(self, client: int) -> dict[str, np.ndarray]:
+    def client_state(self, client: int) -> dict[str, NDArray[Any]]:
         """What a client at home on this rank carries, for a checkpoint."""
 
-    def restore_client(self, client: int, values: np.ndarray) -> None:
+    def restore_client(self, client: int, values: NDArray[Any]) -> None:
         """Take back what ``client_state`` gave."""
 
 
@@ -174,12 +174,12 @@ class ClientImportance:
         self._rows.clear([client for client in self._own if on_disk or client in carrying])
         self._carrying.clear()
 
-    def client_state(self, client: int) -> dict[str, np.ndarray]:
+    def client_state(self, client: int) -> dict[str, NDArray[Any]]:
         """What a client at home on this rank carries, for a checkpoint."""
         carries = client in self._carrying and not self._rows.on_disk
         return {"importance": self._rows.read(client)} if carries else {}
 
-    def restore_client(self, client: int, values: np.ndarray) -> None:
+    def restore_client(self, client: int, values: NDArray[Any]) -> None:
         """Take back what ``client_state`` gave."""
         self._rows.write(client, values)
         self._carrying.add(client)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,7 +129,7 @@ class DiskRows:
         if self._files is not None:
             self._files.sync()
 
-    def table(self, changes: NDArray[np.void]) -> dict[str, np.ndarray]:
+    def table(self, changes: NDArray[np.void]) -> dict[str, NDArray[Any]]:
         """On the server: what a checkpoint keeps, arrays by name, given the ``changes`` of all ranks."""
         places, digests = self._committed.copy(), self._digests.copy()
         places[changes["client"]], digests[changes["client"]] = changes["place"], changes["digest"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedmpi.config.schema import Config
 from fedmpi.federation.client import ClientData, ClientHost
@@ -59,7 +60,7 @@ class ClientTests:
         self._data = data
         self._block_size = block_size
 
-    def evaluate(self, host: ClientHost) -> np.ndarray | None:
+    def evaluate(self, host: ClientHost) -> NDArray[np.void] | None:
         """CLIENT_TEST rows (N,) of the global model, in client order, on the server; None elsewhere; collective."""
         host.load(host.masked.weights)
         mine = self._clients[self._ranks.rank]

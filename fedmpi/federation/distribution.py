@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,14 +126,14 @@ def distribute_training(
     return ClientData(x, y, begins, sizes, rows if shared else None)
 
 
-def _samples_of(clients: np.ndarray, facts: DataFacts) -> int:
+def _samples_of(clients: NDArray[np.int64], facts: DataFacts) -> int:
     """How many samples ``clients`` have, those that all share once."""
     return int(facts.sizes[clients[:1] if facts.common else clients].sum())
 
 
 def distribute_test(
     ranks: Ranks, memory: GroupMemory, placement: Placement, facts: DataFacts, data: ServerData | None
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Hand every group the whole test set."""
     x = memory.allocate((facts.test_samples, *facts.input_shape), np.dtype(facts.dtype))
     y = memory.allocate((facts.test_samples,), np.dtype(np.int64))
@@ -146,9 +147,9 @@ def distribute_test(
 def _hand_over(
     ranks: Ranks,
     members: tuple[int, ...],
-    source: np.ndarray | None,
-    pick: np.ndarray | None,
-    target: np.ndarray,
+    source: NDArray[Any] | None,
+    pick: NDArray[Any] | None,
+    target: NDArray[Any],
 ) -> None:
     """Bring ``source[pick]`` (None: all) from the server into ``target`` on the first rank of a group."""
     leader = members[0]

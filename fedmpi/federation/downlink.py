@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,7 +113,7 @@ class Downlink:
         """These clients now have the present version."""
         self.client_version[clients] = self.version
 
-    def state(self) -> dict[str, np.ndarray]:
+    def state(self) -> dict[str, NDArray[Any]]:
         """Arrays for a checkpoint; ``restore`` takes them back."""
         lengths = {"message_bytes": np.array(self._message_bytes)} if self._resends else {}
         return {
@@ -122,7 +123,7 @@ class Downlink:
             "mask_version": np.array([self._mask_version]),
         }
 
-    def restore(self, version: int, state: Mapping[str, np.ndarray]) -> None:
+    def restore(self, version: int, state: Mapping[str, NDArray[Any]]) -> None:
         """Continue from ``state`` at ``version``, under the mask that was set before."""
         self.version = version
         self.client_version = np.array(state["client_version"], dtype=np.int64)

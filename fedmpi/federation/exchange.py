@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -166,14 +166,14 @@ class Exchange(Protocol):
         One vector (D + B,), which is another when the next is asked for.
         """
 
-    def client_state(self, client: int) -> dict[str, np.ndarray]:
+    def client_state(self, client: int) -> dict[str, NDArray[Any]]:
         """What a client carries from round to round, for a checkpoint."""
 
-    def restore_client(self, client: int, state: dict[str, np.ndarray]) -> None:
+    def restore_client(self, client: int, state: dict[str, NDArray[Any]]) -> None:
         """Take back what ``client_state`` gave."""
 
-    def server_state(self) -> dict[str, np.ndarray]:
+    def server_state(self) -> dict[str, NDArray[Any]]:
         """What the server itself carries from round to round, for a checkpoint."""
 
-    def restore_server(self, state: dict[str, np.ndarray]) -> None:
+    def restore_server(self, state: dict[str, NDArray[Any]]) -> None:
         """Take back what ``server_state`` gave."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -263,11 +263,11 @@ class DenseExchange:
     def weights_tried(self) -> Iterator[tuple[Literal["previous", "probe"], torch.Tensor]]:
         return iter(())  # there is no k to choose
 
-    def client_state(self, client: int) -> dict[str, np.ndarray]:
+    def client_state(self, client: int) -> dict[str, NDArray[Any]]:
         carries = client in self._carrying and not self._own.on_disk
         return {"weights": self._own.read(client)} if carries else {}
 
-    def restore_client(self, client: int, state: dict[str, np.ndarray]) -> None:
+    def restore_client(self, client: int, state: dict[str, NDArray[Any]]) -> None:
         if set(state) != {"weights"} or self.period == 1:
             raise ValueError(
                 f"client {client}: the checkpoint has {sorted(state)}, which dense averaging does not keep"
@@ -275,8 +275,8 @@ class DenseExchange:
         self._own.write(client, state["weights"])
         self._carrying.add(client)
 
-    def server_state(self) -> dict[str, np.ndarray]:
+    def server_state(self) -> dict[str, NDArray[Any]]:
         return self._aggregation.to_arrays()
 
-    def restore_server(self, state: dict[str, np.ndarray]) -> None:
+    def restore_server(self, state: dict[str, NDArray[Any]]) -> None:
         self._aggregation.restore(state)

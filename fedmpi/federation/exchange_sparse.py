@@ -8,7 +8,7 @@ out of it. What travels through MPI are the messages of the devices, byte by byt
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -282,16 +282,16 @@ class SparseExchange:
         flat[probe_indices] -= probe_step
         yield "probe", vector
 
-    def client_state(self, client: int) -> dict[str, np.ndarray]:
+    def client_state(self, client: int) -> dict[str, NDArray[Any]]:
         return self._accumulated.state(client)
 
-    def restore_client(self, client: int, state: dict[str, np.ndarray]) -> None:
+    def restore_client(self, client: int, state: dict[str, NDArray[Any]]) -> None:
         self._accumulated.restore(client, state)
 
-    def server_state(self) -> dict[str, np.ndarray]:
+    def server_state(self) -> dict[str, NDArray[Any]]:
         return {_LOST: self._answering.lost, **self._answering.aggregation.to_arrays()}
 
-    def restore_server(self, state: dict[str, np.ndarray]) -> None:
+    def restore_server(self, state: dict[str, NDArray[Any]]) -> None:
         kept = dict(state)
         self._answering.lost[:] = kept.pop(_LOST)
         self._answering.aggregation.restore(kept)

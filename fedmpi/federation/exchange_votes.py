@@ -12,7 +12,7 @@ from the server's weights and mask. So no mask of a client is kept between round
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -166,14 +166,14 @@ class VotingExchange:
     def weights_tried(self) -> Iterator[tuple[Literal["previous", "probe"], torch.Tensor]]:
         return self._dense.weights_tried()
 
-    def client_state(self, client: int) -> dict[str, np.ndarray]:
+    def client_state(self, client: int) -> dict[str, NDArray[Any]]:
         return self._dense.client_state(client)
 
-    def restore_client(self, client: int, state: dict[str, np.ndarray]) -> None:
+    def restore_client(self, client: int, state: dict[str, NDArray[Any]]) -> None:
         self._dense.restore_client(client, state)
 
-    def server_state(self) -> dict[str, np.ndarray]:
+    def server_state(self) -> dict[str, NDArray[Any]]:
         return self._dense.server_state()
 
-    def restore_server(self, state: dict[str, np.ndarray]) -> None:
+    def restore_server(self, state: dict[str, NDArray[Any]]) -> None:
         self._dense.restore_server(state)

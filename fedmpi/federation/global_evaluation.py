@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ class Evaluator:
     ``x`` (n, ...) and ``y`` (n,) are the whole test set, in memory that the group shares.
     """
 
-    def __init__(self, ranks: Ranks, x: np.ndarray, y: NDArray[np.int64], block_size: int) -> None:
+    def __init__(self, ranks: Ranks, x: NDArray[Any], y: NDArray[np.int64], block_size: int) -> None:
         self.ranks = ranks
         blocks = block_slices(len(y), block_size)
         self._numbers = [np.arange(rank, len(blocks), ranks.size) for rank in range(ranks.size)]
@@ -69,7 +69,7 @@ class Evaluator:
 class Measured:
     """``records``: the LOSSES of all accepted participants; ``tried``: the mask of ``pruned``, None without one."""
 
-    records: np.ndarray
+    records: NDArray[np.void]
     tried: Mask | None
 
     def weighted(self, sizes: NDArray[np.int64]) -> tuple[float, float, float, float]:
@@ -91,7 +91,7 @@ def sample_losses(
     clients: Sequence[int],
     samples: Mapping[int, int],
     tried: Iterable[tuple[LossColumn, torch.Tensor]],
-) -> np.ndarray:
+) -> NDArray[np.void]:
     """The LOSSES of ``clients``, each on its own one of ``samples``.
 
     ``tried`` names columns, and gives the weights (D + B,) of each; a vector may be changed for the next. Columns that

@@ -123,7 +123,7 @@ def header_dtype(clients: int) -> np.dtype:
     )
 
 
-def encode(plan: RoundPlan, header: np.ndarray) -> None:
+def encode(plan: RoundPlan, header: NDArray[np.void]) -> None:
     """Write a plan into a record array of one ``header_dtype`` element."""
     row = header[0]
     row["round_index"] = plan.round_index
@@ -138,7 +138,7 @@ def encode(plan: RoundPlan, header: np.ndarray) -> None:
     row["participants"] = np.packbits(bits)
 
 
-def decode(header: np.ndarray) -> RoundPlan:
+def decode(header: NDArray[np.void]) -> RoundPlan:
     """The plan in a record array of one ``header_dtype`` element."""
     row = header[0]
     return RoundPlan(

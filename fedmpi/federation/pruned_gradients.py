@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -80,10 +82,10 @@ class PrunedGradients:
             return ImportanceSum(np.empty(0), left_out=0)
         return sum_of_pairs(self._pairs, gathered, parameters)
 
-    def client_state(self, client: int) -> dict[str, np.ndarray]:
+    def client_state(self, client: int) -> dict[str, NDArray[Any]]:
         """Nothing goes into a checkpoint."""
         return {}
 
-    def restore_client(self, client: int, values: np.ndarray) -> None:
+    def restore_client(self, client: int, values: NDArray[Any]) -> None:
         """Refuse what another kind of run kept. Raises ValueError."""
         raise ValueError(f"client {client}: the checkpoint has importance, which clients do not keep here")

@@ -255,16 +255,16 @@ class ServerPruning:
         mask = self._masked.mask
         self._downlink.new_mask(mask.flags(), self._exchange.dimension, self.new_mask_bytes(mask))
 
-    def to_dict(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    def to_dict(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """What a checkpoint keeps: arrays, and numbers as JSON; nothing where nothing is pruned."""
         if self.method is NONE:
             return {}, {}
         numbers = self.state.to_dict()
-        arrays: dict[str, np.ndarray] = {MASK: numbers.pop(MASK)}
+        arrays: dict[str, NDArray[Any]] = {MASK: numbers.pop(MASK)}
         received = ({}, {}) if self._received is None else self._received.to_dict()
         return arrays | received[0], {_NUMBERS: numbers, **received[1]}
 
-    def restore(self, arrays: Mapping[str, np.ndarray], numbers: Mapping[str, Any]) -> None:
+    def restore(self, arrays: Mapping[str, NDArray[Any]], numbers: Mapping[str, Any]) -> None:
         """Continue from what ``to_dict`` gave, under its mask, which is the present one already."""
         if self.method is NONE:
             return

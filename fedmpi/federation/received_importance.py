@@ -14,6 +14,7 @@ arrived.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,11 +63,11 @@ class ReceivedImportance:
         self._sums[:] = 0.0
         self._rounds = 0
 
-    def to_dict(self) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    def to_dict(self) -> tuple[dict[str, NDArray[Any]], dict[str, int]]:
         """For a checkpoint: arrays and numbers."""
         return {_SUMS: self._sums}, {_ROUNDS: self._rounds}
 
-    def restore(self, arrays: Mapping[str, np.ndarray], numbers: Mapping[str, int]) -> None:
+    def restore(self, arrays: Mapping[str, NDArray[Any]], numbers: Mapping[str, int]) -> None:
         """Continue from what ``to_dict`` gave."""
         self._sums[:] = arrays[_SUMS]
         self._rounds = int(numbers[_ROUNDS])

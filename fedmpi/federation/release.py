@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ RELEASE = np.dtype([("late_s", np.float64), ("released_s", np.float64)])
 after its moment; ``released_s``: the emulated moment at which the first of them, its update, was released."""
 
 
-def _nothing_released(participants: int) -> np.ndarray:
+def _nothing_released(participants: int) -> NDArray[Any]:
     rows = np.empty(participants, dtype=RELEASE)
     rows["late_s"] = rows["released_s"] = np.nan
     return rows
@@ -63,7 +64,7 @@ class Releases:
             self._ranks.broadcast(shared)
         self.hold(shared)
 
-    def gather(self) -> np.ndarray:
+    def gather(self) -> NDArray[Any]:
         """``achieved`` of all participants in client order, on the server; NaN elsewhere; collective."""
         every = _nothing_released(len(self._roster.clients))
         if not self._clock.runs:

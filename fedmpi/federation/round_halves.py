@@ -44,7 +44,7 @@ class RoundReport:
     closed: Closed
     test_loss: float
     test_accuracy: float
-    client_tests: np.ndarray | None
+    client_tests: NDArray[np.void] | None
     rank_of: IntArray
     overrun_s: FloatArray
     released_s: FloatArray
@@ -77,10 +77,10 @@ class RoundEnd:
     measured: Measured | None
     importance: ImportanceSum | None
     before: NDArray[np.float32] | None
-    achieved: np.ndarray
+    achieved: NDArray[np.void]
     test_loss: float
     test_accuracy: float
-    client_tests: np.ndarray | None
+    client_tests: NDArray[np.void] | None
 
     @property
     def may_change_mask(self) -> bool:
@@ -98,7 +98,7 @@ class Half(Protocol):
     def keeps_weights(self, plan: RoundPlan) -> bool:
         """Whether the weights before the round are needed after it."""
 
-    def judge(self, plan: RoundPlan, records: np.ndarray | None) -> tuple[np.ndarray, float]:
+    def judge(self, plan: RoundPlan, records: NDArray[np.void] | None) -> tuple[NDArray[np.void], float]:
         """VERDICT records by the RECORDs of all participants, and the largest magnitude of accepted updates."""
 
     def mask_to_try(self, weights: NDArray[np.float32]) -> Mask | None:
@@ -123,7 +123,7 @@ class WorkerHalf:
     def keeps_weights(self, plan: RoundPlan) -> bool:
         return Needs.LOSSES in plan.needs
 
-    def judge(self, plan: RoundPlan, records: np.ndarray | None) -> tuple[np.ndarray, float]:
+    def judge(self, plan: RoundPlan, records: NDArray[np.void] | None) -> tuple[NDArray[np.void], float]:
         return np.zeros(len(plan.participants), dtype=VERDICT), 0.0
 
     def mask_to_try(self, weights: NDArray[np.float32]) -> None:
@@ -162,7 +162,7 @@ class ServerHalf:
     def keeps_weights(self, plan: RoundPlan) -> bool:
         return bool(plan.needs) or self.server.controller.measures_update
 
-    def judge(self, plan: RoundPlan, records: np.ndarray | None) -> tuple[np.ndarray, float]:
+    def judge(self, plan: RoundPlan, records: NDArray[np.void] | None) -> tuple[NDArray[np.void], float]:
         assert records is not None
         self._judged = self.server.judge(plan, records)
         return self._judged.verdict, self._judged.max_abs

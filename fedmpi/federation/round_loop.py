@@ -12,6 +12,7 @@ from math import nan
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fedmpi.emulation.clock import Clock, VirtualClock
 from fedmpi.federation.client import ClientHost
@@ -138,7 +139,7 @@ class RoundLoop:
             self.masked.change(next_mask, plan.round_index + 1, self.carrying)
         return self.half.report(end, mask, since, self.ranks.carried_bytes)
 
-    def _train(self, plan: RoundPlan, mine: IntArray) -> tuple[np.ndarray, dict[int, int]]:
+    def _train(self, plan: RoundPlan, mine: IntArray) -> tuple[NDArray[np.void], dict[int, int]]:
         """Train this rank's participants: their RECORD rows, and the probe sample of each."""
         self.host.begin_round()
         if self.host.importance is not None:
@@ -164,7 +165,7 @@ class RoundLoop:
             )
         return records, samples
 
-    def _train_many(self, plan: RoundPlan, mine: IntArray, records: np.ndarray) -> dict[int, int]:
+    def _train_many(self, plan: RoundPlan, mine: IntArray, records: NDArray[np.void]) -> dict[int, int]:
         """Train them in batches: fills in their ``records``, and gives the probe sample of each."""
         samples: dict[int, int] = {}
         for trained in self.exchange.train_many(plan):
@@ -183,7 +184,7 @@ class RoundLoop:
         return samples
 
     def _share_verdict(
-        self, plan: RoundPlan, dealt: list[IntArray], verdict: np.ndarray, max_abs: float
+        self, plan: RoundPlan, dealt: list[IntArray], verdict: NDArray[np.void], max_abs: float
     ) -> tuple[Roster, FloatArray]:
         """Let every rank know whose updates are taken, and when each message is due."""
         largest = np.array([max_abs])
@@ -202,7 +203,7 @@ class RoundLoop:
 
     def _measure(
         self, plan: RoundPlan, roster: Roster, samples: dict[int, int], before: torch.Tensor | None
-    ) -> tuple[np.ndarray, Mask | None]:
+    ) -> tuple[NDArray[np.void], Mask | None]:
         """The LOSSES of this rank's accepted clients after an exchange, and the smaller mask if one was tried."""
         tried: list[tuple[LossColumn, torch.Tensor]] = [("current", self.masked.weights)]
         smaller = None
@@ -221,7 +222,7 @@ class RoundLoop:
         mine = roster.accepted_of(self.ranks.rank).tolist()
         return sample_losses(self.host, mine, samples, chain(tried, of_exchange)), smaller
 
-    def _gather_losses(self, roster: Roster, losses: np.ndarray, tried: Mask | None) -> Measured | None:
+    def _gather_losses(self, roster: Roster, losses: NDArray[np.void], tried: Mask | None) -> Measured | None:
         """The server's losses of all; None on other ranks."""
         counts = [len(roster.accepted_of(rank)) for rank in range(self.ranks.size)]
         records = self.ranks.gather_rows(losses, counts)

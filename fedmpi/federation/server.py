@@ -8,6 +8,7 @@ from math import nan
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedmpi import k_control
 from fedmpi.config.schema import Config
@@ -119,7 +120,7 @@ class Server:
             return RoundStart(self.round_index, self.now_s, self._staying)
         return next_start(self.config, self.accountant.fleet.availability, self.round_index, self.now_s)
 
-    def judge(self, plan: RoundPlan, records: np.ndarray) -> Judged:
+    def judge(self, plan: RoundPlan, records: NDArray[np.void]) -> Judged:
         """Reject updates that are not finite, and time the round up to its last upload, or to where it is ended.
 
         ``records`` are the participants' RECORD rows in any order. A rejected update is charged like any other: the
@@ -271,7 +272,7 @@ class Server:
         if holder is not None:
             self.downlink.delivered(np.array([holder]))
 
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """What a checkpoint keeps of the server: arrays, and numbers as JSON."""
         numbers = {
             "round": self.round_index,
@@ -284,7 +285,7 @@ class Server:
         period = {_STAYING: self._staying} if self.round_index % self.exchange.period else {}
         return {**self.downlink.state(), **carried, **masked, **period}, {**numbers, **method}
 
-    def restore(self, arrays: Mapping[str, np.ndarray], numbers: Mapping[str, Any]) -> None:
+    def restore(self, arrays: Mapping[str, NDArray[Any]], numbers: Mapping[str, Any]) -> None:
         """Continue from what ``state`` gave; the mask is in use already."""
         self.round_index = int(numbers["round"])
         self.now_s = float(numbers["emulated_s"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,11 +79,11 @@ class ServerAggregation:
         if not mask.is_full:
             drop(self.state, mask.flags())
 
-    def to_arrays(self) -> dict[str, np.ndarray]:
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
         """The state for a checkpoint; numbers are arrays without dimensions."""
         return {f"{_PREFIX}{name}": np.asarray(value) for name, value in self.state.items()}
 
-    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+    def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
         """Continue from what ``to_arrays`` gave. Raises ValueError when it is the state of another aggregator."""
         expected = {name: array.shape for name, array in self.to_arrays().items()}
         found = {name: array.shape for name, array in arrays.items()}

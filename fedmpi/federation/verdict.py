@@ -29,8 +29,8 @@ class Judged:
     ``abandoned``: too few updates arrived, and none is taken.
     """
 
-    records: np.ndarray
-    verdict: np.ndarray
+    records: NDArray[np.void]
+    verdict: NDArray[np.void]
     max_abs: float
     work: Work
     charges: Timeline
@@ -66,7 +66,7 @@ class Closed:
     idle_s: float = 0.0
 
 
-def statuses_of(records: np.ndarray, arrivals: Arrivals) -> NDArray[np.int8]:
+def statuses_of(records: NDArray[np.void], arrivals: Arrivals) -> NDArray[np.int8]:
     """What becomes of participants: who is not in time is dropped or late, an update that is not finite is rejected."""
     status = np.where(np.isfinite(records["max_abs"]), Status.OK, Status.REJECTED)
     status = np.where(arrivals.late, Status.LATE, status)

@@ -75,7 +75,7 @@ class Magnitudes:
 
 @dataclass(frozen=True)
 class Observation:
-    """What one round showed: its cost (s) at k, and the losses that tell what it was worth.
+    """What one round showed: its cost (s) at k, and the losses that show what it was worth.
 
     ``cost_probe`` (s) is the estimate of ``probe.estimated_cost`` for k_probe, None without one.
     ``loss_prev`` and ``loss`` are those at w(m - 1) and w(m) over the probe samples, None where they were not

@@ -41,7 +41,7 @@ def init(setup: Setup, draw: Draw) -> ValueState:
 def step(state: ValueState, observation: Observation, draw: Draw) -> ValueState:
     """One step of the derivative times (k_max - k_min) / sqrt(2 m).
 
-    Without an estimate k stays (but grows after many such rounds), and the last derivative tells how far away
+    Without an estimate k stays (but grows after many such rounds), and the last derivative says how far away
     the probe is. Draws once for k if it moves, then once for the probe.
     """
     size = (state.k_max - state.k_min) / sqrt(2 * state.round_number)

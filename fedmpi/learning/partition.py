@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from fedmpi.config import parts
 from fedmpi.config.errors import ConfigError
+from fedmpi.config.guarding import Guard, read_only
 from fedmpi.config.schema import DataConfig
 from fedmpi.learning.division import Division
 from fedmpi.numerics.apportionment import largest_remainder
@@ -43,9 +44,12 @@ def partition(
     divide = parts.function(_KEY, name, options, parts.settings_of(config))
     if clients > labels.size and name in BUILT_IN and name != "case3":  # found out before so many are made
         raise _left_empty(name, labels.size, clients, labels.size)
-    divided = divide(labels, writers, clients, rng)
-    if name not in BUILT_IN:
-        _check_users(name, divided, labels.size, clients)
+    if name in BUILT_IN:
+        divided = divide(labels, writers, clients, rng)
+    else:
+        arrays = read_only(labels), None if writers is None else read_only(writers)
+        divided = Guard(_KEY, name).call("the function", divide, *arrays, clients, rng)
+        check_positions(name, divided, labels.size, clients)
     division = divided if isinstance(divided, Division) else Division.of(divided)
     if not division.sizes.all():
         raise _left_empty(name, int(division.sizes.argmin()), clients, labels.size)
@@ -55,9 +59,9 @@ def partition(
     return division.in_order()
 
 
-def _check_users(name: str, divided: object, samples: int, clients: int) -> None:
-    """Refuse what a user's partition gives, unless it is a list of positions for each client."""
-    if not isinstance(divided, list) or len(divided) != clients:
+def check_positions(name: str, divided: object, samples: int, clients: int) -> None:
+    """Raise ConfigError for what the partition ``name`` gave, unless it is positions of ``samples`` for each client."""
+    if not isinstance(divided, (list, Division)) or len(divided) != clients:
         found = f"a list of {len(divided)}" if isinstance(divided, list) else f"a {type(divided).__name__}"
         raise ConfigError(_KEY, f"{name!r} gave {found}", f"a list of {clients} arrays, one for each client")
     for client, part in enumerate(divided):
@@ -66,7 +70,8 @@ def _check_users(name: str, divided: object, samples: int, clients: int) -> None
     ordered = Division.of(divided).in_order()
     out_of_range = (ordered.positions < 0) | (ordered.positions >= samples)
     twice = np.diff(ordered.positions, prepend=-1) == 0
-    twice[ordered.starts[:-1][ordered.sizes > 0]] = False
+    begins = np.zeros(1, np.int64) if ordered.common else ordered.starts[:-1]
+    twice[begins[ordered.sizes[: len(begins)] > 0]] = False
     if (wrong := out_of_range | twice).any():
         client = int(np.searchsorted(ordered.starts, int(wrong.argmax()), side="right")) - 1
         problem = f"{name!r} gave client {client} positions that are out of range or there twice"

@@ -6,6 +6,7 @@ name.
 
 from fedmpi.pruning.interface import NONE, Change, Losses, Method, Needs, Observation, Setup, State
 from fedmpi.pruning.mask import Mask
+from fedmpi.pruning.round_time import RoundTime
 
 BUILT_IN = {
     "none": "fedmpi.pruning.interface:NONE",
@@ -19,4 +20,16 @@ BUILT_IN = {
     "lottery_random": "fedmpi.pruning.lottery:RANDOM",
 }
 
-__all__ = ["BUILT_IN", "NONE", "Change", "Losses", "Mask", "Method", "Needs", "Observation", "Setup", "State"]
+__all__ = [
+    "BUILT_IN",
+    "NONE",
+    "Change",
+    "Losses",
+    "Mask",
+    "Method",
+    "Needs",
+    "Observation",
+    "RoundTime",
+    "Setup",
+    "State",
+]

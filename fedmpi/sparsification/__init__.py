@@ -7,6 +7,7 @@ form of the messages. To add one, write that file; ``BUILT_IN`` gives it a name.
 from fedmpi.sparsification.codec import Codec, WireCodec
 from fedmpi.sparsification.interface import Choice, DenseMethod, Method, ServerMemory, SparseMethod, largest
 from fedmpi.sparsification.uploads import Selection, Uploads, selection_at, union_of
+from fedmpi.sparsification.wire import Entries, Message
 
 BUILT_IN = {
     "dense": "fedmpi.sparsification.dense:DENSE",
@@ -29,6 +30,8 @@ __all__ = [
     "Choice",
     "Codec",
     "DenseMethod",
+    "Entries",
+    "Message",
     "Method",
     "Selection",
     "ServerMemory",

@@ -22,7 +22,7 @@ _FEW_ENTRIES = 1 << 20
 _SAMPLE_ENTRIES = 1 << 18
 _SCATTER = np.uint32(2654435769)  # 2^32 over the golden ratio: coordinates times it are spread evenly
 _DEVIATIONS = 4.0
-"""Standard deviations of what the sample tells that are left as a margin."""
+"""Standard deviations of what the sample shows that are left as a margin."""
 
 
 def select(uploads: Uploads, k: int) -> Selection:

@@ -1,4 +1,4 @@
-"""What tells b' of a probe to somebody who knows b: which of its entries are the same, and all others.
+"""What somebody who knows b needs for b' of a probe: which of its entries are the same, and all others.
 
 One message with the others, in the wire form of the run, followed by one bit for every entry of b. (In FAB-top-k
 clients ask for w'(m) as well; Han, Wang, Leung, ICDCS 2020, section IV.)

@@ -1,6 +1,6 @@
 """How the last start of each run of a sweep ended, in a small JSON file beside the run's log.
 
-A run that failed before it had a trace can be told by it from one that was never started.
+A run that failed before it had a trace is distinguished by it from one that was never started.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def is_finished(run: PlannedRun, folder: Path) -> bool:
 
 
 def write_list(sweep: Sweep, study: Path) -> None:
-    """Write ``study/sweep.toml``, which names all runs, so that missing ones can be told from there."""
+    """Write ``study/sweep.toml``, which names all runs, so that missing ones are known from there."""
     runs = [{"name": run.name, "label": run.label, "overrides": list(run.overrides)} for run in sweep.runs]
     content = {"sweep": sweep.name, "common": list(sweep.common), "runs": runs}
     study.mkdir(parents=True, exist_ok=True)

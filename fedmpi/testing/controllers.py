@@ -7,48 +7,55 @@ from dataclasses import replace
 
 import numpy as np
 
+from fedmpi.config.guarding import PURE, Guard, Replayed, same
+from fedmpi.k_control.guarded import guarded
 from fedmpi.k_control.interface import Controller, Magnitudes, Observation, Setup
+from fedmpi.testing.asserting import asserting, guard_of
 
 _ROUNDS = 60
 
 
+@asserting
 def check_k_control(controller: Controller, examples: int = 50) -> None:
     """Let ``controller`` see ``examples`` random runs.
 
-    Raises AssertionError where k leaves [k_min, k_max] or its probe is not below k, where a state is of another type or
-    does not survive JSON, and where the same draws give another run.
+    Raises AssertionError, in one line that names the function, where k leaves [k_min, k_max] or its probe is not below
+    k, where a state is of another type or does not survive JSON, and where a step depends on anything but its
+    arguments, which a resumed run does not have: what an earlier step, or the ``init`` of another run, left elsewhere.
     """
+    guard = guard_of("check_k_control", controller, Controller)
     for seed in range(examples):
-        first, second = _run(controller, seed), _run(controller, seed)
-        assert first == second, f"the same draws gave {first} and {second}"
+        _run(controller, guarded(controller, guard), guard, seed)
 
 
-def _run(controller: Controller, seed: int) -> list[tuple[int, int]]:
+def _run(controller: Controller, watched: Controller, guard: Guard, seed: int) -> None:
+    """``watched`` is ``controller`` under ``guard``."""
     rng = np.random.default_rng(seed)
+    setup, other = _setup(rng), _setup(rng)
+    layers = len(setup.layer_sizes)
+    state = watched.init(setup, rng.random)
+    for _ in range(_ROUNDS):
+        restored = controller.state.from_dict(json.loads(json.dumps(state.to_dict())))
+        observation = _observation(rng, state.k_probe, layers if controller.measures_update else 0)
+        if controller.measures_magnitudes:
+            observation = replace(observation, magnitudes=_magnitudes(rng, setup.k_max))
+        draw = Replayed(rng.random)
+        state = watched.step(restored, observation, draw)
+        guard.call("init", controller.init, other, np.random.default_rng(seed).random)
+        again = guard.call("step", controller.step, restored, observation, draw.again())
+        if not same(state, again):
+            guard.refuse("step", "depends on the init of another run", PURE)
+        guard.call("init", controller.init, setup, np.random.default_rng(seed).random)
+
+
+def _setup(rng: np.random.Generator) -> Setup:
     k_min = int(rng.integers(1, 50))
     k_max = k_min + int(rng.integers(0, 1000))
     setup = Setup(
         k_min, k_max, int(rng.integers(k_min, k_max + 1)), horizon_rounds=100, arms=int(rng.integers(0, 9))
     )
-    layers = int(rng.integers(1, 5))
-    sizes = tuple(int(size) for size in rng.integers(1, 1 + k_max, layers))
-    setup = replace(setup, layer_sizes=sizes, layer_compressed=tuple(size % 2 == 0 for size in sizes))
-    state = controller.init(setup, rng.random)
-    seen = []
-    for _ in range(_ROUNDS):
-        assert setup.k_min <= state.k <= setup.k_max, (
-            f"k is {state.k}, allowed {setup.k_min} to {setup.k_max}"
-        )
-        assert 0 <= state.k_probe < state.k, f"k_probe is {state.k_probe}, k is {state.k}"
-        assert type(state) is controller.state, f"the state is {type(state)}, announced is {controller.state}"
-        restored = controller.state.from_dict(json.loads(json.dumps(state.to_dict())))
-        assert restored == state, f"{state} becomes {restored} in a checkpoint"
-        seen.append((state.k, state.k_probe))
-        observation = _observation(rng, state.k_probe, layers if controller.measures_update else 0)
-        if controller.measures_magnitudes:
-            observation = replace(observation, magnitudes=_magnitudes(rng, k_max))
-        state = controller.step(restored, observation, rng.random)
-    return seen
+    sizes = tuple(int(size) for size in rng.integers(1, 1 + k_max, int(rng.integers(1, 5))))
+    return replace(setup, layer_sizes=sizes, layer_compressed=tuple(size % 2 == 0 for size in sizes))
 
 
 def _observation(rng: np.random.Generator, k_probe: int, layers: int) -> Observation:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmpi.config.guarding import PURE, Guard, Replayed, same
 from fedmpi.config.schema import PruningConfig
-from fedmpi.pruning.interface import MASK, Losses, Method, Needs, Observation, Setup, State
-from fedmpi.pruning.mask import LayerSlice, Mask
+from fedmpi.pruning.guarded import guarded
+from fedmpi.pruning.interface import MASK, Losses, Method, Needs, Observation, Setup
+from fedmpi.pruning.mask import Mask
 from fedmpi.pruning.round_time import RoundTime
+from fedmpi.testing.asserting import asserting, guard_of
 
 _ROUNDS = 12
 
@@ -25,61 +28,55 @@ class _Layer:
     prunable: bool
 
 
+@asserting
 def check_pruning(
     method: Method, config: PruningConfig | None = None, examples: int = 20, start: Mask | None = None
 ) -> None:
     """Let ``method`` prune small random models over a few rounds, as ``config`` ([pruning]) says.
 
-    Raises AssertionError where a mask prunes what is not prunable or has another size, where the state's mask is not
-    that of the change, where a state does not survive a checkpoint, and where the same rounds give another mask.
-    Without ``start``, a method with a first mask begins with that. Where it asks for votes, three clients take masks of
-    their own, which must not change weights, gradients, or the mask of the round.
+    Raises AssertionError, in one line that names the function, where a mask prunes what is not prunable or has another
+    size, where the state's mask is not that of the change, where a state does not survive a checkpoint, where more is
+    asked for than the descriptor says, and where a step depends on anything but its arguments, or changes them. Without
+    ``start``, a method with a first mask begins with that. Where it asks for votes, three clients take masks of their
+    own.
     """
+    guard = guard_of("check_pruning", method, Method)
     section = config or PruningConfig(reconfigure_every=2, target_density=0.4)
     for seed in range(examples):
-        first, second = _run(method, section, seed, start), _run(method, section, seed, start)
-        assert first == second, "the same rounds gave other masks"
+        _run(method, guarded(method, guard), guard, section, seed, start)
 
 
-def _run(method: Method, config: PruningConfig, seed: int, start: Mask | None) -> list[bytes]:
+def _run(
+    method: Method, watched: Method, guard: Guard, config: PruningConfig, seed: int, start: Mask | None
+) -> None:
+    """``watched`` is ``method`` under ``guard``."""
     rng = np.random.default_rng(seed)
     layers = (_Layer(0, 40, True), _Layer(40, 44, False), _Layer(44, 104, True), _Layer(104, 110, False))
     setup = Setup(config, _ROUNDS, layers)
+    other = Setup(config, 2 * _ROUNDS, (_Layer(0, 30, True), _Layer(30, 36, False)))
     first = Mask(110)
-    if method.first_mask is not None:
-        first = method.first_mask(setup, rng.standard_normal(110).astype(np.float32))
-        _check_mask(first, layers)
-    state = method.init(setup, start or first)
-    masks = []
+    if watched.first_mask is not None:
+        first = watched.first_mask(setup, rng.standard_normal(110).astype(np.float32))
+    state = watched.init(setup, start or first)
     for round_index in range(_ROUNDS):
-        needs = method.needs(setup, state, round_index)
-        assert method.by_time or Needs.TIME not in needs, (
-            "it asks for the time of a round, without by_time = True"
-        )
-        restored = _through_checkpoint(method, state)
+        restored = method.state.from_dict(_through_json(state.to_dict()))
+        needs = watched.needs(setup, restored, round_index)
         before = state.mask
         observation = _observation(rng, round_index, needs, before, method.signed_gradient)
         if Needs.VOTES in needs:
-            observation = replace(observation, votes=_votes(method, setup, rng, round_index, before))
-        state, change = method.step(setup, restored, observation, rng.random)
-        assert type(state) is method.state, f"the state is {type(state)}, announced is {method.state}"
-        assert (change is not None) or _same(state.mask, before), "the mask changed without a change"
-        if change is not None:
-            assert needs is not Needs.NOTHING, "the mask changed after a round of which nothing was asked"
-            assert _same(change.mask, state.mask), "the mask of the change is not that of the state"
-        _check_mask(state.mask, layers)
-        masks.append(state.mask.to_bits().tobytes())
-    return masks
+            observation = replace(observation, votes=_votes(watched, setup, rng, round_index, before))
+        draw = Replayed(rng.random)
+        state, change = watched.step(setup, restored, observation, draw)
+        guard.call("init", method.init, other, Mask(36))
+        again = guard.call("step", method.step, setup, restored, observation, draw.again())
+        if not same((state.to_dict(), change), (again[0].to_dict(), again[1])):
+            guard.refuse("step", "depends on the init of another run", PURE)
+        guard.call("init", method.init, setup, start or first)
 
 
-def _through_checkpoint(method: Method, state: State) -> State:
-    values: Mapping[str, Any] = state.to_dict()
+def _through_json(values: Mapping[str, Any]) -> dict[str, Any]:
     rest = json.loads(json.dumps({name: value for name, value in values.items() if name != MASK}))
-    restored = method.state.from_dict({MASK: values[MASK], **rest})
-    again = restored.to_dict()
-    assert (again.pop(MASK) == values[MASK]).all(), "the mask changes in a checkpoint"
-    assert json.dumps(again) == json.dumps(rest), f"{rest} becomes {again} in a checkpoint"
-    return restored
+    return {MASK: values[MASK], **rest}
 
 
 def _observation(
@@ -106,27 +103,10 @@ def _votes(
     method: Method, setup: Setup, rng: np.random.Generator, round_index: int, mask: Mask
 ) -> NDArray[np.int32]:
     """The samples of three clients with masks of their own, by what each kept."""
-    assert method.own_mask is not None, "it asks for votes, without an own_mask"
+    assert method.own_mask is not None
     votes = np.zeros(mask.dimension, np.int32)
     for samples in (5, 10, 20):
         weights, gradient = rng.standard_normal((2, mask.dimension)).astype(np.float32)
         mask.apply(weights)
-        given = weights.copy(), gradient.copy(), mask.to_bits()
-        own = method.own_mask(setup, round_index, weights, gradient, mask)
-        for before, after in zip(given, (weights, gradient, mask.to_bits()), strict=True):
-            assert np.array_equal(before, after), "own_mask changed what it was given"
-        _check_mask(own, setup.layers)
-        votes += np.int32(samples) * own.flags()
+        votes += np.int32(samples) * method.own_mask(setup, round_index, weights, gradient, mask).flags()
     return votes
-
-
-def _check_mask(mask: Mask, layers: Sequence[LayerSlice]) -> None:
-    assert mask.dimension == layers[-1].stop, f"a mask over {mask.dimension} of {layers[-1].stop} parameters"
-    flags = mask.flags()
-    for layer in layers:
-        if not layer.prunable:
-            assert flags[layer.start : layer.stop].all(), "parameters were pruned that cannot be"
-
-
-def _same(left: Mask, right: Mask) -> bool:
-    return bool((left.flags() == right.flags()).all())

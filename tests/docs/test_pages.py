@@ -34,7 +34,7 @@ def generator() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["configuration.md", "trace.md"])
+@pytest.mark.parametrize("name", ["configuration.md", "trace.md", "interfaces.md"])
 def test_the_reference_is_what_the_package_says(generator: ModuleType, name: str) -> None:
     committed = (DOCS / name).read_text(encoding="utf-8")
     assert committed == generator.pages()[name], "run python docs/generate_reference.py"

@@ -92,10 +92,6 @@ def test_a_model_of_ones_own_is_checked():
         )
 
     assert leaving(np.array([6.0, 1.0, inf])).tolist() == [6.0, inf]  # that of client 1 does not matter
-    with pytest.raises(ValueError, match=r"leaves_s gave float64 of shape \(2,\); float64 of shape \(3,\)"):
-        leaving(np.zeros(2))
-    with pytest.raises(ValueError, match="gave int64 of shape"):
-        leaving(np.array([6, 7, 8]))
     for wrong in (4.0, np.nan):
-        with pytest.raises(ValueError, match=f"gave {wrong} for client 2; a moment from 5.0 on"):
+        with pytest.raises(ValueError, match=f"gave {wrong:g} for client 2.*allowed: a moment from 5 on"):
             leaving(np.array([5.0, 5.0, wrong]))

@@ -1,6 +1,7 @@
 """Whether a run trains its clients in batches."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,7 +42,6 @@ def test_off_is_off() -> None:
         ("data.augmentation=flip_crop", "data.augmentation is flip_crop"),
         ("emulation.clock=realtime", "real time"),
         ("emulation.compute.model=measured", "host seconds of every client"),
-        ("emulation.compute.model=mine:model", "host seconds of every client"),
     ],
 )
 def test_why_not_is_said_and_refused(override: str, reason: str) -> None:
@@ -53,6 +53,22 @@ def test_why_not_is_said_and_refused(override: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=rf"batched: found on, but .*({reason})"):
         batch_trainer(configuration(override, "training.batched=on"), model, shape, CLASSES, np.array([4]))
     assert found
+
+
+def test_a_compute_model_of_ones_own_is_asked_whether_it_needs_host_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_times.py").write_text(
+        "from fedmpi.emulation.compute import ComputeModel\n"
+        "def model(measured: bool = False):\n"
+        "    return ComputeModel(summary='', seconds=lambda s, t: t.steps, needs_host_time=measured)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    own = "emulation.compute.model=own_times:model"
+    assert trainer_for(configuration(own))[0] is not None
+    found, reason = trainer_for(configuration(own, "emulation.compute.options.measured=true"))
+    assert found is None
+    assert "host seconds of every client" in reason
 
 
 def test_clients_with_masks_of_their_own_are_trained_one_by_one() -> None:

@@ -46,6 +46,10 @@ def test_what_varies(overrides, expected):
             ["pruning.method=prunefl", "pruning.initial.where=server", "pruning.initial.charged=false"],
             "; pruning prunefl, initial pruning at server; ",
         ),
+        (
+            ["emulation.availability.model=probability", "emulation.availability.probability=0.5"],
+            "; compute model unit; availability probability; clock virtual",
+        ),
         (["emulation.clock=realtime", "emulation.time_scale=0.1"], "clock realtime, time scale 0.1"),
     ],
 )

@@ -13,7 +13,7 @@ BOTH = ("k", "density")
 
 
 class Clock:
-    """Host time that moves when told to."""
+    """Host time that moves when asked to."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -72,12 +72,12 @@ def shown(stream: io.StringIO) -> list[str]:
 
 def test_a_log_has_the_first_round_evaluations_and_the_last(clock):
     stream = io.StringIO()
-    told = Progress(10, BOTH, stream=stream)
-    told.header(["what", "where"])
+    progress = Progress(10, BOTH, stream=stream)
+    progress.header(["what", "where"])
     for index in range(10):
         clock.now += 2.0
-        told.update(row(index, 0.1 * index if index % 4 == 3 else nan))
-    told.close("so it was", "done")
+        progress.update(row(index, 0.1 * index if index % 4 == 3 else nan))
+    progress.close("so it was", "done")
     rest = "train loss 0.2500  k 70 entries  density 0.500"
     assert logged(stream) == [
         "what",
@@ -102,30 +102,30 @@ def test_what_does_not_vary_is_not_told(clock, varying):
 
 def test_a_log_has_at_most_about_a_line_a_second(clock):
     stream = io.StringIO()
-    told = Progress(100, stream=stream)
+    progress = Progress(100, stream=stream)
     for index in range(99):
         clock.now += 0.25
-        told.update(row(index, 0.5))
+        progress.update(row(index, 0.5))
     rounds = [int(line.split()[1].partition("/")[0]) for line in logged(stream)]
     assert rounds == list(range(1, 100, 4))
 
 
 def test_a_long_silence_ends_without_an_evaluation(clock):
     stream = io.StringIO()
-    told = Progress(1000, stream=stream)
+    progress = Progress(1000, stream=stream)
     for index in range(10):
         clock.now += 20.0
-        told.update(row(index))
+        progress.update(row(index))
     assert [line.split()[1] for line in logged(stream)] == ["1/1000", "4/1000", "7/1000", "10/1000"]
 
 
 @pytest.mark.usefixtures("clock")
 def test_the_last_round_of_a_run_that_stops_early_is_told():
     stream = io.StringIO()
-    told = Progress(100, stream=stream)
-    told.update(row(0, 0.1))
-    told.update(row(1, 0.9))
-    told.close()
+    progress = Progress(100, stream=stream)
+    progress.update(row(0, 0.1))
+    progress.update(row(1, 0.9))
+    progress.close()
     lines = logged(stream)
     assert [line.split()[1] for line in lines] == ["1/100", "2/100"]
     assert "accuracy 0.9000" in lines[-1]
@@ -134,34 +134,34 @@ def test_the_last_round_of_a_run_that_stops_early_is_told():
 @pytest.mark.usefixtures("clock")
 def test_nothing_is_told_twice():
     stream = io.StringIO()
-    told = Progress(1, stream=stream)
-    told.update(row(0, 0.1))
-    told.close()
-    told.close()
+    progress = Progress(1, stream=stream)
+    progress.update(row(0, 0.1))
+    progress.close()
+    progress.close()
     assert stream.getvalue().count("\n") == 1
 
 
 def test_the_pace_of_a_resumed_run_is_that_since_it_was_resumed(clock):
     stream = io.StringIO()
-    told = Progress(100, stream=stream)
-    told.update(row(89))
+    progress = Progress(100, stream=stream)
+    progress.update(row(89))
     clock.now += 3.0
-    told.update(row(90, 0.1))
+    progress.update(row(90, 0.1))
     assert logged(stream)[-1].endswith("ETA 27.0 s")
 
 
 def test_a_terminal_has_one_rewritten_line_and_messages_stay(clock, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     stream, warnings = Terminal(), io.StringIO()
-    told = Progress(3, BOTH, stream=stream, warnings=warnings)
-    told.header(["what was typed stands above"])
-    told.update(row(0, 0.25))
-    told.update(row(1))
+    progress = Progress(3, BOTH, stream=stream, warnings=warnings)
+    progress.header(["what was typed stands above"])
+    progress.update(row(0, 0.25))
+    progress.update(row(1))
     clock.now += 0.5
-    told.message("hello")
-    told.warn("careful")
-    told.update(row(2, 0.5))
-    told.close("done")
+    progress.message("hello")
+    progress.warn("careful")
+    progress.update(row(2, 0.5))
+    progress.close("done")
     lines = shown(stream)
     assert [line for line in lines if "round" not in line] == ["hello", "done"]
     assert all("round" in line and "ETA" in line for line in lines[: lines.index("hello")])
@@ -190,9 +190,9 @@ def test_a_pipe_that_ends_at_a_terminal_is_one(monkeypatch):
     monkeypatch.setenv(TERMINAL_VARIABLE, "41")
     monkeypatch.setenv("COLUMNS", "200")
     stream = io.StringIO()
-    told = Progress(1000, BOTH, stream=stream)
-    told.update(row(0, 0.5))
-    told.close()
+    progress = Progress(1000, BOTH, stream=stream)
+    progress.update(row(0, 0.5))
+    progress.close()
     assert shown(stream) == ["round 1/1000  accuracy 0.5000  ETA 0.0 s"]
 
 
@@ -222,14 +222,14 @@ def test_a_line_fits_and_keeps_what_matters_most(columns, line):
 def test_quiet_leaves_warnings_and_silent_nothing(clock):
     for quiet, silent in ((True, False), (True, True), (False, True)):
         stream, warnings = io.StringIO(), io.StringIO()
-        told = Progress(2, quiet=quiet, silent=silent, stream=stream, warnings=warnings)
-        told.header(["what"])
-        told.initial(1, 2, {"train_loss": 0.5, "density": 0.25}, 3.0)
-        told.update(row(0, 0.1))
-        told.message("hello")
-        told.warn("careful")
-        told.update(row(1, 0.1))
-        told.close("done")
+        progress = Progress(2, quiet=quiet, silent=silent, stream=stream, warnings=warnings)
+        progress.header(["what"])
+        progress.initial(1, 2, {"train_loss": 0.5, "density": 0.25}, 3.0)
+        progress.update(row(0, 0.1))
+        progress.message("hello")
+        progress.warn("careful")
+        progress.update(row(1, 0.1))
+        progress.close("done")
         assert not stream.getvalue()
         assert warnings.getvalue() == ("" if silent else "fedmpi: warning: careful\n")
 
@@ -245,12 +245,12 @@ def test_a_record_of_the_trace_is_taken_as_it_is():
 
 def test_initial_pruning_has_a_pace_of_its_own(clock):
     stream = io.StringIO()
-    told = Progress(4, BOTH, stream=stream)
+    progress = Progress(4, BOTH, stream=stream)
     for index in range(30):
         clock.now += 1.0
-        told.initial(index + 1, 1000, {"train_loss": 0.5, "density": 0.25}, 3.0 * (index + 1))
+        progress.initial(index + 1, 1000, {"train_loss": 0.5, "density": 0.25}, 3.0 * (index + 1))
     clock.now += 2.0
-    told.update(row(0, 0.1))
+    progress.update(row(0, 0.1))
     assert logged(stream) == [
         "initial pruning 1/1000  density 0.250  emulated 3.0 s  train loss 0.5000  ETA at most 16 min 39 s",
         "initial pruning 11/1000  density 0.250  emulated 33.0 s  train loss 0.5000  ETA at most 16 min 29 s",

@@ -111,14 +111,14 @@ def test_clients_pay_for_masks_and_not_for_what_is_pruned(rounds, restart_at: in
         whole = 16 + 4 * count + 4 * TAIL
         for client, found in zip(clients.tolist(), account.download_bytes(clients).tolist(), strict=True):
             gone = stale[client]
-            told = 0 if has_mask[client] else mask_bytes
+            with_mask = 0 if has_mask[client] else mask_bytes
             if gone is None:
-                expected = whole + told
+                expected = whole + with_mask
             elif versions[client] == account.version:
                 expected = message_bytes("coo", 0, count)
             else:
                 missed = sum(active[i] for i in gone)
-                expected = min(whole, message_bytes("auto", missed, count) + 4 * TAIL) + told
+                expected = min(whole, message_bytes("auto", missed, count) + 4 * TAIL) + with_mask
             assert found == expected
             stale[client], has_mask[client] = set(), True
         account.delivered(clients)

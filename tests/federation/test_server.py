@@ -460,7 +460,7 @@ def test_a_server_goes_on_from_its_state(world: Callable) -> None:
     assert plans[0].round_index == plans[1].round_index == 1
 
 
-# --- what a controller of k and the trace are told ---
+# --- what a controller of k and the trace see ---
 
 
 @pytest.mark.parametrize(("half_life", "falls"), [("2", True), ("inf", False)])

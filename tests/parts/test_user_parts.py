@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from fedmpi.testing import check_k_control, check_pruning, check_runs, check_sparsification
+from fedmpi.testing import (
+    check_aggregation,
+    check_availability,
+    check_compute,
+    check_dataset,
+    check_k_control,
+    check_partition,
+    check_pruning,
+    check_runs,
+    check_sparsification,
+)
 
 MINE = Path(__file__).parent / "mine"
 
@@ -23,6 +33,8 @@ PARTS: dict[str, list[str]] = {
         "sparsification.k_fraction=0.5",
         "k_control.method=fixed",
     ],
+    "ternary": ["sparsification.method=ternary:METHOD", "sparsification.k=40", "k_control.method=fixed"],
+    "trimming": [*DENSE, "federation.aggregator=own_trimming:without_extremes"],
     "controller": [
         "sparsification.method=fab",
         "sparsification.k=0",
@@ -124,10 +136,24 @@ def test_a_wrong_option_is_one_line_with_those_allowed(overrides: list[str], mes
 
 def test_the_parts_keep_what_every_part_must() -> None:
     import halving
+    import hot_devices
+    import night_shift
+    import own_momentum
+    import own_trimming
     import random_k
+    import spirals
+    import strides
     import stripes
+    import ternary
 
     check_sparsification(random_k.METHOD)
+    check_sparsification(ternary.METHOD)
     check_sparsification(random_k.by_threshold(least=2000.0))
     check_k_control(halving.halving())
     check_pruning(stripes.stripes())
+    check_aggregation(own_momentum.fedavgm())
+    check_aggregation(own_trimming.without_extremes())
+    check_compute(hot_devices.throttled(step_s=0.5))
+    check_availability(night_shift.shifts())
+    check_dataset(spirals.spirals)
+    check_partition(strides.overlapping_strides)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from fedmpi.numerics.topk import top_k
 from fedmpi.pruning import Change, Mask, Needs
 from fedmpi.pruning.interface import Method
 from fedmpi.sparsification import Selection, SparseMethod, union_of
+from fedmpi.sparsification.codec import WireCodec
+from fedmpi.sparsification.wire import Entries
 from fedmpi.testing import check_k_control, check_pruning, check_sparsification
 
 
@@ -51,16 +54,36 @@ def infinite(uploads: Any, k: int) -> Selection:
 _STATE = np.random.default_rng(1)
 
 BROKEN: dict[str, tuple[dict[str, Any], str]] = {
-    "int64": ({"choose": lambda a, k, c: top_k(a, k).astype(np.int64)}, "not int32"),
+    "int64": ({"choose": lambda a, k, c: top_k(a, k).astype(np.int64)}, "as int64 of shape"),
     "falling": ({"choose": lambda a, k, c: top_k(a, min(a.size, 3))[::-1]}, "do not rise"),
     "outside": ({"choose": lambda a, k, c: np.array([a.size], np.int32)}, "out of range"),
     "moody": (
         {"choose": lambda a, k, c: np.sort(_STATE.permutation(a.size)[: a.size // 2]).astype(np.int32)},
-        "differs when it is made again",
+        "choose gave another result for the same arguments",
     ),
-    "unused": ({"select": unused}, "confirm_used must be set"),
-    "unsent": ({"select": unsent}, "that nobody sent"),
-    "infinite": ({"select": infinite}, "not finite"),
+    "unused": ({"select": unused}, "or confirm_used=True"),
+    "unsent": ({"select": unsent}, "which nobody sent"),
+    "global": (
+        {"choose": lambda a, k, c: np.sort(np.random.permutation(a.size)[:k]).astype(np.int32)},  # noqa: NPY002
+        "choose draws from a global generator",
+    ),
+    "list": ({"choose": lambda a, k, c: [0]}, "choose gave indices as a list; allowed: int32"),
+    "nothing": ({"choose": lambda a, k, c: None}, "choose gave indices as None"),
+    "raising": (
+        {"choose": lambda a, k, c: a[a.size + 9]},
+        r"choose failed: IndexError: .* \(test_checks_of_parts.py",
+    ),
+    "twice": ({"choose": lambda a, k, c: np.zeros(2, np.int32)}, "do not rise: 0 after 0"),
+    "lossy memory": (
+        {"select": lambda u, k: replace(union_of(u), values=union_of(u).values / 2)},
+        "error feedback would lose the difference",
+    ),
+    "too many": ({"at_most_k_down": True}, "or at_most_k_down=False"),
+    "no selection": (
+        {"select": lambda u, k: union_of(u).values},
+        "gave float64 of shape .*uploads.Selection",
+    ),
+    "infinite": ({"select": infinite}, "with inf at 0"),
 }
 
 
@@ -68,9 +91,61 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_broken_method_is_found(name: str) -> None:
     changes, message = BROKEN[name]
     sound = SparseMethod(summary="all", select=select_all, at_most_k_down=False)
-    check_sparsification(sound)
-    with pytest.raises(AssertionError, match=message):
+    check_sparsification(sound, examples=3)
+    with pytest.raises(AssertionError, match=message) as caught:
         check_sparsification(replace(sound, **changes))
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith('check_sparsification: "all": ')
+
+
+def test_what_clients_keep_nothing_of_may_be_scaled() -> None:
+    def scaled(uploads: Any, k: int) -> Selection:
+        selection = union_of(uploads)
+        return replace(selection, values=3 * selection.values)
+
+    check_sparsification(SparseMethod(summary="scaled", select=scaled, at_most_k_down=False, memory="none"))
+
+
+class Understating(WireCodec):
+    """Says that messages are shorter than they are."""
+
+    def message_bytes(self, entries: int, dimension: int) -> int:
+        return super().message_bytes(entries, dimension) // 2
+
+
+class Shifting(WireCodec):
+    """Reads other values than it says."""
+
+    def decode(self, data: Any, *arguments: Any) -> Entries:
+        entries = super().decode(data, *arguments)
+        return entries._replace(values=entries.values + np.float32(1))
+
+
+def _own(codec: WireCodec) -> Any:
+    """``codec`` as one of a user's own, which is no WireCodec."""
+    names = ("lossy", "encode", "decode", "message_bytes", "bytes_by_dimension")
+    return SimpleNamespace(**{name: getattr(codec, name) for name in names})
+
+
+@pytest.mark.parametrize(
+    ("codec", "message"),
+    [
+        (Shifting("coo"), "codec.decode read values that are not those of the message"),
+        (Understating("coo"), "codec.message_bytes announced [0-9]+ bytes for messages of [0-9]+"),
+    ],
+)
+def test_a_broken_codec_is_found(codec: WireCodec, message: str) -> None:
+    sound = SparseMethod(summary="all", select=select_all, at_most_k_down=False)
+    check_sparsification(replace(sound, codec=_own(WireCodec("coo"))))
+    with pytest.raises(AssertionError, match=message):
+        check_sparsification(replace(sound, codec=_own(codec)))
+
+
+def test_the_function_that_makes_a_part_is_none() -> None:
+    with pytest.raises(
+        AssertionError, match="was given a function; allowed: a SparseMethod, and not the function"
+    ):
+        check_sparsification(lambda: None)  # type: ignore[arg-type]
 
 
 def test_a_choice_that_changes_its_argument_is_found() -> None:
@@ -78,7 +153,7 @@ def test_a_choice_that_changes_its_argument_is_found() -> None:
         accumulated[:] = 0.0
         return np.arange(min(k, accumulated.size), dtype=np.int32)
 
-    with pytest.raises(AssertionError, match="changed its argument"):
+    with pytest.raises(AssertionError, match="leaves its arguments as they are"):
         check_sparsification(
             SparseMethod(summary="spoils", select=select_all, choose=spoil, at_most_k_down=False)
         )
@@ -91,9 +166,12 @@ class Wild(k_control.State):
 
 CONTROLLERS: dict[str, tuple[Callable[..., Any], str]] = {
     "beyond": (lambda state, seen, draw: Wild(state.k + 10_000, 0), "allowed"),
-    "probe": (lambda state, seen, draw: Wild(state.k, state.k), "k_probe is"),
-    "type": (lambda state, seen, draw: k_control.State(state.k, 0), "announced is"),
-    "moody": (lambda state, seen, draw: Wild(state.k, int(_STATE.random() * state.k)), "same draws"),
+    "probe": (lambda state, seen, draw: Wild(state.k, state.k), "k_probe = "),
+    "type": (lambda state, seen, draw: k_control.State(state.k, 0), "the state it announces"),
+    "moody": (
+        lambda state, seen, draw: Wild(state.k, int(_STATE.random() * state.k)),
+        "step gave another result for the same arguments",
+    ),
 }
 
 
@@ -104,6 +182,20 @@ def test_a_broken_controller_is_found(name: str) -> None:
         check_k_control(
             Controller(summary=name, init=lambda setup, draw: Wild(setup.k_initial, 0), step=step, state=Wild)
         )
+
+
+def test_a_controller_that_keeps_its_setup_elsewhere_is_found() -> None:
+    kept: dict[str, int] = {}
+
+    def init(setup: k_control.Setup, draw: Any) -> Wild:
+        kept["k_min"] = setup.k_min
+        return Wild(setup.k_initial, 0)
+
+    def step(state: Any, seen: Any, draw: Any) -> Wild:
+        return Wild(max(kept["k_min"], state.k - 1), 0)
+
+    with pytest.raises(AssertionError, match="step depends on the init of another run"):
+        check_k_control(Controller(summary="forgetful", init=init, step=step, state=Wild))
 
 
 def _broken_pruning(step: Callable[..., Any], needs: Needs = Needs.WEIGHTS) -> Method:
@@ -145,9 +237,24 @@ def _spoiling(setup: Any, index: int, weights: np.ndarray, gradient: np.ndarray,
     return mask
 
 
+def _spoil_weights(setup: Any, state: Any, seen: Any, draw: Any) -> Any:
+    seen.weights[:] = 0
+    return state, None
+
+
 PRUNINGS |= {
-    "votes": (_voting(None), "without an own_mask"),
-    "spoiling": (_voting(_spoiling), "changed what it was given"),
+    "spoiled": (_broken_pruning(_spoil_weights), "leaves its arguments as they are"),
+    "no pair": (_broken_pruning(lambda s, state, o, d: state), "allowed: two values"),
+    "unannounced": (
+        _broken_pruning(lambda s, state, o, d: (state, None), Needs.GRADIENT),
+        "asks for GRADIENT, without by_gradient",
+    ),
+    "no needs": (
+        replace(pruning.NONE, needs=lambda s, state, index: True),
+        "needs gave True; allowed: a .*Needs",
+    ),
+    "votes": (_voting(None), "without own_mask"),
+    "spoiling": (_voting(_spoiling), "leaves its arguments as they are"),
     "own mask": (
         _voting(lambda s, i, w, g, mask: Mask.of(np.arange(110) != 41)),
         "that cannot be",

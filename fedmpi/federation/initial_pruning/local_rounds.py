@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fedmpi.config import ConfigError
 from fedmpi.emulation.clock import Clock
@@ -140,8 +141,8 @@ class InitialServer:
     def _on_gradient(self, gradients: Sequence[torch.Tensor]) -> None:
         self.schedule.end_step([gradient.cpu().numpy().reshape(-1) for gradient in gradients])
 
-    def _weights(self) -> np.ndarray:
-        weights: np.ndarray = self._model.vector[: self._model.parameter_count].cpu().numpy()
+    def _weights(self) -> NDArray[np.float32]:
+        weights: NDArray[np.float32] = self._model.vector[: self._model.parameter_count].cpu().numpy()
         return weights
 
     def _take(self, change: Change) -> None:
@@ -196,14 +197,14 @@ class InitialServer:
         }
         self.events.append((number, self.base.now_s, kind, detail, plain))
 
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """What a checkpoint keeps of initial pruning that has not finished: arrays, and numbers as JSON."""
         values = self.schedule.to_dict()
         arrays = {f"{_ARRAYS}{name}": values.pop(name) for name in ("mask", "importance")}
         arrays[f"{_ARRAYS}rows"] = self.rows
         return arrays, {_NUMBERS: {"machine": values, "masks": self.masks, "events": self.events}}
 
-    def restore(self, arrays: Mapping[str, np.ndarray], numbers: Mapping[str, Any]) -> None:
+    def restore(self, arrays: Mapping[str, NDArray[Any]], numbers: Mapping[str, Any]) -> None:
         """Continue from what ``state`` gave."""
         values = numbers[_NUMBERS]
         kept = {name: arrays[f"{_ARRAYS}{name}"] for name in ("mask", "importance")}

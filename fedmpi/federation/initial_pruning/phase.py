@@ -8,6 +8,7 @@ from enum import IntEnum
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedmpi.emulation.clock import Clock
 from fedmpi.federation.initial_pruning.local_rounds import InitialServer, is_unfinished
@@ -92,11 +93,11 @@ class InitialPhase:
         self.ranks.broadcast(following)
         return _Next(int(following[0]))
 
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """What a checkpoint keeps of it (server): nothing once it has finished."""
         return ({}, {}) if self.server is None else self.server.state()
 
-    def restore(self, arrays: Mapping[str, np.ndarray], numbers: Mapping[str, Any]) -> None:
+    def restore(self, arrays: Mapping[str, NDArray[Any]], numbers: Mapping[str, Any]) -> None:
         """Continue from what ``state`` gave, on every rank."""
         self.pending = is_unfinished(numbers)
         if not self.pending:

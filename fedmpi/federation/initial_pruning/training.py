@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fedmpi.config.schema import Config
 from fedmpi.federation.distribution import ServerData
@@ -19,7 +21,7 @@ from fedmpi.numerics.streams import Purpose, generator, torch_seed
 SAMPLES = BATCHES * BATCH_SIZE
 
 
-def draw_samples(config: Config, data: ServerData) -> tuple[np.ndarray, np.ndarray]:
+def draw_samples(config: Config, data: ServerData) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """The samples (n, ...) and labels (n,) of initial pruning, in an order that is drawn once.
 
     Those of the selected client, or of all training samples where the server prunes; 200 of them, or all if there are
@@ -43,7 +45,7 @@ class InitialTraining:
     augmentation.
     """
 
-    def __init__(self, config: Config, model: FlatModel, x: np.ndarray, y: np.ndarray) -> None:
+    def __init__(self, config: Config, model: FlatModel, x: NDArray[Any], y: NDArray[np.int64]) -> None:
         self.model = model
         self.samples = len(y)
         self.learning_rate = learning_rate_at(config.training, 0)

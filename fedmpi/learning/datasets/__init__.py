@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import numpy as np
 from fedmpi.config import parts
 from fedmpi.config.errors import ConfigError
 from fedmpi.config.failures import ANY_FAILURE, described
+from fedmpi.config.guarding import Guard
 from fedmpi.config.schema import DataConfig
 from fedmpi.learning.catalogue import DATASETS
 from fedmpi.learning.datasets.dataset import DataError, Dataset, as_float32, inverted
 
-__all__ = ["DATASETS", "DataError", "Dataset", "as_float32", "load"]
+__all__ = ["DATASETS", "DataError", "Dataset", "as_float32", "check_samples", "load"]
 
 _KEY = "data.dataset"
 
@@ -28,8 +30,10 @@ def load(config: DataConfig) -> Dataset:
     name, folder = config.dataset, Path(config.path)
     options = parts.options_taken(_KEY, name, config.options)
     read = parts.function(_KEY, name, options, parts.settings_of(config))
+    guard = Guard(_KEY, name)
     try:
-        data = read(folder)
+        with nullcontext() if name in DATASETS else guard.no_global_draws("the function"):
+            data = read(folder)
     except (ConfigError, DataError):
         raise
     except OSError as error:
@@ -41,14 +45,14 @@ def load(config: DataConfig) -> Dataset:
             raise
         raise ConfigError(_KEY, f"{name!r} failed: {described(error)}", "a function of a folder") from error
     if name not in DATASETS:
-        _check_users(name, data)
+        check_samples(name, data)
     if config.invert:
         return replace(data, train_x=inverted(data.train_x), test_x=inverted(data.test_x))
     return data
 
 
-def _check_users(name: str, data: object) -> None:
-    """Refuse what a user's data set gives, unless it is a Dataset as that says it is."""
+def check_samples(name: str, data: object) -> None:
+    """Raise ConfigError for what the data set ``name`` gave, unless it is a Dataset as that says it is."""
     if not isinstance(data, Dataset):
         problem = f"{name!r} gave a {type(data).__name__}"
         raise ConfigError(_KEY, problem, "a fedmpi.learning.datasets.Dataset")
@@ -56,6 +60,8 @@ def _check_users(name: str, data: object) -> None:
         if x.ndim != 4 or x.dtype not in (np.uint8, np.float32) or not len(x):
             problem = f"{name!r} gave {part}_x as {x.dtype} of shape {x.shape}"
             raise ConfigError(_KEY, problem, "uint8 or float32 of shape (n, C, H, W), n at least 1")
+        if x.dtype == np.float32 and not (np.isfinite(x.min()) and np.isfinite(x.max())):
+            raise ConfigError(_KEY, f"{name!r} gave {part}_x with nan or inf", "finite numbers")
         if y.dtype != np.int64 or y.shape != (len(x),) or y.min() < 0 or y.max() >= data.classes:
             problem = f"{name!r} gave {part}_y as {y.dtype} of shape {y.shape}, from {y.min()} to {y.max()}"
             raise ConfigError(_KEY, problem, f"int64 of shape ({len(x)},), from 0 to {data.classes - 1}")

@@ -59,7 +59,7 @@ def test_the_server_draws_from_all_samples(data: ServerData) -> None:
 
 
 def test_a_round_is_plain_sgd_on_all_batches(data: ServerData) -> None:
-    """Under a mask, with the gradient of every step told before it is made; the last batch is what is left."""
+    """Under a mask, with the gradient of every step shown before it is made; the last batch is what is left."""
     config = config_of("pruning.initial.client=2")
     x, y = draw_samples(config, data)
     model = FlatModel(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(1, CLASSES)))
@@ -79,11 +79,13 @@ def test_a_round_is_plain_sgd_on_all_batches(data: ServerData) -> None:
         gradients.append(torch.cat([each.reshape(-1) for each in of_step]))
         losses.append(loss.item())
         expected -= 0.5 * mask * gradients[-1]
-    told = []
+    gradients_seen = []
     training = InitialTraining(config, model, x, y)
-    loss = training.round(1, mask, lambda layers: told.append(torch.cat([g.reshape(-1) for g in layers])))
+    loss = training.round(
+        1, mask, lambda layers: gradients_seen.append(torch.cat([g.reshape(-1) for g in layers]))
+    )
     assert loss == pytest.approx(np.mean(losses), rel=1e-6)
-    torch.testing.assert_close(torch.stack(told), torch.stack(gradients))
+    torch.testing.assert_close(torch.stack(gradients_seen), torch.stack(gradients))
     torch.testing.assert_close(model.vector, expected)
     logits = torch.nn.functional.linear(
         torch.from_numpy(x).reshape(-1, 1), expected[:3].reshape(3, 1), expected[3:]

@@ -1,10 +1,10 @@
 from math import log
 
 from fedmpi.config import loads, parts
+from fedmpi.experiment.first_k import start
 from fedmpi.k_control import Controller
 from fedmpi.k_control.continuous_bandit import BanditState
 from fedmpi.k_control.exp3 import Exp3State
-from fedmpi.k_control.start import start
 
 
 def first_state(*overrides: str, dimension: int = 1000):

@@ -1,0 +1,196 @@
+"""The checks of aggregators, emulation and data accept built-in parts, and find each kind of fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedmpi import aggregation
+from fedmpi.aggregation import Aggregator
+from fedmpi.config import parts
+from fedmpi.config.schema import AvailabilityConfig
+from fedmpi.emulation import compute
+from fedmpi.emulation.availability import AvailabilityModel
+from fedmpi.emulation.compute import ComputeModel
+from fedmpi.learning import partition
+from fedmpi.learning.datasets import Dataset
+from fedmpi.testing import (
+    check_aggregation,
+    check_availability,
+    check_compute,
+    check_dataset,
+    check_partition,
+)
+
+_STATE = np.random.default_rng(1)
+
+
+def _fails(message: str, check: Callable[..., None], part: Any) -> None:
+    with pytest.raises(AssertionError, match=message) as caught:
+        check(part)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", aggregation.BUILT_IN)
+def test_aggregators_pass(name: str) -> None:
+    check_aggregation(parts.build("federation.aggregator", name, {}, Aggregator))
+
+
+def _stepping(step: Any, **fields: Any) -> Aggregator:
+    given = {"init": lambda parameters: {"m": np.zeros(parameters)}, "bytes_per_parameter": 8, **fields}
+    return Aggregator(summary="broken", step=step, **given)
+
+
+_HOARD: dict[int, Any] = {}
+
+
+def _hoarding(state: Any, mean: Any, indices: Any) -> Any:
+    _HOARD[mean.size] = 0.5 * _HOARD.get(mean.size, 0.0) + mean
+    return state, _HOARD[mean.size]
+
+
+def _spoiling(updates: Any, samples: Any) -> Any:
+    updates[:] = 0.0
+    return updates[0]
+
+
+AGGREGATORS: dict[str, tuple[Aggregator, str]] = {
+    "shape": (_stepping(lambda s, m, i: (s, m[:1])), r"the change as float32 of shape \(1,\)"),
+    "nan": (_stepping(lambda s, m, i: (s, m * np.nan)), "the change with nan at 0"),
+    "no pair": (_stepping(lambda s, m, i: m), "allowed: two values"),
+    "hoarding": (_stepping(_hoarding), "another result for the same arguments"),
+    "state": (_stepping(lambda s, m, i: ({}, m)), "a state of nothing; allowed: that of m"),
+    "more bytes": (_stepping(lambda s, m, i: (s, m), bytes_per_parameter=4), "which is 4; it must be 8"),
+    "everywhere": (_stepping(lambda s, m, i: ({"m": s["m"] + 1}, m)), "of which nothing arrived"),
+    "together": (
+        _stepping(lambda s, m, i: (s, m / (1 + s["m"].size)), dense=False),
+        "depending on the others",
+    ),
+    "global": (
+        _stepping(lambda s, m, i: (s, m * np.random.random())),  # noqa: NPY002
+        "step draws from a global generator",
+    ),
+    "spoiling": (
+        Aggregator(summary="broken", combine=_spoiling, sparse_refused="which combines"),
+        "leaves its arguments as they are",
+    ),
+    "rows": (
+        Aggregator(summary="broken", combine=lambda u, s: u, sparse_refused="which combines"),
+        "combine gave its result as float32 of shape",
+    ),
+    "silent": (Aggregator(summary="broken", combine=lambda u, s: u[0]), "without sparse_refused"),
+}
+
+
+@pytest.mark.parametrize("name", AGGREGATORS)
+def test_a_broken_aggregator_is_found(name: str) -> None:
+    _HOARD.clear()
+    _fails(AGGREGATORS[name][1], check_aggregation, AGGREGATORS[name][0])
+
+
+@pytest.mark.parametrize("name", compute.BUILT_IN)
+def test_compute_models_pass(name: str) -> None:
+    check_compute(parts.build("emulation.compute.model", name, {}, ComputeModel))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "message"),
+    [
+        (lambda setup, training: -training.steps - 1, "gave -.* s at 0; allowed: finite seconds from 0 on"),
+        (lambda setup, training: np.ones(99), r"seconds as float64 of shape \(99,\)"),
+        (lambda setup, training: 1.0, r"seconds as 1\.0; allowed: floating-point numbers of shape"),
+        (lambda setup, training: training.steps * _STATE.random(), "another result for the same arguments"),
+        (lambda setup, training: training.nothing, "failed: AttributeError"),
+        (lambda setup, training: training.host_s, "gave nan s"),
+    ],
+)
+def test_a_broken_compute_model_is_found(seconds: Any, message: str) -> None:
+    _fails(message, check_compute, ComputeModel(summary="broken", seconds=seconds))
+
+
+@pytest.mark.parametrize("name", ["always", "probability"])
+def test_availability_models_pass(name: str) -> None:
+    model = parts.build("emulation.availability.model", name, {}, AvailabilityModel)
+    check_availability(model, AvailabilityConfig(model=name, probability=0.3))
+
+
+def _all(setup: Any, round_index: int, start_s: float) -> Any:
+    return np.ones(setup.clients, np.bool_)
+
+
+def _nobody(setup: Any, round_index: int, start_s: float) -> Any:
+    return np.zeros(setup.clients, np.bool_)
+
+
+AVAILABILITY: dict[str, tuple[dict[str, Any], str]] = {
+    "numbers": ({"available": lambda s, r, t: np.arange(s.clients)}, "as int64 of shape .* allowed: bool"),
+    "moody": (
+        {"available": lambda s, r, t: _STATE.random(s.clients) < 0.5, "next_s": lambda s, r, t: t + 1},
+        "another result for the same arguments",
+    ),
+    "back": (
+        {"available": _nobody, "next_s": lambda s, r, t: t},
+        "next_s gave 0.* allowed: a moment after 0",
+    ),
+    "never": ({"available": _nobody, "next_s": lambda s, r, t: t + 1}, "at which available has nobody"),
+    "gone": (
+        {"available": _all, "leaves_s": lambda s, r, t: np.full(s.clients, t - 1)},
+        "leaves_s gave -1 for client 0, who is there at 0",
+    ),
+    "nan": (
+        {"available": _all, "leaves_s": lambda s, r, t: np.full(s.clients, np.nan)},
+        "gave nan for client 0",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", AVAILABILITY)
+def test_a_broken_availability_model_is_found(name: str) -> None:
+    fields, message = AVAILABILITY[name]
+    _fails(message, check_availability, AvailabilityModel(summary="broken", **fields))
+
+
+def _samples(folder: Path, noise: float = 0.0, labels: int = 0) -> Dataset:
+    y = np.arange(12) % 3 + labels
+    x = np.full((12, 1, 2, 2), 0.5 + noise, np.float32)
+    return Dataset(x, y, None, x, y, classes=3)
+
+
+@pytest.mark.parametrize(
+    ("read", "message"),
+    [
+        (lambda folder: _samples(folder, labels=1), "gave train_y as int64 .* from 1 to 3"),
+        (lambda folder: _samples(folder, noise=float("nan")), "train_x with nan or inf"),
+        (lambda folder: _samples(folder, noise=_STATE.random()), "another result for the same arguments"),
+        (lambda folder: _samples(folder, noise=np.random.random()), "global generator"),  # noqa: NPY002
+        (lambda folder: 7, "gave a int; allowed: a fedmpi.learning.datasets.Dataset"),
+        (lambda folder: [][1], "failed: IndexError"),
+    ],
+)
+def test_a_broken_data_set_is_found(read: Any, message: str) -> None:
+    check_dataset(_samples)
+    _fails(message, check_dataset, read)
+
+
+def test_partitions_pass() -> None:
+    check_partition(partition.case1)
+    check_partition(partition.case3)
+
+
+@pytest.mark.parametrize(
+    ("divide", "message"),
+    [
+        (lambda y, w, n, draw: [np.arange(y.size)] * (n + 1), "gave a list of"),
+        (lambda y, w, n, draw: [np.array([y.size])] * n, "out of range or there twice"),
+        (lambda y, w, n, draw: [np.array([0, 0])] * n, "out of range or there twice"),
+        (lambda y, w, n, draw: [np.arange(2), *[np.arange(0)] * (n - 1)], "gave client 1 no sample"),
+        (lambda y, w, n, draw: np.array_split(_STATE.permutation(y.size), n), "another result for the same"),
+        (lambda y, w, n, draw: [y.sort()] * n, "leaves its arguments as they are"),
+    ],
+)
+def test_a_broken_partition_is_found(divide: Any, message: str) -> None:
+    _fails(message, check_partition, divide)
