@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
+from math import expm1, inf, log1p
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,6 +138,9 @@ def make_availability(
     return Availability(model, Setup(section, clients, seed, prepared))
 
 
+_REPEATED = 10_000
+"""So many numbers are drawn in vain, all clients' together, before the first client is drawn."""
+
 _KEYS_OF = {"probability": ("probability",), "intervals": ("path", "period_s")}
 """The keys that a built-in model reads; the others must be left alone."""
 
@@ -170,13 +173,22 @@ ALWAYS = AvailabilityModel(summary="every client can be asked in every round", a
 
 
 def _with_probability(setup: Setup, round_index: int, start_s: float) -> NDArray[np.bool_]:
-    """Drawn anew for every round; a draw in which there is nobody is repeated, as no time passes between rounds."""
+    """Drawn anew for every round; a draw in which there is nobody is repeated, as no time passes between rounds.
+
+    Where that would go on and on, the first client is drawn from its distribution among draws in which there is one.
+    """
     draw = setup.draw(round_index)
     probability = setup.section.probability
     assert probability is not None  # make_availability has refused that
-    there = draw.random(setup.clients) < probability
-    while not there.any():
+    for _ in range(1 + _REPEATED // setup.clients):
         there = draw.random(setup.clients) < probability
+        if there.any():
+            return there
+    somebody = -expm1(setup.clients * log1p(-probability))
+    first = int(log1p(-draw.random() * somebody) / log1p(-probability))
+    there = draw.random(setup.clients) < probability
+    there[: first + 1] = False
+    there[min(first, setup.clients - 1)] = True
     return there
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmpi.config.schema import ComputeConfig
+from fedmpi.emulation.errors import EmulationError
 from fedmpi.emulation.profiles import Device, Devices
 
 FloatArray = NDArray[np.float64]
@@ -141,8 +142,26 @@ class Compute:
     speed: float = 1.0
 
     def seconds(self, training: LocalTraining) -> FloatArray:
-        """Emulated seconds that each participant trains in a round, float64 (n,)."""
-        return self.model.seconds(self.costs, training) / self.speed
+        """Emulated seconds that each participant trains in a round, float64 (n,).
+
+        Raises EmulationError where the model gives other shapes or negative numbers, and what is not finite unless it
+        needs host times, which may not have been measured.
+        """
+        seconds = np.asarray(self.model.seconds(self.costs, training), np.float64)
+        clients = training.clients
+        if seconds.shape not in ((), clients.shape):
+            raise EmulationError(
+                f"[emulation.compute] model: gave seconds of shape {seconds.shape}; allowed: ({len(clients)},), one of "
+                f"each participant"
+            )
+        wrong = ~(seconds >= 0.0) & ~np.isnan(training.host_s if self.model.needs_host_time else 0.0)
+        if (wrong | np.isposinf(seconds)).any():
+            client = int((wrong | np.isposinf(seconds)).argmax())
+            raise EmulationError(
+                f"[emulation.compute] model: gave {seconds.flat[client]} s for client {clients[client]}; allowed: "
+                f"finite numbers from 0 on"
+            )
+        return np.broadcast_to(seconds / self.speed, clients.shape)
 
     def step_coefficients(self, training: LocalTraining) -> tuple[FloatArray, FloatArray]:
         """Seconds of one step: constants (n,) and coefficients per active parameter of each prunable layer (n, L).

@@ -47,6 +47,9 @@ EXPECTED: dict[type[Exception], int] = {
 }
 """What users' input and machines can bring about, with exit codes; anything else is a bug and shows its traceback."""
 
+_IN_A_ROUND = (ConfigError, EmulationError, CheckpointError)
+"""Those that one rank alone can raise in the middle of a round."""
+
 Prepare = Callable[[int], tuple[Config, Path, FolderLock]]
 
 
@@ -76,11 +79,13 @@ def _main(prepare: Prepare, resume: bool, quiet: bool) -> int:
         if ranks.is_server:
             print(f"fedmpi: {one_line(str(error))}", file=sys.stderr, flush=True)
         return error.code
-    except CheckpointError as error:  # of one rank in the middle of a round, as where a disk becomes full
-        print(f"fedmpi: rank {ranks.rank}: {one_line(str(error))}", file=sys.stderr, flush=True)
+    except _IN_A_ROUND as error:  # of one rank alone, as where a disk becomes full
+        code = next(code for kind, code in EXPECTED.items() if isinstance(error, kind))
+        where = "" if ranks.size == 1 else f"rank {ranks.rank}: "
+        print(f"fedmpi: {where}{one_line(str(error))}", file=sys.stderr, flush=True)
         if ranks.size > 1:
-            ranks.comm.Abort(FAILED)
-        return FAILED
+            ranks.comm.Abort(code)
+        return code
     except BaseException as error:
         if ranks.size == 1 and not isinstance(error, SystemExit):
             raise

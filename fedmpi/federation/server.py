@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fedmpi import k_control
+from fedmpi.config.errors import ConfigError, shown_value
 from fedmpi.config.schema import Config
 from fedmpi.emulation.timeline import Timeline
 from fedmpi.federation.client_selection import next_start
@@ -87,7 +88,7 @@ class Server:
             stopping.reason = stopping.reason or "no client is available any more"
             start = RoundStart(index, self.now_s, np.empty(0, np.int64))
         self._idle_s, self.now_s = start.start_s - self.now_s, start.start_s
-        k, k_probe = self.k_state.k, self.k_state.k_probe
+        k, k_probe = self._chosen_k()
         return RoundPlan(
             round_index=index,
             action=self._action(),
@@ -98,6 +99,15 @@ class Server:
             participants=start.participants,
             needs=self.pruning.needs(index),
         )
+
+    def _chosen_k(self) -> tuple[int, int]:
+        """k and the probe beside it. ConfigError for a controller of one's own that chooses no such thing."""
+        k, k_probe = getattr(self.k_state, "k", None), getattr(self.k_state, "k_probe", None)
+        if type(k) is not int or type(k_probe) is not int or not 0 <= k_probe < k:
+            name = self.config.k_control.method
+            problem = f"{shown_value(name)} gave k = {shown_value(k)} and k_probe = {shown_value(k_probe)}"
+            raise ConfigError("k_control.method", problem, "integers, 0 <= k_probe < k")
+        return k, k_probe
 
     def _action(self) -> Action:
         experiment, index = self.config.experiment, self.round_index

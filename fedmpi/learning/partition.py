@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from fedmpi.config import parts
 from fedmpi.config.errors import ConfigError
+from fedmpi.config.failures import ANY_FAILURE, described
 from fedmpi.config.schema import DataConfig
 from fedmpi.learning.division import Division
 from fedmpi.numerics.apportionment import largest_remainder
@@ -43,8 +44,16 @@ def partition(
     divide = parts.function(_KEY, name, options, parts.settings_of(config))
     if clients > labels.size and name in BUILT_IN and name != "case3":  # found out before so many are made
         raise _left_empty(name, labels.size, clients, labels.size)
-    divided = divide(labels, writers, clients, rng)
-    if name not in BUILT_IN:
+    if name in BUILT_IN:
+        divided = divide(labels, writers, clients, rng)
+    else:
+        try:
+            divided = divide(labels, writers, clients, rng)
+        except ConfigError:
+            raise
+        except ANY_FAILURE as error:
+            allowed = "a function of labels, writers, clients and a generator"
+            raise ConfigError(_KEY, f"{name!r} failed: {described(error)}", allowed) from error
         _check_users(name, divided, labels.size, clients)
     division = divided if isinstance(divided, Division) else Division.of(divided)
     if not division.sizes.all():

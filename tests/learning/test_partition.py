@@ -1,5 +1,6 @@
 """Partitions: disjoint, complete, nobody empty."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -289,3 +290,25 @@ def test_far_too_many_clients_are_refused_at_once() -> None:
     for name in sorted(set(BUILT_IN) - {"case3"}):
         with pytest.raises(ConfigError, match=f"{name} leaves client [0-9]+ of 1000000000000 without any of"):
             _divide(DataConfig(partition=name), 10**12)
+
+
+def fails_to_divide(labels, writers, clients, rng):
+    raise RuntimeError("on two\nlines")
+
+
+def leaves(labels, writers, clients, rng):
+    sys.exit(3)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("fails_to_divide", r"failed: RuntimeError: on two lines \(test_partition.py, line \d+\)"),
+        ("leaves", "failed: SystemExit: 3"),
+    ],
+)
+def test_a_users_partition_that_fails_is_one_line(name, message):
+    config = DataConfig(partition=f"{__name__}:{name}")
+    with pytest.raises(ConfigError, match=rf"^\[data\] partition: '{__name__}:{name}' {message}") as refused:
+        partition(config, np.zeros(9, np.int64), None, 3, np.random.default_rng(0))
+    assert "\n" not in str(refused.value)
