@@ -69,13 +69,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=integer(1),
         default=15,
         metavar="N",
-        help=f"repetitions of each point (15); while their spread is above {MOST_SPREAD:.0%}, so many more",
+        help=f"repetitions of each point (15); while their spread is above {100 * MOST_SPREAD:g} %%, so many more",
     )
     parser.add_argument(
         "--most-steps", type=integer(1), metavar="N", help="repetitions in all, at most (6 times --steps)"
     )
     parser.add_argument(
-        "--force", action="store_true", help=f"keep a fit whose error is above {MOST_ERROR:.0%} too"
+        "--force", action="store_true", help=f"keep a fit whose error is above {100 * MOST_ERROR:g} %% too"
     )
     parser.add_argument(
         "--output",
