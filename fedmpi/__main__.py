@@ -13,12 +13,14 @@ if __name__ == "__main__" and _OWN_PATH and not sys.flags.safe_path and sys.path
 
 import signal  # noqa: E402
 
+from fedmpi.experiment.streams import open_closed_streams  # noqa: E402
 from fedmpi.mpi import stop_signals  # noqa: E402
 from fedmpi.mpi.forkserver.stub import run_forked  # noqa: E402
 
 
 def main() -> int:
     """Run the command line. What asks a run to stop counts from here on, before the seconds that imports take."""
+    open_closed_streams()  # before anything else gets their numbers
     if sys.argv[1:2] != ["run"] and not ("sweep" in sys.argv[1:2] and "--index" in sys.argv):
         return _command()
     run_forked(["-m", "fedmpi", *sys.argv[1:]])

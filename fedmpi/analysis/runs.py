@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from math import nan
@@ -12,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from fedmpi.analysis.settings import SEED, Settings, identity, settings
+from fedmpi.config.toml import parse, read_text
 from fedmpi.trace import FILE_NAME, Trace, TraceError, outline, read
 
 _LIST_NAME = "sweep.toml"
@@ -208,7 +208,7 @@ def _expected(path: Path) -> list[str]:
     if not path.is_file():
         return []
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = parse(read_text(path))
         return [str(run["name"]) for run in content["runs"]]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise AnalysisError(f"{path}: is no list of a sweep ({error})") from None

@@ -14,7 +14,7 @@ from fedmpi.emulation.bandwidth import BYTES_PER_S_PER_MBIT_PER_S
 from fedmpi.emulation.devices import Fleet
 from fedmpi.emulation.tcp import INITIAL_SEGMENTS, PACKET_BYTES, SEGMENT_BYTES
 from fedmpi.experiment.batching import batch_trainer
-from fedmpi.experiment.departures import check_deadline, departure_lines
+from fedmpi.experiment.departures import check_available, check_deadline, departure_lines
 from fedmpi.experiment.description import estimated_steps, unknown_energy
 from fedmpi.experiment.model import evaluation_batches, make_fleet, make_model
 from fedmpi.experiment.parts import Parts, resolve
@@ -85,6 +85,7 @@ def report(config: Config, ranks: int) -> Checked:
     if mask is not None:
         lines[1] += f"; {mask.count} active, density {mask.density(model.layers):.6g}"
     lines += _links(config, fleet)
+    check_available(config, fleet)
     lines += departure_lines(config, fleet)
     check_deadline(parts, model, fleet, sizes)
     first = estimate.first_round(parts, model, fleet, sizes, mask)

@@ -56,9 +56,17 @@ def checked(config: Config, ranks: int) -> Config:
 
 
 def find_modules_of_working_directory() -> None:
-    """Let ``module:attribute`` name a file here, as under ``python -m``; last, so that it hides nothing."""
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    """Let ``module:attribute`` name a file here, as under ``python -m``; last, so that it hides nothing.
+
+    ConfigError where the folder is gone: no relative path would mean anything.
+    """
+    try:
+        folder = os.getcwd()
+    except OSError as error:
+        problem = f"cannot be found: {error.strerror}"
+        raise ConfigError("the working directory", problem, "a folder that is still there") from error
+    if "" not in sys.path and folder not in sys.path:
+        sys.path.append(folder)
 
 
 def _exists(key: str, path: str) -> bool:

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fedmpi.config import Config
-from fedmpi.config.schema import asked_clients
 from fedmpi.emulation.compute import LocalTraining
 from fedmpi.emulation.devices import Fleet
 from fedmpi.emulation.timeline import Timeline
 from fedmpi.experiment.first_k import start as first_state
 from fedmpi.experiment.parts import Parts
-from fedmpi.federation.client_selection import draw_participants
+from fedmpi.federation.client_selection import next_start
 from fedmpi.federation.importance_pairs import ImportanceForm
 from fedmpi.federation.messages import RoundStart
 from fedmpi.federation.round_cost import Work, local_steps, make_accountant
@@ -222,10 +221,9 @@ def whole_run(
 
 
 def first_participants(config: Config, fleet: Fleet) -> np.ndarray:
-    """Who takes part in round 0, as the run's server draws them."""
-    available = fleet.availability.clients(0, 0.0)
-    asked = asked_clients(config.clients.per_round, config.federation.over_selection)
-    return draw_participants(config.experiment.seed, 0, available, asked)
+    """Who takes part in round 0, as the run's server draws them; nobody where nobody is ever available."""
+    start = next_start(config, fleet.availability, 0, 0.0)
+    return np.empty(0, np.int64) if start is None else start.participants
 
 
 def _rounds_of_votes(messages: _Sizes) -> set[int]:

@@ -12,6 +12,8 @@ from math import isinf
 from pathlib import Path
 from typing import Any
 
+_MOST_BYTES = 2**28
+"""No configuration is as long; a file without an end, such as /dev/zero, is."""
 _MOST_DEPTH = 32
 _MOST_BITS = 1023
 """Integers below 2^1023 are floats too."""
@@ -58,13 +60,16 @@ def read_text(path: Path) -> str:
     Raises FileNotFoundError, and TomlError for whatever else is wrong with it.
     """
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise TomlError(f"cannot be read: {error.strerror or error}") from error
     except ValueError as error:
         raise TomlError("cannot be read: no file name holds a NUL character") from error
+    if len(content) > _MOST_BYTES:
+        raise TomlError(f"cannot be read: it has more than {_MOST_BYTES:,} bytes")
     try:
         return content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:

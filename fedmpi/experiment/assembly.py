@@ -14,7 +14,7 @@ from fedmpi.config import Config
 from fedmpi.emulation.devices import Fleet
 from fedmpi.emulation.round_end import may_stop_early
 from fedmpi.experiment.batching import batch_trainer
-from fedmpi.experiment.departures import check_deadline
+from fedmpi.experiment.departures import check_available, check_deadline
 from fedmpi.experiment.device_rows import device_rows
 from fedmpi.experiment.first_k import start
 from fedmpi.experiment.model import make_fleet, make_model
@@ -235,6 +235,7 @@ def _importance(
 
 def _fleet(parts: Parts, model: FlatModel, facts: DataFacts) -> Fleet:
     fleet = make_fleet(parts.config, model, facts)
+    check_available(parts.config, fleet)
     check_deadline(parts, model, fleet, facts.sizes)
     return fleet
 

@@ -58,17 +58,26 @@ def save(run: Run, output: Path, expected: Expected, identity: Identity) -> None
             arrays |= on_disk.table(changed)
         entries = [FileEntry.from_bytes(r.tobytes()) for r in rows]
         entries.append(_attempt_server(partial, {**arrays, WEIGHTS: run.masked.weights.numpy()}))
-        model = {
-            "input_shape": run.facts.input_shape,
-            "classes": run.facts.classes,
-            "layout": layout_of(run.model),
+        described = {
+            MODEL: _described_model(run),
+            DEVICES: run.server.accountant.fleet.digest(),
+            **identity.values(),
         }
-        described = {MODEL: model, DEVICES: run.server.accountant.fleet.digest(), **identity.values()}
         store.publish(partial, entries, {**numbers, **described})
 
     on_server(ranks, publish, expected)
     for on_disk, changed in zip(run.state.disk, changes, strict=True):
         on_disk.published(changed)
+
+
+def _described_model(run: Run) -> dict[str, Any]:
+    """What the values of a checkpoint say of the model and of the data that it takes."""
+    facts = run.facts
+    return {
+        "input_shape": list(facts.input_shape),
+        "classes": facts.classes,
+        "layout": layout_of(run.model),
+    }
 
 
 def _gather_changes(run: Run, rows: DiskRows, expected: Expected) -> NDArray[np.void]:
@@ -129,6 +138,10 @@ def _take(run: Run, output: Path, checkpoint: Checkpoint) -> None:
         mask = Mask.from_bits(arrays[MASK], run.model.parameter_count)
         run.masked.use(mask, int(arrays[_MASK_SINCE][0]))
     if run.server is not None:
+        if _described_model(run) != checkpoint.values.get(MODEL):
+            raise CheckpointError(
+                f"{path}: the model's layers are not those of before; a model of one's own, or the data, has changed"
+            )
         if run.server.accountant.fleet.digest() != checkpoint.values.get(DEVICES):
             raise CheckpointError(
                 f"{path}: the devices are not those of before; devices of one's own, a CSV file or traces have changed"

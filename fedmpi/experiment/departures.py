@@ -7,6 +7,7 @@ from math import inf
 import numpy as np
 
 from fedmpi.config import Config, ConfigError
+from fedmpi.config.errors import shown_value
 from fedmpi.config.schema import asked_clients
 from fedmpi.emulation.compute import LocalTraining
 from fedmpi.emulation.devices import Fleet
@@ -16,6 +17,14 @@ from fedmpi.experiment.parts import Parts
 from fedmpi.federation.messages import RoundStart
 from fedmpi.federation.round_cost import IntArray, Work, local_steps, make_accountant
 from fedmpi.learning.flat import FlatModel
+
+
+def check_available(config: Config, fleet: Fleet) -> None:
+    """Raise ConfigError where no client can ever be asked to take part."""
+    if fleet.availability.first_from(0, 0.0) is None:
+        name = config.emulation.availability.model
+        problem = f"{shown_value(name)} has no client that can be asked, at the start or later"
+        raise ConfigError("emulation.availability.model", problem, "clients that are available at times")
 
 
 def check_deadline(parts: Parts, model: FlatModel, fleet: Fleet, sizes: IntArray) -> None:

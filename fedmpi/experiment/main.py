@@ -49,6 +49,8 @@ EXPECTED: dict[type[Exception], int] = {
 }
 """What users' input and machines can bring about, with exit codes; anything else is a bug and shows its traceback."""
 
+_IN_A_ROUND = (ConfigError, EmulationError, CheckpointError)
+"""Those that one rank alone can raise in the middle of a round, as where a disk becomes full."""
 _PATIENCE_S = 0.05
 """Ranks on which the same part fails at the same time print its message one after the other, so that the first ends the
 rest before they repeat it."""
@@ -82,11 +84,13 @@ def _main(prepare: Prepare, resume: bool, quiet: bool) -> int:
         if ranks.is_server:
             print(f"fedmpi: {one_line(str(error))}", file=sys.stderr, flush=True)
         return error.code
-    except CheckpointError as error:  # of one rank in the middle of a round, as where a disk becomes full
-        return _end_of_all(ranks, f"rank {ranks.rank}: {error}", FAILED)
-    except PartError as error:  # the same of a user's part
+    except PartError as error:  # of a user's part, perhaps on all ranks at once
         time.sleep(_PATIENCE_S * ranks.rank)
         return _end_of_all(ranks, str(error), BAD_CONFIGURATION)
+    except _IN_A_ROUND as error:
+        code = next(code for kind, code in EXPECTED.items() if isinstance(error, kind))
+        where = "" if ranks.size == 1 else f"rank {ranks.rank}: "
+        return _end_of_all(ranks, f"{where}{error}", code)
     except BaseException as error:
         if ranks.size == 1 and not isinstance(error, SystemExit):
             raise

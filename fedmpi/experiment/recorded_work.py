@@ -51,7 +51,7 @@ class ModelWork:
                 return cls(prunable, None)
             tuples = {name: tuple(found[name]) for name in ("layer_flops", "layer_sizes")}
             return cls(prunable, Work(**{**found, **tuples}))
-        except (LookupError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, RecursionError) as error:
             raise TraceError(f"{path}: the attribute {ATTRIBUTE} is damaged ({error})") from None
 
 

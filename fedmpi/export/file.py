@@ -22,6 +22,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from fedmpi import __version__
+from fedmpi.config.errors import one_line, shortened
 from fedmpi.config.schema import ModelConfig
 from fedmpi.export.csr import Pattern
 from fedmpi.export.layers import sparsify
@@ -31,6 +32,7 @@ from fedmpi.learning.flat import Layer
 
 FORMATS = ("dense", "sparse")
 
+_LONGEST = 240
 _CROW, _COL, _VALUES = ".crow_indices", ".col_indices", ".values"
 
 
@@ -101,7 +103,8 @@ def load(path: str | Path, kernels: str = "auto", factory: Factory | None = None
             f"{path}: {error}; load it with factory=, a function of input shape and classes"
         ) from error
     except (LookupError, TypeError, RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
-        raise ExportError(f"{path}: holds no model of fedmpi {__version__}: {error}") from error
+        problem = shortened(one_line(str(error)), _LONGEST)
+        raise ExportError(f"{path}: holds no model of fedmpi {__version__}: {problem}") from error
 
 
 def metadata_of(path: str | Path) -> dict[str, Any]:

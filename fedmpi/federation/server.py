@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from math import nan
+from math import inf, nan
 from typing import Any
 
 import numpy as np
@@ -286,10 +286,15 @@ class Server:
         return {**self.downlink.state(), **carried, **masked, **period}, {**numbers, **method}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]], numbers: Mapping[str, Any]) -> None:
-        """Continue from what ``state`` gave; the mask is in use already."""
+        """Continue from what ``state`` gave; the mask is in use already. Raises ValueError and such."""
         self.round_index = int(numbers["round"])
         self.now_s = float(numbers["emulated_s"])
+        if not 0.0 <= self.now_s < inf:
+            raise ValueError(f"emulated_s is {self.now_s}")
         self.k_state = self.controller.state.from_dict(numbers["k_control"])
+        losses = (2.0, 1.0) if self.controller.measures_losses else (None, None)
+        seen = k_control.Observation(2.0, 1.0 if losses[0] and self.k_state.k_probe else None, *losses)
+        self.controller.step(self.k_state, seen, lambda: 0.5)  # fails here and not in a round
         self.pruning.restore(arrays, numbers)
         self.downlink.restore(int(numbers["version"]), arrays)
         self._staying = arrays.get(_STAYING, self._staying)

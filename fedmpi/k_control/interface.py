@@ -10,6 +10,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmpi.numerics.plain_values import check_plain
+
 Draw = Callable[[], float]
 """The source of uniform numbers in [0, 1), such as ``generator(...).random``."""
 
@@ -117,14 +119,20 @@ class State:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of ``to_dict``. Raises ValueError when the keys are not those of this state."""
+        """The inverse of ``to_dict``. Raises ValueError for other keys, types or k than this state can have."""
         expected = {field.name for field in fields(cls)}
         if set(values) != expected:
             raise ValueError(
                 f"{cls.__module__} keeps {', '.join(sorted(expected))}, found {', '.join(sorted(values))}"
             )
+        check_plain(cls, values)
         plain: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
-        return cls(**plain)
+        state = cls(**plain)
+        if not 0 <= state.k_probe < state.k:
+            raise ValueError(f"k is {state.k} and k_probe {state.k_probe}, expected is 0 <= k_probe < k")
+        if {"k_min", "k_max"} <= expected and not 1 <= values["k_min"] <= values["k_max"]:
+            raise ValueError(f"k_min is {values['k_min']} and k_max {values['k_max']}")
+        return state
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,10 @@ class NormRateState(State):
     k_min: int
     k_max: int
 
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.log_k <= log(2**63):
+            raise ValueError(f"log_k is {self.log_k}")
+
 
 def candidates(lowest: int, highest: int) -> NDArray[np.int64]:
     """The k that are compared, int64 rising: every eighth of an octave from ``lowest`` to ``highest``."""

@@ -47,12 +47,13 @@ class FlatModel:
     ``prunable = False``. ``known`` says that nobody else's code runs in the module (``fedmpi.learning.known_code``);
     ``draws``, that it may draw random numbers in training: all code that is not known may.
 
-    Raises ValueError for what has no place in the vector: no trainable parameters, shared parameters, other
-    types than float32, tensors on several devices, and batch norm with ``momentum=None``, whose
+    Raises ValueError for what has no place in the vector: no trainable parameters, shared parameters, TorchScript,
+    other types than float32, tensors on several devices, and batch norm with ``momentum=None``, whose
     average depends on how many batches this process has seen.
     """
 
     def __init__(self, module: nn.Module) -> None:
+        _refuse_compiled(module)
         _refuse_shared_parameters(module)
         _refuse_cumulative_batch_norm(module)
         parameters = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
@@ -162,6 +163,14 @@ def _aligned_vector(length: int, device: torch.device) -> Tensor:
     if vector.data_ptr() % _ALIGNMENT_BYTES:
         raise MemoryError(f"torch did not allocate {length} floats aligned to {_ALIGNMENT_BYTES} bytes")
     return vector
+
+
+def _refuse_compiled(module: nn.Module) -> None:
+    for name, child in module.named_modules():
+        if isinstance(child, torch.jit.ScriptModule):
+            raise ValueError(
+                f"{name or 'the model'} is a TorchScript module, whose state cannot be put back: Python is needed"
+            )
 
 
 def _refuse_shared_parameters(module: nn.Module) -> None:

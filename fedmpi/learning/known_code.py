@@ -8,6 +8,7 @@ numbers. Of code that others wrote nothing is assumed.
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_modules
 
 _OURS = "fedmpi.learning.models."
 _TORCHS = "torch.nn.modules."
@@ -17,9 +18,11 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 def is_known(module: nn.Module) -> bool:
     """Whether ``module`` consists of torch's layers without children in ``nn.Sequential``, and of fedmpi's own models.
 
-    Hooks, parametrizations, other kinds of tensors and a ``forward`` that was replaced are others' code.
+    Hooks, of a module or of all, parametrizations, other kinds of tensors and a ``forward`` that was replaced are
+    others' code.
     """
-    return all(map(_is_known, module.modules()))
+    hooked = any(getattr(torch_modules, f"_global{hooks}", None) for hooks in _HOOKS)
+    return not hooked and all(map(_is_known, module.modules()))
 
 
 def _is_known(module: nn.Module) -> bool:

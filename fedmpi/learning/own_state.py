@@ -7,10 +7,11 @@ order, must not show in the results.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from fedmpi.learning.held_objects import memory_of, put_back_of
 
 
 class OwnState:
@@ -18,32 +19,24 @@ class OwnState:
 
     It holds the values of all other parameters and buffers, of any type and persistent or not, and with
     ``attributes`` what the attributes of every module are bound to (which tensors are its buffers, numbers that it
-    counts, whether it is in training mode). What is inside a list, a dictionary or an array that a module holds is not
-    covered, nor are global variables.
+    counts, whether it is in training mode) and what is inside them (``held_objects``). Attributes of classes, global
+    variables, and what objects of other packages hold are not covered.
     """
 
     def __init__(self, module: nn.Module, inside: Iterable[Tensor], attributes: bool) -> None:
-        vector = {id(tensor) for tensor in inside}
-        others = [t for t in (*module.parameters(), *module.buffers()) if id(t) not in vector]
-        memory = {t.untyped_storage().data_ptr(): _bytes(t) for t in others if t.layout == torch.strided}
+        vector = tuple(inside)
+        modules = tuple(module.modules())
+        tensors = (*module.parameters(), *module.buffers())
+        in_vector = {id(tensor) for tensor in vector}
+        others = [t for t in tensors if id(t) not in in_vector]
+        memory = {t.untyped_storage().data_ptr(): memory_of(t) for t in others if t.layout == torch.strided}
         self._memory = list(memory.values())
         self._values = [part.clone() for part in self._memory]
-        self._attributes: list[tuple[dict[str, Any], dict[str, Any]]] = []
-        for child in module.modules() if attributes else ():
-            bound = vars(child)
-            for names in (bound, child._parameters, child._buffers, child._modules):
-                self._attributes.append((names, dict(names)))
+        self._held = put_back_of(map(vars, modules), modules, (*tensors, *vector)) if attributes else []
 
     def put_back(self) -> None:
         """Give the module the state that it had."""
-        for names, first in self._attributes:
-            names.clear()
-            names.update(first)
+        for put_back in self._held:
+            put_back()
         if self._memory:
             torch._foreach_copy_(self._memory, self._values)
-
-
-def _bytes(tensor: Tensor) -> Tensor:
-    """All memory behind ``tensor``, which may be a view of a part of it or show an entry many times."""
-    storage = tensor.untyped_storage()
-    return torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(storage)

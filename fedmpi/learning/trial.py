@@ -53,8 +53,8 @@ def try_out(model: FlatModel, trial: Trial) -> None:
             raise _refusal(
                 trial,
                 "gives another result for the same weights, samples and random numbers",
-                "a model whose state is in its parameters and buffers, and whose random numbers come from the global "
-                "generators of torch, NumPy or Python",
+                "a model whose state is in itself, not in classes or global variables, and whose random numbers come "
+                "from the global generators of torch, NumPy or Python",
             )
     finally:
         model.put_back()

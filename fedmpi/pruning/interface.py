@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from fedmpi.config.schema import PruningConfig
 from fedmpi.k_control.interface import Draw
+from fedmpi.numerics.plain_values import check_plain
 from fedmpi.pruning.mask import LayerSlice, Mask
 from fedmpi.pruning.round_time import RoundTime
 
@@ -132,13 +133,14 @@ class State:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of ``to_dict``. Raises ValueError when the keys are not those of this state."""
+        """The inverse of ``to_dict``. Raises ValueError for other keys or types than those of this state."""
         expected = {"dimension", *(field.name for field in fields(cls))}
         if set(values) != expected:
             raise ValueError(
                 f"{cls.__module__} keeps {', '.join(sorted(expected))}, found {', '.join(sorted(values))}"
             )
         rest = {name: value for name, value in values.items() if name not in (MASK, "dimension")}
+        check_plain(cls, rest)
         return cls(mask=Mask.from_bits(values[MASK], values["dimension"]), **rest)
 
 

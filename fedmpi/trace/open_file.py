@@ -14,7 +14,15 @@ import numpy as np
 
 from fedmpi.trace.checksums import ColumnTexts, RowDigests
 from fedmpi.trace.hdf5_layout import heap_ends
-from fedmpi.trace.schema import FINAL_STATUSES, READABLE_VERSIONS, TABLES, TraceError, tables
+from fedmpi.trace.schema import (
+    ATTRIBUTE_TYPES,
+    CALLER_ATTRIBUTES,
+    FINAL_STATUSES,
+    READABLE_VERSIONS,
+    TABLES,
+    TraceError,
+    tables,
+)
 
 _ROWS_AT_ONCE = 65_536
 _HEAD_BYTES = 2**18
@@ -69,11 +77,17 @@ def _opened(stream: io.FileIO) -> h5py.File:
 
 
 def read_attributes(file: h5py.File) -> dict[str, Any]:
-    """The root attributes as plain Python values."""
-    return {
+    """The root attributes as plain Python values. ValueError for one of another type than the writer gives it."""
+    found = {
         name: value.tolist() if isinstance(value, np.ndarray | np.generic) else value
         for name, value in file.attrs.items()
     }
+    for name in CALLER_ATTRIBUTES:
+        value, expected = found.get(name), ATTRIBUTE_TYPES.get(name, str)
+        whole = all(type(each) is str for each in value) if isinstance(value, list) else True
+        if value is not None and not (type(value) is expected and whole):
+            raise ValueError(f"the attribute {name} is {repr(value)[:60]}")
+    return found
 
 
 def column_texts(file: h5py.File) -> ColumnTexts | None:

@@ -64,6 +64,9 @@ CALLER_ATTRIBUTES = (
 )
 """Root attributes that whoever runs the experiment must give; the writer adds the others."""
 
+ATTRIBUTE_TYPES = {**dict.fromkeys(("seed", "clients", "ranks", "parameters"), int), "layer_names": list}
+"""Types of those of CALLER_ATTRIBUTES that are no text."""
+
 RUN_ATTRIBUTES = ("run_id", "config_digest")
 """Root attributes by which a run is known again, given by whoever runs it; "" where nothing was given."""
 

@@ -47,7 +47,7 @@ def test_what_is_missing_or_damaged_in_a_sweep_is_remarked(small_sweep, tmp_path
         load([folder / "fab-s1"])
 
 
-@pytest.mark.parametrize("content", ["runs = 3", "x = ", 'runs = [{label = "a"}]'])
+@pytest.mark.parametrize("content", ["runs = 3", "x = ", 'runs = [{label = "a"}]', "x = " + 9999 * "["])
 def test_a_damaged_list_of_a_sweep_is_refused(tmp_path, content):
     (tmp_path / "sweep.toml").write_text(content)
     with pytest.raises(AnalysisError, match=r"sweep\.toml: is no list of a sweep"):

@@ -5,6 +5,7 @@ import pytest
 from fedmpi import trace
 from fedmpi.cli import host_time
 from fedmpi.cli import main as cli
+from fedmpi.cli.check_report import report
 from fedmpi.config import load, loads
 
 
@@ -226,3 +227,15 @@ def test_initial_pruning_is_printed(capsys):
         "  each of them 2.5 s of emulated time while nothing is pruned",
         "  below, the first round is that of a model of which nothing is pruned",
     ]
+
+
+def test_nobody_at_the_start_is_a_first_round_that_begins_later(tmp_path, monkeypatch):
+    """Who takes part in it is drawn among those of the first moment at which there is somebody."""
+    (tmp_path / "on.csv").write_text("client,on_s,off_s\n3,1000,2000\n")
+    intervals = [
+        "emulation.availability.model=intervals",
+        f"emulation.availability.path={tmp_path / 'on.csv'}",
+    ]
+    lines = report(load("quickstart", intervals), ranks=1).lines
+    assert any(line.startswith("first round: 1 participants") for line in lines)
+    assert any("0 of 8 clients at the start" in line for line in lines)

@@ -298,3 +298,23 @@ def test_without_a_source_tree_there_is_one_benchmark(tmp_path, monkeypatch, cap
     assert cli.main(["bench", "topk"]) == 2
     error = "benchmark topk: unknown; allowed: collectives, or in a source tree of fedmpi its benchmarks\n"
     assert capsys.readouterr().err == f"fedmpi: {error}"
+
+
+@pytest.mark.parametrize("command", cli._COMMANDS)
+def test_every_command_explains_itself(capsys, command):
+    with pytest.raises(SystemExit) as left:
+        cli.main([command, "--help"])
+    assert left.value.code == 0
+    assert f"usage: fedmpi {command}" in capsys.readouterr().out
+
+
+def test_a_working_directory_that_is_gone_is_one_line(tmp_path, monkeypatch, capsys):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    code = cli.main(["presets"])
+    monkeypatch.chdir(tmp_path)
+    assert code == 2
+    problem = "cannot be found: No such file or directory; allowed: a folder that is still there"
+    assert capsys.readouterr().err == f"fedmpi: the working directory: {problem}\n"

@@ -1,6 +1,7 @@
 """A run that goes on owns its folder, and ends when the folder is gone."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -54,3 +55,22 @@ def test_a_second_run_is_refused_and_a_folder_that_is_gone_ends_the_first(
     assert going_on.returncode == 1
     assert error.count("\n") == 1
     assert "run" in error
+
+
+@pytest.mark.parametrize("ranks", ["1", "2"])
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&- <&-"])
+def test_streams_that_are_closed_from_the_start_end_no_run(tmp_path, clean_environment, ranks, closed):
+    """No pipe of the run's own gets their numbers, in whose place libraries and ranks would write."""
+    command = shlex.join([sys.executable, "-m", "fedmpi", "run", "quickstart", "experiment.rounds=2"])
+    command += f" --ranks {ranks} --output run {closed}"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=tmp_path,
+        env=clean_environment,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert trace.read(tmp_path / "run").attributes["status"] == "completed"

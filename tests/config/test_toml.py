@@ -102,3 +102,8 @@ def test_files_that_cannot_be_read(tmp_path: Path):
     ):
         with pytest.raises(TomlError, match=f"cannot be read: .*{message}"):
             read_text(path)
+
+
+def test_a_file_without_an_end_is_refused():
+    with pytest.raises(TomlError, match="cannot be read: it has more than 268,435,456 bytes"):
+        read_text(Path("/dev/zero"))

@@ -95,3 +95,16 @@ def test_a_model_of_ones_own_is_checked():
     for wrong in (4.0, np.nan):
         with pytest.raises(ValueError, match=f"gave {wrong:g} for client 2.*allowed: a moment from 5 on"):
             leaving(np.array([5.0, 5.0, wrong]))
+
+
+def test_a_tiny_probability_draws_one_client_after_the_other():
+    """Where nobody is there in draw after draw, the first of those who are has its conditional distribution."""
+    for probability in (5e-324, 1e-9):
+        there = make_availability(
+            PROBABILITY, AvailabilityConfig("probability", probability=probability), 4, 1
+        )
+        found = [there.clients(index, 0.0).tolist() for index in range(40)]
+        assert all(len(clients) == 1 for clients in found)
+        assert found == [there.clients(index, 0.0).tolist() for index in range(40)]
+    counts = np.bincount(np.concatenate([there.clients(index, 0.0) for index in range(400)]), minlength=4)
+    assert (abs(counts - 100) < 45).all()  # 5 standard deviations are 43

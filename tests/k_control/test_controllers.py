@@ -214,3 +214,25 @@ def test_bounds_that_k_cannot_keep_are_refused(bounds: tuple[int, int, int]) -> 
         Setup(*bounds)
     with pytest.raises(ValueError, match="horizon_rounds is 0"):
         Setup(1, 2, 1, horizon_rounds=0)
+
+
+@pytest.mark.parametrize("name", CONTROLLERS)
+def test_states_of_other_types_are_refused(name: str) -> None:
+    controller = CONTROLLERS[name]
+    sizes = {"layer_sizes": (6, 3), "layer_compressed": (True, False)}
+    state = controller.init(Setup(2, 9, 5, arms=3, **sizes), lambda: 0.5).to_dict()
+    assert controller.state.from_dict(state).to_dict() == state
+    for field, value in state.items():
+        for wrong in ("x", None, {}, [["x"]], 2**70):
+            with pytest.raises(ValueError, match=rf"^{field} is "):
+                controller.state.from_dict({**state, field: wrong})
+        if isinstance(value, list):
+            with pytest.raises(ValueError, match=rf"^{field} is "):
+                controller.state.from_dict({**state, field: 3})
+    for k, k_probe in ((0, 0), (-1, 0), (3, 3), (3, -1)):
+        with pytest.raises(ValueError, match="expected is 0 <= k_probe < k"):
+            controller.state.from_dict({**state, "k": k, "k_probe": k_probe})
+    if "k_min" in state:
+        for k_min in (0, 10):
+            with pytest.raises(ValueError, match=f"k_min is {k_min} and k_max 9"):
+                controller.state.from_dict({**state, "k_min": k_min, "k_max": 9})

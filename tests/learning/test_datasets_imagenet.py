@@ -124,8 +124,22 @@ def _cut_image(folder: Path) -> str:
     return r"n01443537_1\.JPEG: is no image or a damaged one"
 
 
+def _image_of_another_kind(folder: Path) -> str:
+    name = folder / "train" / "n01443537" / "scan.TIFF"
+    Image.new("RGB", (40, 30)).save(name)
+    return r"n01443537.scan\.TIFF: is an image that is not read; allowed are \.jpeg, \.jpg, \.png"
+
+
 @pytest.mark.parametrize(
-    "damage", [_too_few_classes, _no_train, _class_without_validation, _class_without_images, _cut_image]
+    "damage",
+    [
+        _too_few_classes,
+        _no_train,
+        _class_without_validation,
+        _class_without_images,
+        _cut_image,
+        _image_of_another_kind,
+    ],
 )
 def test_damage_is_named(folder: Path, damage: Callable[[Path], str]) -> None:
     message = damage(folder)

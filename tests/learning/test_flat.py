@@ -192,3 +192,11 @@ def test_a_float_buffer_of_another_shape_is_refused() -> None:
     model.module.mean = torch.zeros(3)
     with pytest.raises(ValueError, match=r"mean of the model became \(3,\): \(2,\) is expected"):
         model.take_buffers()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("inside", [False, True])
+def test_torchscript_is_refused(inside: bool) -> None:
+    script = torch.jit.trace(nn.Linear(4, 3), torch.zeros(1, 4))
+    with pytest.raises(ValueError, match=rf"^{'1' if inside else 'the model'} is a TorchScript module"):
+        FlatModel(nn.Sequential(nn.Linear(4, 4), script) if inside else script)

@@ -1,6 +1,10 @@
 """Training and evaluation of any code depend on what they are given alone."""
 
+import copy
+import io
 import random
+from collections import Counter, deque
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -139,3 +143,119 @@ def test_code_that_may_draw_needs_a_seed(model: FlatModel) -> None:
     with pytest.raises(ValueError, match="needs a torch_seed"), training_alone(known, None):
         pass
     assert len(evaluate_blocks(known, [(X, Y)], "cross_entropy")) == 1
+
+
+class Counted:
+    """An object of the user's own."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+
+class Hoarder(nn.Module):
+    """Keeps state in everything that is neither a parameter, a buffer nor a number bound to an attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+        self.plain = torch.zeros(2)
+        self.some = [0, torch.zeros(1), {"deep": [0]}]
+        self.counts: Counter[str] = Counter()
+        self.last = deque([0.0], maxlen=3)
+        self.seen: set[int] = set()
+        self.array = np.zeros((2, 2))[:, 1]
+        self.objects = np.array([[0], None], dtype=object)
+        self.raw = bytearray(b"a")
+        self.own = Counted()
+        self.space = SimpleNamespace(calls=0)
+        self.hidden = (nn.BatchNorm1d(4),)
+        self.draw = torch.Generator().manual_seed(1)
+        self.numpy = np.random.default_rng(1)
+        self.older = np.random.RandomState(1)
+        self.python = random.Random(1)
+        calls = 0
+
+        def double(_: nn.Module, outputs: torch.Tensor) -> None:
+            nonlocal calls
+            calls += 1
+            self.some[0] += calls
+
+        self.layer.register_forward_pre_hook(double)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.plain += 1
+        self.some[1] += 1
+        self.some[2]["deep"].append(len(self.some[2]["deep"]))
+        self.counts["calls"] += 1
+        self.last.append(float(x.mean()))
+        self.seen.add(len(self.seen))
+        self.array += 1
+        self.objects[0].append(1)
+        self.raw += b"b"
+        self.own.calls += 1
+        self.space.calls += 1
+        torch.rand(1, generator=self.draw)
+        self.numpy.random(), self.older.rand(), self.python.random()
+        if len(self.some) < 9:
+            self.layer.register_forward_hook(lambda *_: self.some.append(1))
+        return self.layer(self.hidden[0](x))
+
+    def state(self) -> list[object]:
+        """All of it, drawn from the generators too."""
+        return [
+            self.plain.tolist(),
+            [self.some[0], self.some[1].tolist(), self.some[2], len(self.some)],
+            dict(self.counts),
+            list(self.last),
+            set(self.seen),
+            self.array.tolist(),
+            [list(self.objects[0]), self.objects[1]],
+            bytes(self.raw),
+            self.own.calls,
+            self.space.calls,
+            self.hidden[0].running_mean.tolist(),
+            len(self.layer._forward_hooks),
+            torch.rand(2, generator=self.draw).tolist(),
+            self.numpy.random(2).tolist(),
+            self.older.rand(2).tolist(),
+            self.python.random(),
+        ]
+
+
+def test_what_a_module_holds_in_any_object_is_put_back() -> None:
+    model = FlatModel(Hoarder())
+    module = model.module
+    objects = [module.some, module.some[2], module.array, module.own, module.numpy]
+    first = copy.deepcopy(module.state())
+    model.put_back()
+    for _ in range(2):
+        model.module(X)
+        changed = module.state()
+        assert not any(one == other for one, other in zip(changed, first, strict=True))
+        model.put_back()
+        assert module.state() == first
+        model.put_back()
+    now = [module.some, module.some[2], module.array, module.own, module.numpy]
+    assert all(one is other for one, other in zip(objects, now, strict=True))
+
+
+def test_what_others_hold_is_left_alone() -> None:
+    class Watched(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+            self.lines = io.StringIO()
+            self.weights = [self.layer.weight]
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.lines.write("a line\n")
+            return self.layer(x)
+
+    model = FlatModel(Watched())
+    model.module(X)
+    with torch.no_grad():
+        model.vector += 1
+    trained = model.vector.clone()
+    model.put_back()
+    assert model.module.lines.getvalue() == "a line\n"
+    assert torch.equal(model.vector, trained)

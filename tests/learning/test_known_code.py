@@ -71,3 +71,21 @@ def test_hooks_and_other_forwards_are_not() -> None:
 
 class _Kind(torch.Tensor):
     pass
+
+
+@pytest.mark.parametrize(
+    "register",
+    [
+        "register_module_forward_hook",
+        "register_module_forward_pre_hook",
+        "register_module_full_backward_hook",
+        "register_module_full_backward_pre_hook",
+    ],
+)
+def test_hooks_of_all_modules_are_others_code(register: str) -> None:
+    handle = getattr(nn.modules.module, register)(lambda *arguments: None)
+    try:
+        assert not is_known(nn.Linear(2, 2))
+    finally:
+        handle.remove()
+    assert is_known(nn.Linear(2, 2))

@@ -328,3 +328,25 @@ def test_a_partition_of_ones_own_is_checked(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         users_division(divided, monkeypatch)
+
+
+def fails_to_divide(labels, writers, clients, rng):
+    raise RuntimeError("on two\nlines")
+
+
+def leaves(labels, writers, clients, rng):
+    sys.exit(3)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("fails_to_divide", r"failed: RuntimeError: on two lines \(test_partition.py, line \d+\)"),
+        ("leaves", "failed: SystemExit: 3"),
+    ],
+)
+def test_a_users_partition_that_fails_is_one_line(name, message):
+    config = DataConfig(partition=f"{__name__}:{name}")
+    with pytest.raises(ConfigError, match=rf"^\[data\] partition: '{__name__}:{name}' {message}") as refused:
+        partition(config, np.zeros(9, np.int64), None, 3, np.random.default_rng(0))
+    assert "\n" not in str(refused.value)

@@ -157,3 +157,35 @@ def test_the_parts_keep_what_every_part_must() -> None:
     check_availability(night_shift.shifts())
     check_dataset(spirals.spirals)
     check_partition(strides.overlapping_strides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["k_control.options.k=10.5"],
+            '[k_control] method: "impossible:chooses" gave k = 10.5 and k_probe = 0',
+        ),
+        (["k_control.options.k=0"], '[k_control] method: "impossible:chooses" gave k = 0 and k_probe = 0'),
+        (["k_control.options={k = 5, k_probe = 5}"], '"impossible:chooses" gave k = 5 and k_probe = 5'),
+        (
+            ["emulation.compute.model=impossible:NEGATIVE"],
+            "[emulation.compute] model: gave -1.0 s for client 0",
+        ),
+        (
+            ["emulation.compute.model=impossible:OF_ONE"],
+            "[emulation.compute] model: gave seconds of shape (1,)",
+        ),
+        (
+            ["emulation.availability.model=impossible:NEVER"],
+            '[emulation.availability] model: "impossible:NEVER" has no client that can be asked',
+        ),
+    ],
+)
+def test_impossible_values_of_a_part_are_one_line(overrides: list[str], message: str) -> None:
+    if "k_control" in overrides[0]:
+        overrides = ["k_control.method=impossible:chooses", *overrides]
+    done = checked(*overrides)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -354,3 +354,22 @@ def test_no_damaged_trace_is_read_with_other_values(tmp_path, attributes, append
         for table in TABLES:
             pd.testing.assert_frame_equal(getattr(trace, table), getattr(expected, table))
     assert DAMAGES // 2 < refused < DAMAGES  # the others met room that nothing uses
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("parameters", "x", "attribute parameters is 'x'"),
+        ("clients", 1.5, "attribute clients is 1.5"),
+        ("host", 3, "attribute host is 3"),
+        ("layer_names", [1, 2], r"attribute layer_names is \[1, 2\]"),
+    ],
+)
+def test_attributes_of_other_kinds_are_refused(unfinished, name, value, found):
+    """Of a run that has not ended, whose attributes no checksum covers yet."""
+    with h5py.File(unfinished / "trace.h5", "r+") as file:
+        file.attrs[name] = value
+    with pytest.raises(TraceError, match=found) as refused:
+        read(unfinished)
+    assert "trace.h5" in str(refused.value)
+    assert "\n" not in str(refused.value)

@@ -23,6 +23,7 @@ from fedmpi.federation.initial_pruning.training import SAMPLES, InitialTraining
 from fedmpi.federation.masked_model import MaskedModel
 from fedmpi.federation.round_cost import Work
 from fedmpi.federation.server import Server
+from fedmpi.numerics.plain_values import check_plain
 from fedmpi.pruning import Change, Mask
 from fedmpi.pruning.active_values import ActiveValues
 
@@ -46,6 +47,9 @@ class InitialServer:
     layer; ``events`` what else happened: local round, emulated time, kind, detail in words and as facts.
     """
 
+    masks: list[tuple[int, list[int]]]
+    events: list[tuple[int, float, str, str, dict[str, Any]]]
+
     def __init__(self, base: Server, masked: MaskedModel, training: InitialTraining, classes: int) -> None:
         config = base.config
         self.base = base
@@ -53,8 +57,8 @@ class InitialServer:
         self.max_rounds = config.pruning.initial.max_rounds
         self.client = config.pruning.initial.client if config.pruning.initial.where == "client" else None
         self.rows = np.empty(0, LOCAL_ROUND)
-        self.masks: list[tuple[int, list[int]]] = []
-        self.events: list[tuple[int, float, str, str, dict[str, Any]]] = []
+        self.masks = []
+        self.events = []
         self._charged = self.client is not None and config.pruning.initial.charged
         self._masked = masked
         self._model = training.model
@@ -205,8 +209,9 @@ class InitialServer:
         return arrays, {_NUMBERS: {"machine": values, "masks": self.masks, "events": self.events}}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]], numbers: Mapping[str, Any]) -> None:
-        """Continue from what ``state`` gave."""
+        """Continue from what ``state`` gave. Raises ValueError and others for anything else."""
         values = numbers[_NUMBERS]
+        check_plain(type(self), {name: values[name] for name in ("masks", "events")})
         kept = {name: arrays[f"{_ARRAYS}{name}"] for name in ("mask", "importance")}
         self.schedule = InitialPruning.from_dict(
             self._setup, self._model.layers, {**values["machine"], **kept}

@@ -17,6 +17,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmpi.numerics.plain_values import check_plain
 from fedmpi.pruning.importance import add_squares
 from fedmpi.pruning.interface import Change
 from fedmpi.pruning.mask import LayerSlice, Mask
@@ -56,6 +57,11 @@ class InitialPruning:
     was reached if ``started``, and the mask is reconfigured when ``since``, which counts rounds from then on, is what
     the setup says; ``stable`` reconfigurations running left the density much as it was.
     """
+
+    rounds: int
+    since: int
+    stable: int
+    started: bool
 
     def __init__(self, setup: InitialSetup, layers: Sequence[LayerSlice], mask: Mask) -> None:
         self.setup = setup
@@ -126,7 +132,8 @@ class InitialPruning:
 
     @classmethod
     def from_dict(cls, setup: InitialSetup, layers: Sequence[LayerSlice], values: Mapping[str, Any]) -> Self:
-        """Continue from what ``to_dict`` gave."""
+        """Continue from what ``to_dict`` gave. Raises ValueError for values of other types."""
+        check_plain(cls, values)
         machine = cls(setup, layers, Mask.from_bits(values["mask"], values["dimension"]))
         machine.importance[:] = values["importance"]
         machine.rounds = values["rounds"]

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from fedmpi.config import parts
-from fedmpi.config.errors import ConfigError
+from fedmpi.config.errors import ConfigError, shown_value
 from fedmpi.config.failures import ANY_FAILURE, described
 from fedmpi.config.guarding import Guard
 from fedmpi.config.schema import DataConfig
 from fedmpi.learning.catalogue import DATASETS
-from fedmpi.learning.datasets.dataset import DataError, Dataset, as_float32, inverted
+from fedmpi.learning.datasets.dataset import MOST_CLASSES, DataError, Dataset, as_float32, inverted
 
 __all__ = ["DATASETS", "DataError", "Dataset", "as_float32", "check_samples", "load"]
 
@@ -46,6 +46,7 @@ def load(config: DataConfig) -> Dataset:
         raise ConfigError(_KEY, f"{name!r} failed: {described(error)}", "a function of a folder") from error
     if name not in DATASETS:
         check_samples(name, data)
+        data = replace(data, classes=int(data.classes))
     if config.invert:
         return replace(data, train_x=inverted(data.train_x), test_x=inverted(data.test_x))
     return data
@@ -56,6 +57,13 @@ def check_samples(name: str, data: object) -> None:
     if not isinstance(data, Dataset):
         problem = f"{name!r} gave a {type(data).__name__}"
         raise ConfigError(_KEY, problem, "a fedmpi.learning.datasets.Dataset")
+    for field in ("train_x", "train_y", "test_x", "test_y", "train_writer", "test_writer"):
+        value = getattr(data, field)
+        if not (isinstance(value, np.ndarray) or (value is None and field.endswith("writer"))):
+            raise ConfigError(_KEY, f"{name!r} gave {field} as a {type(value).__name__}", "a numpy array")
+    if not isinstance(data.classes, int | np.integer) or not 1 <= data.classes <= MOST_CLASSES:
+        problem = f"{name!r} gave classes as {shown_value(data.classes)}"
+        raise ConfigError(_KEY, problem, f"an integer from 1 to {MOST_CLASSES}")
     for part, x, y in (("train", data.train_x, data.train_y), ("test", data.test_x, data.test_y)):
         if x.ndim != 4 or x.dtype not in (np.uint8, np.float32) or not len(x):
             problem = f"{name!r} gave {part}_x as {x.dtype} of shape {x.shape}"

@@ -13,6 +13,10 @@ from fedmpi.learning.datasets.images import decode_images
 USUAL_SIZE = 168
 
 _ENDINGS = frozenset({".jpeg", ".jpg", ".png"})
+_OTHER_IMAGES = frozenset(
+    {".avif", ".bmp", ".gif", ".heic", ".jfif", ".jp2", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
+)
+"""Left out in silence they would be missing samples; other files, such as notes, are none."""
 
 
 def load_imagenet(folder: Path, classes: int, image_size: int = 0) -> Dataset:
@@ -21,7 +25,8 @@ def load_imagenet(folder: Path, classes: int, image_size: int = 0) -> Dataset:
     Labels are the positions of the classes in the sorted names of the folders in ``train``; only the first
     ``classes`` are taken (0: all). Hidden folders and files, and those of operating systems, are no data. The
     largest square at the centre of each image is resized. At the usual 168 x 168 the about 127,000 images of
-    100 classes take 10.7 GB. DataError for what is missing or damaged.
+    100 classes take 10.7 GB. DataError for what is missing or damaged, and for an image
+    of another kind than PNG and JPEG.
     """
     size = image_size or USUAL_SIZE
     names = _class_names(folder / "train")
@@ -50,6 +55,12 @@ def _find_images(folder: Path, names: list[str]) -> tuple[list[Path], np.ndarray
         of_class = folder / name
         found = visible(of_class.iterdir()) if of_class.is_dir() else []
         images = [path for path in found if path.suffix.lower() in _ENDINGS]
+        other = next((path for path in found if path.suffix.lower() in _OTHER_IMAGES), None)
+        if other is not None:
+            problem = (
+                f"is an image that is not read; allowed are {', '.join(sorted(_ENDINGS))}, or to take it away"
+            )
+            raise DataError(f"{other}: {problem}")
         if not images:
             problem = (
                 f"no image ({', '.join(sorted(_ENDINGS))}) of this class is there, at least one expected"
