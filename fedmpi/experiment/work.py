@@ -53,16 +53,18 @@ def count_work(model: FlatModel, input_shape: tuple[int, ...], batch: int) -> Wo
         return count
 
     buffers = model.buffers.clone()
-    handles = [
-        module.register_forward_hook(hook(name))
+    hooked = [
+        (module, hook(name))
         for name, module in model.module.named_modules()
         if not any(module.children()) or isinstance(module, nn.MultiheadAttention)
     ]
+    handles = []
     try:
         x = torch.rand(
             (batch, *input_shape), generator=torch.Generator().manual_seed(0), device=torch.device("cpu")
         ).to(model.vector.device)
-        with training_alone(model, 0):
+        with training_alone(model, 0):  # which puts hooks back, too, as they were
+            handles += [module.register_forward_hook(hook) for module, hook in hooked]
             if _hooks_see_all(model):
                 model.module(x)
                 total = sum(layer_flops.values())

@@ -33,14 +33,14 @@ def activations(model: FlatModel, input_shape: tuple[int, ...], batch: int) -> A
         passed.append(kept[-1] + sum(map(_bytes, inputs)))
 
     layers = [layer for layer in model.module.modules() if not any(layer.children())]
-    handles = [layer.register_forward_hook(count) for layer in layers]
-    try:
-        x = torch.zeros((batch, *input_shape), device=model.vector.device)
-        with evaluated_alone(model, 0), torch.no_grad():
+    x = torch.zeros((batch, *input_shape), device=model.vector.device)
+    with evaluated_alone(model, 0), torch.no_grad():  # which puts hooks back, too, as they were
+        handles = [layer.register_forward_hook(count) for layer in layers]
+        try:
             model.module(x)
-    finally:
-        for handle in handles:
-            handle.remove()
+        finally:
+            for handle in handles:
+                handle.remove()
     return Activations(sum(kept) / batch, max(passed, default=0) / batch)
 
 

@@ -59,7 +59,8 @@ def test_names_are_looked_up_without_torch(key: str) -> None:
         parts.check_name(key, "no such name")
 
 
-def test_a_part_or_what_makes_one() -> None:
+def test_a_part_or_what_makes_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "_guarded", lambda key, name, part: part)
     assert parts.build("pruning.method", f"{HERE}:THING", {}, Thing) is THING
     assert parts.build("pruning.method", f"{HERE}:thing", {"size": 2, "name": "x"}, Thing) == Thing(2.0, "x")
 

@@ -66,12 +66,12 @@ def test_a_run_that_cannot_be_recorded_ends_without_a_checkpoint(
     assert not list((tmp_path / "run").glob("checkpoint/round-*"))
 
 
-def test_state_that_cannot_be_kept_in_a_round_is_told_with_the_rank(
+def test_state_that_cannot_be_kept_in_a_round_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     failing_in_round(monkeypatch, 1, CheckpointError("no space left"), RoundLoop, "_round")
     assert run(tmp_path / "run") == 1
-    assert capsys.readouterr().err == "fedmpi: rank 0: no space left\n"
+    assert capsys.readouterr().err == "fedmpi: no space left\n"
     assert trace.read(tmp_path / "run").attributes["status"] == "failed"
 
 

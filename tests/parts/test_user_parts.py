@@ -164,17 +164,17 @@ def test_the_parts_keep_what_every_part_must() -> None:
     [
         (
             ["k_control.options.k=10.5"],
-            '[k_control] method: "impossible:chooses" gave k = 10.5 and k_probe = 0',
+            '[k_control] method: "impossible:chooses": step gave k = 10.5 (float)',
         ),
-        (["k_control.options.k=0"], '[k_control] method: "impossible:chooses" gave k = 0 and k_probe = 0'),
-        (["k_control.options={k = 5, k_probe = 5}"], '"impossible:chooses" gave k = 5 and k_probe = 5'),
+        (["k_control.options.k=0"], '[k_control] method: "impossible:chooses": step gave k = 0;'),
+        (["k_control.options={k = 50, k_probe = 50}"], '"impossible:chooses": step gave k_probe = 50'),
         (
             ["emulation.compute.model=impossible:NEGATIVE"],
-            "[emulation.compute] model: gave -1.0 s for client 0",
+            '[emulation.compute] model: "impossible:NEGATIVE": seconds gave -1.0 s',
         ),
         (
             ["emulation.compute.model=impossible:OF_ONE"],
-            "[emulation.compute] model: gave seconds of shape (1,)",
+            '"impossible:OF_ONE": seconds gave seconds as float64 of shape (1,); allowed:',
         ),
         (
             ["emulation.availability.model=impossible:NEVER"],

@@ -46,7 +46,8 @@ def load(config: DataConfig) -> Dataset:
         raise ConfigError(_KEY, f"{name!r} failed: {described(error)}", "a function of a folder") from error
     if name not in DATASETS:
         check_samples(name, data)
-        data = replace(data, classes=int(data.classes))
+        if type(data.classes) is not int:
+            data = replace(data, classes=int(data.classes))
     if config.invert:
         return replace(data, train_x=inverted(data.train_x), test_x=inverted(data.test_x))
     return data
