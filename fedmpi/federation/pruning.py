@@ -117,6 +117,7 @@ class ServerPruning:
     def step_with_k(self, finished: FinishedRound, k: int, best_k: BestK) -> tuple[Change | None, int]:
         """The same where the k of the next round, so far ``k``, is decided with a mask that changes (``joint``).
 
+        Where the mask stays, so does ``k``.
         The time of a round has its share of the importance and of the masks that travel every so many rounds.
         """
         seen = self._observed(finished)
@@ -143,10 +144,12 @@ class ServerPruning:
 
             return best_k(lambda k: np.array([round_s(each) for each in k.tolist()]))
 
-        (self.state, change), k = decide_together(
+        (self.state, change), decided_k = decide_together(
             k, lambda k: self._decided(replace(seen, time=time_at(k))), k_for
         )
-        return None if change is None else replace(change, facts={**change.facts, "k": k}), k
+        if change is None or not change.is_new:
+            return change, k
+        return replace(change, facts={**change.facts, "k": decided_k}), decided_k
 
     def _decided(self, seen: Observation) -> tuple[State, Change | None]:
         draw = generator(self.seed, Purpose.PRUNING, seen.round_index).random
