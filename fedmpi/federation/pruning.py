@@ -182,8 +182,13 @@ class ServerPruning:
         return observation
 
     def _importance(self, finished: FinishedRound) -> NDArray[np.float64] | None:
-        """Importance as it is known after a round in which it was asked for, of what the server has received too."""
+        """Importance as it is known after a round in which it was asked for, of what the server has received too.
+
+        Zeros where nobody's update was accepted: then clients and server keep what they have gathered.
+        """
         received = self._received
+        if finished.importance is not None and finished.accepted is not None and not finished.accepted.any():
+            return np.zeros(self._masked.mask.dimension)
         if received is None:
             return None if finished.importance is None else finished.importance.values
         if finished.uploads is not None:

@@ -82,12 +82,6 @@ class RoundEnd:
     test_accuracy: float
     client_tests: NDArray[np.void] | None
 
-    @property
-    def may_change_mask(self) -> bool:
-        """Whether the pruning method asked for anything, and got it: without importance of anybody it waits."""
-        needs = self.plan.needs
-        return bool(needs) and (Needs.IMPORTANCE not in needs or bool(self.roster.accepted.any()))
-
 
 class Half(Protocol):
     """What differs between the server and the other ranks. The loop broadcasts what the server's half gives."""
@@ -179,9 +173,6 @@ class ServerHalf:
         if self.server.controller.measures_update and end.before is not None and end.roster.accepted.any():
             norms = layer_norms(end.before - self._masked.parameters, self.server.pruning.setup.layers)
         self._closed = self.server.close(plan, judged, end.roster, end.exchanged, end.measured, norms)
-        self._change = None
-        if end.plan.needs and not end.may_change_mask:
-            return self._masked.mask
         self._change = self.server.change_mask(
             FinishedRound(
                 plan=plan,

@@ -135,7 +135,7 @@ class RoundLoop:
             client_tests=client_tests,
         )
         next_mask = self.half.close(end)
-        if end.may_change_mask:
+        if plan.needs:
             self.masked.change(next_mask, plan.round_index + 1, self.carrying)
         return self.half.report(end, mask, since, self.ranks.carried_bytes)
 

@@ -125,6 +125,8 @@ def fedtiny(alpha: float = 0.3, last_round: int = 300, gradients: str = DENSE) -
         weights = required(observation.weights, "weights", _NAME)
         if state.pruned:
             gradient = required(observation.importance, "gradient", _NAME).astype(np.float32)
+            if not gradient.any():  # as where nobody's arrived
+                return state, None
             mask = _adjusted_mask(setup, state.mask, weights, gradient, observation.round_index + 1)
         else:
             mask = keep_largest(weights, state.mask, setup.layers, _kept(setup))

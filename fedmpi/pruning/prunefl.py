@@ -83,11 +83,16 @@ def needs(setup: Setup, state: PruneFLState, round_index: int) -> Needs:
 def step(
     setup: Setup, state: PruneFLState, observation: Observation, draw: Draw
 ) -> tuple[PruneFLState, Change | None]:
-    """Reconfigure when it is due; takes no draw."""
+    """Reconfigure when it is due; takes no draw.
+
+    Where nothing is of any importance, as nobody's arrived, the mask stays for another interval.
+    """
     if needs(setup, state, observation.round_index) is Needs.NOTHING:
         return replace(state, rounds_since=state.rounds_since + 1), None
     time = required(observation.time, "time", _NAME)
     importance = required(observation.importance, "importance", _NAME)
+    if not importance.any():
+        return replace(state, rounds_since=0), None
     result = reconfigure(
         required(observation.weights, "weights", _NAME),
         importance,

@@ -87,35 +87,16 @@ def test_weights_are_kept_for_what_a_method_needs(world: Callable) -> None:
     assert half.keeps_weights(given.server.plan())
 
 
-@pytest.mark.parametrize(
-    ("needs", "accepted", "steps"),
-    [
-        (Needs.IMPORTANCE, [1], 1),
-        (Needs.IMPORTANCE, [], 0),
-        (Needs.WEIGHTS | Needs.IMPORTANCE, [], 0),
-        (Needs.WEIGHTS, [], 1),
-        (Needs.NOTHING, [], 1),
-    ],
-)
-def test_a_method_waits_for_importance_of_somebody(
-    world: Callable, needs: Needs, accepted: list[int], steps: int
-) -> None:
-    """Nobody's importance says nothing of any parameter: the mask stays, and is no new one to anybody."""
-    seen: list[Any] = []
-
-    def step(setup: Any, state: State, observation: Any, draw: Any) -> tuple[State, None]:
-        seen.append(observation)
-        return state, None
-
-    given = world(method=asking(needs, step))
-    announced: list[None] = []
+@pytest.mark.parametrize("needs", [Needs.IMPORTANCE, Needs.WEIGHTS, Needs.NOTHING])
+def test_a_mask_that_stays_is_no_new_one_to_anybody(world: Callable, needs: Needs) -> None:
+    given, announced = world(method=asking(needs)), []
     given.server.pruning.announce = lambda: announced.append(None)
     half = ServerHalf(given.server, given.masked, time_scale=1.0)
-    summed = ImportanceSum(np.zeros(10), left_out=0) if Needs.IMPORTANCE in needs else None
-    end = end_of(given, half, accepted, before=given.masked.parameters, importance=summed)
+    summed = ImportanceSum(np.ones(10), left_out=0) if Needs.IMPORTANCE in needs else None
+    end = end_of(given, half, [1], before=given.masked.parameters, importance=summed)
     assert half.close(end) is given.masked.mask
     assert half.report(end, given.masked.mask, 0, 0).change is None
-    assert (len(seen), len(announced)) == (steps, steps if needs else 0)
+    assert not announced
 
 
 def test_who_trained_whom_is_reported_for_each_client(world: Callable) -> None:

@@ -336,9 +336,14 @@ def test_what_was_received_since_the_last_mask_counts_as_importance(world: Calla
         importance = seen.observations[-1].importance
         assert importance is not None
         assert importance.tolist() == [10, 50, 30 * 4 + 10 * 1 + 30 * 9, 50, 50, 50, 50, 50, 50, 50]
-    nothing = ImportanceSum(np.zeros(10), left_out=2)
-    pruning.step(finished(Needs.IMPORTANCE, importance=nothing, accepted=np.array([False, False])))
+    nobodys = {"importance": ImportanceSum(np.zeros(10), left_out=2), "accepted": np.array([False, False])}
+    pruning.step(finished(Needs.IMPORTANCE, **nobodys))
     assert not np.any(seen.observations[-1].importance)
+    pruning.step(finished(Needs.NOTHING, index=0, importance=None, **one))
+    pruning.step(finished(Needs.IMPORTANCE, **nobodys))
+    assert not np.any(seen.observations[-1].importance)
+    pruning.step(finished(Needs.IMPORTANCE, importance=of_pruned, **both))  # what arrived before has been kept
+    assert seen.observations[-1].importance.tolist() == importance.tolist()
 
 
 def test_nothing_is_kept_of_what_arrives_where_importance_travels_in_full(world: Callable) -> None:

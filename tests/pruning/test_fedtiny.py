@@ -120,6 +120,8 @@ def test_the_first_round_prunes_and_later_ones_exchange(setup_of: Callable[..., 
     assert change.facts["put_back"] > 0
     layers = setup.prunable
     assert change.mask.active_per_layer(layers).tolist() == state.mask.active_per_layer(layers).tolist()
+    nobodys = Observation(1, weights=weights, importance=np.zeros(104))
+    assert method.step(setup, state, nobodys, no_draw) == (state, None)
 
 
 def test_the_method_passes_the_checks() -> None:

@@ -185,6 +185,15 @@ def test_decided_jointly_a_mask_is_taken_where_it_gains_on_the_round_as_it_is(
             assert state.interval_rounds == 4
 
 
+def test_where_nothing_is_of_importance_the_mask_stays_for_another_interval(setup_of: Callable) -> None:
+    setup = setup_of([40], reconfigure_every=2)
+    state = prunefl.PruneFLState(Mask(40), rounds_since=1, interval_rounds=5)
+    due = prunefl.PruneFLState(Mask(40), rounds_since=4, interval_rounds=5)
+    nobodys = Observation(**{**observation(0).__dict__, "importance": np.zeros(40)})
+    assert prunefl.step(setup, due, nobodys, no_draw) == (prunefl.PruneFLState(due.mask, 0, 5), None)
+    assert prunefl.step(setup, state, nobodys, no_draw)[0].rounds_since == 2
+
+
 @pytest.mark.parametrize("missing", ["weights", "importance", "time"])
 def test_what_the_round_did_not_bring_is_named(setup_of: Callable, missing: str) -> None:
     setup = setup_of([40], reconfigure_every=1)
