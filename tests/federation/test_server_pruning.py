@@ -342,7 +342,9 @@ def test_what_was_received_since_the_last_mask_counts_as_importance(world: Calla
     pruning.step(finished(Needs.NOTHING, index=0, importance=None, **one))
     pruning.step(finished(Needs.IMPORTANCE, **nobodys))
     assert not np.any(seen.observations[-1].importance)
-    pruning.step(finished(Needs.IMPORTANCE, importance=of_pruned, **both))  # what arrived before has been kept
+    pruning.step(
+        finished(Needs.IMPORTANCE, importance=of_pruned, **both)
+    )  # what arrived before has been kept
     assert seen.observations[-1].importance.tolist() == importance.tolist()
 
 
