@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedmpi.config.errors import ConfigError
 from fedmpi.config.failures import ANY_FAILURE, described
@@ -30,12 +31,14 @@ class PartError(ConfigError):
 class Guard:
     """The part that ``name`` stands for at ``key``, whose functions are called under watch.
 
-    ``thorough``: what is looked at in the first call of a function in a run is looked at in all.
+    ``thorough``: what is looked at in the first call of a function in a run is looked at in all. ``may_draw``: from the
+    global generators of NumPy and Python, which somebody seeds around a call.
     """
 
     key: str
     name: str
     thorough: bool = False
+    may_draw: bool = False
     _called: set[str] = field(default_factory=set, compare=False)
 
     def refuse(self, function: str, problem: str, allowed: str) -> NoReturn:
@@ -45,7 +48,8 @@ class Guard:
     def call(self, function: str, to_call: Callable[..., Any], *arguments: Any) -> Any:
         """What ``to_call`` gives for ``arguments``.
 
-        Raises PartError for what it raises, and where it draws from a global generator of NumPy or Python.
+        Raises PartError for what it raises, and unless it ``may_draw`` where it draws from a global generator of NumPy
+        or Python.
         """
         try:
             with self.no_global_draws(function):
@@ -62,7 +66,7 @@ class Guard:
         """Raise PartError where what happens inside draws from a global generator of NumPy or Python."""
         before = _global_generators()
         yield
-        if _global_generators() != before:
+        if not self.may_draw and _global_generators() != before:
             self.refuse(function, "draws from a global generator of random numbers", _NO_GLOBALS)
 
     def is_first(self, function: str) -> bool:
@@ -101,9 +105,9 @@ class Guard:
                 function, f"gave {what or 'its result'} with {value.ravel()[at]} at {at}", "finite numbers"
             )
 
-    def rising(self, function: str, indices: Any, dimension: int, what: str = "indices") -> None:
-        """Raise PartError unless ``indices`` is int32 (n,), strictly rising, from 0 to ``dimension`` - 1."""
-        self.array(function, indices, "int32", (-1,), what)
+    def rising(self, function: str, indices: Any, dimension: int, what: str = "indices") -> NDArray[np.int32]:
+        """``indices`` (n,) as int32. Raises PartError unless they are integers rising strictly in [0, ``dimension``)."""
+        self.array(function, indices, "iu", (-1,), what)
         rises = indices[1:] > indices[:-1]
         if not rises.all():
             at = int(rises.argmin()) + 1
@@ -116,6 +120,7 @@ class Guard:
                     f"gave {extreme} among {what}, out of range",
                     f"{what} from 0 to {dimension - 1}",
                 )
+        return np.asarray(indices, np.int32)
 
     def integer(self, function: str, value: Any, low: int, high: int, what: str) -> None:
         """Raise PartError unless ``value`` is an int from ``low`` to ``high``."""
@@ -135,7 +140,7 @@ class Guard:
         return value
 
 
-_KINDS = {"f": "floating-point numbers", "b": "bool", "fiub": "numbers"}
+_KINDS = {"f": "floating-point numbers", "b": "bool", "iu": "integers", "fiub": "numbers"}
 
 
 def read_only(array: Any) -> Any:

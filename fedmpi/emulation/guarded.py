@@ -93,7 +93,7 @@ def _prepare(guard: Guard, prepare: Callable[..., object]) -> Callable[..., obje
 
 
 def _check_seconds(guard: Guard, function: str, value: Any, shape: tuple[int, ...]) -> None:
-    guard.array(function, value, "f", shape, "seconds")
+    guard.array(function, value, "fiub", shape, "seconds")
     wrong = ~((value >= 0) & (value < inf))
     if wrong.any():
         at = int(wrong.ravel().argmax())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,7 @@ from fedmpi.config.errors import ConfigError
 from fedmpi.config.guarding import Guard, read_only
 from fedmpi.config.schema import DataConfig
 from fedmpi.learning.division import Division
+from fedmpi.learning.seeding import seeded
 from fedmpi.numerics.apportionment import largest_remainder
 
 BUILT_IN = {
@@ -28,7 +31,8 @@ _KEY = "data.partition"
 def partition(
     config: DataConfig, labels: np.ndarray, writers: np.ndarray | None, clients: int, rng: np.random.Generator
 ) -> Parts:
-    """The samples of each client: rising int64 positions in ``labels``. ``rng`` is the only source of randomness.
+    """The samples of each client: rising int64 positions in ``labels``. ``rng`` is the only source of randomness; the
+    global generators of torch, NumPy and Python are seeded by it for a function of one's own.
 
     ``labels`` int64 (n,); ``writers`` int64 (n,) or None. No sample is at two clients, but for ``case3``,
     where every client has all samples: then all items are one and the same read-only array. Every
@@ -48,7 +52,8 @@ def partition(
         divided = divide(labels, writers, clients, rng)
     else:
         arrays = read_only(labels), None if writers is None else read_only(writers)
-        divided = Guard(_KEY, name).call("the function", divide, *arrays, clients, rng)
+        with seeded(int(deepcopy(rng).integers(2**63))):  # so that global draws are the same on all ranks
+            divided = Guard(_KEY, name, may_draw=True).call("the function", divide, *arrays, clients, rng)
         check_positions(name, divided, labels.size, clients)
     division = divided if isinstance(divided, Division) else Division.of(divided)
     if not division.sizes.all():

@@ -16,9 +16,9 @@ FAB = ("sparsification.method=fab", "sparsification.k=40", "k_control.method=fix
 ENTRIES = FAB[1:]
 
 FAULTS: dict[str, tuple[tuple[str, ...], str]] = {
-    "INT64": (
-        ("sparsification.method=wrong_parts:INT64", *ENTRIES),
-        '[sparsification] method: "wrong_parts:INT64": choose gave indices as int64 of shape (40,); allowed: int32 of',
+    "FLOATS": (
+        ("sparsification.method=wrong_parts:FLOATS", *ENTRIES),
+        '[sparsification] method: "wrong_parts:FLOATS": choose gave indices as float64 of shape (40,); allowed: inte',
     ),
     "GLOBAL": (
         ("sparsification.method=wrong_parts:GLOBAL", *ENTRIES),
@@ -46,9 +46,9 @@ FAULTS: dict[str, tuple[tuple[str, ...], str]] = {
         (*FAB, "emulation.availability.model=wrong_parts:AVAILABILITY"),
         "available gave its result as int64 of shape (8,); allowed: bool of shape (8,)",
     ),
-    "random_samples": (
-        (*FAB, "data.dataset=wrong_parts:random_samples", "data.path=.", "sparsification.k=4"),
-        "draws from a global generator",
+    "two_labels_for_three": (
+        (*FAB, "data.dataset=wrong_parts:two_labels_for_three", "data.path=.", "sparsification.k=4"),
+        "gave train_y as int64 of shape (60,), from 0 to 2; allowed: int64 of shape (60,), from 0 to 1",
     ),
     "broken_partition": (
         (*FAB, "data.partition=wrong_parts:broken_partition"),
@@ -86,7 +86,7 @@ def test_a_fault_is_one_line_of_a_run(name: str, tmp_path: Path, capfd: pytest.C
 
 def test_a_fault_on_a_rank_that_trains_ends_all_with_its_line(tmp_path: Path) -> None:
     command = [sys.executable, "-P", "-m", "fedmpi.mpi.forkserver", "-m", "fedmpi", "run", "quickstart"]
-    overrides, message = FAULTS["INT64"]
+    overrides, message = FAULTS["FLOATS"]
     done = subprocess.run(
         [*command, *overrides, "--ranks", "3", "--output", str(tmp_path / "run"), "--quiet"],
         capture_output=True,
@@ -101,7 +101,7 @@ def test_a_fault_on_a_rank_that_trains_ends_all_with_its_line(tmp_path: Path) ->
 
 
 def test_from_python_it_is_the_text_of_the_exception(tmp_path: Path) -> None:
-    overrides, message = FAULTS["INT64"]
+    overrides, message = FAULTS["FLOATS"]
     with pytest.raises(fedmpi.RunError) as caught:
         fedmpi.run("quickstart", *overrides, ranks=2, output=tmp_path / "run", quiet=True)
     assert caught.value.exit_code == 2

@@ -54,7 +54,7 @@ def infinite(uploads: Any, k: int) -> Selection:
 _STATE = np.random.default_rng(1)
 
 BROKEN: dict[str, tuple[dict[str, Any], str]] = {
-    "int64": ({"choose": lambda a, k, c: top_k(a, k).astype(np.int64)}, "as int64 of shape"),
+    "floats": ({"choose": lambda a, k, c: top_k(a, k).astype(np.float64)}, "as float64 of shape"),
     "falling": ({"choose": lambda a, k, c: top_k(a, min(a.size, 3))[::-1]}, "do not rise"),
     "outside": ({"choose": lambda a, k, c: np.array([a.size], np.int32)}, "out of range"),
     "moody": (
@@ -67,7 +67,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         {"choose": lambda a, k, c: np.sort(np.random.permutation(a.size)[:k]).astype(np.int32)},  # noqa: NPY002
         "choose draws from a global generator",
     ),
-    "list": ({"choose": lambda a, k, c: [0]}, "choose gave indices as a list; allowed: int32"),
+    "list": ({"choose": lambda a, k, c: [0]}, "choose gave indices as a list; allowed: integers"),
     "nothing": ({"choose": lambda a, k, c: None}, "choose gave indices as None"),
     "raising": (
         {"choose": lambda a, k, c: a[a.size + 9]},
@@ -85,6 +85,11 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "infinite": ({"select": infinite}, "with inf at 0"),
 }
+
+
+def test_indices_may_be_integers_of_any_width() -> None:
+    wide = {"choose": lambda a, k, c: top_k(a, k).astype(np.int64)}
+    check_sparsification(SparseMethod(summary="wide", select=select_all, at_most_k_down=False, **wide))
 
 
 @pytest.mark.parametrize("name", BROKEN)

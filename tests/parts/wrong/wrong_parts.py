@@ -18,7 +18,7 @@ def _method(choose):
     )
 
 
-INT64 = _method(lambda accumulated, k, choice: np.arange(k))
+FLOATS = _method(lambda accumulated, k, choice: np.arange(float(k)))
 GLOBAL = _method(
     lambda accumulated, k, choice: np.sort(np.random.permutation(accumulated.size)[:k]).astype(np.int32)  # noqa: NPY002
 )
@@ -47,11 +47,11 @@ AVAILABILITY = AvailabilityModel(
 )
 
 
-def random_samples(folder):
+def two_labels_for_three(folder):
     from fedmpi.learning.datasets import Dataset
 
-    x, y = np.random.random((60, 1, 2, 2)).astype(np.float32), np.arange(60) % 3  # noqa: NPY002
-    return Dataset(x, y, None, x, y, classes=3)
+    x, y = np.zeros((60, 1, 2, 2), np.float32), np.arange(60) % 3
+    return Dataset(x, y, None, x, y, classes=2)
 
 
 def broken_partition(labels, writers, clients, draw):
