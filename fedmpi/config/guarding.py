@@ -106,7 +106,7 @@ class Guard:
             )
 
     def rising(self, function: str, indices: Any, dimension: int, what: str = "indices") -> NDArray[np.int32]:
-        """``indices`` (n,) as int32. Raises PartError unless they are integers rising strictly in [0, ``dimension``)."""
+        """``indices`` (n,) as int32. Raises PartError unless they rise strictly, integers in [0, ``dimension``)."""
         self.array(function, indices, "iu", (-1,), what)
         rises = indices[1:] > indices[:-1]
         if not rises.all():
