@@ -95,10 +95,11 @@ def unpack_traces(archive: Path, folder: Path) -> None:
     for name, ending in (("uplinks", ".up"), ("downlinks", ".down")):
         (folder / name).mkdir(parents=True, exist_ok=True)
         with tarfile.open(archive) as file:
+            file.extraction_filter = getattr(tarfile, "data_filter", None)  # not before Python 3.11.4
             for member in file.getmembers():
                 if member.name.endswith(ending):
                     member.name = Path(member.name).name
-                    file.extract(member, folder / name, filter="data")
+                    file.extract(member, folder / name)
 
 
 def joules_to_target(trace: Trace, known: dict[str, dict[str, Any]]) -> float:

@@ -51,7 +51,8 @@ def data_folder(folder: Path, unpacked: Path, every: int = 1) -> Path:
         return next(path.parent for path in unpacked.rglob("train") if path.is_dir()).resolve()
     temporary = unpacked.with_name(f"{unpacked.name}.partial")
     with tarfile.open(folder / ARCHIVE) as file:
-        file.extractall(temporary, filter="data")
+        file.extraction_filter = getattr(tarfile, "data_filter", None)  # not before Python 3.11.4
+        file.extractall(temporary)
     data = next(path.parent for path in temporary.rglob("train") if path.is_dir())
     tests = sorted((data / "test").glob("*.json"))
     for path in set(tests) - set(tests[::every]):

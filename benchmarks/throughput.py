@@ -158,7 +158,8 @@ def main() -> None:
         femnist = folder / "femnist"
         if {"W2", "W3", "W4"} & set(arguments.workloads):
             with tarfile.open(arguments.data / "femnist_leaf.tar.xz") as archive:
-                archive.extractall(femnist, filter="data")
+                archive.extraction_filter = getattr(tarfile, "data_filter", None)  # not before Python 3.11.4
+                archive.extractall(femnist)
         for name in arguments.workloads:
             leaf = next((p.parent for p in femnist.rglob("train") if p.is_dir()), femnist)
             text = WORKLOADS[name].format(data=arguments.data.resolve(), femnist=leaf) + COMMON

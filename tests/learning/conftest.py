@@ -14,7 +14,8 @@ def femnist_dir(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         pytest.skip(f"FEMNIST is not there: {archive} is missing")
     folder = tmp_path_factory.mktemp("femnist")
     with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
+        tar.extraction_filter = getattr(tarfile, "data_filter", None)  # not before Python 3.11.4
+        tar.extractall(folder)
     return next(folder.rglob("train")).parent
 
 
