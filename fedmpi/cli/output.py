@@ -80,12 +80,18 @@ def prepare_output(path: Path, config: Config, resume: bool, overwrite: bool) ->
 
 
 def lock_folder(path: Path) -> FolderLock:
-    """Make a folder and lock it. ConfigError where it cannot be written, or another process has it."""
+    """Make a folder and lock it. ConfigError where it cannot be written, or another process has it.
+
+    Folders that are made and stay empty go with the lock: a run that is refused leaves nothing.
+    """
+    made = [folder for folder in (path, *path.absolute().parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path):
             pass
-        return FolderLock.acquire(path)
+        lock = FolderLock.acquire(path)
+        lock.made = made
+        return lock
     except FolderInUse as error:
         raise ConfigError("--output", str(error)) from None
     except OSError as error:

@@ -12,6 +12,7 @@ import fcntl
 import os
 import platform
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,11 +63,13 @@ class Owner:
 class FolderLock:
     """The lock of a folder, held from ``acquire`` until ``release`` or the death of this process.
 
-    ``warning`` says so where the file system has no locks, and is empty otherwise.
+    ``warning`` says so where the file system has no locks, and is empty otherwise. ``made``: folders, innermost first,
+    that are removed with the lock if there is nothing in them.
     """
 
     def __init__(self, path: Path, descriptor: int | None, warning: str = "") -> None:
         self.warning = warning
+        self.made: Sequence[Path] = ()
         self._path = path
         self._descriptor = descriptor
 
@@ -104,6 +107,9 @@ class FolderLock:
                 self._path.unlink()
         if self._descriptor is not None:
             os.close(self._descriptor)
+        with suppress(OSError):  # the first that is not empty
+            for folder in self.made:
+                folder.rmdir()
 
     @classmethod
     def _without_locks(cls, folder: Path, path: Path, error: OSError) -> FolderLock:

@@ -34,9 +34,9 @@ def test_the_default_folder_is_named_by_name_and_seed():
 def test_a_new_or_empty_folder_is_made_whatever_is_asked(tmp_path, resume, overwrite):
     for folder in (tmp_path / "a" / "b", tmp_path / "empty"):
         (tmp_path / "empty").mkdir(exist_ok=True)
-        prepare_output(folder, CONFIG, resume, overwrite)
-        assert folder.is_dir()
-        assert not list(folder.iterdir())
+        lock = prepared(folder, CONFIG, resume, overwrite)
+        assert [place.name for place in folder.iterdir()] == [LOCK_NAME]
+        lock.release()
 
 
 def test_a_run_is_not_written_over_unless_asked(tmp_path):
@@ -157,6 +157,22 @@ def test_a_run_that_began_while_the_lock_was_awaited_is_not_written_over(tmp_pat
             prepared(folder, CONFIG, resume=False, overwrite=False)
     assert (folder / "trace.h5").exists()
     acquire(folder).release()
+
+
+@pytest.mark.parametrize("ends_with", ["nothing", "a file"])
+def test_folders_that_were_made_and_stay_empty_go_with_the_lock(tmp_path, ends_with):
+    (tmp_path / "mine").mkdir()
+    folder = tmp_path / "mine" / "runs" / "run"
+    lock = prepared(folder, CONFIG, False, False)
+    if ends_with == "a file":
+        (folder / "trace.h5").touch()
+    lock.release()
+    assert list((tmp_path / "mine").iterdir()) == (
+        [] if ends_with == "nothing" else [tmp_path / "mine" / "runs"]
+    )
+    (tmp_path / "empty").mkdir()
+    prepared(tmp_path / "empty", CONFIG, False, False).release()
+    assert (tmp_path / "empty").is_dir()
 
 
 def test_the_lock_that_a_killed_run_left_is_no_other_file(tmp_path):
