@@ -12,7 +12,6 @@ from fedmpi.config.errors import ConfigError
 from fedmpi.config.guarding import Guard, read_only
 from fedmpi.config.schema import DataConfig
 from fedmpi.learning.division import Division
-from fedmpi.learning.seeding import seeded
 from fedmpi.numerics.apportionment import largest_remainder
 
 BUILT_IN = {
@@ -51,6 +50,8 @@ def partition(
     if name in BUILT_IN:
         divided = divide(labels, writers, clients, rng)
     else:
+        from fedmpi.learning.seeding import seeded  # and torch, which nothing else here needs
+
         arrays = read_only(labels), None if writers is None else read_only(writers)
         with seeded(int(deepcopy(rng).integers(2**63))):  # so that global draws are the same on all ranks
             divided = Guard(_KEY, name, may_draw=True).call("the function", divide, *arrays, clients, rng)

@@ -138,6 +138,7 @@ def test_insisting_ends_everything_at_once(
     endless = ["emulation.clock=realtime", "emulation.time_scale=10000"]
     process = command("run", config, *endless, "--ranks", ranks, "--output", output)
     wait_until((output / "trace.h5").exists)
+    time.sleep(2.0)  # the first round begins
     process.send_signal(signal.SIGINT)
     time.sleep(3.0)
     process.send_signal(signal.SIGINT)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from fedmpi.config.failures import ANY_FAILURE, described
 from fedmpi.config.schema import DataConfig
 from fedmpi.learning.catalogue import DATASETS
 from fedmpi.learning.datasets.dataset import MOST_CLASSES, DataError, Dataset, as_float32, inverted
-from fedmpi.learning.seeding import seeded
 
 __all__ = ["DATASETS", "DataError", "Dataset", "as_float32", "check_samples", "load"]
 
@@ -33,7 +32,7 @@ def load(config: DataConfig) -> Dataset:
     options = parts.options_taken(_KEY, name, config.options)
     read = parts.function(_KEY, name, options, parts.settings_of(config))
     try:
-        with nullcontext() if name in DATASETS else seeded(0):
+        with nullcontext() if name in DATASETS else _seeded():
             data = read(folder)
     except (ConfigError, DataError):
         raise
@@ -52,6 +51,12 @@ def load(config: DataConfig) -> Dataset:
     if config.invert:
         return replace(data, train_x=inverted(data.train_x), test_x=inverted(data.test_x))
     return data
+
+
+def _seeded() -> AbstractContextManager[None]:
+    from fedmpi.learning.seeding import seeded  # and torch, which nothing else here needs
+
+    return seeded(0)
 
 
 def check_samples(name: str, data: object) -> None:
