@@ -74,7 +74,7 @@ def test_one_rank_runs_here(experiment, tmp_path):
     ):
         experiment.prepare(1)
     lock.release()
-    assert not list((tmp_path / output).iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.usefixtures("outside_mpi")
