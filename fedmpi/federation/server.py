@@ -223,7 +223,7 @@ class Server:
         None where the mask stays.
         """
         decide = self.controller.decide if self.config.pruning.joint else None
-        seen = self.prices.magnitudes(finished.plan, judged, exchanged)
+        seen = None if decide is None else self.prices.magnitudes(finished.plan, judged, exchanged)
         if decide is None or seen is None:
             return self.pruning.step(finished)
         states = {self.k_state.k: self.k_state}
