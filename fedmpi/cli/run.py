@@ -46,23 +46,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Start ``mpiexec`` where it is needed, else run here; the exit code of the experiment."""
+    checked: tuple[int, Config] | None = None
     with stop_signals.installed() as flag:
         if not inside_mpi_launch(os.environ):
             ranks = arguments.ranks or 1
             config = configured(arguments, ranks)  # what is wrong is said before torch is imported
             check_output(_output(arguments, config), config, arguments.resume, arguments.overwrite)
+            checked = ranks, config
             if ranks > 1:
                 if flag.set:
                     stopped.say_before_the_run()
                     return PREEMPTED
                 return launch.run_under_mpiexec(ranks, arguments.arguments, flag)
         if arguments.log_per_rank is None:
-            return _run_here(arguments)
+            return _run_here(arguments, checked)
         log = RankLog(arguments.log_per_rank)
-        return log.around(arguments.arguments, lambda: _run_here(arguments, log))
+        return log.around(arguments.arguments, lambda: _run_here(arguments, checked, log))
 
 
-def _run_here(arguments: argparse.Namespace, log: RankLog | None = None) -> int:
+def _run_here(
+    arguments: argparse.Namespace, checked: tuple[int, Config] | None, log: RankLog | None = None
+) -> int:
+    """``checked``: the configuration as far as it is known already, and for how many ranks it was found fit."""
     prepared: tuple[int, Path] | None = None
 
     def prepare(ranks: int) -> tuple[Config, Path, FolderLock]:
@@ -74,7 +79,7 @@ def _run_here(arguments: argparse.Namespace, log: RankLog | None = None) -> int:
             raise ConfigError("--ranks", problem, "the number of ranks started, or no --ranks")
         if log is not None:
             log.check()
-        config = configured(arguments, ranks)
+        config = checked[1] if checked and checked[0] == ranks else configured(arguments, ranks)
         output = _output(arguments, config)
         lock = prepare_output(output, config, arguments.resume, arguments.overwrite)
         prepared = ranks, output
