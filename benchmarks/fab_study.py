@@ -28,7 +28,7 @@ def main() -> int:
         code = run_sweep(arguments.sweep, data, study, arguments)
         if code == 2:
             return code
-        tables("fab", study, arguments.table)
+        tables("fab", [study], arguments.table)
         if arguments.output:
             figures("fab", study)
     return code

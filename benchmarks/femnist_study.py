@@ -27,6 +27,7 @@ def parser(description: str, sweep: str) -> argparse.ArgumentParser:
     )
     arguments.add_argument("--output", type=Path, help="folder of the study (default: a temporary one)")
     arguments.add_argument("--sweep", default=sweep, help="another sweep of the same shape")
+    arguments.add_argument("--base", help="another base of the sweep: other data, models, devices")
     arguments.add_argument("--jobs", type=int, help="runs at the same time (default: one for each core)")
     arguments.add_argument(
         "--set",
@@ -69,7 +70,8 @@ def unpacked_beside(output: Path | None, temporary: Path) -> Path:
 def run_sweep(sweep: str, data: Path | None, output: Path, arguments: argparse.Namespace) -> int:
     """All runs of a sweep into ``output``, those that are there already left alone; the sweep's exit code."""
     path = [] if data is None else [f"data.path={data}"]
-    command = [sys.executable, "-m", "fedmpi", "sweep", sweep, *path, *arguments.set]
+    base = ["--base", arguments.base] if arguments.base else []
+    command = [sys.executable, "-m", "fedmpi", "sweep", sweep, *base, *path, *arguments.set]
     jobs = ["--jobs", str(arguments.jobs)] if arguments.jobs else []
     began = time.perf_counter()
     code = subprocess.run([*command, "--output", str(output), *jobs], check=False).returncode
@@ -77,10 +79,10 @@ def run_sweep(sweep: str, data: Path | None, output: Path, arguments: argparse.N
     return code
 
 
-def tables(name: str, study: Path, file: Path | None, more: Sequence[str] = ()) -> None:
-    """Print the tables of the study, and write them to ``file`` too."""
+def tables(name: str, folders: Sequence[Path], file: Path | None, more: Sequence[str] = ()) -> None:
+    """Print the tables of a study in some folders, and write them to ``file`` too."""
     text = subprocess.run(
-        [sys.executable, "-m", "fedmpi", "tables", name, str(study), *more],
+        [sys.executable, "-m", "fedmpi", "tables", name, *map(str, folders), *more],
         check=True,
         stdout=subprocess.PIPE,
         text=True,

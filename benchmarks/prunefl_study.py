@@ -1,6 +1,6 @@
 """The study of PruneFL on real FEMNIST, with its result tables: benchmarks/prunefl_study.py --data ../shared/data
 
-Runs the sweep ``prunefl-study-small``, then the lottery tickets of its run ``prunefl`` (``prunefl-lottery-small``,
+Runs the sweep ``prunefl-study-small``, then the lottery tickets of its runs ``prunefl`` (``prunefl-lottery-small``,
 into the folder of the study with "-lottery" added), and answers: what time, rounds and bytes does each method of
 pruning need to the accuracy that is reached without, how large is its model then, and what do PruneFL and adaptive
 FAB-top-k save at once beside each alone? The folder given by --data holds femnist_leaf.tar.xz, or train/ and test/
@@ -20,11 +20,11 @@ from femnist_study import data_folder, figures, parser, run_sweep, tables, unpac
 from fedmpi.sweeps import STUDIES
 
 
-def lottery_sweep(name: str, ticket: Path, folder: Path) -> Path:
-    """The sweep ``name`` as a file in ``folder``, with all its tickets taken from the run folder ``ticket``."""
+def lottery_sweep(name: str, study: Path, folder: Path) -> Path:
+    """The sweep ``name`` as a file in ``folder``, with all its tickets taken from runs of the folder ``study``."""
     content = tomllib.loads(STUDIES.text(name))
     for point in content["axes"]["ticket"].values():
-        point["pruning"]["ticket"] = str(ticket)
+        point["pruning"]["ticket"] = str(study / Path(point["pruning"]["ticket"]).name)
     path = folder / f"{name}.toml"
     path.write_text(tomli_w.dumps(content), encoding="utf-8")
     return path
@@ -45,16 +45,13 @@ def main() -> int:
         if codes[0] == 2:
             return 2
         tickets = study.with_name(f"{study.name}-lottery")
-        sweep = lottery_sweep(arguments.lottery, study / "prunefl", Path(temporary))
+        sweep = lottery_sweep(arguments.lottery, study, Path(temporary))
         codes.append(run_sweep(str(sweep), data, tickets, arguments))
-        tables(
-            "prunefl",
-            study,
-            arguments.table,
-            ["--target", arguments.target] if arguments.target else [],
-        )
+        folders = [study, *([tickets] if codes[1] != 2 else [])]
+        target = ["--target", arguments.target] if arguments.target else []
+        tables("prunefl", folders, arguments.table, target)
         if arguments.output:
-            figures("prunefl", study, *([tickets] if codes[1] != 2 else []))
+            figures("prunefl", *folders)
     return next((code for code in codes if code), 0)
 
 

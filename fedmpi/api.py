@@ -64,19 +64,26 @@ def run(
 
 
 def sweep(
-    config: str | Path, *overrides: str, ranks: int = 1, output: str | Path | None = None, quiet: bool = False
+    config: str | Path,
+    *overrides: str,
+    base: str | Path | None = None,
+    ranks: int = 1,
+    output: str | Path | None = None,
+    quiet: bool = False,
 ) -> dict[str, Trace]:
     """Run all experiments of a sweep (a TOML file or the name of one of fedmpi's own) and return their traces by name.
 
-    Those that are complete are not run again. ``output`` is the folder of the run folders (``runs/SWEEP``). Raises
-    ConfigError and RunError as ``run`` does.
+    Those that are complete are not run again. ``base`` is a preset or a file in place of the sweep's own base.
+    ``output`` is the folder of the run folders (``runs/SWEEP``, or ``runs/SWEEP-BASE``). Raises ConfigError and
+    RunError as ``run`` does.
     """
     from fedmpi.sweeps import plan
 
-    planned = plan(str(config), overrides)
+    planned = plan(str(config), overrides, None if base is None else str(base))
     folder = Path("runs") / planned.name if output is None else Path(output)
     command = ["sweep", str(config), *overrides, "--output", str(folder), "--ranks", str(ranks)]
-    _execute([*command, *(["--quiet"] if quiet else [])], quiet)
+    more = [*([] if base is None else ["--base", str(base)]), *(["--quiet"] if quiet else [])]
+    _execute([*command, *more], quiet)
     return {one.name: read(folder / one.name) for one in planned.runs}
 
 

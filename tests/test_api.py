@@ -82,3 +82,9 @@ def test_a_sweep_gives_all_traces(tmp_path: Path) -> None:
     traces = fedmpi.sweep(tmp_path / "two.toml", quiet=True)
     assert sorted(trace.config["experiment"]["seed"] for trace in traces.values()) == [1, 2]
     assert all(len(trace.rounds) == 1 for trace in traces.values())
+    (tmp_path / "longer.toml").write_text((tmp_path / "base.toml").read_text().replace("= 1", "= 2"))
+    longer = fedmpi.sweep(
+        tmp_path / "two.toml", "data.partition=iid", base=tmp_path / "longer.toml", quiet=True
+    )
+    assert [len(trace.rounds) for trace in longer.values()] == [2, 2]
+    assert Path("runs/two-longer/dense-s1/trace.h5").exists()

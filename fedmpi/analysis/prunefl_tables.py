@@ -3,8 +3,9 @@
 1. time, rounds and bytes of each method to a target accuracy, that of the run without pruning at its end, the size
    of the model then and at the end, and accuracies at the same round
 2. PruneFL and adaptive FAB-top-k at once, beside each of them alone, to the same accuracy
+3. lottery tickets: the accuracy of PruneFL's last mask with its first and with new weights, at the same rounds
 
-Both for the same clients in all rounds, and for clients drawn anew. Markdown; a row is one configuration: the mean over
+All for the same clients in all rounds, and for clients drawn anew. Markdown; a row is one configuration: the mean over
 its seeds, with the lowest and the highest where there are several. Whatever else differs makes another row, compared
 with the run without pruning that differs in nothing but the method.
 """
@@ -20,7 +21,7 @@ from fedmpi.analysis.groups import Configuration, alike, labels
 from fedmpi.analysis.markdown import reached, spread, table
 from fedmpi.analysis.measures import accuracy_at_round, cost_to, evaluations, last_accuracy, late_k
 from fedmpi.analysis.method_names import MEASURING
-from fedmpi.analysis.prunefl_runs import BOTH, FAB, NONE, PRUNEFL, SELECTIONS, compared
+from fedmpi.analysis.prunefl_runs import BOTH, FAB, NONE, PRUNEFL, SELECTIONS, compared, tickets
 from fedmpi.analysis.runs import AnalysisError, Run
 
 COMBINED = (PRUNEFL, FAB, BOTH)
@@ -44,9 +45,7 @@ def default_target(groups: Sequence[Configuration]) -> float:
 
 def methods_table(groups: Sequence[Configuration], target: float) -> list[str]:
     """Costs to the target and accuracy at the last round that all complete runs have reached."""
-    runs = [run for group in groups for run in group.runs]
-    waited_for = [run for run in runs if run.complete] or runs
-    last = min(int(evaluations(run)["round"].iloc[-1]) for run in waited_for)
+    last = _last_common_round(groups)
     rows = []
     for label, group in zip(labels(groups), groups, strict=True):
         like = _like(group, NONE, groups, METHOD_SECTIONS)
@@ -133,6 +132,22 @@ def _both_table(by_name: Mapping[str, Sequence[Run]], target: float, extra: str)
     return table(f"Pruning and sparsification at once, to accuracy {target:.3f}{where}", columns, rows)
 
 
+def lottery_table(groups: Sequence[Configuration]) -> list[str]:
+    """Lottery tickets beside what they are compared with: the accuracy after a third, two thirds and all of the rounds
+    that all complete runs have reached, at the last evaluation until then."""
+    last = _last_common_round(groups)
+    at = [last // 3, 2 * last // 3, last]
+    rows = []
+    for label, group in zip(labels(groups), groups, strict=True):
+        accuracies = ([accuracy_at_round(run, number) for run in group.runs] for number in at)
+        densities = [run.trace.rounds.density.iloc[-1] for run in group.runs]
+        rows.append(
+            [label, *(spread(values, "{:.3f}") for values in accuracies), spread(densities, "{:.3f}")]
+        )
+    columns = ["method", *(f"accuracy at round {number:,}" for number in at), "density at the end"]
+    return table("Lottery tickets", columns, rows)
+
+
 def report(runs: Sequence[Run], target: float | None = None) -> str:
     """All tables that the runs allow, as Markdown. ``target`` None: what is reached without pruning.
 
@@ -140,11 +155,14 @@ def report(runs: Sequence[Run], target: float | None = None) -> str:
     """
     lines = []
     selections = compared(runs)
+    lottery = tickets(runs)
     for selected, groups in selections.items():
         accuracy = default_target(groups) if target is None else target
         if len(selections) > 1:
             lines += [f"### {SELECTIONS[selected].capitalize()}", ""]
-        for section in (methods_table(groups, accuracy), both_tables(groups, accuracy)):
+        sections = [methods_table(groups, accuracy), both_tables(groups, accuracy)]
+        sections += [lottery_table(lottery[selected])] if selected in lottery else []
+        for section in sections:
             lines += [*section, ""] if section else []
     return "\n".join(lines)
 
@@ -155,6 +173,13 @@ def _like(
     """The configuration of that name that differs from ``group`` in ``sections`` alone; one that is complete first."""
     found = [other for other in groups if other.name == name and alike(group, other, (*MEASURING, *sections))]
     return min(found, key=lambda other: other.status != "completed") if found else None
+
+
+def _last_common_round(groups: Sequence[Configuration]) -> int:
+    """The last evaluation that all complete runs have reached, or all runs where none is complete."""
+    runs = [run for group in groups for run in group.runs]
+    waited_for = [run for run in runs if run.complete] or runs
+    return min(int(evaluations(run)["round"].iloc[-1]) for run in waited_for)
 
 
 def _mean_of(seeds: Sequence[Run], value: Callable[[Run], float]) -> float:

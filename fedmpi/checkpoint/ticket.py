@@ -26,13 +26,18 @@ class Ticket:
     seed: int
 
 
+def ticket_folder(config: Config) -> Path:
+    """The folder that ``pruning.ticket`` names; ``{seed}`` in it stands for ``experiment.seed``."""
+    return Path(config.pruning.ticket.replace("{seed}", str(config.experiment.seed)))
+
+
 def read_ticket(config: Config, parameters: int) -> Ticket:
-    """The ticket in the folder ``pruning.ticket``, for a model of so many parameters.
+    """The ticket in ``ticket_folder(config)``, for a model of so many parameters.
 
     A relative path is one to the working directory. Reads the trace for how the run ended, and the newest checkpoint,
     whose checksums must be right. Raises ConfigError that names the key and what is wrong with the folder.
     """
-    folder = Path(config.pruning.ticket)
+    folder = ticket_folder(config)
     if not folder.is_dir():
         raise _refusal(f"there is no folder {folder}")
     try:

@@ -47,6 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="section.key=value",
         help="replaces one key of the configuration of all runs",
     )
+    parser.add_argument(
+        "--base",
+        metavar="BASE",
+        help="a preset or a file in place of the sweep's own base: the same study of other data, models, devices",
+    )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--list",
@@ -61,7 +66,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--jobs", type=integer(1), metavar="N", help="runs at the same time (default: cores / ranks)"
     )
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="folder of the run folders (default: runs/SWEEP)"
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder of the run folders (default: runs/SWEEP, or runs/SWEEP-BASE)",
     )
     parser.add_argument(
         "--ended",
@@ -81,7 +89,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.print:
         print(STUDIES.text(arguments.sweep), end="")
         return DONE
-    sweep = plan(arguments.sweep, arguments.overrides)
+    sweep = plan(arguments.sweep, arguments.overrides, arguments.base)
     study = arguments.output if arguments.output is not None else Path("runs") / sweep.name
     if arguments.list:
         for line in list_lines(sweep, study):

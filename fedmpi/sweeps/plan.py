@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -43,39 +43,41 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Sweep:
-    """``name`` is that of the file; ``common`` are the overrides given for all runs on the command line."""
+    """``name`` is that of the file, with that of another base; ``common`` are the overrides given for all runs."""
 
     name: str
     runs: tuple[PlannedRun, ...]
     common: tuple[str, ...]
 
 
-def plan(source: str, overrides: Sequence[str] = ()) -> Sweep:
+def plan(source: str, overrides: Sequence[str] = (), base: str | None = None) -> Sweep:
     """The runs of a sweep: ``source`` is a TOML file, or the name of a sweep that comes with fedmpi.
 
-    ``overrides`` (``section.key=value``) hold for all runs; they may not change what an axis changes. Types
-    and names of keys are checked here, values by ``fedmpi.config.validate``. Raises ConfigError.
+    ``overrides`` (``section.key=value``) hold for all runs; they may not change what an axis changes. ``base``, a
+    preset or a file (relative to the working directory), stands in for the sweep's own. Types and names of keys are
+    checked here, values by ``fedmpi.config.validate``. Raises ConfigError.
     """
     place = f"sweep {source}"
-    text, folder = _read(source, place)
+    written, folder = _read(source, place)
     try:
-        content = parse(text)
+        content = parse(written)
     except TomlError as error:
         raise ConfigError("", str(error), within=place) from None
     try:
         for key in content:
             if key not in _KEYS:
                 raise ConfigError(key, f"unknown key{did_you_mean(key, _KEYS)}", ", ".join(_KEYS))
-        if "base" not in content:
-            raise ConfigError("base", "missing", "a preset, a file, or [base.section] tables")
-        base = _base_text(content["base"], folder)
         found = combinations(content, read_axes(content.get("axes", {})))
+        text = "" if base is not None else _own_base_text(content, folder)
     except ConfigError as error:
         raise error.inside(place) from None
+    name = Path(source).stem
+    if base is not None:
+        name, text = f"{name}-{Path(base).stem}", _base_text("--base", base, Path())
     if not found:
         raise ConfigError("", "every run is excluded", "at least one run", within=place)
-    runs = (_run(index, combination, base, overrides) for index, combination in enumerate(found))
-    return Sweep(Path(source).stem, tuple(runs), tuple(overrides))
+    runs = (_run(index, combination, text, overrides) for index, combination in enumerate(found))
+    return Sweep(name, tuple(runs), tuple(overrides))
 
 
 def _run(index: int, combination: Combination, base: str, common: Sequence[str]) -> PlannedRun:
@@ -116,11 +118,19 @@ def _read(source: str, place: str) -> tuple[str, Path]:
         raise ConfigError("", str(error), "a TOML file in UTF-8", within=place) from None
 
 
-def _base_text(base: Any, folder: Path) -> str:
+def _own_base_text(content: Mapping[str, Any], folder: Path) -> str:
+    allowed = "a preset, a file, or [base.section] tables"
+    if "base" not in content:
+        raise ConfigError("base", "missing", allowed)
+    base = content["base"]
     if isinstance(base, dict):
         return tomli_w.dumps(base)
     if not isinstance(base, str):
-        raise ConfigError("base", f"found {shown_value(base)}", "a preset, a file, or [base.section] tables")
+        raise ConfigError("base", f"found {shown_value(base)}", allowed)
+    return _base_text("base", base, folder)
+
+
+def _base_text(key: str, base: str, folder: Path) -> str:
     path = folder / base
     names = preset_names()
     if base in names and not path.is_file():
@@ -129,4 +139,4 @@ def _base_text(base: Any, folder: Path) -> str:
         return read_text(path)
     except (FileNotFoundError, TomlError):
         problem = f"found {shown_value(base)}, which is no preset and no text file {path}{did_you_mean(base, names)}"
-        raise ConfigError("base", problem, f"a file, or a preset: {', '.join(names)}") from None
+        raise ConfigError(key, problem, f"a file, or a preset: {', '.join(names)}") from None

@@ -347,6 +347,27 @@ def test_lottery_tickets_are_drawn_beside_snip_and_the_full_model(whole):
     assert panel.lines[3].get_ydata()[-1] == pytest.approx(0.195)
 
 
+def test_lottery_tickets_have_a_table_of_their_accuracy_at_the_same_rounds(whole, capsys):
+    study, tickets = whole
+    assert main(["tables", "prunefl", str(study)]) == 0
+    assert "Lottery" not in capsys.readouterr().out
+    assert main(["tables", "prunefl", str(study), str(tickets)]) == 0
+    out = capsys.readouterr().out
+    table = rows(out, "**Lottery tickets**")
+    assert list(table) == list(prunefl_runs.TICKETS)
+    head = out[out.index("**Lottery tickets**") :].splitlines()[2]
+    last = max(int(read(study / "none").rounds.dropna(subset="test_accuracy")["round"].max()), 0)
+    assert cells(head)[1:] == [
+        *(f"accuracy at round {number}" for number in (last // 3, 2 * last // 3, last)),
+        "density at the end",
+    ]
+    for name, folder in (("no pruning", study / "none"), ("SNIP", study / "snip")):
+        rounds = read(folder).rounds
+        measured = rounds.dropna(subset="test_accuracy").set_index("round")["test_accuracy"]
+        at = [f"{measured.loc[:number].iloc[-1]:.3f}" for number in (last // 3, 2 * last // 3, last)]
+        assert table[name] == [*at, f"{rounds.density.iloc[-1]:.3f}"]
+
+
 def test_layers_that_were_pruned_are_drawn_to_the_last_round(whole):
     trace = read(whole[0] / "prunefl")
     assert {name: (at.tolist(), left.tolist()) for name, (at, left) in layers(trace).items()} == {
@@ -416,9 +437,9 @@ def test_sizes_of_a_real_run_begin_with_its_initial_pruning(tiny):
 
 
 def test_the_benchmark_takes_tickets_from_the_study_that_it_ran(tmp_path):
-    path = prunefl_study.lottery_sweep("prunefl-lottery-small", tmp_path / "mine" / "prunefl", tmp_path)
+    path = prunefl_study.lottery_sweep("prunefl-lottery-small", tmp_path / "mine", tmp_path)
     tickets = [run.config.pruning.ticket for run in plan(str(path)).runs]
-    assert tickets == [str(tmp_path / "mine" / "prunefl")] * 2
+    assert tickets == [str(tmp_path / "mine" / "prunefl-s{seed}")] * 6
 
 
 def test_benchmarks_unpack_their_data_once_beside_a_study_that_is_kept(tmp_path):

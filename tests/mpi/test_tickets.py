@@ -113,6 +113,18 @@ def copy(folder: Path, tmp_path: Path) -> Path:
     return tmp_path / "copy"
 
 
+def test_the_seed_stands_in_the_name_of_the_folder(folder: Path, tmp_path: Path) -> None:
+    for seed in (3, 4):
+        shutil.copytree(folder / "finished", tmp_path / f"pruned-s{seed}")
+    shutil.rmtree(tmp_path / "pruned-s3" / "checkpoint")
+    ticket = tmp_path / "pruned-s{seed}"
+    assert read_ticket(ticket_config(ticket, "experiment.seed=4"), PARAMETERS).seed == SEED
+    with pytest.raises(ConfigError, match="pruned-s3 has no checkpoint"):
+        read_ticket(ticket_config(ticket, "experiment.seed=3"), PARAMETERS)
+    with pytest.raises(ConfigError, match=r"there is no folder .*pruned-s5"):
+        read_ticket(ticket_config(ticket, "experiment.seed=5"), PARAMETERS)
+
+
 def test_what_is_no_ticket_is_refused_with_the_reason(folder: Path, copy: Path) -> None:
     def refused(config, because: str, parameters: int = PARAMETERS) -> None:
         with pytest.raises(ConfigError) as caught:

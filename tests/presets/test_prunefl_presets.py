@@ -8,6 +8,7 @@ from math import inf
 import numpy as np
 import pytest
 
+from fedmpi.checkpoint.ticket import ticket_folder
 from fedmpi.cli import host_time
 from fedmpi.cli import main as cli
 from fedmpi.config import load, preset_names, validate
@@ -90,7 +91,7 @@ def test_check_with_data_of_the_same_shape(name, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_studies_compare_the_published_methods(name):
-    runs = {run.name: run.config for run in plan(name).runs}
+    runs = {run.label: run.config for run in plan(name).runs}
     for label in ("none", "snip", "iterative", "online", "prunefl"):
         assert (runs[label].pruning.method, runs[label].sparsification.method) == (label, "dense")
     for label, pruning in (("fab", "none"), ("prunefl_fab", "prunefl")):
@@ -102,19 +103,30 @@ def test_studies_compare_the_published_methods(name):
     assert runs["snip"].pruning.target_density == runs["iterative"].pruning.target_density
 
 
+@pytest.mark.parametrize("name", STUDIES)
+def test_studies_have_three_seeds_of_every_run(name):
+    for sweep in (plan(name), plan(name.replace("study", "lottery"))):
+        seeds = {run.label: set() for run in sweep.runs}
+        for run in sweep.runs:
+            seeds[run.label].add(run.config.experiment.seed)
+        assert all(found == {1, 2, 3} for found in seeds.values())
+
+
 def test_the_large_study_selects_clients_too():
-    runs = {run.name: run.config for run in plan("prunefl-study").runs}
+    runs = {run.label: run.config for run in plan("prunefl-study").runs}
     selected = {name: config.clients for name, config in runs.items() if name.endswith("-selected")}
     assert len(selected) == len(runs) // 2 == 7
     assert all((clients.count, clients.per_round) == (193, 10) for clients in selected.values())
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_lottery_tickets_are_taken_from_the_study(name):
+def test_lottery_tickets_are_taken_from_the_run_of_the_same_seed(name):
     study = plan(name)
-    (ticketed,) = (run for run in study.runs if run.name == "prunefl")
+    folders = {f"runs/{study.name}/{run.name}": run.config for run in study.runs if run.label == "prunefl"}
+    assert len(folders) == 3
     for run in plan(name.replace("study", "lottery")).runs:
-        assert run.config.pruning.method == run.name
-        assert run.config.pruning.ticket == f"runs/{study.name}/prunefl"
+        assert run.config.pruning.method == run.label
+        ticketed = folders[str(ticket_folder(run.config))]
+        assert ticketed.experiment.seed == run.config.experiment.seed
         for section in ("clients", "data", "model", "training"):
-            assert getattr(run.config, section) == getattr(ticketed.config, section)
+            assert getattr(run.config, section) == getattr(ticketed, section)

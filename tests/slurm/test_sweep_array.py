@@ -36,6 +36,18 @@ def test_every_task_of_the_array_is_one_run(cluster: Cluster) -> None:
     assert job > 0
 
 
+def test_an_array_with_another_base_has_the_folder_that_the_list_looks_at(cluster: Cluster) -> None:
+    (cluster.folder / "pair.toml").write_text(SWEEP)
+    (cluster.folder / "short.toml").write_text("[experiment]\nrounds = 2\n")
+    cluster.submit(
+        "--array=1-1", "--ntasks=1", SCRIPT, "pair.toml", "--base", "short.toml", "clients.count=3"
+    )
+    cluster.submit("--array=0-0", "--ntasks=1", SCRIPT, "pair.toml", "--base=short.toml", "clients.count=3")
+    cluster.wait_until_quiet()
+    for name in ("fab", "dense"):
+        assert len(read(cluster.folder / "runs" / "pair-short" / name).rounds) == 2
+
+
 def test_a_warned_task_is_requeued_and_goes_on(cluster: Cluster) -> None:
     (cluster.folder / "long.toml").write_text(SWEEP)
     job = cluster.submit("--array=1-1", "--ntasks=2", SCRIPT, "long.toml", "experiment.rounds=100000")

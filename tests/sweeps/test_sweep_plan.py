@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmpi.config import ConfigError, dumps, load, preset_names, validate
+from fedmpi.config import ConfigError, dumps, load, loads, preset_names, validate
 from fedmpi.sweeps import STUDIES, plan
 from fedmpi.sweeps.toml_text import override_strings, value_text
 
@@ -86,6 +86,29 @@ def test_the_base_may_be_a_file_beside_or_tables(write, tmp_path):
     from_tables = plan(write(axes + "[base.experiment]\nrounds = 12\n")).runs[0].config
     assert from_file == from_tables
     assert from_file.experiment.rounds == 12
+
+
+def test_another_base_stands_in_for_that_of_the_file(write, tmp_path, monkeypatch):
+    other = tmp_path / "mine" / "other.toml"
+    other.parent.mkdir()
+    other.write_text("[experiment]\nrounds = 12\n")
+    axes = "[axes.seed]\none = { experiment.seed = 1 }\n"
+    sweep = plan(write(axes), ["clients.count=3"], base=str(other))
+    assert sweep.name == "study-other"
+    assert sweep.runs[0].config == loads(
+        other.read_text(), ["experiment.name=one", "experiment.seed=1", "clients.count=3"]
+    )
+    assert plan(write(axes), base="quickstart").name == "study-quickstart"
+    (tmp_path / "bare.toml").write_text(axes)
+    assert plan(str(tmp_path / "bare.toml"), base=str(other)).runs == plan(write(axes), base=str(other)).runs
+    monkeypatch.chdir(other.parent)
+    assert plan(write(axes), base="other.toml").runs[0].config.experiment.rounds == 12
+
+
+@pytest.mark.parametrize("base", ["quickstrat", "", ".", "no/such.toml"])
+def test_another_base_that_is_none_is_refused(write, base):
+    with pytest.raises(ConfigError, match=r"--base: found .* allowed: a file, or a preset"):
+        plan(write(AXES), base=base)
 
 
 def test_a_run_of_two_grids_is_run_once(write):
