@@ -7,9 +7,10 @@ from dataclasses import Field, fields
 from math import fsum, inf
 from typing import Any
 
+from fedmpi.config.emulation_schema import NetworkConfig
 from fedmpi.config.errors import ConfigError, refusal, shown_value
 from fedmpi.config.ranges import RATE_OR_INF, SECONDS_OR_ZERO, Range
-from fedmpi.config.schema import Config, NetworkConfig, value_of
+from fedmpi.config.schema import Config, value_of
 
 
 def check_emulation(config: Config) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import tomli_w
 
-from fedmpi.config.schema import NO_OPTIONS, Config
+from fedmpi.config.emulation_schema import NO_OPTIONS
+from fedmpi.config.schema import Config
 
 
 def dumps(config: Config) -> str:

@@ -12,9 +12,9 @@ from math import expm1, inf, log1p
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmpi.config.emulation_schema import AvailabilityConfig
 from fedmpi.config.errors import ConfigError, refusal, shown_value
 from fedmpi.config.guarding import PartError
-from fedmpi.config.schema import AvailabilityConfig
 from fedmpi.numerics.streams import Purpose, generator
 
 FloatArray = NDArray[np.float64]

@@ -9,8 +9,8 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmpi.config.emulation_schema import Rate, Seconds
 from fedmpi.config.ranges import RATE_OR_INF, SECONDS_OR_ZERO, Range
-from fedmpi.config.schema import Rate, Seconds
 from fedmpi.emulation.errors import EmulationError, unknown_name
 from fedmpi.emulation.profiles import REFERENCE
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmpi.config.schema import ComputeConfig
+from fedmpi.config.emulation_schema import ComputeConfig
 from fedmpi.emulation.profiles import Device, Devices
 
 FloatArray = NDArray[np.float64]

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmpi.config import parts
+from fedmpi.config.emulation_schema import NetworkConfig, Rate, Seconds
 from fedmpi.config.ranges import FACTOR, SECONDS
-from fedmpi.config.schema import Config, NetworkConfig, Rate, Seconds
+from fedmpi.config.schema import Config
 from fedmpi.emulation.availability import Availability, AvailabilityModel, make_availability
 from fedmpi.emulation.bandwidth import BANDWIDTH, JITTER, LATENCY, Quantity, client_values, server_rate
 from fedmpi.emulation.catalogue import device

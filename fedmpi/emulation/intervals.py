@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmpi.config.schema import AvailabilityConfig
+from fedmpi.config.emulation_schema import AvailabilityConfig
 from fedmpi.emulation.availability import AvailabilityModel, Setup
 from fedmpi.emulation.errors import EmulationError
 

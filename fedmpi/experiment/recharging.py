@@ -7,10 +7,9 @@ devices and links follows from them alone. Nothing here needs torch or MPI.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from math import nan
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,14 +22,13 @@ from fedmpi.emulation.devices import Fleet
 from fedmpi.emulation.energy import energy_j
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.emulation.timeline import Timeline
+from fedmpi.experiment.recorded import Recorded
 from fedmpi.federation.messages import RoundStart
 from fedmpi.federation.round_cost import Accountant, Feedback, Work, loss_report_bytes, make_accountant
 from fedmpi.sparsification import DenseMethod
 from fedmpi.sparsification.settings import method_of
 from fedmpi.sparsification.wire import HEADER_BYTES
-from fedmpi.trace import Phase, Status, TraceError
-from fedmpi.trace.reader import read_rows
-from fedmpi.trace.schema import SCHEMA_VERSION
+from fedmpi.trace import Phase, Status
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -44,71 +42,6 @@ _OK, _REJECTED = int(Status.OK), int(Status.REJECTED)
 
 _BEFORE_ROUNDS = -1
 """The round that initial pruning is charged as (``federation.server``)."""
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """The tables of a trace as they lie in the file, and where rows belong.
-
-    ``bounds`` (R + 1,): the rows of round r in ``clients`` are ``bounds[r]`` to ``bounds[r + 1]``; ``mask_of`` (R,):
-    the row of ``active`` (masks, layers) with the active parameters of each layer in the round.
-    """
-
-    path: Path
-    attributes: Mapping[str, Any]
-    tables: Mapping[str, np.ndarray]
-    bounds: IntArray
-    mask_of: IntArray
-    active: IntArray
-
-    @property
-    def rounds(self) -> np.ndarray:
-        return self.tables["rounds"]
-
-    @property
-    def clients(self) -> np.ndarray:
-        return self.tables["clients"]
-
-    def first(self, rounds: int) -> Recorded:
-        """The part of the first ``rounds`` of the rows of ``rounds``."""
-        cut = {"rounds": self.rounds[:rounds], "clients": self.clients[: self.bounds[rounds]]}
-        return replace(
-            self,
-            tables={**self.tables, **cut},
-            bounds=self.bounds[: rounds + 1],
-            mask_of=self.mask_of[:rounds],
-        )
-
-    @property
-    def staying(self) -> BoolArray:
-        """Whose updates were in time, taken or rejected, bool (n,), of all rows of ``clients``."""
-        return np.isin(self.clients["status"], (Status.OK, Status.REJECTED))
-
-
-def read_recorded(path: Path, checked: bool = True) -> Recorded:
-    """The trace at ``path``, or in the run folder. Raises TraceError for one that cannot be read, or is of version 1.
-
-    Unless ``checked``, checksums are not compared.
-    """
-    attributes, tables = read_rows(path, checked)
-    if (version := attributes["schema_version"]) != SCHEMA_VERSION:
-        raise TraceError(f"{path}: schema version {version}, which does not say what the devices were")
-    numbers, of_clients = tables["rounds"]["round"], tables["clients"]["round"]
-    if (np.diff(numbers) != 1).any() or (np.diff(of_clients) < 0).any():
-        raise TraceError(f"{path}: damaged: rounds are not numbered one after the other")
-    bounds = np.searchsorted(of_clients, np.append(numbers, numbers[-1] + 1 if len(numbers) else 0))
-    who = tables["clients"]["client"]
-    if ((who < 0) | (who >= attributes["clients"])).any():
-        raise TraceError(
-            f"{path}: damaged: a row of the table clients is of none of {attributes['clients']} clients"
-        )
-    layers, count = tables["layers"], len(attributes["layer_names"])
-    if count == 0 or len(layers) % count or (layers["layer"] != np.arange(len(layers)) % count).any():
-        raise TraceError(f"{path}: damaged: the table layers does not have every layer of each mask")
-    mask_of = np.searchsorted(layers["round"][::count], numbers, side="right") - 1
-    if (mask_of < 0).any():
-        raise TraceError(f"{path}: damaged: the table layers does not have the mask of the first round")
-    return Recorded(path, attributes, tables, bounds, mask_of, layers["active"].reshape(-1, count))
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmpi.config import Config, ConfigError, parts
+from fedmpi.config.emulation_schema import AvailabilityConfig
 from fedmpi.config.errors import shown_value
-from fedmpi.config.schema import AvailabilityConfig, value_of
+from fedmpi.config.schema import value_of
 from fedmpi.emulation.compute import Work
 from fedmpi.emulation.devices import Fleet, assign
 from fedmpi.pruning.mask import LayerSlice

@@ -20,7 +20,8 @@ from fedmpi.config.errors import shown_value
 from fedmpi.config.parts import is_reference
 from fedmpi.config.write import flat
 from fedmpi.emulation.devices import Fleet
-from fedmpi.experiment.recharging import Charger, Charges, Recorded, read_recorded
+from fedmpi.experiment.recharging import Charger, Charges
+from fedmpi.experiment.recorded import Recorded, read_recorded
 from fedmpi.experiment.recorded_work import ModelWork, fleet_of, refuse_foreign
 from fedmpi.experiment.resuming import Identity
 from fedmpi.experiment.time_decisions import (

@@ -13,7 +13,7 @@ from fedmpi.config.errors import shown_value
 from fedmpi.config.parts import is_reference
 from fedmpi.emulation.compute import ComputeModel
 from fedmpi.experiment.parts import sketch_of
-from fedmpi.experiment.recharging import Recorded
+from fedmpi.experiment.recorded import Recorded
 from fedmpi.k_control import Controller
 from fedmpi.pruning import Method
 

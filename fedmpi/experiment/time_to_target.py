@@ -8,7 +8,7 @@ from math import nan
 import numpy as np
 
 from fedmpi.config import Config, ConfigError
-from fedmpi.experiment.recharging import Recorded
+from fedmpi.experiment.recorded import Recorded
 from fedmpi.experiment.retiming import Source, charger_of, retimings_of
 
 

@@ -21,7 +21,8 @@ from fedmpi.emulation.availability import Availability
 from fedmpi.emulation.devices import Fleet
 from fedmpi.emulation.round_end import may_stop_early
 from fedmpi.experiment.differences import Difference, client_named, compared, round_named
-from fedmpi.experiment.recharging import SECONDS, Charger, Charges, Recorded, read_recorded
+from fedmpi.experiment.recharging import SECONDS, Charger, Charges
+from fedmpi.experiment.recorded import Recorded, read_recorded
 from fedmpi.experiment.recorded_work import ModelWork, fleet_of, refuse_foreign
 from fedmpi.experiment.replaying import Replay, Replayed
 from fedmpi.experiment.retiming import (

@@ -12,7 +12,7 @@ from fedmpi.config import Config, parts
 from fedmpi.config.parts import is_reference
 from fedmpi.emulation.availability import Availability, AvailabilityModel, make_availability
 from fedmpi.experiment.differences import Difference, client_named, compared, round_named
-from fedmpi.experiment.recharging import Recorded
+from fedmpi.experiment.recorded import Recorded
 from fedmpi.federation.client_selection import next_start
 from fedmpi.trace import Phase
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fedmpi.aggregation import Aggregator
 from fedmpi.config import Config, parts
 from fedmpi.config.parts import is_reference
-from fedmpi.experiment.recharging import Recorded
+from fedmpi.experiment.recorded import Recorded
 from fedmpi.federation.downlink import NEVER, Downlink
 from fedmpi.federation.round_cost import loss_report_bytes
 from fedmpi.sparsification import Codec, Method, SparseMethod, WireCodec, largest

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from fedmpi.config import Config
 from fedmpi.config.parts import is_reference
-from fedmpi.experiment.recharging import Charger, Recorded, without_losses
+from fedmpi.experiment.recharging import Charger, without_losses
+from fedmpi.experiment.recorded import Recorded
 from fedmpi.experiment.time_decisions import pruning_of
 from fedmpi.experiment.whole_downloads import Downloads, has_one_length, most_common, most_recorded
 from fedmpi.federation.round_cost import Feedback, Work, local_steps

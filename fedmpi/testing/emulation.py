@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedmpi.config.schema import AvailabilityConfig, ComputeConfig
+from fedmpi.config.emulation_schema import AvailabilityConfig, ComputeConfig
 from fedmpi.emulation.availability import Availability, AvailabilityModel
 from fedmpi.emulation.availability import Setup as AvailabilitySetup
 from fedmpi.emulation.compute import Compute, ComputeModel, LocalTraining, Setup, Work

@@ -34,24 +34,19 @@ import numpy as np
 import fedmpi
 from fedmpi.trace import hdf5_layout
 from fedmpi.trace.checksums import CHECKSUM_CHARACTERS, RowDigests
+from fedmpi.trace.empty_trace import CHECKSUM_PLACE, STATUS_PLACE, empty_trace
 from fedmpi.trace.growing_file import GrowingFile
 from fedmpi.trace.open_file import column_texts, open_trace, read_attributes
 from fedmpi.trace.schema import (
     CALLER_ATTRIBUTES,
-    COLUMNS,
     FINAL_STATUSES,
-    ROWS_PER_CHUNK,
     RUN_ATTRIBUTES,
     SCHEMA_VERSION,
     STOP,
     TABLES,
     TraceError,
 )
-from fedmpi.trace.table import Columns, Table, storable
-
-_STATUS_PLACE = b"<status-place-->"
-_CHECKSUM_PLACE = b"<checksum>".ljust(CHECKSUM_CHARACTERS, b"-")
-"""Stand for the status and the checksum while HDF5 makes the file: found by their text, overwritten in place."""
+from fedmpi.trace.table import Columns, Table
 
 _COPIED_ROWS = 65_536
 _FLUSH_SHARE = 1 / 200
@@ -74,8 +69,8 @@ class TraceWriter:
         self._published = False
         self._last_flush_s = time.monotonic()
         self._flush_every_s = _FLUSH_EVERY_S[0]
-        self._status_place = image.index(_STATUS_PLACE)
-        self._checksum_place = image.index(_CHECKSUM_PLACE)
+        self._status_place = image.index(STATUS_PLACE)
+        self._checksum_place = image.index(CHECKSUM_PLACE)
         self._digests = RowDigests()
         with h5py.File(io.BytesIO(image), "r") as file:
             self._attributes = read_attributes(file)
@@ -107,7 +102,7 @@ class TraceWriter:
             "fedmpi_version": fedmpi.__version__,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        writer = cls(Path(path), _empty_trace({**added, **attributes}))
+        writer = cls(Path(path), empty_trace({**added, **attributes}))
         writer._publish()
         return writer
 
@@ -137,7 +132,7 @@ class TraceWriter:
                 )
             known = {**read_attributes(old), **(attributes or {})}
             _check_attributes(path, known)
-            writer = cls(Path(path), _empty_trace(known))
+            writer = cls(Path(path), empty_trace(known))
             for name, table in writer._tables.items():
                 mask = kept[name]
                 for start in range(0, len(mask), _COPIED_ROWS):
@@ -290,40 +285,9 @@ def mark_failed(path: os.PathLike[str] | str, run_id: str) -> None:
 
 
 def _status(status: str) -> bytes:
-    return status.encode().ljust(len(_STATUS_PLACE), b"\0")
+    return status.encode().ljust(len(STATUS_PLACE), b"\0")
 
 
 def _check_attributes(path: os.PathLike[str] | str, attributes: Mapping[str, Any]) -> None:
     if missing := [name for name in CALLER_ATTRIBUTES if name not in attributes]:
         raise TraceError(f"{path}: attribute {', '.join(missing)} is missing")
-
-
-def _empty_trace(attributes: Mapping[str, Any]) -> bytes:
-    """The image of a trace without rows, made by HDF5; status and checksum are held open by their places."""
-    image = io.BytesIO()
-    with h5py.File(image, "w", libver=("earliest", "v110")) as file:
-        file.attrs["status"] = _STATUS_PLACE.decode()
-        file.attrs["checksum"] = _CHECKSUM_PLACE.decode()
-        file.attrs["committed_rounds"] = np.int64(0)
-        for name, value in attributes.items():
-            if name == "layer_names":
-                value = np.array([storable(layer) for layer in value], dtype=h5py.string_dtype())
-            elif isinstance(value, str):
-                value = storable(value)
-            if name not in file.attrs:
-                file.attrs[name] = value
-        for name, dtype in TABLES.items():
-            dataset = file.create_dataset(
-                name,
-                (0,),
-                dtype,
-                maxshape=(None,),
-                chunks=(ROWS_PER_CHUNK[name],),
-                fletcher32=True,
-                track_times=False,
-            )
-            columns = COLUMNS[name]
-            dataset.attrs.create("unit", [column.unit for column in columns], dtype=h5py.string_dtype())
-            texts = [column.description for column in columns]
-            dataset.attrs.create("description", texts, dtype=h5py.string_dtype())
-    return image.getvalue()

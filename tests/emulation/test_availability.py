@@ -7,8 +7,8 @@ from math import inf
 import numpy as np
 import pytest
 
+from fedmpi.config.emulation_schema import AvailabilityConfig
 from fedmpi.config.errors import ConfigError
-from fedmpi.config.schema import AvailabilityConfig
 from fedmpi.emulation.availability import (
     ALWAYS,
     PROBABILITY,

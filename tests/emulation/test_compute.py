@@ -3,14 +3,8 @@
 import numpy as np
 import pytest
 
-from fedmpi.config.schema import (
-    ClientsConfig,
-    ComputeConfig,
-    Config,
-    EmulationConfig,
-    ModelConfig,
-    TrainingConfig,
-)
+from fedmpi.config.emulation_schema import ComputeConfig, EmulationConfig
+from fedmpi.config.schema import ClientsConfig, Config, ModelConfig, TrainingConfig
 from fedmpi.emulation.compute import LocalTraining
 from fedmpi.emulation.devices import assign
 from fedmpi.emulation.errors import EmulationError

@@ -8,16 +8,8 @@ import numpy as np
 import pytest
 
 from fedmpi.config import ConfigError
-from fedmpi.config.schema import (
-    AvailabilityConfig,
-    ClientsConfig,
-    ComputeConfig,
-    Config,
-    EmulationConfig,
-    ModelConfig,
-    NetworkConfig,
-    TrainingConfig,
-)
+from fedmpi.config.emulation_schema import AvailabilityConfig, ComputeConfig, EmulationConfig, NetworkConfig
+from fedmpi.config.schema import ClientsConfig, Config, ModelConfig, TrainingConfig
 from fedmpi.emulation.catalogue import device, device_names
 from fedmpi.emulation.devices import assign
 from fedmpi.emulation.errors import EmulationError

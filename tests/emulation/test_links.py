@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fedmpi.config.schema import ClientsConfig, Config, EmulationConfig, NetworkConfig
+from fedmpi.config.emulation_schema import EmulationConfig, NetworkConfig
+from fedmpi.config.schema import ClientsConfig, Config
 from fedmpi.emulation.devices import assign
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.emulation.links import Links

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmpi.config.schema import ClientsConfig, Config, EmulationConfig, NetworkConfig
+from fedmpi.config.emulation_schema import EmulationConfig, NetworkConfig
+from fedmpi.config.schema import ClientsConfig, Config
 from fedmpi.emulation.devices import assign
 from fedmpi.emulation.round_end import EndRule, drawn_dropouts, ended_round, round_end
 from fedmpi.emulation.timeline import round_timeline

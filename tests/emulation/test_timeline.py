@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmpi.config.schema import ClientsConfig, Config, EmulationConfig, NetworkConfig
+from fedmpi.config.emulation_schema import EmulationConfig, NetworkConfig
+from fedmpi.config.schema import ClientsConfig, Config
 from fedmpi.emulation.devices import assign
 from fedmpi.emulation.jitter import TRANSFERS, draw_jitter
 from fedmpi.emulation.timeline import round_timeline

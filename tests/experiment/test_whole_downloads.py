@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedmpi.config import loads
-from fedmpi.experiment.recharging import Recorded
+from fedmpi.experiment.recorded import Recorded
 from fedmpi.experiment.whole_downloads import (
     Downloads,
     has_one_length,

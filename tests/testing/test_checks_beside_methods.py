@@ -12,7 +12,7 @@ import pytest
 from fedmpi import aggregation
 from fedmpi.aggregation import Aggregator
 from fedmpi.config import parts
-from fedmpi.config.schema import AvailabilityConfig
+from fedmpi.config.emulation_schema import AvailabilityConfig
 from fedmpi.emulation import compute
 from fedmpi.emulation.availability import AvailabilityModel
 from fedmpi.emulation.compute import ComputeModel
