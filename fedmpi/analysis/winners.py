@@ -24,9 +24,12 @@ TIMES = (*POINT, "method", "seed", "seconds", "how")
 EXACT, RUN, APPROXIMATE, MISSING = "exact", "run", "approximate", "missing"
 """Values of ``how``: retimed to the last bit; run there; retimed with decisions as recorded; not known yet."""
 
+EQUAL = 1.0001
+"""Times whose factor is no more than this are equal: nobody chooses a method by a ten-thousandth."""
+
 FIRST, UNDECIDED, ALONE, NONE, UNKNOWN = "first", "undecided", "alone", "none", "unknown"
-"""Verdicts: one is first; the interval of its factor includes 1; no other one reaches the target with all seeds; none
-does; runs are missing."""
+"""Verdicts: one is first; the interval of its factor reaches down to EQUAL; no other one reaches the target with all
+seeds; none does; runs are missing."""
 
 
 def common_seeds(times: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -56,9 +59,9 @@ def winners(times: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.DataFrame
     A method's time is the geometric mean over seeds, and it counts where all of its seeds reached the target; of
     equal ones the method that ``times`` has first is the first. The factor is the least time of another method over
     that of the first. Its interval is the percentile bootstrap over seeds (Efron and Tibshirani 1993, chapter 13),
-    the same seeds being drawn for all methods: in each resample the
-    best of the others, whichever that is, against the one that is first in all. One seed: NaN, no interval, and only
-    equal times are undecided. AnalysisError for methods without a common seed, and for times that are not above 0.
+    the same seeds being drawn for all methods: in each resample the best of the others, whichever that is, against the
+    one that is first in all. One seed: NaN, no interval, and only equal times (EQUAL) are undecided. AnalysisError for
+    methods without a common seed, and for times that are not above 0.
     """
     times, _ = common_seeds(times)
     methods = list(dict.fromkeys(times.method))
@@ -90,7 +93,7 @@ def _decided(seconds: NDArray[np.float64], methods: Sequence[str], confidence: f
         drawn = resampling(len(seconds)) @ logs[:, order[:reaching]]
         tail = (1 - confidence) / 2
         low, high = np.exp(np.quantile(drawn[:, 1:].min(axis=1) - drawn[:, 0], [tail, 1 - tail])).tolist()
-    open_ = low <= 1.0 if len(seconds) > 1 else factor <= 1.0
+    open_ = (low if len(seconds) > 1 else factor) <= EQUAL
     return {
         "verdict": UNDECIDED if open_ else FIRST,
         "first": methods[first],

@@ -12,6 +12,7 @@ from fedmpi.analysis.runs import AnalysisError
 from fedmpi.analysis.statistics import RESAMPLES, resampling
 from fedmpi.analysis.winners import (
     ALONE,
+    EQUAL,
     EXACT,
     FIRST,
     MISSING,
@@ -147,12 +148,20 @@ def test_units_and_the_order_of_seeds_and_methods_do_not_matter(
     shuffled = table({name: [values[place] for place in order] for name, values in named.items()})
     assert only(shuffled)["factor"] == pytest.approx(row["factor"], rel=1e-9)
     assert row["verdict"] in (FIRST, UNDECIDED)
-    assert (row["verdict"] == UNDECIDED) == (row["low"] <= 1.0)
+    assert (row["verdict"] == UNDECIDED) == (row["low"] <= EQUAL)
 
 
 def test_methods_that_are_alike_on_all_seeds_are_undecided() -> None:
     row = only(table({"a": [1.0, 1.0], "b": [1.0, 1.0]}))
     assert (row["verdict"], row["factor"], row["low"], row["high"]) == (UNDECIDED, 1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_methods_that_differ_by_less_than_a_ten_thousandth_are_undecided(seeds: int) -> None:
+    for factor, verdict in ((1.000001, UNDECIDED), (1.00009, UNDECIDED), (1.00011, FIRST)):
+        row = only(table({"a": [1.0] * seeds, "b": [factor] * seeds}))
+        assert (row["verdict"], row["first"]) == (verdict, "a")
+        assert row["factor"] == pytest.approx(factor)
 
 
 def test_all_verdicts_are_counted() -> None:
