@@ -21,11 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from femnist_study import data_folder, parser, run_sweep, unpacked_beside
+from femnist_study import amounts_to, data_folder, parser, run_sweep, unpacked_beside
 
 import fedmpi
 from fedmpi.analysis.fairness import of_client_tests
-from fedmpi.trace import Trace
 
 PHONES, PIS = 60, 45
 PERIOD_S = 3600.0
@@ -102,28 +101,8 @@ def unpack_traces(archive: Path, folder: Path) -> None:
                     file.extract(member, folder / name)
 
 
-def joules_to_target(trace: Trace, known: dict[str, dict[str, Any]]) -> float:
-    """What training and waiting take the Raspberry Pis until TARGET is reached, NaN where it is not.
-
-    No power of theirs while sending or receiving is known, nor any of the phones.
-    """
-    reached = trace.rounds.loc[trace.rounds["test_accuracy"] >= TARGET, "round"]
-    if reached.empty:
-        return nan
-    rows = trace.clients[trace.clients["round"] <= reached.iloc[0]]
-    rows = rows.merge(trace.devices[["client", "device"]], on="client")
-    spent_s = rows.groupby("device")[["compute_s", "wait_s"]].sum()
-    return sum(
-        float(spent_s.loc[name, "compute_s"] * known[name]["compute_w"])
-        + float(spent_s.loc[name, "wait_s"] * known[name]["idle_w"])
-        for name in PI_NAMES
-        if name in spent_s.index
-    )
-
-
 def table(study: Path) -> str:
     """A row for each run: accuracy at hours of emulated time, rounds, shares of late and dropped, fairness, energy."""
-    known = known_devices()
     lines = [
         "| method | rounds | accuracy after 15 min | 30 min | 1 h | late | dropped | worst 10 % | Gini | MB up "
         f"| kJ of Pis training and waiting to {TARGET} |",
@@ -141,7 +120,7 @@ def table(study: Path) -> str:
             f"{worst:.3f}",
             f"{unequal:.3f}",
             f"{trace.rounds['bytes_up'].sum() / 1e6:.0f}",
-            f"{joules_to_target(trace, known) / 1e3:.2f}",
+            f"{amounts_to(folder, TARGET).joules / 1e3:.2f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

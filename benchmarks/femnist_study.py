@@ -8,6 +8,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import nan
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from fedmpi import trace
 from fedmpi.cli import main as cli
+from fedmpi.emulation.profiles import built_in_devices
 
 ARCHIVE = "femnist_leaf.tar.xz"
 
@@ -105,11 +107,42 @@ def retimed(run: Path, keys: Sequence[str], output: Path) -> Path:
     return output
 
 
-def amounts_to(folder: Path, accuracy: float) -> tuple[float, float]:
-    """Emulated seconds and bytes both ways of a run up to the first evaluation at ``accuracy``; NaN: never."""
-    rounds = trace.read(folder).rounds
+@dataclass(frozen=True)
+class Amounts:
+    """What a run took up to an accuracy: emulated seconds, bytes both ways, and joules of training and waiting."""
+
+    seconds: float
+    bytes: float
+    joules: float
+
+
+def amounts_to(folder: Path, accuracy: float) -> Amounts:
+    """What a run took up to the first evaluation at ``accuracy``; NaN: never."""
+    run = trace.read(folder)
+    rounds = run.rounds
     found = np.flatnonzero(rounds["test_accuracy"] >= accuracy)
     if not len(found):
-        return nan, nan
+        return Amounts(nan, nan, nan)
     until = rounds.iloc[: found[0] + 1]
-    return float(until["end_s"].iloc[-1]), float((until["bytes_up"] + until["bytes_down"]).sum())
+    return Amounts(
+        seconds=float(until["end_s"].iloc[-1]),
+        bytes=float((until["bytes_up"] + until["bytes_down"]).sum()),
+        joules=joules_until(run, int(until["round"].iloc[-1])),
+    )
+
+
+def joules_until(run: trace.Trace, last_round: int) -> float:
+    """What training and waiting took the built-in devices up to a round.
+
+    No power of theirs while sending or receiving is known; devices of which none is known are left out.
+    """
+    rows = run.clients[run.clients["round"] <= last_round].merge(
+        run.devices[["client", "device"]], on="client"
+    )
+    known = built_in_devices()
+    return sum(
+        float(spent["compute_s"].sum()) * known[name].powers.compute_w
+        + float(spent["wait_s"].sum()) * known[name].powers.idle_w
+        for name, spent in rows.groupby("device")
+        if name in known
+    )

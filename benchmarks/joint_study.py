@@ -1,10 +1,11 @@
 """When to prune, when to sparsify, when both: python benchmarks/joint_study.py --data ../shared/data
 
 Runs the sweep ``joint-study-small`` (or --sweep joint-study) on real FEMNIST and prints, for every rate of the links,
-the emulated seconds and the bytes of each method up to a target accuracy, beside the best single part. Runs of dense
-averaging and of fixed k are trained once and retimed to every rate. With --figure FILE the times are drawn over the
-rate. The folder given by --data holds femnist_leaf.tar.xz, or train/ and test/ unpacked; of the archive's test files
-every third is taken. An interrupted study goes on where it was if --output is given again.
+the emulated seconds, the bytes and the energy of each method up to target accuracies, beside the best single part. Runs
+of dense averaging and of fixed k are trained once and retimed to every rate. With --figure FILE the times to the last
+target are drawn over the rate. Other data: --set data.dataset=..., --base BASE. The folder given by --data holds
+femnist_leaf.tar.xz, or train/ and test/ unpacked; of the archive's test files every third is taken. An interrupted
+study goes on where it was if --output is given again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from math import inf, isnan
 from pathlib import Path
 
 import numpy as np
-from femnist_study import amounts_to, data_folder, parser, retimed, run_sweep, unpacked_beside
+from femnist_study import Amounts, amounts_to, data_folder, parser, retimed, run_sweep, unpacked_beside
 from matplotlib.figure import Figure
 
 from fedmpi import trace
@@ -27,14 +28,17 @@ from fedmpi.analysis.markdown import reached, table
 TEST_FILES_EVERY = 3
 TARGETS = (0.5, 0.57)
 BOTH = "both"
-Times = dict[str, dict[str, dict[str, tuple[float, float]]]]
-"""Seconds and bytes to a target, by rate, method and seed."""
+Costs = dict[str, dict[str, dict[str, Amounts]]]
+"""What it took to a target, by rate, method and seed."""
 
 
 def main() -> int:
     """Exit code 0 when all runs are complete, else that of the sweep; tables are made of what there is."""
     arguments = parser(__doc__.splitlines()[0], "joint-study-small")
     arguments.add_argument("--figure", type=Path, help="draw the seconds to the last target over the rate")
+    arguments.add_argument(
+        "--targets", type=float, nargs="+", default=TARGETS, metavar="A", help="test accuracies"
+    )
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         study = given.output or Path(temporary) / "study"
@@ -43,10 +47,10 @@ def main() -> int:
         if code == 2:
             return code
         folders = runs_by_rate(study)
-        tables = [_table(times_to(folders, target), target) for target in TARGETS]
+        tables = [_table(costs_to(folders, target), target) for target in given.targets]
         text = "\n\n".join(tables) + "\n"
         if given.figure:
-            draw(times_to(folders, TARGETS[-1]), given.figure, TARGETS[-1])
+            draw(costs_to(folders, given.targets[-1]), given.figure, given.targets[-1])
     print(text)
     if given.table:
         given.table.write_text(text, encoding="utf-8")
@@ -81,8 +85,8 @@ def rate_of(name: str) -> float:
     return float(name.removeprefix("mbit").replace("p", "."))
 
 
-def times_to(folders: Mapping[str, Mapping[str, Mapping[str, Path]]], target: float) -> Times:
-    """Seconds and bytes of every run up to ``target``, NaN where it was not reached."""
+def costs_to(folders: Mapping[str, Mapping[str, Mapping[str, Path]]], target: float) -> Costs:
+    """Those of every run up to ``target``, NaN where it was not reached."""
     return {
         rate: {
             method: {seed: amounts_to(folder, target) for seed, folder in by_seed.items()}
@@ -92,44 +96,57 @@ def times_to(folders: Mapping[str, Mapping[str, Mapping[str, Path]]], target: fl
     }
 
 
-def mean_seconds(by_seed: Mapping[str, tuple[float, float]]) -> float:
+def mean_seconds(by_seed: Mapping[str, Amounts]) -> float:
     """The mean over seeds; inf where one did not reach the target."""
-    mean = float(np.mean([seconds for seconds, _ in by_seed.values()]))
+    mean = float(np.mean([each.seconds for each in by_seed.values()]))
     return inf if isnan(mean) else mean
 
 
-def _table(times: Times, target: float) -> str:
+def _table(costs: Costs, target: float) -> str:
     rows = []
-    for rate in sorted(times, key=rate_of):
-        methods = times[rate]
-        best = min(
-            mean_seconds(by) for name, by in methods.items() if "prunefl_" not in name and name != BOTH
-        )
+    for rate in sorted(costs, key=rate_of):
+        methods = costs[rate]
         for method in sorted(methods, key=lambda name: mean_seconds(methods[name])):
-            seconds, sent = zip(*methods[method].values(), strict=True)
-            mean = mean_seconds(methods[method])
+            seeds = methods[method].values()
+            mean, best = mean_seconds(methods[method]), _best_single_part(methods, method)
             rows.append(
                 [
                     f"{rate_of(rate):g}",
                     method,
-                    reached(seconds),
-                    reached([each / 1e6 for each in sent]),
-                    f"{mean / best:.2f}" if mean < inf else "-",
+                    reached([each.seconds for each in seeds]),
+                    reached([each.bytes / 1e6 for each in seeds]),
+                    reached([each.joules / 1e3 for each in seeds]),
+                    f"{mean / best:.2f}" if max(mean, best) < inf else "-",
                 ]
             )
-    head = ["Mbit/s", "method", "seconds", "MB up and down", "time over the best single part"]
+    head = ["Mbit/s", "method", "seconds", "MB up and down", "kJ of training and waiting"]
+    head += ["time over the best single part"]
     return "\n".join(table(f"To accuracy {target:g}", head, rows))
 
 
-def draw(times: Times, path: Path, target: float) -> None:
+def _best_single_part(methods: Mapping[str, Mapping[str, Amounts]], method: str) -> float:
+    """Seconds of the fastest method that either prunes or sparsifies, with the same initial pruning as ``method``."""
+    initial = method.partition("-")[2]
+    parts = {name: name.partition("-") for name in methods}
+    return min(
+        (
+            mean_seconds(methods[name])
+            for name, (kind, _, own) in parts.items()
+            if own in ("", initial) and not kind.startswith("prunefl_") and kind != BOTH
+        ),
+        default=inf,
+    )
+
+
+def draw(costs: Costs, path: Path, target: float) -> None:
     """Seconds to the target over the rate, a line for each method that reached it anywhere; of fixed k the best."""
-    rates = sorted(times, key=rate_of)
+    rates = sorted(costs, key=rate_of)
     lines: dict[str, list[float]] = {}
     for rate in rates:
-        fixed = [mean_seconds(by) for name, by in times[rate].items() if name[0] == "k" and name[1].isdigit()]
+        fixed = [mean_seconds(by) for name, by in costs[rate].items() if name[0] == "k" and name[1].isdigit()]
         own = {
             name: mean_seconds(by)
-            for name, by in times[rate].items()
+            for name, by in costs[rate].items()
             if not (name[0] == "k" and name[1].isdigit())
         }
         if fixed:

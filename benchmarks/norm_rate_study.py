@@ -125,14 +125,15 @@ def _table(found: dict[tuple[str, str], dict[str, Path]], target: float) -> str:
         if not fixed:
             continue
         times = {
-            name: {seed: amounts_to(f, target)[0] for seed, f in by.items()} for name, by in fixed.items()
+            name: {seed: amounts_to(f, target).seconds for seed, f in by.items()}
+            for name, by in fixed.items()
         }
         means = {name: float(np.mean(list(of.values()))) for name, of in times.items()}
         best = min(means, key=lambda name: inf if isnan(means[name]) else means[name])
         rows.append([beta, f"fixed {best}", reached(list(times[best].values())), ""])
         for (b, controller), folders in sorted(found.items()):
             if b == beta and controller not in fixed:
-                own = {seed: amounts_to(folder, target)[0] for seed, folder in folders.items()}
+                own = {seed: amounts_to(folder, target).seconds for seed, folder in folders.items()}
                 ratios = [own[seed] / times[best][seed] for seed in own if seed in times[best]]
                 rows.append([beta, controller, reached(list(own.values())), reached(ratios, "{:.2f}")])
     head = ["beta", "k", "seconds", "over the best fixed k"]
