@@ -103,11 +103,12 @@ def _hooks_see_all(model: FlatModel) -> bool:
 
 def _total_flops(module: nn.Module, x: Tensor) -> int:
     """What torch counts in a forward pass; of attention only the plain matrix products have formulas on CPUs."""
-    recurrent = {
+    not_in_torch = {
         torch.ops.aten.mkldnn_rnn_layer: _flops_of_a_layer_on_cpus,
         torch.ops.aten._cudnn_rnn: _flops_of_layers_on_gpus,
+        torch.ops.aten._trilinear: _flops_of_bilinear_forms,
     }
-    counter = FlopCounterMode(display=False, custom_mapping=recurrent)
+    counter = FlopCounterMode(display=False, custom_mapping=not_in_torch)
     with sdpa_kernel(SDPBackend.MATH), counter:
         module(x)
     total: int = counter.get_total_flops()
@@ -122,6 +123,11 @@ def _flops_of_a_layer_on_cpus(x: Shape, of_inputs: Shape, of_states: Shape, *_: 
 def _flops_of_layers_on_gpus(x: Shape, weights: Sequence[Shape], *_: Any, **__: Any) -> int:
     """All layers and directions at once, their biases among the ``weights``."""
     return _PER_MULTIPLY_ADD * prod(x[:2]) * sum(prod(shape) for shape in weights if len(shape) == 2)
+
+
+def _flops_of_bilinear_forms(x: Shape, weight: Shape, *_: Any, **__: Any) -> int:
+    """``nn.Bilinear`` of a batch: every entry of the weight counts once for each row."""
+    return _PER_MULTIPLY_ADD * x[0] * prod(weight)
 
 
 def _multiply_adds(module: nn.Linear | _ConvNd, x: Tensor, output: Tensor) -> int:

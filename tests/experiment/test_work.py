@@ -1,5 +1,6 @@
 """Floating-point work that is counted on models."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -78,6 +79,23 @@ def test_every_gate_of_a_recurrent_layer_is_counted_at_every_step(kind, gates, l
     work = count_work(FlatModel(Recurrent(kind, layers, directions == 2)), (1, steps, 8), 4)
     inputs = [8 + 16] + [directions * 16 + 16] * (layers - 1)
     assert work.other_flops == sum(2 * steps * directions * gates * 16 * each for each in inputs)
+
+
+class TwoHalves(nn.Module):
+    """A bilinear form of the two halves of the input's last dimension, at every place of the others."""
+
+    def __init__(self):
+        super().__init__()
+        self.form = nn.Bilinear(3, 5, 7)
+
+    def forward(self, x):
+        return self.form(x[..., :3].contiguous(), x[..., 3:].contiguous())
+
+
+@pytest.mark.parametrize("places", [(), (4, 2)])
+def test_a_bilinear_form_is_counted_at_every_place(places):
+    work = count_work(FlatModel(TwoHalves()), (*places, 8), 6)
+    assert work.flops == 2 * np.prod(places, dtype=int) * 3 * 5 * 7
 
 
 def test_code_beside_layers_is_counted():
