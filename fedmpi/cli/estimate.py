@@ -264,9 +264,9 @@ def _charges(
         replace(fleet, jitter_s=np.zeros_like(fleet.jitter_s)),
         model.parameter_count,
         positions_sent=not parts.sends_all,
-        sketch_bytes=messages.sketch_bytes,
     )
-    charges = accountant.round(start, Work(down * each, compute_s, sent * each, up * each))
+    work = Work(down * each, compute_s, sent * each, up * each, messages.sketch_bytes)
+    charges = accountant.round(start, work)
     return accountant.close(start, charges, messages.answered(len(participants)) if sent else 0, None)
 
 

@@ -176,13 +176,7 @@ def _server(parts: Parts, facts: DataFacts, fleet: Fleet, masked: MaskedModel, e
     dimension = model.parameter_count
     downlink = Downlink(config.clients.count, dimension, model.buffer_count, parts.codec_down, parts.resends)
     setup = _pruning_setup(config, model)
-    accountant = make_accountant(
-        config,
-        fleet,
-        dimension,
-        positions_sent=not parts.sends_all,
-        sketch_bytes=exchange.sketch.bytes,
-    )
+    accountant = make_accountant(config, fleet, dimension, positions_sent=not parts.sends_all)
     pruning = ServerPruning(
         method=parts.pruning,
         setup=setup,

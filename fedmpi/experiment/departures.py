@@ -53,11 +53,9 @@ def check_deadline(parts: Parts, model: FlatModel, fleet: Fleet, sizes: IntArray
     up = parts.codec.message_bytes(sent, dimension) + 4 * model.buffer_count + sketch_bytes if sent else 0
     fastest_s = compute_s
     if fleet.compute.model.prices_rounds:
-        accountant = make_accountant(
-            config, fleet, dimension, positions_sent=not parts.sends_all, sketch_bytes=sketch_bytes
-        )
+        accountant = make_accountant(config, fleet, dimension, positions_sent=not parts.sends_all)
         each = np.ones(len(clients), dtype=np.int64)
-        work = Work(0 * each, compute_s, sent * each, up * each)
+        work = Work(0 * each, compute_s, sent * each, up * each, sketch_bytes)
         fastest_s = accountant.round(RoundStart(0, 0.0, clients), work).work_s
     elif up:
         fastest_s = compute_s + fleet.uplink.transport.waits * fleet.latency_s

@@ -19,6 +19,7 @@ from fedmpi.federation.initial_pruning.training import SAMPLES
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.models import build, build_flat, is_users
 from fedmpi.learning.trial import Trial, try_out
+from fedmpi.pruning import Mask, Setup
 
 
 def make_model(parts: Parts, facts: DataFacts, ranks: int) -> FlatModel:
@@ -33,6 +34,8 @@ def make_model(parts: Parts, facts: DataFacts, ranks: int) -> FlatModel:
     model = build_flat(config.model, facts.input_shape, facts.classes, seed)
     validate_ranks(config, ranks)
     check_with_model(parts, model.parameter_count)
+    setup = Setup(config.pruning, config.experiment.rounds, model.layers)
+    parts.pruning.init(setup, Mask(model.parameter_count))  # refuses a density that this model cannot have
     training, evaluation = (
         training_batches(config, facts.sizes),
         evaluation_batches(parts, facts.test_samples),

@@ -26,6 +26,7 @@ from fedmpi.experiment.recorded import Recorded
 from fedmpi.federation.messages import RoundStart
 from fedmpi.federation.round_cost import Accountant, Feedback, Work, loss_report_bytes, make_accountant
 from fedmpi.sparsification import DenseMethod
+from fedmpi.sparsification.magnitude_sketch import NO_SKETCH, MagnitudeSketch
 from fedmpi.sparsification.settings import method_of
 from fedmpi.sparsification.wire import HEADER_BYTES
 from fedmpi.trace import Phase, Status
@@ -58,8 +59,8 @@ class Charger:
 
     ``prunable`` (L,): positions of the prunable layers; ``measures_losses``: whether recorded bytes include those of a
     probe phase after each round. ``given_compute``: training takes what was recorded, as it was measured, times this;
-    None: it is computed. ``sketch_bytes``: what messages state of magnitudes beside their entries. ``samples`` (n,):
-    what each row of ``clients`` was to train on; None: what it has recorded.
+    None: it is computed. ``sketch``: what messages state of all values beside their entries. ``samples`` (n,): what
+    each row of ``clients`` was to train on; None: what it has recorded.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Charger:
         *,
         measures_losses: bool = False,
         given_compute: float | None = None,
-        sketch_bytes: int = 0,
+        sketch: MagnitudeSketch = NO_SKETCH,
         samples: IntArray | None = None,
     ) -> None:
         self.recorded = recorded
@@ -86,8 +87,9 @@ class Charger:
             fleet,
             recorded.attributes["parameters"],
             positions_sent=positions_sent,
-            sketch_bytes=sketch_bytes,
         )
+        active_of = recorded.active.sum(axis=1).tolist()
+        self._sketch_bytes = [replace(sketch, dimension=active).bytes for active in active_of]
         self._active = recorded.active[:, prunable]
         names = ("client", "bytes_down", "bytes_up", "samples", "entries_sent", "status")
         self._facts = np.stack([recorded.clients[name].astype(np.int64) for name in names], axis=1)
@@ -188,10 +190,16 @@ class Charger:
             start = RoundStart(
                 _BEFORE_ROUNDS if initial else number, start_s, facts[:, 0].copy(), k_probe > 0
             )
-            timeline = self._charged(start, facts, self.compute_seconds(place), k_down, k_probe, initial)
+            _, down, up, _, entries, _ = facts.T
+            work = Work(down, self.compute_seconds(place), entries, up, self.sketch_bytes(place))
+            timeline = self._charged(start, facts, work, k_down, k_probe, initial)
             if self._repeats:
                 self._known[key] = timeline
         return timeline, start_s + timeline.duration_s
+
+    def sketch_bytes(self, place: int) -> int:
+        """Bytes of each message that state magnitudes in the round in row ``place`` of ``rounds``."""
+        return self._sketch_bytes[self._mask_of[place]] if self._rounds[place][1] == Phase.FEDERATED else 0
 
     def compute_seconds(self, place: int) -> FloatArray:
         """What training takes each participant (n,) of the round in row ``place`` of ``rounds``."""
@@ -227,13 +235,12 @@ class Charger:
         self,
         start: RoundStart,
         facts: IntArray,
-        compute_s: FloatArray,
+        work: Work,
         k_down: int,
         k_probe: int,
         initial: bool,
     ) -> Timeline:
-        _, down, up, samples, entries, status = facts.T
-        work, feedback = Work(down, compute_s, entries, up), None
+        samples, status, feedback = facts[:, 3], facts[:, 5], None
         staying = (status == _OK) | (status == _REJECTED)
         if self.measures_losses and not initial and staying.any():
             work, feedback = without_losses(work, samples, staying, 2 + (k_probe > 0))
@@ -263,5 +270,5 @@ def without_losses(work: Work, samples: IntArray, asked: BoolArray, losses: int)
     report = loss_report_bytes(losses)
     per_sample_s = np.divide(work.compute_s, samples, out=np.zeros(len(samples)), where=samples > 0)
     up = np.where(asked, np.maximum(work.bytes_up - report, 0), work.bytes_up)
-    before = Work(np.where(asked, work.bytes_down - tried, work.bytes_down), work.compute_s, work.entries, up)
+    before = replace(work, bytes_down=np.where(asked, work.bytes_down - tried, work.bytes_down), bytes_up=up)
     return before, Feedback(tried, per_sample_s, report)

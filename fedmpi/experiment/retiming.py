@@ -29,7 +29,7 @@ from fedmpi.experiment.time_decisions import (
     compute_needs_host_time,
     controller_of,
     decisions_by_time,
-    recorded_sketch_bytes,
+    recorded_sketch,
 )
 from fedmpi.trace import FILE_NAME, Phase, TraceError, TraceWriter
 from fedmpi.trace.schema import CALLER_ATTRIBUTES, TABLES
@@ -205,7 +205,7 @@ def charger_of(retiming: Retiming, recorded: Recorded | None = None) -> Charger:
         nothing if retiming.model is None else retiming.model.prunable,
         measures_losses=bool(retiming.decisions) and controller_of(before).measures_losses,
         given_compute=_of_measured(before, config) if compute_needs_host_time(config) else None,
-        sketch_bytes=recorded_sketch_bytes(retiming.recorded, before),
+        sketch=recorded_sketch(retiming.recorded, before),
     )
 
 

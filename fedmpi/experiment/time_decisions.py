@@ -16,6 +16,7 @@ from fedmpi.experiment.parts import sketch_of
 from fedmpi.experiment.recorded import Recorded
 from fedmpi.k_control import Controller
 from fedmpi.pruning import Method
+from fedmpi.sparsification.magnitude_sketch import NO_SKETCH, MagnitudeSketch
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,11 @@ def controller_of(config: Config) -> Controller:
     return parts.build("k_control.method", section.method, section.options, Controller)
 
 
-def recorded_sketch_bytes(recorded: Recorded, config: Config) -> int:
-    """Bytes of what the messages of a run of ``config`` stated of magnitudes."""
+def recorded_sketch(recorded: Recorded, config: Config) -> MagnitudeSketch:
+    """What the messages of a run of ``config`` stated of magnitudes, while nothing was pruned."""
     if is_reference(config.k_control.method):
-        return 0
-    return sketch_of(config, controller_of(config), int(recorded.attributes["parameters"])).bytes
+        return NO_SKETCH
+    return sketch_of(config, controller_of(config), int(recorded.attributes["parameters"]))
 
 
 def pruning_of(config: Config) -> Method:

@@ -35,7 +35,7 @@ from fedmpi.experiment.time_decisions import (
     compute_needs_host_time,
     controller_of,
     pruning_of,
-    recorded_sketch_bytes,
+    recorded_sketch,
 )
 from fedmpi.experiment.verifying_starts import availability_of, starts_of
 from fedmpi.experiment.whole_work import WholeWork, whole_samples
@@ -134,7 +134,7 @@ def _charged(
 ) -> _Charged:
     measured = compute_needs_host_time(config)
     ends_again = may_stop_early(config) and method is not None and not _approximate(recorded)
-    sketch_bytes = recorded_sketch_bytes(recorded, config)
+    sketch = recorded_sketch(recorded, config)
     charger = Charger(
         recorded,
         config,
@@ -142,13 +142,13 @@ def _charged(
         np.empty(0, np.int64) if model is None else model.prunable,
         measures_losses=not is_reference(config.k_control.method) and controller_of(config).measures_losses,
         given_compute=1.0 if measured else None,
-        sketch_bytes=sketch_bytes,
+        sketch=sketch,
         samples=whole_samples(recorded, config) if ends_again else None,
     )
     known, notes = _followed(recorded, config, ends_again)
     differences: list[Difference] = []
     if ends_again and method is not None:
-        whole_work = WholeWork(charger, method, sketch_bytes, measured)
+        whole_work = WholeWork(charger, method, sketch.bytes, measured)
         replayed = Replay(charger, whole_work, availability).rounds_from(starts_s)
         charges, known = replayed.charges, known & replayed.known
         notes += replayed.notes

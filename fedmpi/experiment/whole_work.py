@@ -7,7 +7,7 @@ MPI.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -106,7 +106,8 @@ class WholeWork:
         compute_known = trained | (not (self._measured or self._own_masks))
         compute_s = charger.compute_seconds(place)
         compute_s = np.where(compute_known, compute_s, 2.0 * rows["compute_s"] + _HOUR_S)
-        work = Work(rows["bytes_down"], compute_s, rows["entries_sent"], rows["bytes_up"])
+        sketch_bytes = charger.sketch_bytes(place)
+        work = Work(rows["bytes_down"], compute_s, rows["entries_sent"], rows["bytes_up"], sketch_bytes)
         feedback = None
         if charger.measures_losses and (rows["status"] == Status.OK).any():
             work, feedback = without_losses(work, samples, staying, 2 + (int(row["k_probe"]) > 0))
@@ -122,7 +123,7 @@ class WholeWork:
             self._downloads.advance(int(row["k_down"]))
         if feedback is not None:
             self._downloads.delivered(clients[staying])
-        work = Work(down, work.compute_s, entries, up)
+        work = replace(work, bytes_down=down, entries=entries, bytes_up=up)
         return Whole(work, feedback, samples, down_known, compute_known, up_known)
 
     def _uploads(

@@ -8,7 +8,7 @@ clients nor how they lie on ranks shows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -147,10 +147,17 @@ class ImportanceForm:
 
     def message_bytes(self, mask: Mask, round_index: int, k: int) -> int:
         """What a participant adds to its message for it."""
-        pairs = self.pairs(mask, round_index, k)
-        if pairs is None:
-            return VALUE_BYTES["float32"] * int(self.setup.sizes.sum())
-        return pairs.message_bytes
+        return self.bytes_at(mask, round_index)(k)
+
+    def bytes_at(self, mask: Mask, round_index: int) -> Callable[[int], int]:
+        """The same for any k, of which only the number of pairs depends on it."""
+        most = self.pairs(mask, round_index, mask.dimension)
+        if most is None:
+            whole = VALUE_BYTES["float32"] * int(self.setup.sizes.sum())
+            return lambda k: whole
+        if self.method.gradient_entries is not None or self.setup.config.importance_entries:
+            return lambda k: most.message_bytes
+        return lambda k: replace(most, counts=(min(most.entries, k),)).message_bytes
 
     def _pruned(self, mask: Mask) -> tuple[NDArray[np.int32], tuple[slice, ...]]:
         """The pruned coordinates, and which of them are of each prunable layer."""

@@ -29,8 +29,8 @@ from fedmpi.sparsification.uploads import Uploads
 
 _NUMBERS = "pruning"
 
-BestK = Callable[[Callable[[IntArray], FloatArray]], int]
-"""``best_k(round_s)``: the best k where rounds with ``k`` (n,) take ``round_s(k)`` (n,)."""
+BestK = Callable[[Callable[[IntArray], FloatArray], int], int]
+"""``best_k(round_s, most)``: the best k up to ``most`` where rounds with ``k`` (n,) take ``round_s(k)`` (n,)."""
 
 
 @dataclass(frozen=True)
@@ -114,23 +114,25 @@ class ServerPruning:
         self.state, change = self._decided(self._observed(finished))
         return change
 
-    def step_with_k(self, finished: FinishedRound, k: int, best_k: BestK) -> tuple[Change | None, int]:
+    def step_with_k(self, finished: FinishedRound, k: int, best_k: BestK) -> tuple[Change | None, int | None]:
         """The same where the k of the next round, so far ``k``, is decided with a mask that changes (``joint``).
 
-        Where the mask stays, so does ``k``.
+        None for k where the mask stays: so does k then.
         The time of a round has its share of the importance and of the masks that travel every so many rounds.
         """
         seen = self._observed(finished)
         if seen.time is None:
             self.state, change = self._decided(seen)
-            return change, k
+            return change, None
         plan, steps = finished.plan, finished.samples / self._batch_size
-        every = self.setup.config.reconfigure_every
-        extra_bytes = self.importance_bytes(plan) / every, self.new_mask_bytes(self._masked.mask) / every
-        down_each = finished.k_down / plan.k
+        every, mask = self.setup.config.reconfigure_every, self._masked.mask
+        importance_at = self._form.bytes_at(mask, plan.round_index)
+        mask_bytes, down_each = self.new_mask_bytes(mask), finished.k_down / plan.k
 
         def time_at(k: int) -> RoundTime:
             k_down = min(round(k * down_each), self._exchange.dimension)
+            importance_bytes = importance_at(k) if Needs.IMPORTANCE in plan.needs else 0
+            extra_bytes = importance_bytes / every, mask_bytes / every
             return self.round_time(plan.participants, steps, finished.compute_s, k, k_down, extra_bytes)
 
         def k_for(decided: tuple[State, Change | None]) -> int:
@@ -142,13 +144,14 @@ class ServerPruning:
                 time = time_at(k)
                 return time.present_s if stays else time.seconds(active)
 
-            return best_k(lambda k: np.array([round_s(each) for each in k.tolist()]))
+            most = min(state.mask.count, self._exchange.dimension)
+            return best_k(lambda k: np.array([round_s(each) for each in k.tolist()]), most)
 
         (self.state, change), decided_k = decide_together(
-            k, lambda k: self._decided(replace(seen, time=time_at(k))), k_for
+            min(k, self._exchange.dimension), lambda k: self._decided(replace(seen, time=time_at(k))), k_for
         )
         if change is None or not change.is_new:
-            return change, k
+            return change, None
         return replace(change, facts={**change.facts, "k": decided_k}), decided_k
 
     def _decided(self, seen: Observation) -> tuple[State, Change | None]:
@@ -244,6 +247,7 @@ class ServerPruning:
                 bytes_up=(up + extra_bytes[0], each_up),
                 bytes_down=(down + extra_bytes[1], each_down),
                 period=self._exchange.period,
+                sketch_bytes=self._exchange.sketch.bytes,
             )
         )
 

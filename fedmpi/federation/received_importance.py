@@ -51,11 +51,11 @@ class ReceivedImportance:
         """
         whole, arrived = self._rounds * energy, float(self._sums.sum())
         importance = self._rounds * of_a_round
-        if arrived > whole:
-            return importance + self._sums * (whole / arrived)
-        importance += self._sums
         silent = active & (self._sums == 0.0)
-        importance[silent] += (whole - arrived) / max(1, int(np.count_nonzero(silent)))
+        if arrived > whole or not silent.any():
+            return importance + self._sums * (whole / arrived if arrived else 0.0)
+        importance += self._sums
+        importance[silent] += (whole - arrived) / int(np.count_nonzero(silent))
         return importance
 
     def clear(self) -> None:

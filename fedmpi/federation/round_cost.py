@@ -32,14 +32,15 @@ BoolArray = NDArray[np.bool_]
 class Work:
     """What each participant does up to the end of its upload, arrays (participants,) in client order.
 
-    ``compute_s``: emulated seconds of its training; ``entries``: how many values it sends in ``bytes_up``. A
-    message of 0 bytes is none.
+    ``compute_s``: emulated seconds of its training; ``entries``: how many values it sends in ``bytes_up``, of which
+    ``sketch_bytes`` state magnitudes beside them. A message of 0 bytes is none.
     """
 
     bytes_down: IntArray
     compute_s: FloatArray
     entries: IntArray
     bytes_up: IntArray
+    sketch_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class ExpectedRound:
     ``participants`` (n,) make ``steps`` (n,) local steps, in ``compute_s`` (n,) where these do not depend on
     ``active_prunable`` (L,), the active parameters of each prunable layer. ``k`` values go up and ``k_down`` come down,
     in messages of ``bytes_up`` and ``bytes_down``: bytes of any message, and those for every active prunable parameter;
-    where that is only done every ``period`` rounds, a round has its share of it. ``never_pruned`` parameters are in no
-    prunable layer.
+    where that is only done every ``period`` rounds, a round has its share of it. ``sketch_bytes`` of ``bytes_up`` state
+    magnitudes. ``never_pruned`` parameters are in no prunable layer.
     """
 
     participants: IntArray
@@ -73,14 +74,15 @@ class ExpectedRound:
     bytes_up: tuple[float, float]
     bytes_down: tuple[float, float]
     period: int = 1
+    sketch_bytes: int = 0
 
 
 @dataclass(frozen=True)
 class ExpectedMessages:
     """Rounds of the same participants, (m,), in which each trains for ``compute_s`` (m,), that differ in messages.
 
-    In the n-th, ``entries_up`` (n,) values go up in ``bytes_up`` (n,) from each participant, and ``entries_down`` (n,)
-    come down in ``bytes_down`` (n,).
+    In the n-th, ``entries_up`` (n,) values go up in ``bytes_up`` (n,) from each participant, ``sketch_bytes`` of which
+    state magnitudes, and ``entries_down`` (n,) come down in ``bytes_down`` (n,).
     """
 
     participants: IntArray
@@ -89,6 +91,7 @@ class ExpectedMessages:
     entries_down: IntArray
     bytes_up: FloatArray
     bytes_down: FloatArray
+    sketch_bytes: int = 0
 
 
 def local_steps(config: Config, sizes: IntArray) -> FloatArray:
@@ -225,23 +228,21 @@ class NormalizedAccountant:
     """Charges rounds by the formula of FAB-top-k (``emulation.normalized``); bytes are counted all the same.
 
     A round is training, upload and the download of its own result, which therefore is the last to be known. A
-    probe lengthens training; its messages take no time. ``positions_sent``: with every entry. What messages say beside
-    their entries, in ``sketch_bytes``, takes as long as pairs of 8 bytes would.
+    probe lengthens training; its messages take no time. ``positions_sent``: with every entry. What messages say of
+    magnitudes beside their entries takes as long as pairs of 8 bytes would.
     """
 
-    def __init__(
-        self, fleet: Fleet, config: Config, dimension: int, positions_sent: bool, sketch_bytes: int = 0
-    ) -> None:
+    def __init__(self, fleet: Fleet, config: Config, dimension: int, positions_sent: bool) -> None:
         self.fleet = fleet
         self.beta = config.emulation.compute.beta
         self.batch_size = config.training.batch_size
         self.dimension = dimension
         self.positions_sent = positions_sent
-        self._sketch_s = transfer_seconds(self.beta, dimension, 1, positions_sent=True) * sketch_bytes / 8
 
     def round(self, start: RoundStart, work: Work, stop_s: FloatArray | None = None) -> Timeline:
         compute_s = work.compute_s * training_seconds(self.batch_size, probe=start.tries_second_model)
-        upload_s = np.array([self._transfer_s(int(entries)) + self._sketch_s for entries in work.entries])
+        sketch_s = self._sketch_s(work.sketch_bytes)
+        upload_s = np.array([self._transfer_s(int(entries)) + sketch_s for entries in work.entries])
         bytes_up = work.bytes_up
         trained = arrived = np.ones(len(start.participants), np.bool_)
         if stop_s is not None:
@@ -294,7 +295,7 @@ class NormalizedAccountant:
         layers = expected.active_prunable.size
         if self.positions_sent:
             transfers_s = self._transfer_s(expected.k), self._transfer_s(expected.k_down)
-            round_s = training_s + transfers_s[0] + transfers_s[1] + self._sketch_s
+            round_s = training_s + transfers_s[0] + transfers_s[1] + self._sketch_s(expected.sketch_bytes)
             return RoundTime(round_s, np.zeros(layers), round_s)
         value_s = 2 * self._transfer_s(1) / expected.period
         constant_s = training_s + value_s * expected.never_pruned
@@ -305,19 +306,18 @@ class NormalizedAccountant:
         """Training, and both transfers of each."""
         both = expected.entries_up + expected.entries_down
         transfers_s = np.array([self._transfer_s(entries) for entries in both.tolist()])
-        return training_seconds(self.batch_size, probe=False) + self._sketch_s + transfers_s
+        training_s = training_seconds(self.batch_size, probe=False)
+        return training_s + self._sketch_s(expected.sketch_bytes) + transfers_s
+
+    def _sketch_s(self, sketch_bytes: int) -> float:
+        return transfer_seconds(self.beta, self.dimension, 1, positions_sent=True) * sketch_bytes / 8
 
     def _transfer_s(self, entries: int) -> float:
         return transfer_seconds(self.beta, self.dimension, entries, positions_sent=self.positions_sent)
 
 
-def make_accountant(
-    config: Config, fleet: Fleet, dimension: int, *, positions_sent: bool, sketch_bytes: int = 0
-) -> Accountant:
-    """The accountant of a run whose model has ``dimension`` parameters.
-
-    ``positions_sent``: with every entry; ``sketch_bytes`` of the bytes of a message state magnitudes beside them.
-    """
+def make_accountant(config: Config, fleet: Fleet, dimension: int, *, positions_sent: bool) -> Accountant:
+    """The accountant of a run whose model has ``dimension`` parameters. ``positions_sent``: with every entry."""
     if fleet.compute.model.prices_rounds:
-        return NormalizedAccountant(fleet, config, dimension, positions_sent, sketch_bytes)
+        return NormalizedAccountant(fleet, config, dimension, positions_sent)
     return DeviceAccountant(fleet, config.experiment.seed)

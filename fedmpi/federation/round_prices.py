@@ -87,10 +87,12 @@ class RoundPrices:
         if exchanged.energies is None:
             return None
         participants, compute_s = plan.participants[judged.staying], judged.work.compute_s[judged.staying]
-        down_each = exchanged.k_down / plan.k
+        all_come_down, down_each = exchanged.changed is None, exchanged.k_down / plan.k
 
         def round_s(k: NDArray[np.int64]) -> FloatArray:
             k_down = np.minimum(np.rint(k * down_each), self.exchange.dimension).astype(np.int64)
+            if all_come_down:
+                k_down[:] = exchanged.k_down
             return self.accountant.round_seconds(
                 ExpectedMessages(
                     participants,
@@ -101,6 +103,7 @@ class RoundPrices:
                     bytes_down=np.array(
                         [self.exchange.message_bytes_down(each) for each in k_down.tolist()], float
                     ),
+                    sketch_bytes=self.exchange.sketch.bytes,
                 )
             )
 

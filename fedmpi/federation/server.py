@@ -136,15 +136,14 @@ class Server:
         steps = records["samples"] / self.config.training.batch_size
         compute_s = self.pruning.compute_seconds(plan.participants, steps, records["compute_host_s"])
         bytes_up = records["message_bytes"] + self.pruning.importance_bytes(plan)
-        work = Work(bytes_down, compute_s, records["entries"], bytes_up)
+        work = Work(bytes_down, compute_s, records["entries"], bytes_up, self.exchange.sketch.bytes)
         charges, arrivals = self.prices.charge(plan.start, work)
         if downloads:
             self.downlink.delivered(plan.participants[charges.downloaded])
         status = statuses_of(records, arrivals)
         in_time = status == Status.OK
-        abandoned = self.prices.exchanges(plan.round_index) and (
-            int(np.count_nonzero(in_time)) < self.config.federation.min_updates
-        )
+        needed = self.config.federation.min_updates
+        abandoned = self.prices.exchanges(plan.round_index) and int(np.count_nonzero(in_time)) < needed
         if abandoned:
             status[in_time] = Status.REJECTED
         self._staying = plan.participants[arrivals.in_time]
@@ -161,6 +160,7 @@ class Server:
             work=work,
             charges=charges,
             abandoned=abandoned,
+            too_late=abandoned and bool(arrivals.late.any()) and int(arrivals.in_time.sum()) < needed,
         )
 
     def close(
@@ -201,6 +201,7 @@ class Server:
                 update_norms,
                 learning_rate_at(self.config.training, plan.round_index + 1) < plan.learning_rate,
                 self.prices.magnitudes(plan, judged, exchanged),
+                judged.too_late,
             ),
             generator(self.config.experiment.seed, Purpose.K_CONTROL, plan.round_index).random,
         )
@@ -226,15 +227,17 @@ class Server:
         seen = None if decide is None else self.prices.magnitudes(finished.plan, judged, exchanged)
         if decide is None or seen is None:
             return self.pruning.step(finished)
-        states = {self.k_state.k: self.k_state}
+        states: dict[int, State] = {}
 
-        def best_k(round_s: Callable[[IntArray], FloatArray]) -> int:
-            state = decide(self.k_state, replace(seen, round_s=round_s))
-            states[state.k] = state
-            return state.k
+        def best_k(round_s: Callable[[IntArray], FloatArray], most: int) -> int:
+            state = decide(self.k_state, replace(seen, round_s=round_s, most_k=most))
+            k = min(state.k, most)
+            states[k] = state
+            return k
 
         change, k = self.pruning.step_with_k(finished, self.k_state.k, best_k)
-        self.k_state = states[k]
+        if k is not None:
+            self.k_state = states[k]
         return change
 
     def stop_if_reached(self, test_accuracy: float, host_s: float) -> None:

@@ -26,7 +26,7 @@ class Judged:
 
     ``records`` are the participants' in client order; ``verdict`` VERDICT records alike; ``max_abs`` the
     largest magnitude among the accepted updates; ``work`` what participants did or would have done, had none stopped.
-    ``abandoned``: too few updates arrived, and none is taken.
+    ``abandoned``: too few updates arrived, and none is taken; ``too_late``: for they were late.
     """
 
     records: NDArray[np.void]
@@ -35,6 +35,7 @@ class Judged:
     work: Work
     charges: Timeline
     abandoned: bool = False
+    too_late: bool = False
 
     @property
     def accepted(self) -> NDArray[np.bool_]:

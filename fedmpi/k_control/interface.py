@@ -15,6 +15,8 @@ from fedmpi.numerics.plain_values import check_plain
 Draw = Callable[[], float]
 """The source of uniform numbers in [0, 1), such as ``generator(...).random``."""
 
+_MOST_K = 2**31 - 1
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -67,12 +69,14 @@ class Magnitudes:
     ``energies`` float64 (P,), never falling: the mean over accepted clients, weighted by samples, of the sums of
     squares of the ``counts`` (P,) largest of what each has accumulated; counts are int64, rising to all that travel.
     ``round_s``: the seconds (n,) of a round with each of ``k`` (n,). ``most_s``: when a round is ended at the latest.
+    ``most_k``: more entries than that cannot travel, as under a mask that leaves fewer.
     """
 
     counts: NDArray[np.int64]
     energies: NDArray[np.float64]
     round_s: Callable[[NDArray[np.int64]], NDArray[np.float64]]
     most_s: float = inf
+    most_k: int = _MOST_K
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,8 @@ class Observation:
     ``loss_prev`` and ``loss`` are those at w(m - 1) and w(m) over the probe samples, None where they were not
     measured. ``update_norms``: the L2 norm of each tensor's part of w(m - 1) - w(m), None unless the controller
     ``measures_update``, and where no update was taken. ``learning_rate_falls``: it is lower in the next round.
-    ``magnitudes``: None unless the controller ``measures_magnitudes``, and where no update was taken.
+    ``magnitudes``: None unless the controller ``measures_magnitudes``, and where no update was taken. ``too_late``: none
+    was, as fewer than were needed came in time.
     """
 
     cost: float
@@ -93,6 +98,7 @@ class Observation:
     update_norms: tuple[float, ...] | None = None
     learning_rate_falls: bool = False
     magnitudes: Magnitudes | None = None
+    too_late: bool = False
 
     @property
     def decrease(self) -> float | None:

@@ -80,8 +80,8 @@ def towards(state: NormRateState, k: int | None, keep: float) -> NormRateState:
 def norm_rate(power: float = 0.5, smoothing: float = 0.5) -> Controller:
     """k by norm^``power`` per second; ``smoothing`` of log k is kept from the round before (0: none).
 
-    A round without an accepted update, or without any gradient, changes nothing. Raises ValueError unless
-    0 < power <= 2 and 0 <= smoothing < 1.
+    A round without an accepted update, or without any gradient, changes nothing; but k is halved where too few came
+    in time. Raises ValueError unless 0 < power <= 2 and 0 <= smoothing < 1.
     """
     if not 0.0 < power <= 2.0:
         raise ValueError(f"power is {power}, allowed are numbers above 0 and at most 2")
@@ -97,7 +97,7 @@ def norm_rate(power: float = 0.5, smoothing: float = 0.5) -> Controller:
         """The best k by what a round showed; None where it showed nothing."""
         if magnitudes is None or not magnitudes.energies[-1] > 0.0:
             return None
-        highest = min(state.k_max, int(magnitudes.counts[-1]))
+        highest = min(state.k_max, int(magnitudes.counts[-1]), magnitudes.most_k)
         k = candidates(min(state.k_min, highest), highest)
         return best_k(
             k,
@@ -109,6 +109,9 @@ def norm_rate(power: float = 0.5, smoothing: float = 0.5) -> Controller:
 
     def step(state: NormRateState, observation: Observation, draw: Draw) -> NormRateState:
         del draw
+        if observation.too_late:
+            k = max(state.k_min, state.k // 2)
+            return replace(state, k=k, log_k=log(k))
         return towards(state, choose(state, observation.magnitudes), smoothing if state.seen else 0.0)
 
     def decide(state: NormRateState, magnitudes: Magnitudes) -> NormRateState:

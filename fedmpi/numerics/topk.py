@@ -238,10 +238,17 @@ def _kth_largest(magnitudes: NDArray[np.uint32] | NDArray[np.float64], k: int) -
     return np.sort(magnitudes)[magnitudes.size - k]
 
 
-@lru_cache(maxsize=64)
 def _sample_positions(size: int) -> NDArray[np.int64]:
-    """Fixed positions: one in each of equal strata, at golden-ratio offsets so that no period is met."""
-    count = min(_LARGEST_SAMPLE, max(size // 128, min(2048, size // 16)))
+    """Positions of a sample of so many entries."""
+    return stratified_positions(size, min(_LARGEST_SAMPLE, max(size // 128, min(2048, size // 16))))
+
+
+@lru_cache(maxsize=64)
+def stratified_positions(size: int, count: int) -> NDArray[np.int64]:
+    """Fixed positions (count,), rising: one in each of equal strata, at golden-ratio offsets so that no period is met.
+
+    Not to be written to. 0 < ``count`` <= ``size``.
+    """
     strata = np.arange(count, dtype=np.float64)
     offsets = (strata * ((sqrt(5) - 1) / 2)) % 1.0
     positions = ((strata + offsets) * (size / count)).astype(np.int64)

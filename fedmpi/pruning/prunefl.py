@@ -23,6 +23,8 @@ from fedmpi.pruning.reconfiguration import Reconfiguration, allowed_active, reco
 from fedmpi.pruning.round_time import RoundTime
 
 _NAME = "prunefl"
+_ROUNDING = 1e-9
+"""A smaller relative gain is one of the order in which sums were made."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def step(
     joint, adaptive = setup.config.joint, setup.config.interval == "adaptive"
     if joint or adaptive:
         gain = _gain(result, importance, state.mask, setup, time)
-        facts, stays = {"gain": gain}, joint and gain <= 0.0
+        facts, stays = {"gain": gain}, joint and gain <= _ROUNDING
         if adaptive:
             cost_s = required(observation.change_s, "cost of a change", _NAME)(result.mask)
             payback = payback_rounds(cost_s, gain, result.round_s)

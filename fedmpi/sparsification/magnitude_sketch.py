@@ -14,30 +14,32 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmpi.numerics.topk import stratified_positions
+
 _FEWEST, _MOST = 8, 64
 """Counts of a grid: from the fewest that show the shape, to as many as still move the maximum that they lead to."""
 _PARAMETERS_PER_COUNT = 2500
 """2 bytes for so many parameters: 1 % of a message of 8 bytes for each of 1 % of the parameters."""
 _MANTISSA_BITS = 4
 _SHIFT = 23 - _MANTISSA_BITS
-_BINS = 1 << (8 + _MANTISSA_BITS)
+_BINS = 255 << _MANTISSA_BITS
+"""Exponents of finite numbers, each in parts by the leading bits."""
 _BLOCK = 1 << 16
 """Entries of one pass in cache."""
 _LOOKED_AT = 1 << 19
-"""Of vectors at least twice as long, evenly spaced entries, this many or more, stand for all."""
+"""Of vectors at least twice as long, so many entries stand for all."""
 
 
 def _mean_squares() -> NDArray[np.float64]:
     """The mean square (bins,) of magnitudes that lie evenly in each bin; in that of 0 they count as 0."""
-    edges = (np.arange(_BINS, dtype=np.uint32) << _SHIFT).view(np.float32).astype(np.float64)
-    low, high = edges, np.append(edges[1:], 0.0)
+    low = (np.arange(_BINS, dtype=np.uint32) << _SHIFT).view(np.float32).astype(np.float64)
+    high = np.append(low[1:], 2.0**128)
     squares: NDArray[np.float64] = (low * low + low * high + high * high) / 3.0
     squares[0] = 0.0
     return squares
 
 
-with np.errstate(invalid="ignore", over="ignore"):
-    _MEAN_SQUARES = _mean_squares()
+_MEAN_SQUARES = _mean_squares()
 
 
 def counts_of(dimension: int, smallest: int) -> NDArray[np.int64]:
@@ -55,10 +57,14 @@ def energies_of(values: NDArray[np.float32], counts: NDArray[np.int64]) -> NDArr
     """The sums of squares (P,) of the ``counts`` (P,) largest of ``values`` (n,), finite, counts rising to n at most.
 
     One pass over the values: they are counted by exponent and leading bits of the mantissa, and those of a bin stand
-    for their mean. The result is within 1 % of the exact sums of many values of which all are looked at, and within a
-    few per cent where every so many of more than a million stand for all; the same bits on every host.
+    for their mean. The result is within 7 % of the exact sums, and within 1 % where many different values lie in every
+    bin; magnitudes below 2^-126 tell less, those below 2^-130 count as 0. Of more than a million values half a million
+    stand for all, one of every so many at places that meet no period: a few per cent, more where few values make up
+    most of the sum. The same bits on every host.
     """
-    looked_at = values[:: max(1, values.size // _LOOKED_AT)]
+    looked_at = values
+    if values.size >= 2 * _LOOKED_AT:
+        looked_at = values[stratified_positions(values.size, _LOOKED_AT)]
     found = np.zeros(_BINS, dtype=np.int64)
     for start in range(0, looked_at.size, _BLOCK):
         bits = looked_at[start : start + _BLOCK].view(np.uint32) & np.uint32(0x7FFFFFFF)
@@ -74,8 +80,8 @@ def energies_of(values: NDArray[np.float32], counts: NDArray[np.int64]) -> NDArr
 class MagnitudeSketch:
     """The sketch of vectors of ``dimension`` entries, at counts from ``smallest`` on.
 
-    ``smallest`` may exceed the dimension; the grid is then the dimension alone. Where it is 0, as in ``NO_SKETCH``,
-    messages carry no sketch: it has 0 bytes, and neither counts nor contents.
+    ``smallest`` may exceed the dimension; the grid is then the dimension alone. Where either is 0, as in ``NO_SKETCH``
+    and of nothing, messages carry no sketch: it has 0 bytes, and neither counts nor contents.
     """
 
     dimension: int
@@ -89,10 +95,10 @@ class MagnitudeSketch:
     @property
     def bytes(self) -> int:
         """The length of a sketch; 0 without one."""
-        return 4 + 2 * (len(self.counts) - 1) if self.smallest else 0
+        return 4 + 2 * (len(self.counts) - 1) if self.smallest and self.dimension else 0
 
     def encode(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """The sketch of ``values`` (dimension,), finite."""
+        """The sketch of ``values`` (dimension,), finite. A norm beyond float32 is stated as the largest float32."""
         energies = energies_of(values, self.counts)
         whole = np.float32(min(sqrt(energies[-1]), float(np.finfo(np.float32).max)))
         fractions = (

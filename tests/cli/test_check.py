@@ -54,6 +54,10 @@ def test_a_server_that_trains_has_clients(capsys):
             "k_control.method=fixed sparsification.k=4811",
             "[sparsification] k: found 4811; allowed: at most D = 4810",
         ),
+        (
+            "pruning.method=fedtiny pruning.target_density=0.01",
+            "[pruning] target_density: found 0.01, and 74 of 4810 parameters are never pruned",
+        ),
     ],
 )
 def test_what_only_the_data_and_the_model_can_tell_is_refused(override, message, capsys):

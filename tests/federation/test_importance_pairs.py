@@ -196,3 +196,21 @@ def test_what_is_not_finite_travels_as_zeros() -> None:
     ranks: Any = SimpleNamespace(size=1, gather_rows=lambda rows, counts: sent.append(rows.tolist()))
     assert gather_pairs(ranks, roster, [None, np.array([3, 4], np.uint8)], 2) == []
     assert sent == [[0, 0, 3, 4]]
+
+
+@pytest.mark.parametrize("keys", [{}, {"importance_entries": 5}, {"max_density": 0.67}])
+@pytest.mark.parametrize("importance", ["full", "received", "sketch"])
+def test_bytes_of_any_k_are_those_of_its_pairs(importance: str, keys: dict[str, Any]) -> None:
+    if importance == "full":
+        keys = {}
+    own = form(importance=importance, **keys)
+    for mask in (Mask.of(FLAGS), Mask(104)):
+        at = own.bytes_at(mask, 1)
+        for k in (1, 3, 8, 40, 104):
+            pairs = own.pairs(mask, 1, k)
+            assert at(k) == own.message_bytes(mask, 1, k) == (400 if pairs is None else pairs.message_bytes)
+
+
+def test_fedtinys_bytes_do_not_depend_on_k() -> None:
+    own = form(method=fedtiny(alpha=0.2, last_round=50, gradients="topk"))
+    assert own.bytes_at(Mask.of(FLAGS), 9)(1) == own.message_bytes(Mask.of(FLAGS), 9, 70) == 16 + 8 * 10

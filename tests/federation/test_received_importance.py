@@ -62,10 +62,15 @@ def test_what_is_missing_of_the_energy_is_shared_among_those_of_which_nothing_ar
     assert received.importance(np.array([0, 0, 0, 4.0, 0]), 25, active).tolist() == [20, 10, 10, 8, 10]
 
 
-def test_all_that_is_active_may_have_arrived() -> None:
-    received = ReceivedImportance(2)
-    received.add(uploads({0: 1.0, 1: 1.0}, dimension=2), np.array([10]), None)
-    assert received.importance(np.zeros(2), 25, np.ones(2, bool)).tolist() == [10, 10]
+def test_where_something_arrived_of_all_that_is_active_it_is_scaled_up_to_the_energy() -> None:
+    """There is nobody to share the rest; and with nothing that is active there is nothing to share."""
+    received = ReceivedImportance(3)
+    received.add(uploads({0: 1.0, 1: 2.0}, dimension=2), np.array([10]), np.array([0, 2], np.int32))
+    active = np.array([1, 0, 1], bool)
+    assert received.importance(np.array([0, 7.0, 0]), 75, active).tolist() == [15, 7, 60]
+    received.clear()
+    received.add(uploads({}, dimension=0), np.array([10]), np.zeros(0, np.int32))
+    assert received.importance(np.array([3.0, 7, 0]), 0, np.zeros(3, bool)).tolist() == [3, 7, 0]
 
 
 def test_it_goes_on_from_a_checkpoint() -> None:

@@ -1,5 +1,6 @@
 """Rounds charged to devices, and by the cost model of FAB-top-k."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -263,18 +264,16 @@ def test_rounds_that_differ_in_messages_take_what_the_time_by_the_mask_says(tran
 def test_a_sketch_takes_as_long_as_its_bytes_in_pairs_in_the_published_cost_model() -> None:
     """16 bytes are two pairs: rounds with them are as long as rounds with two entries more up."""
     config = loads("", ["sparsification.method=fab", "emulation.compute.model=normalized"])
-    with_sketch, without = (
-        make_accountant(config, assign(config, 0), DIMENSION, positions_sent=True, sketch_bytes=bytes_)
-        for bytes_ in (16, 0)
-    )
-    closed = with_sketch.close(start_of(), with_sketch.round(start_of(), work_of(10)), 7, None)
-    longer = without.close(start_of(), without.round(start_of(), work_of(12)), 7, None)
+    accountant = make_accountant(config, assign(config, 0), DIMENSION, positions_sent=True)
+    sketched = accountant.round(start_of(), replace(work_of(10), sketch_bytes=16))
+    closed = accountant.close(start_of(), sketched, 7, None)
+    longer = accountant.close(start_of(), accountant.round(start_of(), work_of(12)), 7, None)
     assert closed.duration_s == pytest.approx(longer.duration_s, rel=1e-14)
     each = np.ones(1)
-    expected = ExpectedMessages(np.arange(3), np.ones(3), np.array([10]), np.array([7]), each, each)
-    assert with_sketch.round_seconds(expected)[0] == pytest.approx(closed.duration_s, rel=1e-14)
-    of_mask = expected_of(np.ones(3), k=10, k_down=7, active=(5, 5))
-    assert with_sketch.round_time(of_mask).constant_s == pytest.approx(closed.duration_s, rel=1e-14)
+    expected = ExpectedMessages(np.arange(3), np.ones(3), np.array([10]), np.array([7]), each, each, 16)
+    assert accountant.round_seconds(expected)[0] == pytest.approx(closed.duration_s, rel=1e-14)
+    of_mask = expected_of(np.ones(3), k=10, k_down=7, active=(5, 5), sketch_bytes=16)
+    assert accountant.round_time(of_mask).constant_s == pytest.approx(closed.duration_s, rel=1e-14)
 
 
 def test_parameters_take_no_time_where_neither_steps_nor_messages_depend_on_them() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ def seen_after(given: Any, exchanged: Exchanged, **columns: Any) -> Any:
 
 
 def exchanged_of(k_down: int, energies: np.ndarray | None = ENERGIES) -> Exchanged:
-    return Exchanged(None, k_down, 0, np.zeros(4, np.int64), 200, 0, energies)
+    return Exchanged(np.arange(k_down, dtype=np.int32), k_down, 0, np.zeros(4, np.int64), 200, 0, energies)
 
 
 def test_a_round_with_another_k(world: Callable) -> None:
@@ -72,3 +73,14 @@ def test_the_controller_sees_it(world: Callable) -> None:
     (observation,) = given.costs.seen
     assert observation.magnitudes.energies is ENERGIES
     assert observation.magnitudes.round_s(np.array([3]))[0] == pytest.approx(1.0 + 0.112 + 0.212)
+
+
+def test_where_all_values_come_down_they_do_with_every_k(world: Callable) -> None:
+    """As from a server optimizer that moves all coordinates; in the published cost model values are what is charged."""
+    given = world("emulation.compute.model=normalized", "emulation.compute.beta=1.0")
+    given.exchange.sketch = MagnitudeSketch(10, 2)
+    few, k = np.array([0], np.int32), np.array([1, 3, 8])
+    for changed, k_down in ((None, np.array([10, 10, 10])), (few, np.array([3, 10, 10]))):
+        seen = seen_after(given, replace(exchanged_of(k_down=10), changed=changed))
+        expected = 1.0 + 1 / 20 * (2 * k + 2 * k_down + given.exchange.sketch.bytes / 4)
+        np.testing.assert_allclose(seen.round_s(k), expected, rtol=1e-12)

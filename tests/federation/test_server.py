@@ -486,6 +486,26 @@ def test_it_is_told_how_long_nobody_was_available(world: Callable) -> None:
 # --- a mask and k together ---
 
 
+@pytest.mark.parametrize("decided", [None, 9])
+def test_k_goes_on_as_it_was_where_the_mask_stays(world: Callable, decided: int | None) -> None:
+    """Whatever was weighed in between, and with a k that no mask leaves room for."""
+    given = world("pruning.joint=true")
+    given.exchange.sketch = MagnitudeSketch(10, 2)
+    plan, judged, _ = close(given, exchanged_of(None))
+    server, before = given.server, given.server.k_state
+    server.controller = replace(server.controller, decide=lambda state, seen: KState(12, 3))
+
+    def step_with_k(finished: Any, k: int, best_k: Callable) -> tuple[Any, int | None]:
+        assert best_k(lambda ks: 1.0 * ks, 9) == 9
+        return None, decided
+
+    server.pruning.step_with_k = step_with_k
+    finished: Any = SimpleNamespace(plan=plan)
+    energies = np.ones(len(given.exchange.sketch.counts))
+    server.change_mask(finished, judged, replace(exchanged_of(None), energies=energies))
+    assert server.k_state == (before if decided is None else KState(12, 3))
+
+
 @pytest.mark.parametrize(
     ("joint", "sketched", "together"), [(True, True, True), (True, False, False), (False, True, False)]
 )
@@ -501,12 +521,13 @@ def test_k_is_decided_with_the_mask_where_that_is_asked_for_and_magnitudes_are_k
     server, seen = given.server, []
 
     def decide(state: KState, magnitudes: Any) -> KState:
-        seen.append((state.k, magnitudes.energies.tolist(), magnitudes.round_s(np.array([3])).tolist()))
+        round_s = magnitudes.round_s(np.array([3])).tolist()
+        seen.append((state.k, magnitudes.energies.tolist(), round_s, magnitudes.most_k))
         return KState(9, 0)
 
     def step_with_k(finished: Any, k: int, best_k: Callable) -> tuple[Any, int]:
         assert (finished.plan, k) == (plan, 4)
-        return "a change", best_k(lambda ks: 2.0 * ks)
+        return "a change", best_k(lambda ks: 2.0 * ks, 10)
 
     server.controller = replace(server.controller, decide=decide)
     server.pruning.step_with_k = step_with_k
@@ -515,4 +536,4 @@ def test_k_is_decided_with_the_mask_where_that_is_asked_for_and_magnitudes_are_k
     change = server.change_mask(finished, judged, exchanged)
     assert change == ("a change" if together else "alone")
     assert server.k_state.k == (9 if together else 4)
-    assert seen == ([(4, energies.tolist(), [6.0])] if together else [])
+    assert seen == ([(4, energies.tolist(), [6.0], 10)] if together else [])

@@ -15,12 +15,13 @@ import pytest
 
 from fedmpi.emulation.availability import Availability, AvailabilityModel
 from fedmpi.emulation.availability import Setup as AvailabilitySetup
-from fedmpi.federation.exchange import Exchanged
+from fedmpi.federation.exchange import Exchanged, Roster
 from fedmpi.trace import Status
 
 SLOW_UPLINKS = "emulation.network.uplink_mbit_per_s=[0.008, 0.004, 0.002, 0.001]"
 """112 bytes take 0.112, 0.224, 0.448 and 0.896 s."""
 
+SIZES = np.array([10, 20, 30, 40])
 OK, LATE, DROPPED, REJECTED = (int(status) for status in list(Status)[:4])
 
 
@@ -125,6 +126,31 @@ def test_too_few_updates_are_none(world: Callable) -> None:
     assert not judged(enough).abandoned
     assert judged(world("federation.min_updates=4"), max_abs=[1.0, np.nan, 2.0, 3.0]).abandoned
     assert not judged(world("federation.min_updates=4")).abandoned
+
+
+@pytest.mark.parametrize(
+    ("overrides", "columns", "too_late"),
+    [
+        ([SLOW_UPLINKS, "federation.deadline_s=1.1"], {}, True),
+        ([SLOW_UPLINKS, "federation.deadline_s=1.3", "federation.min_updates=3"], {}, True),
+        ([SLOW_UPLINKS, "federation.deadline_s=1.3"], {}, False),
+        ([SLOW_UPLINKS, "federation.deadline_s=1.3"], {"max_abs": np.nan}, False),
+        (["federation.min_updates=4"], {"max_abs": np.nan}, False),
+    ],
+)
+def test_a_controller_is_told_that_too_few_came_in_time(
+    world: Callable, overrides: list[str], columns: dict[str, Any], too_late: bool
+) -> None:
+    """And not where enough came, all of them rejected."""
+    given = world(*overrides)
+    plan = given.server.plan()
+    round_ = given.server.judge(plan, given.records(**columns))
+    assert round_.too_late is too_late
+    roster = Roster(
+        plan.participants, round_.accepted, SIZES, round_.verdict["message_bytes"], 0.0, [], round_.accepted
+    )
+    given.server.close(plan, round_, roster, Exchanged(None, 0, 0, np.zeros(4, np.int64), 0, 0), None)
+    assert given.costs.seen[0].too_late is too_late
 
 
 def test_within_a_period_who_stopped_stays_out(world: Callable) -> None:

@@ -133,7 +133,8 @@ def test_k_and_the_mask_are_decided_by_the_same_time(world: Callable) -> None:
     pruning = given.server.pruning
     asked: list[tuple[float, ...]] = []
 
-    def best_k(round_s: Callable) -> int:
+    def best_k(round_s: Callable, most: int) -> int:
+        assert most == 9
         asked.append(tuple(round_s(np.array([3, 6])).tolist()))
         return 6
 
@@ -149,6 +150,48 @@ def test_k_and_the_mask_are_decided_by_the_same_time(world: Callable) -> None:
     assert asked[0] == pytest.approx([2 + s + 0.00075 * 7 for s in messages])
     assert asked[1] == asked[0]
     assert seen.draws == [seen.draws[0]] * 2
+
+
+def test_the_time_has_the_importance_that_goes_with_each_k(world: Callable) -> None:
+    """A sketch of as many pairs as k: 16 bytes, a bitmap of 8 or pairs of 8, and two values that are never pruned."""
+    seen = Seen(Needs.TIME | Needs.IMPORTANCE)
+    given = world(
+        "pruning.importance=sketch", "pruning.reconfigure_every=4", method=seen.method(importance=True)
+    )
+    pruning, asked = given.server.pruning, []
+
+    def best_k(round_s: Callable, most: int) -> int:
+        asked.append(round_s(np.array([1, 6])).tolist())
+        return 6
+
+    pruning.step_with_k(finished(Needs.TIME | Needs.IMPORTANCE), 3, best_k)
+    importance = [16 + 1 + 4 * entries + 4 * 2 for entries in (1, 6)]
+    mask = new_mask_bytes(Mask(10), pruning.setup.layers)
+    messages = [
+        (300 + 4 * up + 4 * down + (more + mask) / 4) / 1000
+        for up, down, more in zip((1, 6), (2, 10), importance, strict=True)
+    ]
+    assert asked[0] == pytest.approx([2 + s + 0.00075 * 7 for s in messages])
+
+
+def test_no_more_is_weighed_than_is_active_nor_chosen_than_the_new_mask_leaves(world: Callable) -> None:
+    """k was 12 before other masks left 10 active; the next leaves 9."""
+    seen, most = Seen(Needs.TIME), []
+    pruning = world(method=seen.method()).server.pruning
+    time, weighed = pruning.round_time, []
+
+    def round_time(*given: Any) -> Any:
+        weighed.append(given[3])
+        return time(*given)
+
+    pruning.round_time = round_time
+
+    def best_k(round_s: Callable, up_to: int) -> int:
+        most.append(up_to)
+        return up_to
+
+    _, k = pruning.step_with_k(finished(Needs.TIME), 12, best_k)
+    assert (weighed[:2], most[0], k) == ([3, 10], 9, 9)
 
 
 @pytest.mark.parametrize("kept", ["no change", "not new"])
@@ -167,12 +210,13 @@ def test_where_the_mask_stays_k_does_and_other_k_are_weighed_by_the_round_as_it_
 
     monkeypatch.setattr(pruning, "round_time", with_dense_kernels)
 
-    def best_k(round_s: Callable) -> int:
+    def best_k(round_s: Callable, most: int) -> int:
+        assert most == 10
         asked.append(round_s(np.array([3, 6])).tolist())
         return 6
 
     found, k = pruning.step_with_k(finished(Needs.TIME), 3, best_k)
-    assert k == 3
+    assert k is None
     assert asked[0] == [3.0, 6.0]
     assert (found is None) == (change is None)
     if found is not None:
@@ -182,8 +226,9 @@ def test_where_the_mask_stays_k_does_and_other_k_are_weighed_by_the_round_as_it_
 def test_k_stays_where_the_method_does_not_see_the_time(world: Callable) -> None:
     seen = Seen(Needs.WEIGHTS)
     pruning = world(method=seen.method()).server.pruning
-    change, k = pruning.step_with_k(finished(Needs.WEIGHTS), 3, lambda round_s: 5)
-    assert (change is not None, k, change.facts) == (True, 3, {"pruned": 1})
+    change, k = pruning.step_with_k(finished(Needs.WEIGHTS), 3, lambda round_s, most: 5)
+    assert change is not None
+    assert (k, change.facts) == (None, {"pruned": 1})
 
 
 def test_steps_are_samples_over_the_batch_size(world: Callable) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import exp, inf, log
 from typing import Any
 
@@ -82,6 +83,23 @@ def test_what_shows_nothing_changes_nothing() -> None:
     assert after(controller, state, Magnitudes(COUNTS, 0.0 * COUNTS, lambda k: 1.0 * k)) == state
 
 
+def test_k_is_halved_until_somebody_is_in_time() -> None:
+    """And what is seen then is taken as if it had been seen at once."""
+    controller = norm_rate()
+    state = controller.init(Setup(2, 1000, 500), never)
+    found = []
+    for _ in range(4):
+        state = controller.step(state, Observation(1.0, too_late=True), never)
+        found.append(state.k)
+    assert found == [5, 2, 2, 2]
+    at_once = after(controller, controller.init(Setup(2, 1000, 500), never), magnitudes(0.9, 10, 0.1))
+    first = after(controller, state, magnitudes(0.9, 10, 0.1))
+    assert first == at_once
+    later = controller.step(first, Observation(1.0, too_late=True), never)
+    assert (later.k, exp(later.log_k)) == (first.k // 2, pytest.approx(first.k // 2))
+    assert later.seen
+
+
 def test_k_stays_among_the_active() -> None:
     """Under a mask the sketch ends at the active coordinates."""
     few = Magnitudes(np.array([2, 5, 40]), np.array([1.0, 4.0, 1000.0]), lambda k: 1.0 + 0.0 * k)
@@ -89,6 +107,18 @@ def test_k_stays_among_the_active() -> None:
     assert after(controller, controller.init(Setup(2, 1000, 500), never), few).k == 40
     fewer = Magnitudes(np.array([1]), np.array([1.0]), lambda k: 1.0 * k)
     assert after(controller, controller.init(Setup(2, 1000, 500), never), fewer).k == 2
+
+
+def test_more_than_can_travel_is_no_choice() -> None:
+    """Fewer than the smallest k, or than the first count, may be all that can."""
+    controller = norm_rate(smoothing=0.0)
+    start = controller.init(Setup(2, 1000, 500), never)
+    free = magnitudes(0.9, 10.0, 0.0)
+    assert after(controller, start, free).k == 1000
+    assert after(controller, start, replace(free, most_k=37)).k == 37
+    fewest = controller.init(Setup(50, 1000, 500), never)
+    assert controller.decide is not None
+    assert controller.decide(fewest, replace(free, most_k=37)).k == 50
 
 
 def test_rounds_that_would_be_too_late_are_no_choice() -> None:

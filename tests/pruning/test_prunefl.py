@@ -185,6 +185,20 @@ def test_decided_jointly_a_mask_is_taken_where_it_gains_on_the_round_as_it_is(
             assert state.interval_rounds == 4
 
 
+def test_a_gain_of_nothing_but_rounding_takes_no_mask(setup_of: Callable) -> None:
+    """A round takes as long with half of the parameters, and as much is of importance in either order of summing."""
+    setup = setup_of([40], reconfigure_every=2, joint=True, max_decrease_fraction=0.5)
+    weights, importance = np.arange(1, 41, dtype=np.float32), np.r_[np.zeros(20), np.full(20, 0.1)]
+    for part in (1.0, 1.0 + 2**-50, 1.0 + 1e-6):
+        time = RoundTime(2.0, np.zeros(1), 2.0 * part)
+        seen = Observation(7, weights, importance=importance, time=time)
+        full = prunefl.PruneFLState(Mask(40), rounds_since=1, interval_rounds=2)
+        change = prunefl.step(setup, full, seen, no_draw)[1]
+        assert change is not None
+        assert change.facts["gain"] == pytest.approx(part - 1.0, rel=1e-3, abs=1e-14)
+        assert change.is_new is (part > 1.0 + 1e-9)
+
+
 def test_where_nothing_is_of_importance_the_mask_stays_for_another_interval(setup_of: Callable) -> None:
     setup = setup_of([40], reconfigure_every=2)
     state = prunefl.PruneFLState(Mask(40), rounds_since=1, interval_rounds=5)

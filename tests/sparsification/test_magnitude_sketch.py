@@ -132,3 +132,34 @@ def test_what_is_no_sketch() -> None:
     bad[4:6] = np.array([1.5], np.float16).view(np.uint8)
     with pytest.raises(ValueError, match="a part above the whole"):
         sketch.decode(bad)
+
+
+def test_of_the_largest_numbers_there_are() -> None:
+    largest = np.finfo(np.float32).max
+    sketch = MagnitudeSketch(8, 1)
+    stated = sketch.decode(sketch.encode(np.array([largest, 0, 0, -1, 0, 0, 0, 0], np.float32)))
+    np.testing.assert_allclose(stated, float(largest) ** 2, rtol=0.07)
+    too_much = sketch.decode(sketch.encode(np.full(8, largest, np.float32)))
+    np.testing.assert_allclose(too_much / too_much[-1], sketch.counts / 8, rtol=2e-3)
+    assert too_much[-1] == float(largest) ** 2
+
+
+def test_of_the_smallest_numbers_there_are() -> None:
+    """Those that would not tell count as nothing; the others' squares do not vanish."""
+    sketch = MagnitudeSketch(4, 2)
+    assert not sketch.decode(sketch.encode(np.full(4, 1e-44, np.float32))).any()
+    stated = sketch.decode(sketch.encode(np.full(4, 2.0**-126, np.float32)))
+    np.testing.assert_allclose(stated, sketch.counts * 2.0**-252, rtol=0.07)
+
+
+def test_a_period_in_very_many_is_not_met() -> None:
+    """As in layers whose units of even number are dead."""
+    for size in (1 << 21, 3_000_000):
+        values = np.arange(size, dtype=np.float32) % 2
+        found = energies_of(values, np.array([size // 8, size // 2, size]))
+        np.testing.assert_allclose(found / found[-1], [1 / 4, 1.0, 1.0], rtol=0.01)
+        assert found[-1] == pytest.approx(size / 2, rel=0.07)
+
+
+def test_where_nothing_is_active_there_is_no_sketch() -> None:
+    assert MagnitudeSketch(0, 5).bytes == 0
