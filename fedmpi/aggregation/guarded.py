@@ -55,37 +55,34 @@ def _step(guard: Guard, step: Step) -> Step:
         state: State, mean: NDArray[np.floating], indices: NDArray[np.int32] | None
     ) -> tuple[State, NDArray[np.floating]]:
         first = guard.is_first("step")
-        before = _copied(state) if first else state
+        first_alone = indices is not None and guard.is_first("step at indices")
+        names, length = _names(state), _length(state)
+        before = _copied(state) if first_alone else None
         copies = (_copied(state), mean.copy()) if first else None
         following, change = guard.pair("step", guard.call("step", step, state, mean, indices))
         guard.array("step", change, "f", mean.shape, "the change")
         guard.finite("step", change, "the change")
-        check_state(guard, "step", following, None)
-        if following.keys() != before.keys():
-            guard.refuse("step", f"gave a state of {_names(following)}", f"that of {_names(before)}")
+        guard.instance("step", following, dict)
+        if _names(following) != names:
+            guard.refuse("step", f"gave a state of {_names(following)}", f"that of {names}")
+        check_state(guard, "step", following, length)
         if copies is not None:
             given = dict(following), change
             again = guard.call("step", step, *copies, indices)
             guard.must_agree("step", given, (dict(again[0]), again[1]))
-            if indices is not None:
-                _check_others(guard, before, following, indices)
+        if before is not None and indices is not None:
+            _check_others(guard, before, following, indices)
         return following, change
 
     return checked
 
 
-def check_state(guard: Guard, function: str, state: Any, parameters: int | None) -> None:
-    """Raise PartError unless ``state`` is a dict of arrays with an entry for each parameter, and of plain numbers.
-
-    ``parameters`` None: whatever length they have.
-    """
+def check_state(guard: Guard, function: str, state: Any, parameters: int) -> None:
+    """Raise PartError unless ``state`` is a dict of arrays (``parameters``,) and of plain numbers."""
     guard.instance(function, state, dict)
     for name, value in state.items():
         if isinstance(value, np.ndarray):
-            length = len(value) if parameters is None and value.ndim else parameters or 0
-            guard.array(
-                function, value, "fiub" if value.dtype.kind in "iub" else "f", (length,), f"state {name}"
-            )
+            guard.array(function, value, "fiub", (parameters,), f"state {name}")
         elif not isinstance(value, (bool, int, float)):
             guard.refuse(
                 function, f"gave state {name} = {type(value).__name__}", "arrays (D,) and plain numbers"
@@ -105,6 +102,11 @@ def _check_others(guard: Guard, before: State, after: State, indices: NDArray[np
 
 def _copied(state: State) -> State:
     return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in state.items()}
+
+
+def _length(state: State) -> int:
+    """How many entries the arrays of a state have; 0 where there are none."""
+    return next((len(value) for value in state.values() if isinstance(value, np.ndarray)), 0)
 
 
 def _names(state: State) -> str:

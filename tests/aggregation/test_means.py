@@ -78,6 +78,13 @@ def test_left_out_is_the_whole_part(trim: float, clients: int, expected: int) ->
     assert left_out(trim, clients) == expected
 
 
+def test_as_many_are_left_out_as_the_decimals_say() -> None:
+    """29 of the 100 at each end, so that 30 large values show where 29 do not."""
+    updates = np.zeros((100, 2), np.float32)
+    updates[:29], updates[29, 1] = 42.0, 42.0
+    np.testing.assert_array_equal(combined(updates, 0.29), np.array([0, 1], np.float32))
+
+
 @pytest.mark.parametrize("trim", [0.5, -0.1, float("nan")])
 def test_a_trim_out_of_its_range_is_refused(trim: float) -> None:
     with pytest.raises(ValueError, match=f"trim is {trim}; allowed: a number from 0 to below 0.5"):

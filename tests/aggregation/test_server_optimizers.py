@@ -180,10 +180,13 @@ def test_without_any_update_nothing_moves(make: Callable[..., Aggregator]) -> No
         (fedavgm, {"momentum": 1.0}, r"momentum is 1.0; allowed: a number from 0 to below 1"),
         (fedavgm, {"momentum": -0.1}, "momentum is -0.1"),
         (fedadam, {"learning_rate": float("nan")}, "learning_rate is nan"),
+        (fedadam, {"learning_rate": 0.0}, "learning_rate is 0.0"),
+        (fedyogi, {"learning_rate": float("inf")}, "learning_rate is inf"),
         (fedadam, {"beta1": 1.0}, "beta1 is 1.0"),
         (fedadam, {"beta2": -1.0}, "beta2 is -1.0"),
         (fedyogi, {"beta2": 1.0}, "beta2 is 1.0"),
         (fedyogi, {"tau": 0.0}, r"tau is 0.0; allowed: a finite number above 0"),
+        (fedadam, {"tau": float("inf")}, "tau is inf"),
     ],
 )
 def test_options_out_of_their_range_are_refused(

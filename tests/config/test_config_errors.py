@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmpi.config import ConfigError
-from fedmpi.config.errors import one_line, shortened, shown_value
+from fedmpi.config.errors import (
+    BAD_CONFIGURATION,
+    DONE,
+    FAILED,
+    PREEMPTED,
+    one_line,
+    shortened,
+    shown_value,
+)
 
 
 @pytest.mark.parametrize(
@@ -47,3 +55,7 @@ def test_long_values_are_cut():
     assert len(str(ConfigError("a" * 5000, "unknown"))) < 220
     assert shown_value(True) == "true"
     assert shown_value(10**5000) == shown_value([10**5000]) == "a number of thousands of digits"
+
+
+def test_exit_codes_are_those_that_scripts_wait_for():
+    assert (DONE, FAILED, BAD_CONFIGURATION, PREEMPTED) == (0, 1, 2, 75)

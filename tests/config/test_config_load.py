@@ -18,6 +18,16 @@ def test_an_empty_text_is_all_defaults():
     assert loads("") == Config()
 
 
+def test_what_is_not_said_of_k_and_of_pruning_is_as_published():
+    """Han, Wang, Leung 2020; Jiang et al. 2022: between 0.2 % of the parameters and all, and every 50 rounds."""
+    config = loads("")
+    k, pruning = config.k_control, config.pruning
+    assert (k.k_initial_fraction, k.k_min_fraction) == (0.5, 0.002)
+    assert (pruning.reconfigure_every, pruning.max_decrease_fraction) == (50, 0.3)
+    assert (pruning.half_life_rounds, pruning.initial.max_rounds) == (10_000, 1000)
+    assert (pruning.max_density, pruning.target_density) == (1.0, None)
+
+
 def test_values_take_the_types_of_their_keys():
     config = loads(
         """

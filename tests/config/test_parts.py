@@ -42,6 +42,10 @@ def reading(folder: str, alpha: float, depth: int = 2) -> tuple[Any, ...]:
     return folder, alpha, depth
 
 
+def taking_all(size: float, **others: Any) -> Thing:
+    return Thing(size, ",".join(f"{name}={value}" for name, value in others.items()))
+
+
 HERE = __name__
 
 
@@ -63,6 +67,14 @@ def test_a_part_or_what_makes_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "_guarded", lambda key, name, part: part)
     assert parts.build("pruning.method", f"{HERE}:THING", {}, Thing) is THING
     assert parts.build("pruning.method", f"{HERE}:thing", {"size": 2, "name": "x"}, Thing) == Thing(2.0, "x")
+
+
+def test_a_function_that_takes_any_option_gets_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "_guarded", lambda key, name, part: part)
+    options = {"size": 2.0, "depth": 3, "width": 4}
+    made = parts.build("pruning.method", f"{HERE}:taking_all", options, Thing)
+    assert made == Thing(2.0, "depth=3,width=4")
+    assert parts.options_taken("pruning.method", f"{HERE}:taking_all", options) == options
 
 
 REFUSED: dict[str, tuple[str, Mapping[str, Any], str]] = {

@@ -204,7 +204,7 @@ def test_arms_on_a_grid_hold_both_ends_once() -> None:
 
 
 def test_bounds_of_the_published_experiments() -> None:
-    assert Setup.for_dimension(444062) == Setup(888, 444062, 222031, 5780)
+    assert Setup.for_dimension(444062) == Setup(888, 444062, 222031, 5780) == Setup(888, 444062, 222031)
     assert Setup.for_dimension(100).k_min == 1
 
 
