@@ -125,9 +125,9 @@ class Downloads:
             self._account.delivered(clients)
 
     def advance(self, k_down: int) -> None:
-        """A round has changed the model: ``k_down`` coordinates of it, which are not known, or all."""
+        """A round's message has gone out: ``k_down`` coordinates of it, which are not known, or all; perhaps none."""
         account = self._account
-        if account is None or not (self._changes_all or k_down):
+        if account is None:
             return
         whole = self._changes_all or k_down >= account.dimension
         account.advance(None if whole else np.arange(k_down, dtype=np.int32))

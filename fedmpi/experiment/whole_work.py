@@ -54,19 +54,24 @@ class Whole:
 def whole_samples(recorded: Recorded, config: Config) -> IntArray:
     """The samples (n,) that each row of ``clients`` was to process, int64.
 
-    Where clients have masks of their own, for which some are processed again, those that trained have what is recorded.
+    Where some are processed again, for a gradient by which masks change, those that trained have what is recorded.
     """
     rows, own = recorded.clients, recorded.tables["devices"]["samples"]
     found = rows["samples"].astype(np.int64)
     if len(own) == config.clients.count:
         whole = np.rint(local_steps(config, own) * config.training.batch_size).astype(np.int64)
-        found = np.where(_has_own_masks(config) & (found > 0), found, whole[rows["client"]])
+        found = np.where(_passes_again(config) & (found > 0), found, whole[rows["client"]])
     return found
 
 
 def _has_own_masks(config: Config) -> bool:
     """Whether clients may train under masks of their own."""
     return is_reference(config.pruning.method) or pruning_of(config).own_mask is not None
+
+
+def _passes_again(config: Config) -> bool:
+    """Whether clients may make a backward pass beside their steps."""
+    return _has_own_masks(config) or pruning_of(config).signed_gradient
 
 
 class WholeWork:
@@ -84,8 +89,8 @@ class WholeWork:
         self.period = exchange_period(config.sparsification, method, parameters)
         self._downloads = Downloads(recorded, config, method, sketch_bytes, charger.measures_losses)
         section, pruning = config.sparsification, config.pruning
-        self._own_masks = _has_own_masks(config)
-        self._alike = has_one_length(codec_of(section, method), method) and not self._own_masks
+        self._passes_again = _passes_again(config)
+        self._alike = has_one_length(codec_of(section, method), method) and not _has_own_masks(config)
         self._same_in_all_rounds = not (
             charger.measures_losses or is_reference(pruning.method) or pruning_of(config).importance
         )
@@ -103,7 +108,7 @@ class WholeWork:
         downloaded = (rows["compute_s"] > 0) | (rows["upload_s"] > 0) | at_once
         trained = (rows["samples"] > 0) | (rows["upload_s"] > 0)
         arrived = (rows["entries_sent"] > 0) | (not exchanges)
-        compute_known = trained | (not (self._measured or self._own_masks))
+        compute_known = trained | (not (self._measured or self._passes_again))
         compute_s = charger.compute_seconds(place)
         compute_s = np.where(compute_known, compute_s, 2.0 * rows["compute_s"] + _HOUR_S)
         sketch_bytes = charger.sketch_bytes(place)

@@ -94,11 +94,13 @@ class ClientHost:
         device = self.model.vector.device
         x, y = self.data.of(client)
         seed = self.config.experiment.seed
-        directions = direction_sum
-        if directions is None and self.importance is not None:
+        directions, end_gradient, importance = direction_sum, None, self.importance
+        if directions is None and importance is not None:
             if not self._direction.numel():
                 self._direction = torch.zeros(self.model.parameter_count, device=device)
             directions = self._direction
+        if importance is not None and importance.at_end and importance.gathers:
+            end_gradient = torch.zeros(self.model.parameter_count, device=device)
         task = LocalTask(
             training=self.config.training,
             learning_rate=plan.learning_rate,
@@ -111,17 +113,21 @@ class ClientHost:
             direction_sum=directions,
             need_weights=direction_sum is None,
             own_mask=own_mask,
+            end_gradient=end_gradient,
         )
         begin_at = self._start if start is None else start
         result = train(self.model, begin_at, (x.to(device), y.to(device)), task)
         # A client whose directions are not finite is rejected, and adds nothing.
         if (
-            self.importance is not None
-            and self.importance.gathers
+            importance is not None
+            and importance.gathers
             and directions is not None
             and np.isfinite(largest_magnitude(directions))
         ):
-            self.importance.add(client, directions, result.samples)
+            if end_gradient is None:
+                importance.add(client, directions, result.samples)
+            else:
+                importance.add(client, end_gradient, len(x))
         return result, time.perf_counter() - begin
 
     def train_many(

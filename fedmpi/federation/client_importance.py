@@ -16,6 +16,7 @@ from fedmpi.federation.messages import RoundPlan
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.exact_average import ExactAverage
 from fedmpi.mpi.shared_memory import GroupMemory
+from fedmpi.pruning import Needs
 from fedmpi.pruning.importance import add_squares
 from fedmpi.pruning.mask import Mask
 
@@ -25,17 +26,24 @@ Rows = Iterable[NDArray[np.float32]]
 class Importance(Protocol):
     """What clients gather in training for the day when a mask is to be changed. All methods run on every rank.
 
-    ``gathers``: whether anything is taken in this round.
+    ``gathers``: whether anything is taken in this round. ``at_end``: that is no sum over training, but the gradient at
+    the trained weights.
     """
 
     @property
     def gathers(self) -> bool: ...
 
+    @property
+    def at_end(self) -> bool: ...
+
     def begin(self, plan: RoundPlan) -> None:
         """A round starts."""
 
     def add(self, client: int, direction_sum: torch.Tensor, samples: int) -> None:
-        """Take in a round of a client: its summed directions (D,), finite, and the samples that it processed."""
+        """Take in a round of a client: its summed directions (D,), finite, and the samples that it processed.
+
+        ``at_end``: the gradient (D,) at its trained weights, and the samples that it has.
+        """
 
     def take_back(self, clients: NDArray[np.int64]) -> None:
         """Of this round, ``clients`` that this rank trained leave nothing."""
@@ -109,11 +117,9 @@ class ClientImportance:
     It lies in ``rows``, for the clients at home in this rank's group; ``own`` are those at home on this rank. Only who
     takes part in the round in which it is asked for can send what it has gathered; after that round everybody starts
     from zero, unless nobody's was accepted. Where participants ``may_stop_early``, what they add in a round can be
-    taken back. With ``signed_gradient`` it is their gradients of the last round that they took part in, times its
-    samples, which stand for importance. ``summing`` is how it gets to the server.
+    taken back. With ``signed_gradient`` it is, of the round in which it is asked for alone, their gradients at the
+    trained weights times their samples. ``summing`` is how it gets to the server.
     """
-
-    gathers = True
 
     def __init__(
         self,
@@ -133,22 +139,27 @@ class ClientImportance:
         self._own = own
         self._carrying: set[int] = set()
         self._keeps = may_stop_early
-        self._signed_gradient = signed_gradient
+        self.at_end = signed_gradient
         self._before: dict[int, NDArray[np.float32]] = {}
 
     def begin(self, plan: RoundPlan) -> None:
         """A round starts; another rank of the group may have trained its participants in the one before."""
         self._group.barrier()
         self._plan = plan
-        self._carrying.update(plan.participants.tolist())
+        if self.gathers:
+            self._carrying.update(plan.participants.tolist())
         self._before.clear()
 
+    @property
+    def gathers(self) -> bool:
+        return not self.at_end or (self._plan is not None and Needs.IMPORTANCE in self._plan.needs)
+
     def add(self, client: int, direction_sum: torch.Tensor, samples: int) -> None:
-        """Take in a round of a client: its summed directions (D,), finite, and the samples that it processed."""
+        """As ``Importance.add``."""
         row = self._rows.read(client)
         if self._keeps:
             self._before[client] = row.copy()
-        if self._signed_gradient:
+        if self.at_end:
             np.multiply(direction_sum.cpu().numpy(), np.float32(samples), out=row)
         else:
             add_squares(row, direction_sum.cpu().numpy(), float(samples))
@@ -164,7 +175,7 @@ class ClientImportance:
         assert self._plan is not None
         mine = roster.accepted_of(self._ranks.rank).tolist()
         total = self._summing.sum(map(self._rows.read, mine), roster, self._plan)
-        if roster.accepted.any():
+        if self.at_end or roster.accepted.any():
             self._clear()
         return total
 

@@ -33,7 +33,8 @@ class Compression:
     """Clients' messages: entries that ``method`` chooses, in the form of ``codec``, and behind them a ``sketch``.
 
     The entries are among ``dimension`` active coordinates of ``layers`` with so many ``parameters``. ``shared``: the
-    coordinates that all clients send in this round, where the method says so beforehand.
+    coordinates that all clients send in this round, where the method says so beforehand. ``k_fraction``: that of the
+    configuration, of which k is made.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Compression:
         layers: Sequence[LayerSlice],
         parameters: int,
         seed: int,
+        k_fraction: float = 0.0,
     ) -> None:
         self.sketch = sketch
         self.shared: NDArray[np.int32] | None = None
@@ -51,6 +53,8 @@ class Compression:
         self._codec = codec
         self._layers = layers
         self._seed = seed
+        self._k_fraction = k_fraction
+        self._parameters = parameters
         self.set_mask(Mask(parameters))
 
     def set_mask(self, mask: Mask) -> None:
@@ -67,7 +71,8 @@ class Compression:
 
     def choice(self, plan: RoundPlan, client: int) -> Choice:
         """In which circumstances the method chooses for a ``client``."""
-        return Choice(self._seed, plan.round_index, client, self._slices)
+        fraction = self._k_fraction if self.dimension == self._parameters else 0.0
+        return Choice(self._seed, plan.round_index, client, self._slices, fraction)
 
     def form(self, plan: RoundPlan, choice: Choice) -> Codec:
         """The form of the message that a client sends by its ``choice``."""
@@ -77,7 +82,10 @@ class Compression:
     def of(
         self, active: NDArray[np.float32], client: int, plan: RoundPlan, tail: NDArray[np.float32]
     ) -> Sent | None:
-        """What ``client`` sends of what it has accumulated, (active,), with a ``tail``; None where it is not finite."""
+        """What ``client`` sends of what it has accumulated, (active,), with a ``tail``.
+
+        None where it is not finite, or would not arrive so.
+        """
         choice, indices = self.choice(plan, client), self.shared
         if indices is None:
             indices = self._method.choose(active, min(plan.k, self.dimension), choice)
@@ -115,6 +123,8 @@ class Compression:
         if not np.isfinite(values).all():
             return None
         message = codec.encode(indices, values, self.dimension, tail)
+        if codec.lossy and not np.isfinite(message.values).all():
+            return None
         if self.sketch.bytes:
             message = message._replace(data=np.concatenate([message.data, self.sketch.encode(active)]))
         return Sent(indices, message)

@@ -73,9 +73,10 @@ class Downlink:
         self._changed_in = np.bincount(changed_at, minlength=self.version + 1).tolist()
 
     def advance(self, changed: NDArray[np.int32] | None, message_bytes: int = 0) -> None:
-        """A new version has been made; ``changed`` holds its int32 coordinates (None: all of them).
+        """A new version has been made; ``changed`` holds its int32 coordinates (None: all that are active).
 
-        ``message_bytes``: the length of the server's message.
+        Coordinates that the present mask prunes may be among them, for a mask to come: only those of them that it takes
+        in are ever charged. ``message_bytes``: the length of the server's message.
         """
         self.version += 1
         self._message_bytes.append(message_bytes)
@@ -83,10 +84,11 @@ class Downlink:
             self._changed_at[self._positions] = self.version
             self._changed_in = [0] * self.version + [sum(self._changed_in)]
             return
-        for version, count in enumerate(np.bincount(self._changed_at[changed])):
+        counted = changed if self._active is None else changed[self._active[changed]]
+        for version, count in enumerate(np.bincount(self._changed_at[counted])):
             self._changed_in[version] -= int(count)
         self._changed_at[changed] = self.version
-        self._changed_in.append(len(changed))
+        self._changed_in.append(len(counted))
 
     def download_bytes(self, clients: NDArray[np.int64]) -> NDArray[np.int64]:
         """The bytes, int64, of the message that brings each client to the present version."""

@@ -66,7 +66,13 @@ class SparseExchange:
         self.parameters = host.model.parameter_count
         self.tail_length = host.model.buffer_count
         self._compression = Compression(
-            method, codec, sketch, host.model.layers, self.parameters, host.config.experiment.seed
+            method,
+            codec,
+            sketch,
+            host.model.layers,
+            self.parameters,
+            host.config.experiment.seed,
+            host.config.sparsification.k_fraction,
         )
         self._masked = host.masked
         self._group = Ranks.of(memory.comm)

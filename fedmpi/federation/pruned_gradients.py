@@ -27,8 +27,9 @@ class PrunedGradients:
     """The largest gradients of pruned parameters, of a round in which they are asked for.
 
     A gradient is the sum over a client's local steps; what is sent is its square times the samples processed, which is
-    that round's part of importance, or itself times the samples where the method wants ``signed_gradient``. Of active
-    parameters the sum of those squares is sent, their energy, where that is wanted.
+    that round's part of importance. Where the method wants ``signed_gradient`` it is the gradient at the trained
+    weights, times the client's samples. Of active parameters the sum of those squares is sent, their energy, where that
+    is wanted.
     """
 
     def __init__(self, ranks: Ranks, masked: MaskedModel, form: ImportanceForm) -> None:
@@ -43,6 +44,11 @@ class PrunedGradients:
         """Whether this round's gradients are asked for."""
         return self._pairs is not None and self._pairs.message_bytes > 0
 
+    @property
+    def at_end(self) -> bool:
+        """Whether that is the gradient at the trained weights."""
+        return self._form.method.signed_gradient
+
     def begin(self, plan: RoundPlan) -> None:
         """A round starts."""
         self._messages.clear()
@@ -50,7 +56,7 @@ class PrunedGradients:
         self._pairs = self._form.pairs(self._masked.mask, plan.round_index, plan.k) if asked else None
 
     def add(self, client: int, direction_sum: torch.Tensor, samples: int) -> None:
-        """Make the message of a client: its summed directions (D,), finite, and the samples that it processed."""
+        """Make the message of a client, of what ``Importance.add`` takes."""
         if self._pairs is None or not self.gathers:
             return
         directions = direction_sum.cpu().numpy()

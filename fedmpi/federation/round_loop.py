@@ -146,7 +146,7 @@ class RoundLoop:
             self.host.importance.begin(plan)
         self.exchange.begin(plan, mine)
         records = np.zeros(len(mine), dtype=RECORD)
-        if self.host.trainer is not None:
+        if self.host.trainer is not None and not self._gradients_at_end():
             return records, self._train_many(plan, mine, records)
         samples = {}
         for position, client in enumerate(mine.tolist()):
@@ -164,6 +164,11 @@ class RoundLoop:
                 self.signal.set,
             )
         return records, samples
+
+    def _gradients_at_end(self) -> bool:
+        """Whether participants of this round make one more backward pass after training, each by itself."""
+        importance = self.host.importance
+        return importance is not None and importance.at_end and importance.gathers
 
     def _train_many(self, plan: RoundPlan, mine: IntArray, records: NDArray[np.void]) -> dict[int, int]:
         """Train them in batches: fills in their ``records``, and gives the probe sample of each."""

@@ -176,7 +176,7 @@ class Server:
 
         ``measured`` is None where nobody was asked for losses; ``update_norms`` are those that a controller asked for.
         """
-        if roster.accepted.any() and (exchanged.changed is None or len(exchanged.changed)):
+        if roster.accepted.any() and exchanged.bytes_down:  # perhaps of buffers alone
             self.downlink.advance(exchanged.changed, exchanged.bytes_down)
         cost_probe = loss_prev = loss = feedback = losses = None
         if measured is not None:

@@ -1,8 +1,9 @@
-"""A mask of a client's own, which it takes in the middle of its local training.
+"""Gradients by which masks change: of all parameters, on a client, beside its steps; and a mask of its own.
 
-The gradient that it is chosen by is that of one more backward pass, without a step, on the minibatch of the last step:
-dense, pruned parameters too, and of the loss alone, without weight decay, momentum or a proximal term. The pass is in
-training mode, so batch norm sees that minibatch once more (as in the program of FedDST, Bibikar et al., AAAI 2022).
+Such a gradient is that of one more backward pass, without a step, on the minibatch of the last step: dense, pruned
+parameters too, and of the loss alone, without weight decay, momentum or a proximal term. The pass is in training mode.
+An own mask is taken in the middle of local training, and batch norm sees that minibatch once more (as in the program of
+FedDST, Bibikar et al., AAAI 2022); a gradient at the trained weights leaves buffers as training did.
 """
 
 from __future__ import annotations
@@ -15,10 +16,34 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedmpi.learning.flat import FlatModel
+from fedmpi.learning.isolation import training_alone
 from fedmpi.learning.losses import LOSSES
 
 OwnMask = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.bool_]]
 """``own_mask(weights, gradient)``, both (D,): which parameters (D,) the client trains from now on."""
+
+
+class LastBatch:
+    """The ``batches``, one for each step, of which the last that was asked for is kept."""
+
+    def __init__(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        self._batches = batches
+        self._last: list[tuple[Tensor, Tensor]] = []
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in self._batches:
+            self._last = [batch]
+            yield batch
+
+    def gradient_into(self, gradient: Tensor, model: FlatModel, loss_name: str, seed: int | None) -> None:
+        """Write the dense gradient on the last batch at the weights of ``model``, which stays, to ``gradient`` (D,).
+
+        ``seed``: see ``training_alone``.
+        """
+        buffers = model.buffers.clone()
+        with training_alone(model, seed):
+            _dense_gradient(model, self._last[0], loss_name, gradient)
+        model.buffers.copy_(buffers)
 
 
 def steps_before(steps: int, steps_of_epoch: int) -> int:
@@ -59,15 +84,22 @@ def readjusting(
 def _readjust(
     model: FlatModel, batch: tuple[Tensor, Tensor], loss_name: str, own_mask: OwnMask, mask: Tensor
 ) -> None:
-    x, y = batch
-    loss = LOSSES[loss_name].mean(model.module(x), y)
-    gradient = torch.zeros_like(mask)
-    found = torch.autograd.grad(loss, model.parameters, allow_unused=True)
-    for view, each in zip(model.parameter_views(gradient), found, strict=True):
-        if each is not None:
-            view.copy_(each)
+    gradient = torch.empty_like(mask)
+    _dense_gradient(model, batch, loss_name, gradient)
     weights = model.vector[: model.parameter_count]
     active = own_mask(weights.detach().cpu().numpy(), gradient.cpu().numpy())
     flags = torch.from_numpy(active).to(mask.device)
     mask.copy_(flags)
     weights.masked_fill_(~flags, 0.0)
+
+
+def _dense_gradient(model: FlatModel, batch: tuple[Tensor, Tensor], loss_name: str, gradient: Tensor) -> None:
+    """Write the gradient of the loss on a ``batch`` to ``gradient`` (D,), zeros where it does not depend on them."""
+    x, y = batch
+    loss = LOSSES[loss_name].mean(model.module(x), y)
+    found = torch.autograd.grad(loss, model.parameters, allow_unused=True)
+    for view, each in zip(model.parameter_views(gradient), found, strict=True):
+        if each is None:
+            view.zero_()
+        else:
+            view.copy_(each)

@@ -15,7 +15,7 @@ from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.isolation import training_alone
 from fedmpi.learning.losses import LOSSES
 from fedmpi.learning.minibatches import Batch, batch_order, steps_of_epoch, taken
-from fedmpi.learning.readjustment import OwnMask, readjusting, samples_of_pass, steps_before
+from fedmpi.learning.readjustment import LastBatch, OwnMask, readjusting, samples_of_pass, steps_before
 from fedmpi.learning.sgd_step import SgdStep, Tensors
 from fedmpi.learning.summed_linear import summed_linear
 
@@ -56,6 +56,9 @@ class LocalTask:
 
     ``own_mask`` gives the mask of the last part of the training (``learning.readjustment``). It does not go with
     ``direction_sum``: weights do not follow from where they started and the sum any more.
+
+    ``end_gradient``, contiguous float32 (D,), receives the dense gradient at the trained weights, on the minibatch of
+    the last step (``learning.readjustment``).
     """
 
     training: TrainingConfig
@@ -67,6 +70,7 @@ class LocalTask:
     direction_sum: Tensor | None = None
     need_weights: bool = True
     own_mask: OwnMask | None = None
+    end_gradient: Tensor | None = None
 
 
 def train(model: FlatModel, start: Tensor, samples: tuple[Tensor, Tensor], task: LocalTask) -> LocalResult:
@@ -87,7 +91,7 @@ def train(model: FlatModel, start: Tensor, samples: tuple[Tensor, Tensor], task:
         raise ValueError("a client without samples cannot be trained")
     order, bounds = batch_order(len(x), training, task.batches)
     changes = None if task.augment is None else task.augment(len(order))
-    batches = taken(x, y, torch.from_numpy(order).to(x.device), bounds, changes)
+    batches: Iterable[Batch] = taken(x, y, torch.from_numpy(order).to(x.device), bounds, changes)
     mask, passed = None if task.mask is None else task.mask.to(torch.float32), 0
     if task.own_mask is not None:
         if task.direction_sum is not None:
@@ -96,11 +100,12 @@ def train(model: FlatModel, start: Tensor, samples: tuple[Tensor, Tensor], task:
         before = steps_before(len(bounds), steps_of_epoch(len(x), training))
         batches = readjusting(model, batches, training.loss, before, task.own_mask, mask)
         passed = samples_of_pass(bounds, before)
-    written = len(bounds) if need_weights else len(bounds) - 1
+    last = LastBatch(batches)
+    written = len(bounds) if need_weights or task.end_gradient is not None else len(bounds) - 1
     mean = descend_from(
         model,
         start,
-        batches,
+        batches if task.end_gradient is None else last,
         training,
         task.learning_rate,
         mask,
@@ -108,6 +113,9 @@ def train(model: FlatModel, start: Tensor, samples: tuple[Tensor, Tensor], task:
         written,
         task.torch_seed,
     )
+    if task.end_gradient is not None:
+        last.gradient_into(task.end_gradient, model, training.loss, task.torch_seed)
+        passed += samples_of_pass(bounds, len(bounds))
     return LocalResult(len(order) + passed, loss=mean, steps=len(bounds), probe_sample=int(order[0]))
 
 

@@ -1,15 +1,15 @@
 """Progressive pruning of FedTiny: small weights make room for pruned ones of large gradients, layer by layer.
 
 Huang, Zhang, Sun, Fang, Yuan, Wu, "Distributed pruning towards tiny neural networks in federated learning", IEEE ICDCS
-2023 (arXiv 2212.01977). All prunable layers are adjusted at once, as in the program of the same group. Gradients travel
-dense as there, or as in the paper: a client sends only as many of the largest of pruned parameters as may come in,
-layer by layer, and what it does not send counts as 0. The paper's selection of batch-norm statistics is not here.
+2023 (arXiv 2212.01977). Round 0 begins with a mask by magnitude. All prunable layers are adjusted at once, as in the
+program of the same group. Gradients travel dense as there, or as in the paper: a client sends only as many of the
+largest of pruned parameters as may come in, layer by layer, and what it does not send counts as 0. The paper's
+selection of batch-norm statistics is not here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import cos, pi, prod
 
 import numpy as np
@@ -27,13 +27,6 @@ DENSE, TOP_K = "dense", "topk"
 
 _NAME = "fedtiny"
 _ABOVE_ALL = np.uint32(1 << 31)
-
-
-@dataclass(frozen=True)
-class FedTinyState(State):
-    """``pruned``: whether the first mask has been made."""
-
-    pruned: bool
 
 
 def prunable_density(parameters: int, never_pruned: int, target: float) -> float:
@@ -93,8 +86,9 @@ def exchange_entries(
 
 
 def fedtiny(alpha: float = 0.3, last_round: int = 300, gradients: str = DENSE) -> Method:
-    """Every ``reconfigure_every`` rounds up to ``last_round``; ``alpha`` is the part of a layer that changes at first.
+    """Masks are adjusted in rounds that are multiples of ``reconfigure_every``, from 0 on but not in it.
 
+    ``last_round`` is the last that may be one; ``alpha``: the part of a layer that changes at first.
     ``gradients``: "dense", a client sends those of all parameters, or "topk", pairs of the largest of pruned ones.
     Raises ValueError unless 0 < alpha <= 1, last_round >= 1, and for another form.
     """
@@ -105,39 +99,34 @@ def fedtiny(alpha: float = 0.3, last_round: int = 300, gradients: str = DENSE) -
     if gradients not in (DENSE, TOP_K):
         raise ValueError(f"gradients is {gradients!r}, allowed are {DENSE}, {TOP_K}")
 
-    def needs(setup: Setup, state: FedTinyState, round_index: int) -> Needs:
-        if not state.pruned:
-            return Needs.WEIGHTS
-        number = round_index + 1
-        due = number % setup.config.reconfigure_every == 0 and number <= last_round
+    def first_mask(setup: Setup, weights: NDArray[np.float32]) -> Mask:
+        return keep_largest(weights, Mask(weights.size), setup.layers, _kept(setup))
+
+    def init(setup: Setup, mask: Mask) -> State:
+        _kept(setup)
+        return State(mask)
+
+    def needs(setup: Setup, state: State, round_index: int) -> Needs:
+        due = round_index % setup.config.reconfigure_every == 0 and 0 < round_index <= last_round
         return Needs.WEIGHTS | Needs.IMPORTANCE if due else Needs.NOTHING
 
-    def init(setup: Setup, mask: Mask) -> FedTinyState:
-        _kept(setup)
-        return FedTinyState(mask, pruned=False)
-
-    def step(
-        setup: Setup, state: FedTinyState, observation: Observation, draw: Draw
-    ) -> tuple[FedTinyState, Change | None]:
+    def step(setup: Setup, state: State, observation: Observation, draw: Draw) -> tuple[State, Change | None]:
         del draw
         if needs(setup, state, observation.round_index) is Needs.NOTHING:
             return state, None
         weights = required(observation.weights, "weights", _NAME)
-        if state.pruned:
-            gradient = required(observation.importance, "gradient", _NAME).astype(np.float32)
-            if not gradient.any():  # as where nobody's arrived
-                return state, None
-            mask = _adjusted_mask(setup, state.mask, weights, gradient, observation.round_index + 1)
-        else:
-            mask = keep_largest(weights, state.mask, setup.layers, _kept(setup))
+        gradient = required(observation.importance, "gradient", _NAME).astype(np.float32)
+        if not gradient.any():  # as where nobody's arrived
+            return state, None
+        mask = _adjusted_mask(setup, state.mask, weights, gradient, observation.round_index)
         moved = int(np.count_nonzero(mask.flags() & ~state.mask.flags()))
         facts = {"active_before": state.mask.count, "active": mask.count, "put_back": moved}
-        return FedTinyState(mask, pruned=True), Change(mask, facts)
+        return State(mask), Change(mask, facts)
 
     def entries(setup: Setup, mask: Mask, round_index: int) -> list[int]:
         sizes, active = setup.sizes.tolist(), mask.active_per_layer(setup.prunable).tolist()
         return [
-            adjusted(count, size, alpha, round_index + 1, last_round)
+            adjusted(count, size, alpha, round_index, last_round)
             for count, size in zip(active, sizes, strict=True)
         ]
 
@@ -159,20 +148,20 @@ def fedtiny(alpha: float = 0.3, last_round: int = 300, gradients: str = DENSE) -
     return Method(
         summary="the smallest weights give way to pruned ones of the largest gradients; a layer's number stays",
         source="Huang et al., IEEE ICDCS 2023 (arXiv 2212.01977)",
-        state=FedTinyState,
         init=init,
         needs=needs,
         step=step,
+        first_mask=first_mask,
         importance=True,
         signed_gradient=True,
         gradient_entries=entries if gradients == TOP_K else None,
         needs_target_density=True,
-        changes="after the first round and at multiples of reconfigure_every",
+        changes="in rounds that are multiples of reconfigure_every",
     )
 
 
 def _kept(setup: Setup) -> list[int]:
-    """The entries of each prunable layer that stay after the first round."""
+    """The active entries of each prunable layer."""
     sizes = setup.sizes.tolist()
     parameters = max(layer.stop for layer in setup.layers)
     density = prunable_density(parameters, parameters - sum(sizes), setup.density())

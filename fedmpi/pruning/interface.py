@@ -95,7 +95,7 @@ class Observation:
 
     ``weights`` float32 (D,): after the round. ``gradient`` float32 (D,): the aggregated update over the learning rate.
     ``importance`` float32 or float64 (D,): the sum over clients and over the rounds since the last change; with
-    ``Method.signed_gradient`` the sum over clients of what they gathered of their gradients in this round.
+    ``Method.signed_gradient`` the sum over clients of their gradients times their samples.
     ``time``: that of a round with the mask under which it ran; with it comes ``change_s``, which gives the emulated
     seconds that importance and the download of a new mask add to a round. ``losses`` is None also where no update was
     taken, and so is ``votes``, int32 (D,): the samples, together, of those clients whose own masks kept a parameter.
@@ -153,8 +153,9 @@ class Method:
     ``step(setup, state, observation, draw)`` the state after it and the change, None where the mask stays.
 
     ``importance``: clients gather the importance of parameters in every round, for when it is asked for.
-    ``signed_gradient``: what they gather and send is not that but their gradient of the last round, summed over its
-    local steps and times the samples that they processed, of all parameters, pruned ones too.
+    ``signed_gradient``: what they send is not that, but the gradient at the weights to which they trained in that
+    round, on the minibatch of their last step, times their samples: dense, and without weight decay, momentum or a
+    proximal term. It is one more backward pass, which is charged; they gather nothing in other rounds.
     ``gradient_entries(setup, mask, round_index)``: of these, each client sends only so many of the largest of pruned
     parameters of each prunable layer (L,); None: all of them. Ranks call it by themselves.
     ``most_returned(setup, mask, round_index)``: at most so many pruned parameters can become active after such a round;

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import inf
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +9,9 @@ from fedmpi.numerics.apportionment import largest_remainder
 from fedmpi.numerics.topk import top_k
 from fedmpi.sparsification import unidirectional
 from fedmpi.sparsification.interface import Choice, SparseMethod
+
+LEAST = float(np.finfo(np.float32).smallest_subnormal)
+MOST = float(np.finfo(np.float32).max)
 
 
 def at_random(accumulated: NDArray[np.float32], k: int, choice: Choice) -> NDArray[np.int32]:
@@ -50,9 +51,12 @@ LAYER_TOP_K = SparseMethod(
 
 
 def threshold(value: float = 0.01) -> SparseMethod:
-    """Entries of magnitude ``value`` or more, but no more than k. Raises ValueError unless 0 < value < inf."""
-    if not 0.0 < value < inf:
-        raise ValueError(f"value is {value}, allowed is a finite number above 0")
+    """Entries of magnitude ``value`` or more, but no more than k.
+
+    Raises ValueError unless float32, in which gradients are, has such a magnitude.
+    """
+    if not LEAST <= value <= MOST:
+        raise ValueError(f"value is {value}, allowed are {LEAST:.8g} to {MOST:.8g}")
 
     def reaching(accumulated: NDArray[np.float32], k: int, choice: Choice) -> NDArray[np.int32]:
         del choice

@@ -25,12 +25,15 @@ class Choice:
     ``layers``: the slice of the vector that belongs to each layer of the model, in order; under a mask the vector
     holds the active coordinates alone. ``draw`` is the only source of randomness: a generator of its own for every
     seed, round and client (``ALL_CLIENTS``: one for all), so that a choice does not depend on the rank that makes it.
+    ``k_fraction``: the fraction of the vector that k was rounded from; 0 where k was given or chosen as a number, and
+    under a mask.
     """
 
     seed: int
     round_index: int
     client: int
     layers: Sequence[slice]
+    k_fraction: float = 0.0
 
     def draw(self) -> np.random.Generator:
         """The generator of this choice, from its beginning."""

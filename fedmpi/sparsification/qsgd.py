@@ -23,6 +23,7 @@ _HEADER = Struct("<4sBBHII")
 _MAGIC = b"fqsg"
 _FORMS = ("packed", "sparse", "dense")
 MOST_LEVELS = 127
+MOST_BUCKET = 2**31 - 1
 
 
 def norms_of(vector: NDArray[np.float32], bucket: int) -> NDArray[np.float32]:
@@ -61,9 +62,10 @@ def levels_of(
 def decoded(
     signed: NDArray[np.int16], norms: NDArray[np.float32], levels: int, bucket: int
 ) -> NDArray[np.float32]:
-    """The values (float32) that levels stand for."""
+    """The values (float32) that levels stand for; NaN in a bucket of infinite norm."""
     unit = norms / np.float32(levels)
-    return _of_entries(unit, signed.size, bucket) * signed.astype(np.float32)
+    with np.errstate(invalid="ignore"):  # an infinite norm times level 0
+        return _of_entries(unit, signed.size, bucket) * signed.astype(np.float32)
 
 
 def level_bits(levels: int) -> int:
@@ -97,7 +99,10 @@ class QuantizedCodec:
         dimension: int,
         tail: NDArray[np.float32] = NO_TAIL,
     ) -> Message:
-        """As ``Codec.encode``, of all ``dimension`` entries. Raises ValueError for fewer."""
+        """As ``Codec.encode``, of all ``dimension`` entries. Raises ValueError for fewer.
+
+        A bucket whose norm float32 cannot hold has no levels: its values arrive as NaN.
+        """
         if len(indices) != dimension:
             raise ValueError(
                 f"{len(indices)} entries of {dimension} were found, all of them travel in levels"
@@ -106,8 +111,6 @@ class QuantizedCodec:
             raise ValueError("levels are drawn, and there is no choice to draw them for")
         uniform = self.choice.draw().random(dimension, dtype=np.float32)
         norms = norms_of(values, self.bucket)
-        if not np.isfinite(norms).all():
-            raise ValueError("a bucket has a norm that float32 cannot hold")
         signed = levels_of(values, norms, uniform, self.levels, self.bucket)
         form, stream = self._stream(signed.astype(np.int64))
         header = _HEADER.pack(
@@ -286,12 +289,12 @@ def all_of(accumulated: NDArray[np.float32], k: int, choice: Choice) -> NDArray[
 def qsgd(levels: int = 7, bucket: int = 128, elias: bool = False) -> SparseMethod:
     """``levels`` steps of magnitude, in units of the norm of each ``bucket`` of entries (0: of the vector).
 
-    ``elias``: levels travel in Elias codes. Raises ValueError unless 1 <= levels <= 127 and bucket >= 0.
+    ``elias``: levels travel in Elias codes. Raises ValueError unless 1 <= levels <= 127 and 0 <= bucket < 2**31.
     """
     if not 1 <= levels <= MOST_LEVELS:
         raise ValueError(f"levels is {levels}, allowed are 1 to {MOST_LEVELS}")
-    if bucket < 0:
-        raise ValueError(f"bucket is {bucket}, allowed are numbers from 0 on")
+    if not 0 <= bucket <= MOST_BUCKET:
+        raise ValueError(f"bucket is {bucket}, allowed are 0 to {MOST_BUCKET}")
     return SparseMethod(
         summary="every entry goes up as one of a few levels, drawn so that its mean is right; the mean comes down",
         source="Alistarh et al., NeurIPS 2017 (arXiv 1610.02132)",

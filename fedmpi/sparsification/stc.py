@@ -211,6 +211,7 @@ def plain_mean(uploads: Uploads, k: int) -> Selection:
 def stc(per_tensor: bool = True, down_fraction: float = 0.0) -> SparseMethod:
     """Sparse ternary compression of k entries, layer by layer or (``per_tensor = false``) of the whole vector.
 
+    Of a tensor of n entries ceil(n ``sparsification.k_fraction``) go up, or ceil(n k / D) where k is given instead.
     ``down_fraction`` of the coordinates come down; 0: as many as go up. Raises ValueError unless it is in [0, 1].
     """
     if not 0.0 <= down_fraction <= 1.0:
@@ -218,7 +219,7 @@ def stc(per_tensor: bool = True, down_fraction: float = 0.0) -> SparseMethod:
 
     def tensors(k: int, choice: Choice) -> tuple[Tensor, ...]:
         layers = choice.layers if per_tensor else [slice(0, choice.layers[-1].stop)]
-        fraction: float | Fraction = Fraction(k, max(1, choice.layers[-1].stop))
+        fraction: float | Fraction = choice.k_fraction or Fraction(k, max(1, choice.layers[-1].stop))
         if down_fraction and choice.client == ALL_CLIENTS:
             fraction = down_fraction
         return tensors_of(layers, fraction)

@@ -83,6 +83,11 @@ KINDS = {
     "random": ["sparsification.method=random_k", "sparsification.k=100", *DROPOUT],
     "periods": [*FEDAVG, "federation.deadline_s=0.1", *DROPOUT],
     "pruning": [*PRUNEFL, *DEADLINE, *DROPOUT],
+    "gradients": [
+        *("pruning.method=fedtiny", "pruning.target_density=0.4", "pruning.reconfigure_every=2"),
+        *DEADLINE,
+        *DROPOUT,
+    ],
     "pruning, waiting": [*PRUNEFL, *DROPOUT, "federation.min_updates=4"],
     "probed": [*FAB[:1], "k_control.method=ogd_sign", "clients.per_round=0", "federation.deadline_s=0.06"],
     "probability": [

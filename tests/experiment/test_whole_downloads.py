@@ -140,9 +140,10 @@ def test_one_missed_change_follows_from_its_number_of_entries_and_two_do_not() -
     assert whole(downloads, [0], [5], [False]) == [(16 + 2 * 8 + TAIL, True)]
     downloads.advance(3)
     assert whole(downloads, [0], [5], [False]) == [(MODEL, False)]
-    downloads.advance(0)  # no entry came down: there is no other version
     downloads.delivered(np.array([0]))
     assert whole(downloads, [0], [5], [False]) == [(16, True)]
+    downloads.advance(0)  # no entry came down, but the buffers did
+    assert whole(downloads, [0], [5], [False]) == [(16 + TAIL, True)]
     downloads.advance(PARAMETERS)
     downloads.advance(1)
     assert whole(downloads, [1], [5], [False]) == [(MODEL, True)]  # one of the missed changes was of all

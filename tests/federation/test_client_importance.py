@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -73,6 +73,26 @@ def test_signed_gradients_are_those_of_the_last_round_times_samples() -> None:
     expected = 3 * DIRECTIONS[0].numpy() - 2 * DIRECTIONS[1].numpy()
     assert expected.min() < 0
     np.testing.assert_allclose(total.values, expected, rtol=1e-6)
+
+
+def test_signed_gradients_are_taken_where_they_are_asked_for_and_not_kept() -> None:
+    """Also where nobody's was accepted; importance waits for somebody's then."""
+    gradients = gathering(signed_gradient=True)
+    assert gradients.at_end
+    gradients.begin(replace(plan_of([0, 1]), needs=Needs.NOTHING))
+    assert not gradients.gathers
+    assert gradients.client_state(0) == {}
+    a_round(gradients, [0, 1])
+    assert gradients.gathers
+    assert not gradients.gather(roster_of([0, 1], accepted=[])).values.any()
+    assert gradients.client_state(0) == {}
+    a_round(gradients, [1])
+    total = gradients.gather(roster_of([0, 1], accepted=[0, 1]))
+    np.testing.assert_allclose(total.values, DIRECTIONS[1].numpy(), rtol=1e-6)
+    sums = gathering()
+    assert not sums.at_end
+    sums.begin(replace(plan_of([0, 1]), needs=Needs.NOTHING))
+    assert sums.gathers
 
 
 def test_afterwards_everybody_starts_from_zero(importance: ClientImportance) -> None:

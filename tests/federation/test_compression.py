@@ -99,6 +99,15 @@ def test_a_choice_knows_its_round_client_and_layers() -> None:
     assert given.dimension == 3
 
 
+def test_a_choice_knows_the_fraction_of_which_k_is_made_as_long_as_nothing_is_pruned() -> None:
+    assert compression_of().choice(PLAN, 5).k_fraction == 0.0
+    method = SparseMethod(summary="It is tried.", select=none)
+    given = Compression(method, COO, NO_SKETCH, LAYERS, 6, seed=9, k_fraction=0.3)
+    assert given.choice(PLAN, 5).k_fraction == 0.3
+    given.set_mask(Mask.of(np.array([1, 0, 0, 1, 1, 0], np.bool_)))
+    assert given.choice(PLAN, 5).k_fraction == 0.0
+
+
 def test_no_more_entries_are_chosen_than_are_active() -> None:
     given = compression_of()
     given.set_mask(Mask.of(np.array([1, 0, 0, 0, 0, 1], np.bool_)))

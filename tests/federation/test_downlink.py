@@ -122,9 +122,8 @@ def test_clients_pay_for_masks_and_not_for_what_is_pruned(rounds, restart_at: in
             assert found == expected
             stale[client], has_mask[client] = set(), True
         account.delivered(clients)
-        inside = np.array(sorted(i for i in changed if active[i]), dtype=np.int32)
-        events = set(inside.tolist())
-        account.advance(inside)
+        events = set(changed)  # also of what is pruned, as where clients vote for a mask that does not come
+        account.advance(np.array(sorted(changed), dtype=np.int32))
         if mask is not None:
             events |= set(np.flatnonzero(active & ~np.array(mask)).tolist())
             active = np.array(mask)

@@ -93,7 +93,7 @@ def test_where_nothing_is_pruned_the_energy_travels_alone() -> None:
 
 def test_fedtiny_sends_nothing_where_nothing_is_pruned() -> None:
     method = fedtiny(alpha=0.2, last_round=50, gradients="topk")
-    assert form(method=method).message_bytes(Mask(104), 9, 7) == 0
+    assert form(method=method).message_bytes(Mask(104), 10, 7) == 0
 
 
 def test_a_sketch_is_of_all_prunable_ones_with_what_is_never_pruned_beside_it() -> None:
@@ -105,7 +105,7 @@ def test_a_sketch_is_of_all_prunable_ones_with_what_is_never_pruned_beside_it() 
 
 def test_fedtiny_wants_the_largest_of_each_layer_in_eight_bytes_each() -> None:
     method = fedtiny(alpha=0.2, last_round=50, gradients="topk")
-    pairs = form(method=method, value_type="float16").pairs(Mask.of(FLAGS), 9, 7)
+    pairs = form(method=method, value_type="float16").pairs(Mask.of(FLAGS), 10, 7)
     assert pairs is not None
     assert pairs.pool.tolist() == PRUNED.tolist()
     expected = tuple(adjusted(active, size, 0.2, 10, 50) for active, size in ((36, 40), (54, 60)))

@@ -84,10 +84,10 @@ def test_a_client_without_finite_squares_is_left_out() -> None:
 
 
 def test_with_a_sign_they_are_gradients_times_samples() -> None:
-    sent = gradients(fedtiny(alpha=1.0, last_round=4, gradients="topk"))
+    sent = gradients(fedtiny(alpha=1.0, last_round=3, gradients="topk"))
     sent.begin(plan_of(Needs.IMPORTANCE | Needs.WEIGHTS))
     assert sent.gathers is False  # the last round changes nothing
-    sent = gradients(fedtiny(alpha=1.0, last_round=8, gradients="topk"))
+    sent = gradients(fedtiny(alpha=1.0, last_round=6, gradients="topk"))
     sent.begin(plan_of(Needs.IMPORTANCE | Needs.WEIGHTS))
     sent.add(0, vector(g1=1, g4=-3, g5=2), samples=2)
     sent.add(6, vector(g1=-4, g4=1, g5=1), samples=10)

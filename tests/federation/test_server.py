@@ -289,20 +289,22 @@ def test_the_training_loss_is_that_of_accepted_updates_by_their_samples(world: C
 
 
 @pytest.mark.parametrize(
-    ("changed", "max_abs", "version"),
+    ("changed", "max_abs", "bytes_down", "version"),
     [
-        (None, 1.0, 1),
-        (np.array([4], np.int32), 1.0, 1),
-        (np.array([], np.int32), 1.0, 0),
-        (None, np.nan, 0),
-        (None, [1.0, np.nan, np.nan, 2.0], 1),
+        (None, 1.0, 228, 1),
+        (np.array([4], np.int32), 1.0, 228, 1),
+        (np.array([], np.int32), 1.0, 228, 1),
+        (np.array([], np.int32), 1.0, 0, 0),
+        (None, np.nan, 228, 0),
+        (None, [1.0, np.nan, np.nan, 2.0], 228, 1),
     ],
 )
-def test_a_round_that_changes_something_makes_a_version(
-    world: Callable, changed: np.ndarray | None, max_abs: float, version: int
+def test_a_round_whose_message_goes_out_makes_a_version(
+    world: Callable, changed: np.ndarray | None, max_abs: float, bytes_down: int, version: int
 ) -> None:
+    """Also one without entries, in which float buffers travel, or a table of tensors."""
     given = world()
-    close(given, exchanged_of(changed), max_abs=max_abs)
+    close(given, replace(exchanged_of(changed), bytes_down=bytes_down), max_abs=max_abs)
     assert given.server.downlink.version == version
     assert given.server.downlink.client_version.tolist() == [0] * 4
 

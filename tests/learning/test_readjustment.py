@@ -1,7 +1,8 @@
-"""Own masks of clients, taken in the middle of their training."""
+"""Own masks of clients, taken in the middle of their training, and gradients at the weights that they trained to."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -124,3 +125,73 @@ def test_sums_of_directions_are_refused() -> None:
             (SAMPLES, LABELS),
             replace(task(TrainingConfig(), Choice()), direction_sum=sums),
         )
+
+
+class Normed(nn.Module):
+    """Batch norm, whose statistics a forward pass changes, and a layer on which no loss depends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)
+        )
+        self.unused = nn.Linear(2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.layers(x)
+        return found
+
+
+def normed() -> FlatModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        return FlatModel(Normed())
+
+
+@pytest.mark.parametrize("make", [model, normed])
+@pytest.mark.parametrize("summed", [False, True])
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_gradient_at_the_trained_weights_is_dense_and_changes_nothing(
+    make: Callable[[], FlatModel], summed: bool, momentum: float, steps: int
+) -> None:
+    """As by hand on the minibatch of the last step, also under a mask, and where nobody reads the weights."""
+    training = TrainingConfig(local_steps=steps, batch_size=6, momentum=momentum, weight_decay=0.05)
+    plain, flat = make(), make()
+    mask = torch.from_numpy((np.arange(flat.parameter_count) % 3 > 0).astype(np.float32))
+    start = flat.vector.clone()
+    start[: len(mask)] *= mask
+    gradient, sums = (
+        torch.full_like(mask, torch.nan),
+        [torch.zeros_like(mask) if summed else None for _ in "ab"],
+    )
+    tasks = [
+        LocalTask(
+            training,
+            RATE,
+            np.random.default_rng(7),
+            torch_seed=5,
+            mask=mask,
+            direction_sum=each,
+            need_weights=not summed or end is None,
+            end_gradient=end,
+        )
+        for each, end in zip(sums, (None, gradient), strict=True)
+    ]
+    results = [
+        train(which, start, (SAMPLES, LABELS), each) for which, each in zip((plain, flat), tasks, strict=True)
+    ]
+    assert torch.equal(flat.vector, plain.vector)
+    if summed:
+        assert sums[0] is not None
+        assert sums[1] is not None
+        assert torch.equal(sums[1], sums[0])
+    order, bounds = batch_order(23, training, np.random.default_rng(7))
+    taken = torch.from_numpy(order[slice(*bounds[-1])])
+    loss = LOSSES[training.loss].mean(plain.module(SAMPLES[taken]), LABELS[taken])
+    found = torch.autograd.grad(loss, plain.parameters, allow_unused=True)
+    for view, each in zip(flat.parameter_views(gradient), found, strict=True):
+        torch.testing.assert_close(view, torch.zeros_like(view) if each is None else each)
+    assert (gradient[mask == 0] != 0).any()
+    assert [each.samples for each in results] == [len(order), len(order) + bounds[-1][1] - bounds[-1][0]]
+    assert results[0].loss == results[1].loss

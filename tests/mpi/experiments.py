@@ -61,7 +61,7 @@ PRUNEFL = ["pruning.method=prunefl", "pruning.reconfigure_every=2", "training.mo
 """The mask changes after every other round."""
 
 FEDTINY = ["pruning.method=fedtiny", "pruning.target_density=0.4", "pruning.reconfigure_every=2"]
-"""A mask after the first round, and others after every second."""
+"""A mask from the start, and others after rounds 2, 4 and 6."""
 
 FEDDST = [
     "pruning.method=feddst",

@@ -12,9 +12,8 @@ import pytest
 
 from fedmpi.config.errors import ConfigError
 from fedmpi.config.schema import PruningConfig
-from fedmpi.pruning import Mask, Needs, Observation, Setup
+from fedmpi.pruning import Mask, Needs, Observation, Setup, State
 from fedmpi.pruning.fedtiny import (
-    FedTinyState,
     adjusted,
     erk_densities,
     exchange_entries,
@@ -100,29 +99,41 @@ def test_what_changes_falls_to_nothing() -> None:
     assert adjusted(90, 100, 0.3, 0, 100) == 10
 
 
-def test_the_first_round_prunes_and_later_ones_exchange(setup_of: Callable[..., Setup]) -> None:
+def test_round_0_begins_with_the_largest_weights_of_every_layer(setup_of: Callable[..., Setup]) -> None:
+    setup, method = setup_of([40, -4, 60], target_density=0.5), fedtiny()
+    weights = np.random.default_rng(0).standard_normal(104).astype(np.float32)
+    assert method.first_mask is not None
+    flags = method.first_mask(setup, weights).flags()
+    # int(0.48 x 40) + int(0.48 x 60) = 47 of 100 are shared out in proportion, and rounded down again.
+    for layer, count in zip(setup.layers, (18, 4, 28), strict=True):
+        inside = np.arange(layer.start, layer.stop)
+        largest = inside[np.argsort(-np.abs(weights[inside]))[:count]]
+        assert inside[flags[inside]].tolist() == sorted(largest.tolist())
+
+
+def test_rounds_that_are_multiples_exchange_up_to_the_last(setup_of: Callable[..., Setup]) -> None:
     setup = setup_of([40, -4, 60], target_density=0.5, reconfigure_every=2)
     method = fedtiny(alpha=0.5, last_round=6)
     rng = np.random.default_rng(0)
-    state = method.init(setup, Mask(104))
-    assert method.needs(setup, state, 0) == Needs.WEIGHTS
     weights = rng.standard_normal(104).astype(np.float32)
-    state, change = method.step(setup, state, Observation(0, weights=weights), no_draw)
-    assert change is not None
-    # int(0.48 x 40) + int(0.48 x 60) = 47 of 100 are shared out in proportion, and rounded down again.
-    assert change.mask.count == 4 + 18 + 28
-    wanted = [method.needs(setup, state, index) for index in range(1, 9)]
-    both = Needs.WEIGHTS | Needs.IMPORTANCE
-    assert wanted == [both, Needs.NOTHING, both, Needs.NOTHING, both, *[Needs.NOTHING] * 3]
-    seen = Observation(1, weights=weights, importance=rng.standard_normal(104))
+    assert method.first_mask is not None
+    state = method.init(setup, method.first_mask(setup, weights))
+    wanted = [method.needs(setup, state, index) for index in range(9)]
+    both, nothing = Needs.WEIGHTS | Needs.IMPORTANCE, Needs.NOTHING
+    assert wanted == [nothing, nothing, both, nothing, both, nothing, both, nothing, nothing]
+    seen = Observation(2, weights=weights, importance=rng.standard_normal(104))
     later, change = method.step(setup, state, seen, no_draw)
-    assert isinstance(later, FedTinyState)
     assert change is not None
-    assert change.facts["put_back"] > 0
+    assert later.mask is change.mask
     layers = setup.prunable
-    assert change.mask.active_per_layer(layers).tolist() == state.mask.active_per_layer(layers).tolist()
-    nobodys = Observation(1, weights=weights, importance=np.zeros(104))
+    counts = state.mask.active_per_layer(layers).tolist()
+    assert change.mask.active_per_layer(layers).tolist() == counts
+    most = [adjusted(*each, 0.5, 2, 6) for each in zip(counts, (40, 60), strict=True)]
+    assert most == [int(0.375 * 18), int(0.375 * 28)]  # 0.25 (1 + cos(pi / 3))
+    assert 0 < change.facts["put_back"] <= sum(most)
+    nobodys = Observation(2, weights=weights, importance=np.zeros(104))
     assert method.step(setup, state, nobodys, no_draw) == (state, None)
+    assert method.step(setup, state, Observation(3), no_draw) == (state, None)
 
 
 def test_the_method_passes_the_checks() -> None:
@@ -139,11 +150,12 @@ def test_largest_gradients_of_pruned_ones_give_the_mask_of_all_gradients(
     assert method.gradient_entries is not None
     rng = np.random.default_rng(1)
     weights = rng.standard_normal(104).astype(np.float32)
-    state, _ = method.step(setup, method.init(setup, Mask(104)), Observation(0, weights=weights), no_draw)
+    assert method.first_mask is not None
+    state = method.init(setup, method.first_mask(setup, weights))
     gradient = rng.standard_normal(104)
     gradient[state.mask.flags()] = 0.0
     sent = np.zeros(104)
-    counts = method.gradient_entries(setup, state.mask, 1)
+    counts = method.gradient_entries(setup, state.mask, 2)
     assert len(counts) == 2
     for layer, count in zip(setup.prunable, counts, strict=True):
         inside = np.arange(layer.start, layer.stop)
@@ -151,7 +163,7 @@ def test_largest_gradients_of_pruned_ones_give_the_mask_of_all_gradients(
         largest = pruned[np.argsort(-np.abs(gradient[pruned]))[:count]]
         sent[largest] = gradient[largest]
     masks = [
-        method.step(setup, state, Observation(1, weights=weights, importance=each), no_draw)[0].mask
+        method.step(setup, state, Observation(2, weights=weights, importance=each), no_draw)[0].mask
         for each in (gradient, sent)
     ]
     np.testing.assert_array_equal(masks[0].flags(), masks[1].flags())
@@ -187,14 +199,14 @@ def test_an_alpha_of_one_is_allowed_and_more_is_not() -> None:
 def test_what_is_not_said_is_three_tenths_up_to_round_300(setup_of: Callable[..., Setup]) -> None:
     setup = setup_of([40, -4, 60], target_density=0.5, reconfigure_every=100)
     method = fedtiny()
-    state = FedTinyState(Mask(104), pruned=True)
+    state = State(Mask(104))
     due = [index for index in range(500) if method.needs(setup, state, index) is not Needs.NOTHING]
-    assert due == [99, 199, 299]
+    assert due == [100, 200, 300]
     assert method.gradient_entries is None
     entries = fedtiny(gradients="topk").gradient_entries
     assert entries is not None
     half = Mask.of(np.arange(104) % 2 == 0)
-    assert list(entries(setup, half, 149)) == [int(0.15 * 20), int(0.15 * 30)]
+    assert list(entries(setup, half, 150)) == [int(0.15 * 20), int(0.15 * 30)]
 
 
 def test_a_density_just_above_what_is_never_pruned_is_allowed() -> None:

@@ -12,7 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedmpi.federation.compression import Compression
+from fedmpi.federation.messages import Action, RoundPlan
 from fedmpi.sparsification import Choice
+from fedmpi.sparsification.magnitude_sketch import NO_SKETCH
 from fedmpi.sparsification.qsgd import (
     QuantizedCodec,
     decoded,
@@ -196,10 +199,31 @@ def test_a_vector_in_one_bucket_has_one_norm() -> None:
     assert (fixed, each) == (HEADER_BYTES + 4, 0.5)
 
 
-def test_a_norm_beyond_float32_is_refused() -> None:
-    huge = np.full(4, 3e38, np.float32)
-    with pytest.raises(ValueError, match="a bucket has a norm that float32 cannot hold"):
-        QuantizedCodec(7, 0, choice=choice()).encode(np.arange(4, dtype=np.int32), huge, 4)
+@pytest.mark.parametrize("elias", [False, True])
+def test_a_norm_beyond_float32_leaves_nothing_of_its_bucket(elias: bool) -> None:
+    """Whoever sends it is rejected, as one whose update is not finite."""
+    vector = np.array([3e38, 3e38, 3e38, 0.5], np.float32)
+    arriving = QuantizedCodec(7, 2, elias, choice()).encode(np.arange(4, dtype=np.int32), vector, 4).values
+    assert np.isnan(arriving[:2]).all()
+    assert np.isfinite(arriving[2:]).all()
+    given = Compression(qsgd(7, 2, elias), QuantizedCodec(7, 2, elias), NO_SKETCH, [Whole()], 4, seed=0)
+    plan = RoundPlan(0, Action.NONE, 4, 0, 1.0, 0.0, np.arange(1))
+    rows = np.stack([vector, vector / 2])
+    many = given.of_many(rows, np.arange(2), plan)
+    assert [each is None for each in many] == [True, False]
+    assert given.of(vector, 0, plan, np.empty(0, np.float32)) is None
+
+
+class Whole:
+    start, stop, prunable = 0, 4, True
+
+
+def test_buckets_longer_than_any_vector_are_refused() -> None:
+    qsgd(bucket=2**31 - 1)
+    with pytest.raises(ValueError, match="bucket is 2147483648, allowed are 0 to 2147483647"):
+        qsgd(bucket=2**31)
+    with pytest.raises(ValueError, match="bucket is -1, allowed are 0 to 2147483647"):
+        qsgd(bucket=-1)
 
 
 def test_headers_that_do_not_fit_their_levels_are_refused() -> None:

@@ -218,6 +218,22 @@ def test_another_fraction_comes_down() -> None:
     assert method.server.choose(vector, 2, Choice(0, 0, -1, layers)).tolist() == [3, 4, 5]
 
 
+def test_the_fraction_that_k_was_rounded_from_is_that_of_every_tensor() -> None:
+    """1 of 100, where k / D = 4 / 350 would take two; the product is that of float64: 0.07 x 100 is above 7."""
+    vector = np.arange(1, 351, dtype=np.float32)
+    layers, method = [slice(0, 100), slice(100, 200), slice(200, 350)], stc()
+    assert method.codec_at is not None
+    assert method.server is not None
+    assert len(method.choose(vector, 4, Choice(0, 0, 0, layers))) == 2 + 2 + 2
+    for fraction, k, counts in [(0.01, 4, [1, 1, 2]), (0.07, 24, [8, 8, 11])]:
+        choice = Choice(0, 0, 0, layers, fraction)
+        chosen = method.choose(vector, k, choice)
+        assert np.histogram(chosen, [0, 100, 200, 350])[0].tolist() == counts
+        assert method.server.choose(vector, k, Choice(0, 0, -1, layers, fraction)).tolist() == chosen.tolist()
+        message = method.codec_at(k, choice).encode(chosen, vector[chosen], 350)
+        assert message.values[0] == np.mean(vector[100 - counts[0] : 100])
+
+
 def _chosen(method: SparseMethod, vector: NDArray[np.float32], choice: Choice) -> list[int]:
     return [int(index) for index in method.choose(vector, 2, choice)]
 
