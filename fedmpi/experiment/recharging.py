@@ -7,7 +7,7 @@ devices and links follows from them alone. Nothing here needs torch or MPI.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import nan
 from typing import Any
