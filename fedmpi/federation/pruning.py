@@ -150,9 +150,8 @@ class ServerPruning:
         (self.state, change), decided_k = decide_together(
             min(k, self._exchange.dimension), lambda k: self._decided(replace(seen, time=time_at(k))), k_for
         )
-        if change is None or not change.is_new:
-            return change, None
-        return replace(change, facts={**change.facts, "k": decided_k}), decided_k
+        stays = change is None or not change.is_new
+        return change, None if stays else decided_k
 
     def _decided(self, seen: Observation) -> tuple[State, Change | None]:
         draw = generator(self.seed, Purpose.PRUNING, seen.round_index).random

@@ -236,9 +236,10 @@ class Server:
             return k
 
         change, k = self.pruning.step_with_k(finished, self.k_state.k, best_k)
-        if k is not None:
-            self.k_state = states[k]
-        return change
+        if change is None or k is None:
+            return change
+        self.k_state = states[k]
+        return replace(change, facts={**change.facts, "k": min(self.k_state.k, change.mask.count)})
 
     def stop_if_reached(self, test_accuracy: float, host_s: float) -> None:
         """Stop at the next boundary if a limit of ``[experiment]`` is reached. ``host_s``: since the run began here."""

@@ -88,7 +88,7 @@ class Observation:
     measured. ``update_norms``: the L2 norm of each tensor's part of w(m - 1) - w(m), None unless the controller
     ``measures_update``, and where no update was taken. ``learning_rate_falls``: it is lower in the next round.
     ``magnitudes``: None unless the controller ``measures_magnitudes``, and where no update was taken. ``too_late``:
-    none was, as fewer than were needed came in time.
+    none was taken, as fewer than are needed came in time.
     """
 
     cost: float

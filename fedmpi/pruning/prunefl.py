@@ -95,6 +95,7 @@ def step(
     importance = required(observation.importance, "importance", _NAME)
     if not importance.any():
         return replace(state, rounds_since=0), None
+    limit = density_limit(setup.config, observation.round_index, setup.rounds)
     result = reconfigure(
         required(observation.weights, "weights", _NAME),
         importance,
@@ -103,23 +104,37 @@ def step(
         time.seconds_per_parameter,
         time.constant_s,
         decrease_fraction(setup.config, observation.round_index),
-        density_limit(setup.config, observation.round_index, setup.rounds),
+        limit,
     )
     change, interval = change_of(result, state.mask), setup.config.reconfigure_every
     joint, adaptive = setup.config.joint, setup.config.interval == "adaptive"
     if joint or adaptive:
         gain = _gain(result, importance, state.mask, setup, time)
-        facts, stays = {"gain": gain}, joint and gain <= _ROUNDING
+        facts, stays = {"gain": gain}, joint and gain <= _ROUNDING and _is_within(state.mask, limit, setup)
         if adaptive:
             cost_s = required(observation.change_s, "cost of a change", _NAME)(result.mask)
             payback = payback_rounds(cost_s, gain, result.round_s)
             present = state.interval_rounds
             interval = next_try(present, interval) if stays else next_interval(payback, interval)
+            interval = _until_target(interval, observation.round_index, setup)
             facts = {"cost_s": cost_s, "gain": gain, "payback_rounds": payback, "interval_rounds": interval}
         change = replace(change, facts={**change.facts, **facts})
         if stays:
             change = replace(change, mask=state.mask, is_new=False)
     return PruneFLState(change.mask, rounds_since=0, interval_rounds=interval), change
+
+
+def _is_within(mask: Mask, max_density: float, setup: Setup) -> bool:
+    """Whether no more is active than may be."""
+    active = int(mask.active_per_layer(setup.prunable).sum())
+    return active <= allowed_active(max_density, int(setup.sizes.sum()))
+
+
+def _until_target(interval: int, round_index: int, setup: Setup) -> int:
+    """The ``interval`` from this round on, where there is a target density no longer than to the last round of all."""
+    left = setup.rounds - round_index - 1
+    shortest = setup.config.reconfigure_every
+    return min(interval, max(left, shortest)) if setup.config.target_density is not None else interval
 
 
 def _gain(

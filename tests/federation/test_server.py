@@ -21,7 +21,7 @@ from fedmpi.federation.round_cost import Work
 from fedmpi.federation.server import Server
 from fedmpi.federation.verdict import Judged, statuses_of
 from fedmpi.k_control import State as KState
-from fedmpi.pruning import Mask, Method, Needs, State
+from fedmpi.pruning import Change, Mask, Method, Needs, State
 from fedmpi.sparsification.magnitude_sketch import MagnitudeSketch
 from fedmpi.trace import Status
 
@@ -499,13 +499,15 @@ def test_k_goes_on_as_it_was_where_the_mask_stays(world: Callable, decided: int 
 
     def step_with_k(finished: Any, k: int, best_k: Callable) -> tuple[Any, int | None]:
         assert best_k(lambda ks: 1.0 * ks, 9) == 9
-        return None, decided
+        return Change(Mask.of(np.arange(11) > 0), {"gain": 1.0}), decided
 
     server.pruning.step_with_k = step_with_k
     finished: Any = SimpleNamespace(plan=plan)
     energies = np.ones(len(given.exchange.sketch.counts))
-    server.change_mask(finished, judged, replace(exchanged_of(None), energies=energies))
+    change = server.change_mask(finished, judged, replace(exchanged_of(None), energies=energies))
     assert server.k_state == (before if decided is None else KState(12, 3))
+    assert change is not None
+    assert change.facts == {"gain": 1.0} | ({} if decided is None else {"k": 10})
 
 
 @pytest.mark.parametrize(
@@ -519,6 +521,7 @@ def test_k_is_decided_with_the_mask_where_that_is_asked_for_and_magnitudes_are_k
     given.exchange.sketch = MagnitudeSketch(10, 2)
     plan, judged, _ = close(given, exchanged_of(None))
     energies = np.arange(len(given.exchange.sketch.counts)) * 1.0
+    changed = Change(Mask(10), {"active": 10})
     exchanged = replace(exchanged_of(None), energies=energies if sketched else None)
     server, seen = given.server, []
 
@@ -529,13 +532,13 @@ def test_k_is_decided_with_the_mask_where_that_is_asked_for_and_magnitudes_are_k
 
     def step_with_k(finished: Any, k: int, best_k: Callable) -> tuple[Any, int]:
         assert (finished.plan, k) == (plan, 4)
-        return "a change", best_k(lambda ks: 2.0 * ks, 10)
+        return changed, best_k(lambda ks: 2.0 * ks, 10)
 
     server.controller = replace(server.controller, decide=decide)
     server.pruning.step_with_k = step_with_k
     server.pruning.step = lambda finished: "alone"
     finished: Any = SimpleNamespace(plan=plan)
     change = server.change_mask(finished, judged, exchanged)
-    assert change == ("a change" if together else "alone")
+    assert change == (replace(changed, facts={"active": 10, "k": 9}) if together else "alone")
     assert server.k_state.k == (9 if together else 4)
     assert seen == ([(4, energies.tolist(), [6.0], 10)] if together else [])

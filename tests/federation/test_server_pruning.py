@@ -141,7 +141,7 @@ def test_k_and_the_mask_are_decided_by_the_same_time(world: Callable) -> None:
     change, k = pruning.step_with_k(finished(Needs.TIME | Needs.IMPORTANCE), 3, best_k)
     assert k == 6
     assert change is not None
-    assert change.facts == {"pruned": 1, "k": 6}
+    assert change.facts == {"pruned": 1}
     assert pruning.state.mask is SMALL
     assert pruning.state.rounds == 1
     extra = (32 + new_mask_bytes(Mask(10), pruning.setup.layers)) / 5

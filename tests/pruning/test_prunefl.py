@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from math import ceil, inf
 
 import numpy as np
@@ -183,6 +184,45 @@ def test_decided_jointly_a_mask_is_taken_where_it_gains_on_the_round_as_it_is(
             assert state.interval_rounds == 2
         elif joint:
             assert state.interval_rounds == 4
+
+
+@pytest.mark.parametrize("limit", [{"max_density": 0.5}, {"target_density": 0.4}])
+def test_decided_jointly_a_mask_that_loses_is_taken_where_the_present_one_is_denser_than_allowed(
+    setup_of: Callable, limit: dict[str, float]
+) -> None:
+    """All are of importance and take no time; after half of the rounds 0.7 of them may be active by the target."""
+    setup = setup_of([40], reconfigure_every=2, joint=True, interval="adaptive", **limit)
+    weights, importance = np.arange(1, 41, dtype=np.float32), np.ones(40)
+    half = setup.rounds // 2 - 1
+    seen = Observation(
+        half, weights, importance=importance, time=RoundTime(2.0, np.zeros(1), 2.0), change_s=lambda mask: 1.0
+    )
+    state, change = prunefl.step(setup, prunefl.PruneFLState(Mask(40), 1, 2), seen, no_draw)
+    assert change is not None
+    assert change.is_new
+    assert change.facts["gain"] < 0.0
+    allowed = 20 if "max_density" in limit else 28
+    assert change.mask is state.mask
+    assert state.mask.count == allowed
+    state, change = prunefl.step(setup, replace(state, rounds_since=31, interval_rounds=32), seen, no_draw)
+    assert change is not None
+    assert not change.is_new
+    assert state.mask.count == allowed
+
+
+def test_an_adaptive_interval_ends_with_the_last_round_where_a_density_is_to_be_reached(
+    setup_of: Callable,
+) -> None:
+    """What never pays back would stay for 32 rounds; of 100 in all 20 or 1 are left."""
+    weights, importance = np.arange(1, 41, dtype=np.float32), np.ones(40)
+    time = RoundTime(2.0, np.zeros(1), 2.0)
+    for target, index, interval in ((0.5, 79, 20), (0.5, 98, 2), (0.5, 40, 32), (None, 79, 32)):
+        setup = setup_of([40], reconfigure_every=2, interval="adaptive", target_density=target)
+        assert setup.rounds == 100
+        seen = Observation(index, weights, importance=importance, time=time, change_s=lambda mask: 1.0)
+        state, change = prunefl.step(setup, prunefl.PruneFLState(Mask(40), 1, 2), seen, no_draw)
+        assert change is not None
+        assert change.facts["interval_rounds"] == state.interval_rounds == interval
 
 
 def test_a_gain_of_nothing_but_rounding_takes_no_mask(setup_of: Callable) -> None:
