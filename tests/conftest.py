@@ -10,11 +10,16 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from fedmpi.mpi.forkserver import stub
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What an example may take says nothing where other work shares the machine.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 # In the background or under nohup these are ignored, and programs that tests start would inherit that.
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):

@@ -162,7 +162,10 @@ def contributions_cdf(runs: Sequence[Run], time_s: float | None) -> Figure | Non
         means = np.concatenate([client_means(run.trace) for run in group.runs])
         single = np.concatenate([contributions(run.trace).entries_used.to_numpy() for run in group.runs])
         for panel, values in ((over_clients, means), (over_rounds, single)):
-            panel.ecdf(values, label=label, color=colour, linestyle=line, linewidth=1.8)
+            if len(values):
+                panel.ecdf(values, label=label, color=colour, linestyle=line, linewidth=1.8)
+            else:
+                panel.plot([], [], label=f"{label} (no update counted)", color=colour, linestyle=line)
     shares = sorted({share for run in chosen for share in even_shares(run)})
     for panel, name in (
         (over_clients, "entries used of a client, mean of its rounds"),

@@ -97,7 +97,8 @@ def k_table(runs: Sequence[Run], beta: float, time_s: float | None, target: floa
 def contributions_table(runs: Sequence[Run]) -> list[str]:
     """Contribution of the worst-off client of each method; no lines where no method was run.
 
-    ``k / N`` is what each of the N participants of a round would contribute if all did the same.
+    ``k / N`` is what each of the N participants of a round would contribute if all did the same. "-" stands for what is
+    not known, as of runs in which no update counted.
     """
     k, beta, compared = methods_compared(runs)
     sparse = [run for run in compared if run.method in ("fab", "fub_flat", "fub_tree", "unidirectional")]
@@ -107,14 +108,14 @@ def contributions_table(runs: Sequence[Run]) -> list[str]:
     rows = []
     for label, group in zip(labels(groups), groups, strict=True):
         figures = [fairness(run.trace) for run in group.runs]
-        shares = {share for run in group.runs for share in even_shares(run)}
-        least = min(int(contributions(run.trace).entries_used.min()) for run in group.runs)
+        shares = sorted({share for run in group.runs for share in even_shares(run)})
+        least = [float(contributions(run.trace).entries_used.min()) for run in group.runs]
         rows.append(
             [
                 label,
-                f"{min(shares):,}" if len(shares) == 1 else f"{min(shares):,} to {max(shares):,}",
+                " to ".join(f"{share:,}" for share in dict.fromkeys((*shares[:1], *shares[-1:]))) or "-",
                 spread([run["least"] for run in figures], "{:,.1f}"),
-                f"{least:,}",
+                "-" if any(map(isnan, least)) else f"{min(least):,.0f}",
                 mean([100 * run["zero_share"] for run in figures], "{:.2f} %"),
                 mean([run["gini"] for run in figures], "{:.3f}"),
                 mean([run["jain"] for run in figures], "{:.3f}"),

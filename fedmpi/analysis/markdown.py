@@ -23,8 +23,9 @@ def spread(values: Sequence[float], form: str) -> str:
 
 
 def mean(values: Iterable[float], form: str) -> str:
-    """The mean alone."""
-    return form.format(np.mean(list(values)))
+    """The mean alone; "-" where one is missing."""
+    found = float(np.mean(list(values)))
+    return "-" if isnan(found) else form.format(found)
 
 
 def reached(amounts: Sequence[float], form: str = "{:,.0f}") -> str:

@@ -71,11 +71,14 @@ def contributions(trace: Trace) -> pd.DataFrame:
     return trace.clients.loc[counted, ["client", "round", "entries_used"]]
 
 
-def even_shares(run: Run) -> tuple[int, int]:
-    """The least and the greatest floor(k / N) of the federated rounds, N being the participants of a round."""
+def even_shares(run: Run) -> tuple[int, ...]:
+    """The least and the greatest floor(k / N) of the federated rounds, N being the participants of a round.
+
+    Nothing where nobody took part in any.
+    """
     rounds = run.trace.rounds[(run.trace.rounds["round"] >= 0) & (run.trace.rounds.participants > 0)]
     shares = rounds.k // rounds.participants
-    return int(shares.min()), int(shares.max())
+    return (int(shares.min()), int(shares.max())) if len(shares) else ()
 
 
 def client_means(trace: Trace) -> np.ndarray:

@@ -25,7 +25,8 @@ D = 10_000
 def make_run(tmp_path):
     """A run of 40 rounds of ``seconds`` in which accuracy rises by ``step`` a round, evaluated every fourth.
 
-    ``used`` are the entries used of each client in every round; in the last round client 0 is not heard of.
+    ``used`` are the entries used of each client in every round; in the last round client 0 is not heard of, and unless
+    ``heard_of`` nobody is in any.
     """
 
     def make(
@@ -38,6 +39,7 @@ def make_run(tmp_path):
         status="completed",
         rounds=40,
         participants=None,
+        heard_of=True,
     ):
         config = loads(
             "",
@@ -76,12 +78,13 @@ def make_run(tmp_path):
                 "bytes_down": 3_000_000,
             }
             clients = {column: np.zeros(len(used), dtype=TABLES["clients"][column]) for column in columns}
-            clients |= {"client": np.arange(len(used)), "entries_used": np.array(used)}
+            clients |= {"client": np.arange(len(used)), "entries_used": np.array(used, np.int64)}
             clients["round"] = np.full(len(used), number)
             clients["status"] = np.array(
                 [Status.DROPPED if number == rounds - 1 else Status.OK, *[Status.OK] * 9]
             )
             clients["status"] = clients["status"][: len(used)].astype(np.int8)
+            clients["status"][:] = clients["status"] if heard_of else Status.LATE
             writer.append(rounds={**integers, **row}, clients=clients)
         writer.close(status)
         return folder
@@ -333,6 +336,25 @@ def test_a_run_that_is_there_twice_counts_once(make_run, capsys):
     out, error = capsys.readouterr()
     assert error == "fedmpi: first: left out, it repeats again (same configuration, same seed)\n"
     assert "| FAB-top-k | 0.685 (0.490 to 0.880) |" in out
+
+
+def test_a_run_in_which_nothing_counted_has_no_contributions(make_run, capsys):
+    folder = make_run("late", "sparsification.k=100", heard_of=False, used=(0, 0)).parent
+    assert main(["tables", "fab", str(folder)]) == 0
+    table = capsys.readouterr().out.partition("Entries used of a client")[2]
+    assert "| FAB-top-k | 50 | - | - | - | - | - |" in table
+    make_run("fub", "sparsification.k=100", "sparsification.method=fub_flat", used=(50, 50))
+    for panel in fab_figures.contributions_cdf(of_study(folder), None).axes:
+        lengths = {line.get_label(): len(line.get_xdata()) for line in panel.lines}
+        assert lengths["FAB-top-k (no update counted)"] == 0
+        assert lengths["FUB-top-k"] > 0
+
+
+def test_a_run_in_which_nobody_took_part_has_no_even_share(make_run, capsys):
+    folder = make_run("empty", "sparsification.k=100", used=(), rounds=8).parent
+    assert measures.even_shares(of_study(folder)[0]) == ()
+    assert main(["tables", "fab", str(folder)]) == 0
+    assert "| FAB-top-k | - | - | - | - | - | - |" in capsys.readouterr().out
 
 
 def test_even_shares_are_of_the_participants_of_a_round(make_run, capsys):

@@ -218,9 +218,19 @@ def test_a_client_range_without_end_is_not_counted_through(folder):
 
 
 def test_a_checkpoint_without_a_server_file_has_no_arrays(folder):
-    path = checkpoint.publish(checkpoint.start(folder, 1), [], {})
-    with pytest.raises(CheckpointError, match=r"manifest\.json: names no server\.npz"):
-        checkpoint.open_checkpoint(path).server()
+    for number, clients in enumerate(({}, {3: {"a": np.zeros(1)}})):
+        partial = checkpoint.start(folder, number)
+        path = checkpoint.publish(partial, [checkpoint.write_clients(partial, clients)], {})
+        with pytest.raises(CheckpointError, match=r"manifest\.json: names no server\.npz"):
+            checkpoint.open_checkpoint(path).server()
+
+
+def test_a_checkpoint_without_clients_has_the_servers_arrays(folder):
+    partial = checkpoint.start(folder, 1)
+    path = checkpoint.publish(partial, [checkpoint.write_server(partial, server_arrays(1))], {})
+    saved = checkpoint.open_checkpoint(path)
+    assert set(saved.server()) == {"weights", "mask"}
+    assert saved.clients(range(9)) == {}
 
 
 def npy(array: np.ndarray) -> bytes:
