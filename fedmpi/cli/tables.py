@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--target",
         type=number(Range(0, 1)),
         metavar="ACCURACY",
-        help="fab, prunefl: test accuracy to compare at (default: 0.8 of the best fixed k's; that without pruning)",
+        help="fab, prunefl: test accuracy to compare at (default: 0.8 of the best fixed k's; what all seeds without "
+        "pruning end at)",
     )
     parser.add_argument(
         "--time",

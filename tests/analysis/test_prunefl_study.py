@@ -228,6 +228,13 @@ def test_the_target_is_what_is_reached_without_pruning(whole, capsys):
     assert drawn["PruneFL"][:2] == ["100", "0.50"]
 
 
+def test_the_target_is_one_that_all_seeds_reach_without_pruning(whole, make_run, capsys):
+    make_run("none-s2", "experiment.seed=2", step=0.02)
+    assert main(["tables", "prunefl", str(whole[0])]) == 0
+    methods = rows(capsys.readouterr().out, "**To accuracy 0.290**")
+    assert methods["no pruning (2 seeds)"][:2] == ["160 (120 to 200)", "1.00 (0.75 to 1.25)"]
+
+
 def test_a_given_target_and_runs_of_different_length(whole, make_run, capsys):
     make_run("iterative", "pruning.method=iterative", step=0.02, rounds=12)
     assert main(["tables", "prunefl", str(whole[0]), "--target", "0.17"]) == 0
