@@ -15,11 +15,11 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 
 def spread(values: Sequence[float], form: str) -> str:
-    """The mean, and the extremes of several; "-" where one is missing."""
+    """The mean, and the extremes of several where they are written differently; "-" where one is missing."""
     if any(isnan(value) for value in values):
         return "-"
-    mean = form.format(np.mean(values))
-    return mean if len(values) == 1 else f"{mean} ({form.format(min(values))} to {form.format(max(values))})"
+    mean, low, high = (form.format(value) for value in (np.mean(values), min(values), max(values)))
+    return mean if low == high else f"{mean} ({low} to {high})"
 
 
 def mean(values: Iterable[float], form: str) -> str:

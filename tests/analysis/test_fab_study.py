@@ -268,7 +268,7 @@ def test_pruned_runs_are_never_drawn_as_others(whole, make_run, capsys):
     }
     assert main(["tables", "fab", str(whole)]) == 0
     out = capsys.readouterr().out
-    assert "| always send all (2 seeds) | 0.170 (0.170 to 0.170) |" in out
+    assert "| always send all (2 seeds) | 0.170 |" in out
     assert "| SNIP + FAB-top-k (1 seed) | 0.880 |" in out
     assert "| SNIP + fixed k = 100 (1 seed) (best) | 0.880 |" in out
 
@@ -432,14 +432,14 @@ def test_the_tables_of_a_study(whole, capsys):
     out = capsys.readouterr().out
     assert "**Accuracy at 400 s of emulated time, k = 100, beta = 10**" in out
     assert "| FAB-top-k (3 seeds) | 0.620 (0.490 to 0.880) | 40 | 160.0 |" in out
-    assert "| always send all (2 seeds) | 0.170 (0.170 to 0.170) | 8 | 32.0 |" in out
+    assert "| always send all (2 seeds) | 0.170 | 8 | 32.0 |" in out
     assert (
-        "| sign-based descent (2 seeds) | 0.490 (0.490 to 0.490) | 320 (320 to 320) | 140 (140 to 140) |"
+        "| sign-based descent (2 seeds) | 0.490 | 320 | 140 |"
         in out
     )
     assert "| fixed k = 100 (3 seeds) (best) | 0.620 (0.490 to 0.880) |" in out
-    assert "| fixed k = 500 (2 seeds) | 0.568 (0.568 to 0.568) | 280 (280 to 280) | 500 (500 to 500) |" in out
-    assert "| FUB-top-k (2 seeds) | 50 | 0.0 (0.0 to 0.0) | 0 | 50.63 % | 0.500 | 0.500 |" in out
+    assert "| fixed k = 500 (2 seeds) | 0.568 | 280 | 500 |" in out
+    assert "| FUB-top-k (2 seeds) | 50 | 0.0 | 0 | 50.63 % | 0.500 | 0.500 |" in out
     assert "adaptive and fixed k, beta = 1**" in out
 
 
