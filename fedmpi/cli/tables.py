@@ -1,6 +1,7 @@
 """Print the tables of a published study, of FAB-top-k or of PruneFL, from its runs, or how evenly clients contribute.
 
-Markdown. A row is one configuration (fairness: one run): the mean over its seeds, with the lowest and the highest where they differ.
+Markdown. A row is one configuration (fairness: one run): the mean over its seeds, with the lowest and the highest where
+they differ.
 """
 
 from __future__ import annotations
