@@ -126,7 +126,10 @@ def _importance(parts: Parts, model: FlatModel, k: int) -> str:
     """What a participant sends of importance where the mask is to change."""
     size, nearly = estimate.importance_bytes(parts, model, k)
     what = "gradients" if parts.pruning.signed_gradient else "importance"
-    return f"rounds before a new mask: {what} of each, {nearly}{size} bytes more up"
+    section = parts.config.pruning
+    by_k = section.importance != "full" and not section.importance_entries
+    then = " with the k of the first round" if by_k and parts.config.k_control.method != "fixed" else ""
+    return f"rounds before a new mask: {what} of each, {nearly}{size} bytes more up{then}"
 
 
 def _batching(config: Config, model: FlatModel, facts: DataFacts) -> str:

@@ -195,10 +195,17 @@ def test_check_says_what_it_leaves_out(capsys):
     [
         (["pruning.method=prunefl"], "importance of each, 18944 bytes more up"),
         # a bitmap of 592 bytes, 2405 values, 74 that are never pruned
-        (["pruning.method=prunefl", "pruning.importance=sketch"], "importance of each, 10524 bytes more up"),
+        (
+            ["pruning.method=prunefl", "pruning.importance=sketch"],
+            "importance of each, 10524 bytes more up with the k of the first round",
+        ),
         (
             ["pruning.method=prunefl", "pruning.importance=received"],
-            "importance of each, at most 10232 bytes more up",
+            "importance of each, at most 10232 bytes more up with the k of the first round",
+        ),
+        (
+            ["pruning.method=prunefl", "pruning.importance=sketch", "pruning.importance_entries=2405"],
+            "importance of each, 10524 bytes more up",
         ),
         (["pruning.method=fedtiny", "pruning.target_density=0.5"], "gradients of each, 18944 bytes more up"),
     ],

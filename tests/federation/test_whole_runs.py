@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from fedmpi import checkpoint, trace
 from fedmpi.cli import main as cli
 from fedmpi.federation.round_loop import RoundLoop
+from fedmpi.sparsification.magnitude_sketch import MagnitudeSketch
 
 CONFIG = """
 [experiment]
@@ -74,6 +76,12 @@ RUNS = {
         *(*PRUNEFL, "sparsification.method=fab", "k_control.method=norm_rate"),
         *("pruning.importance=received", "pruning.joint=true"),
     ],
+    "joint_few": [
+        *("pruning.method=prunefl", "pruning.reconfigure_every=1", "pruning.max_decrease_fraction=0.9"),
+        *("sparsification.method=unidirectional", "k_control.method=norm_rate"),
+        *("k_control.k_min_fraction=0.5", "pruning.importance=sketch", "pruning.joint=true"),
+        *("pruning.interval=adaptive", "pruning.target_density=0.05", "pruning.importance_entries=50"),
+    ],
     "online": ["pruning.method=online", "pruning.reconfigure_every=2", *FAB],
     "fedtiny": ["pruning.method=fedtiny", "pruning.target_density=0.4", "pruning.reconfigure_every=2"],
     "feddst": [
@@ -98,6 +106,65 @@ def run(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return start
+
+
+def test_k_and_density_of_what_is_decided_together_stay_within_their_bounds(run: Callable[..., Path]) -> None:
+    """The least k is more than the masks leave; k is then all that is active, as the events say."""
+    found = trace.read(run("few", *RUNS["joint_few"]))
+    rounds = found.rounds.set_index("round")
+    masks = found.events[found.events["kind"] == "pruning"].set_index("round")["details"].map(json.loads)
+    assert len(masks) > 1
+    taken = masks[[("k" in facts) for facts in masks]]
+    assert len(taken) > 1
+    for index, facts in taken.items():
+        if index + 1 in rounds.index:
+            following = rounds.loc[index + 1]
+            assert facts["k"] == following["k"] == following["active_parameters"] < 305
+    for index in masks.index[masks.index < rounds.index[-1]]:
+        assert rounds["density"][index + 1] <= 1.0 - 0.95 * (index + 1) / 6 + 1e-12
+    assert (rounds["k"] <= rounds["active_parameters"]).all()
+
+
+def test_k_falls_until_somebody_is_in_time(run: Callable[..., Path]) -> None:
+    """After training 0.07 s are left, in which 56 bytes get through: of 3 entries 58 are sent, of one 42."""
+    links = ["emulation.network.uplink_mbit_per_s=0.0064", "emulation.network.server_ingress_mbit_per_s=inf"]
+    unit = [
+        "emulation.compute.model=unit",
+        "emulation.compute.unit_s=0.01",
+        "emulation.network.latency_s=0.0",
+    ]
+    profile = ["emulation.compute.profile=reference", "emulation.network.downlink_mbit_per_s=inf"]
+    rounds = trace.read(
+        run("late", *RUNS["norm_rate"], *links, *unit, *profile, "federation.deadline_s=0.08")
+    ).rounds
+    accepted = (rounds["participants"] - rounds["dropped"]).tolist()
+    assert rounds["k"].tolist()[:3] == [6, 3, 1]
+    assert accepted[:2] == [0, 0]
+    assert all(accepted[2:])
+
+
+def test_sketches_are_charged_by_the_mask_of_the_round_in_the_published_cost_model(
+    run: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of 27,160 parameters a sketch has ten counts, of the few that stay eight."""
+    given = ["emulation.compute.model=normalized", "emulation.compute.profile=reference"]
+    given += ["emulation.network.uplink_mbit_per_s=inf", "emulation.network.downlink_mbit_per_s=inf"]
+    given += ["emulation.network.latency_s=0", "emulation.network.server_ingress_mbit_per_s=inf"]
+    given += ["pruning.method=snip", "pruning.target_density=0.02", "model.hidden=[362]"]
+    folder = run("sketches", *RUNS["norm_rate"], *given)
+    found = trace.read(folder)
+    rounds, dimension = found.rounds, 64 * 362 + 362 + 362 * 10 + 10
+    assert rounds["active_parameters"].tolist()[0] == dimension
+    bytes_ = [
+        MagnitudeSketch(active, round(0.002 * dimension)).bytes for active in rounds["active_parameters"]
+    ]
+    assert bytes_[0] > bytes_[1]
+    entries = rounds["k"] + rounds["k_down"] + np.array(bytes_) / 8
+    np.testing.assert_allclose(
+        rounds["end_s"] - rounds["start_s"], 1.0 + 10.0 / dimension * entries, rtol=1e-9
+    )
+    assert cli.main(["verify", str(folder)]) == 0
+    assert "every value follows" in capsys.readouterr().out
 
 
 def last_checkpoint(folder: Path) -> dict[str, np.ndarray]:
