@@ -350,6 +350,11 @@ def test_a_run_in_which_nothing_counted_has_no_contributions(make_run, capsys):
         assert lengths["FUB-top-k"] > 0
 
 
+def test_even_shares_go_from_the_least_to_the_greatest_k(make_run):
+    folder = make_run("ogd_sign", "k_control.method=ogd_sign", ks=lambda number: 5000 // (40 - number)).parent
+    assert measures.even_shares(of_study(folder)[0]) == (62, 2500)
+
+
 def test_a_run_in_which_nobody_took_part_has_no_even_share(make_run, capsys):
     folder = make_run("empty", "sparsification.k=100", used=(), rounds=8).parent
     assert measures.even_shares(of_study(folder)[0]) == ()

@@ -79,6 +79,11 @@ def test_grids_rise_from_end_to_end_and_name_their_points(low: float, ratio: flo
         (None, ["emulation.network.downlink_mbit_per_s=inf"], inf),
         (None, ["emulation.network.uplink_mbit_per_s=inf", "emulation.network.downlink_mbit_per_s=inf"], 3.0),
         (None, ['emulation.network.uplink_mbit_per_s="device"'], 3.0),
+        (
+            None,
+            ["emulation.network.downlink_mbit_per_s=inf", "emulation.network.downlink_trace=some.down"],
+            3.0,
+        ),
         (None, ["emulation.network.uplink_mbit_per_s=[1.0, 2.0]"], 3.0),
         ("20", [], 20.0),
         ("inf", [], inf),
@@ -157,8 +162,9 @@ def test_the_sweep_of_a_map_has_its_runs(tmp_path: Path) -> None:
         for number, seeds in ((1, (1, 2)), (2, (5,)))
         for point in (Point(0.5, 3.0, 4.0), Point(1.0, 3.0, 4.0))
     }
-    write_sweep(tmp_path / "sub" / "runs.toml", configs, 0.625)
-    sweep = plan(str(tmp_path / "sub" / "runs.toml"))
+    path = tmp_path / "sub" / "deeper" / "runs.toml"
+    write_sweep(path, configs, 0.625)
+    sweep = plan(str(path))
     expected = {
         f"{name}-s{config.experiment.seed}": config for name, several in configs.items() for config in several
     }

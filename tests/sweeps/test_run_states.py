@@ -32,7 +32,7 @@ def a_run(*overrides):
 
 @pytest.fixture
 def record(tmp_path):
-    """A run folder with a trace of three rounds, evaluated in the second."""
+    """A run folder with a trace of three rounds, evaluated in the first two."""
 
     def record(run, status="completed", rounds=3):
         folder = tmp_path / run.name
@@ -54,7 +54,7 @@ def record(tmp_path):
                 "end_s": number + 1.0,
                 "host_s": 0.5,
             }
-            writer.append(rounds={**row, "test_accuracy": 0.25 if number == 1 else math.nan})
+            writer.append(rounds={**row, "test_accuracy": (0.5, 0.25)[number] if number < 2 else math.nan})
         if status is None:
             writer.commit(force=True)
         else:
@@ -71,7 +71,9 @@ def test_progress_is_what_the_trace_says(record):
 
 def test_progress_without_rounds_without_trace_and_of_garbage(record, tmp_path):
     assert progress(record(a_run(), "failed", rounds=0)).status == "failed"
-    assert progress(tmp_path / "none").status == "-"
+    nothing = progress(tmp_path / "none")
+    assert (nothing.status, nothing.rounds, nothing.emulated_s, nothing.host_s) == ("-", 0, 0.0, 0.0)
+    assert math.isnan(nothing.accuracy)
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "trace.h5").write_text("no trace")
     bad = progress(tmp_path / "bad")
