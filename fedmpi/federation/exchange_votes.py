@@ -81,12 +81,15 @@ class VotingExchange:
         model, mask = self._host.model, self._masked.mask
         own = mask
         assert self._method.own_mask is not None
-        choose = self._method.own_mask
+        choose, keep = self._method.own_mask, self._method.own_kept
 
-        def own_mask(weights: NDArray[np.float32], gradient: NDArray[np.float32]) -> NDArray[np.bool_]:
+        def own_mask(
+            weights: NDArray[np.float32], gradient: NDArray[np.float32]
+        ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
             nonlocal own
             own = choose(self._setup, plan.round_index, weights, gradient, mask)
-            return own.flags()
+            kept = mask if keep is None else keep(self._setup, plan.round_index, weights, gradient, mask)
+            return own.flags(), kept.flags()
 
         result, compute_host_s = self._host.train(client, plan, None, own_mask=own_mask)
         row = self._dense.average.rows[len(self._sent)]

@@ -19,8 +19,9 @@ from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.isolation import training_alone
 from fedmpi.learning.losses import LOSSES
 
-OwnMask = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.bool_]]
-"""``own_mask(weights, gradient)``, both (D,): which parameters (D,) the client trains from now on."""
+OwnMask = Callable[[NDArray[np.float32], NDArray[np.float32]], tuple[NDArray[np.bool_], NDArray[np.bool_]]]
+"""``own_mask(weights, gradient)``, both (D,): which parameters (D,) the client trains from now on, and which of them
+keep their values; all others start from 0."""
 
 
 class LastBatch:
@@ -70,8 +71,8 @@ def readjusting(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The ``batches``, one for each step; between two of them, after ``before`` steps, ``mask`` is changed in place.
 
-    ``mask`` float32 (D,), on the model's device, is what the steps are masked by; weights that it prunes become 0. The
-    step on a batch must have been made when the next one is asked for.
+    ``mask`` float32 (D,), on the model's device, is what the steps are masked by; weights that it prunes become 0, and
+    those that do not keep their values. The step on a batch must have been made when the next one is asked for.
     """
     last: tuple[Tensor, Tensor] | None = None
     for index, batch in enumerate(batches):
@@ -87,10 +88,9 @@ def _readjust(
     gradient = torch.empty_like(mask)
     _dense_gradient(model, batch, loss_name, gradient)
     weights = model.vector[: model.parameter_count]
-    active = own_mask(weights.detach().cpu().numpy(), gradient.cpu().numpy())
-    flags = torch.from_numpy(active).to(mask.device)
-    mask.copy_(flags)
-    weights.masked_fill_(~flags, 0.0)
+    active, kept = own_mask(weights.detach().cpu().numpy(), gradient.cpu().numpy())
+    mask.copy_(torch.from_numpy(active))
+    weights.masked_fill_(torch.from_numpy(~(active & kept)).to(mask.device), 0.0)
 
 
 def _dense_gradient(model: FlatModel, batch: tuple[Tensor, Tensor], loss_name: str, gradient: Tensor) -> None:

@@ -123,6 +123,11 @@ def feddst(
     def readjusts(setup: Setup, round_index: int) -> bool:
         return (round_index - 1) % setup.config.reconfigure_every == 0 and round_index < end(setup)
 
+    def left(setup: Setup, round_index: int) -> list[int]:
+        """The entries of each layer that a client's pruning leaves."""
+        wanted = sparsity(setup, round_index)
+        return _keeps(setup, wanted + (1.0 - wanted) * decayed(alpha, round_index, end(setup)))
+
     def first_mask(setup: Setup, weights: NDArray[np.float32]) -> Mask:
         return _pruned_mask(setup, weights, Mask(weights.size), sparsity(setup, 0))
 
@@ -144,14 +149,22 @@ def feddst(
         gradient: NDArray[np.float32],
         mask: Mask,
     ) -> Mask:
-        wanted = sparsity(setup, round_index)
-        fraction = decayed(alpha, round_index, end(setup))
-        left, grown = (_keeps(setup, part) for part in (wanted + (1.0 - wanted) * fraction, wanted))
         flags = np.array(mask.flags())
-        for layer, keep_pruned, keep_grown in zip(setup.prunable, left, grown, strict=True):
+        kept_to, grown_to = left(setup, round_index), _keeps(setup, sparsity(setup, round_index))
+        for layer, keep_pruned, keep_grown in zip(setup.prunable, kept_to, grown_to, strict=True):
             of = slice(layer.start, layer.stop)
             flags[of] = readjusted(weights[of], gradient[of], flags[of], keep_pruned, keep_grown).active
         return Mask.of(flags)
+
+    def own_kept(
+        setup: Setup,
+        round_index: int,
+        weights: NDArray[np.float32],
+        gradient: NDArray[np.float32],
+        mask: Mask,
+    ) -> Mask:
+        del gradient
+        return _pruned_layers(setup, weights, mask, left(setup, round_index))
 
     def step(setup: Setup, state: State, observation: Observation, draw: Draw) -> tuple[State, Change | None]:
         del draw
@@ -182,6 +195,7 @@ def feddst(
         step=step,
         first_mask=first_mask,
         own_mask=own_mask,
+        own_kept=own_kept,
         needs_target_density=True,
         changes="in rounds 1, 1 + reconfigure_every and so on",
     )
@@ -211,8 +225,13 @@ def _too_many(setup: Setup, mask: Mask, sparsity: float) -> bool:
 
 
 def _pruned_mask(setup: Setup, weights: NDArray[np.float32], mask: Mask, sparsity: float) -> Mask:
+    return _pruned_layers(setup, weights, mask, _keeps(setup, sparsity))
+
+
+def _pruned_layers(setup: Setup, weights: NDArray[np.float32], mask: Mask, keeps: Sequence[int]) -> Mask:
+    """``mask`` with each prunable layer ``pruned_to`` as many entries as ``keeps`` has for it."""
     flags = np.array(mask.flags())
-    for layer, keep in zip(setup.prunable, _keeps(setup, sparsity), strict=True):
+    for layer, keep in zip(setup.prunable, keeps, strict=True):
         of = slice(layer.start, layer.stop)
         flags[of] = pruned_to(weights[of], flags[of], keep)
     return Mask.of(flags)

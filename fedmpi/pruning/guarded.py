@@ -44,7 +44,7 @@ def guarded(method: Method, guard: Guard) -> Method:
         return following, change
 
     changes: dict[str, Any] = {"init": init, "needs": needs, "step": step}
-    for name in ("first_mask", "own_mask", "probe"):
+    for name in ("first_mask", "own_mask", "own_kept", "probe"):
         function = getattr(method, name)
         if function is not None:
             changes[name] = _masking(guard, name, function)

@@ -173,6 +173,8 @@ class Method:
     ``own_mask(setup, round_index, weights, gradient, mask)``, of a method that asks for VOTES: on every participant of
     such a round, before the last part of its training, the mask under which it trains on; ``weights`` and ``gradient``
     (D,), of pruned parameters too, are its own, and ``mask`` is that of the round.
+    ``own_kept``, of the same arguments: those whose weights keep their values under that mask; all others that are
+    active start from 0. None: all of ``mask`` keep them.
     """
 
     summary: str
@@ -196,6 +198,7 @@ class Method:
     probe: Callable[[Setup, Any, NDArray[np.float32]], Mask | None] | None = None
     first_mask: Callable[[Setup, NDArray[np.float32]], Mask] | None = None
     own_mask: Callable[[Setup, int, NDArray[np.float32], NDArray[np.float32], Mask], Mask] | None = None
+    own_kept: Callable[[Setup, int, NDArray[np.float32], NDArray[np.float32], Mask], Mask] | None = None
 
     def __post_init__(self) -> None:
         if self.importance and self.own_mask is not None:

@@ -109,4 +109,6 @@ def _votes(
         weights, gradient = rng.standard_normal((2, mask.dimension)).astype(np.float32)
         mask.apply(weights)
         votes += np.int32(samples) * method.own_mask(setup, round_index, weights, gradient, mask).flags()
+        if method.own_kept is not None:
+            method.own_kept(setup, round_index, weights, gradient, mask)
     return votes

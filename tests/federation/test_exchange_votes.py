@@ -68,6 +68,7 @@ class Host:
         self.masked = MaskedModel(ranks, flat)
         self.masked.use(ROUND, 0)
         self.end = np.empty(0, np.float32)
+        self.kept = np.empty(0, np.bool_)
 
     def train(
         self, client: int, plan: RoundPlan, directions: Any, start: Any = None, own_mask: Any = None
@@ -76,7 +77,7 @@ class Host:
         self.end = ENDS[client].copy()
         flags = ROUND.flags()
         if own_mask is not None:
-            flags = own_mask(ENDS[client, :PARAMETERS], np.full(PARAMETERS, client, np.float32))
+            flags, self.kept = own_mask(ENDS[client, :PARAMETERS], np.full(PARAMETERS, client, np.float32))
         self.end[:PARAMETERS][~flags] = 0.0
         return LocalResult(samples=1, loss=0.0, steps=1, probe_sample=0), 0.0
 
@@ -94,13 +95,34 @@ def own_mask(
     return ROUND if client == 3 else Mask.of(FLAGS[client])
 
 
-def exchange_of(aggregator: Aggregator = MEAN) -> tuple[VotingExchange, Host]:
+def own_kept(
+    setup: Setup, round_index: int, weights: NDArray[np.float32], gradient: NDArray[np.float32], mask: Mask
+) -> Mask:
+    assert mask is ROUND
+    assert (weights == ENDS[int(gradient[0]), :PARAMETERS]).all()
+    return Mask.of(FLAGS[int(gradient[0])] & ROUND.flags())
+
+
+def exchange_of(aggregator: Aggregator = MEAN, **functions: Any) -> tuple[VotingExchange, Host]:
     ranks, memory = Ranks.of(MPI.COMM_SELF), GroupMemory(MPI.COMM_SELF)
     host: Any = Host(ranks)
     dense = DenseExchange(ranks, memory, host, aggregator, ClientRows(memory, np.arange(0), CLIENTS, 1))
     host.masked.use(ROUND, 0)
     setup = Setup(PruningConfig(), 10, LAYERS)
-    return VotingExchange(ranks, dense, replace(NONE, own_mask=own_mask), setup), host
+    return VotingExchange(ranks, dense, replace(NONE, own_mask=own_mask, **functions), setup), host
+
+
+def test_a_client_is_told_which_weights_keep_their_values() -> None:
+    """All of the round's mask, unless the method says which."""
+    for functions in ({}, {"own_kept": own_kept}):
+        exchange, host = exchange_of(**functions)
+        clients = np.arange(CLIENTS)
+        plan = RoundPlan(5, Action.NONE, 0, 0, 1.0, 0.0, clients, Needs.VOTES | Needs.WEIGHTS)
+        exchange.begin(plan, clients)
+        for client in clients.tolist():
+            exchange.train(client, plan)
+            flags = FLAGS[client] & ROUND.flags() if functions else ROUND.flags()
+            assert host.kept.tolist() == flags.tolist()
 
 
 def one_round(

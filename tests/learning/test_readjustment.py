@@ -23,6 +23,7 @@ from fedmpi.learning.training import LocalTask, train
 SAMPLES = torch.rand(23, 1, 4, 4, generator=torch.Generator().manual_seed(1))
 LABELS = torch.randint(0, 3, (23,), generator=torch.Generator().manual_seed(2))
 RATE = 0.1
+KEPT = np.arange(163) % 3 != 1
 
 
 def model() -> FlatModel:
@@ -32,17 +33,22 @@ def model() -> FlatModel:
 
 
 class Choice:
-    """An own mask of every other entry in the order of gradients, and what it was chosen by."""
+    """An own mask of every other entry in the order of gradients, and what it was chosen by.
+
+    Of three entries in a row the first does not keep its value.
+    """
 
     def __init__(self) -> None:
         self.seen: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
         self.flags = np.empty(0, np.bool_)
 
-    def __call__(self, weights: NDArray[np.float32], gradient: NDArray[np.float32]) -> NDArray[np.bool_]:
+    def __call__(
+        self, weights: NDArray[np.float32], gradient: NDArray[np.float32]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         self.seen.append((weights.copy(), gradient.copy()))
         self.flags = np.zeros(gradient.size, np.bool_)
         self.flags[np.argsort(-np.abs(gradient), kind="stable")[::2]] = True
-        return self.flags
+        return self.flags, KEPT
 
 
 def task(training: TrainingConfig, choice: Choice, mask: torch.Tensor | None = None) -> LocalTask:
@@ -91,7 +97,7 @@ def test_training_goes_on_under_the_own_mask(momentum: float, epochs: int, steps
             np.testing.assert_allclose(choice.seen[0][0], other.vector.numpy(), rtol=1e-5, atol=1e-7)
             np.testing.assert_allclose(choice.seen[0][1], gradient.numpy(), rtol=1e-4, atol=1e-7)
             mask = torch.from_numpy(choice.flags.astype(np.float32))
-            other.load(other.vector * mask)
+            other.load(other.vector * mask * torch.from_numpy(KEPT))
         velocity = momentum * velocity + gradient_of(place) + 0.05 * other.vector
         other.load(other.vector - RATE * mask * velocity)
     assert len(choice.seen) == 1

@@ -203,6 +203,27 @@ def test_own_masks_keep_their_size_and_change_by_a_decaying_part(round_index: in
         assert 0 < gone <= keep - max(after, 0)
 
 
+def test_what_is_given_up_and_taken_back_at_once_does_not_keep_its_value() -> None:
+    """Of every layer the least weights are given up, and the gradients want them all back."""
+    method, given_setup = feddst(alpha=0.6), setup()
+    assert method.first_mask is not None
+    assert method.own_mask is not None
+    assert method.own_kept is not None
+    weights = random_vector(1)
+    mask = method.first_mask(given_setup, weights)
+    mask.apply(weights)
+    gradient = np.where(mask.flags(), np.float32(1), np.float32(0))
+    own, kept = (each(given_setup, 0, weights, gradient, mask) for each in (method.own_mask, method.own_kept))
+    np.testing.assert_array_equal(own.flags(), mask.flags())
+    for layer in given_setup.prunable:
+        inside = slice(layer.start, layer.stop)
+        active, left = mask.flags()[inside], kept.flags()[inside]
+        least, most = np.abs(weights[inside])[active & ~left], np.abs(weights[inside])[left]
+        assert not (left & ~active).any()
+        assert least.size > 0
+        assert least.max() <= most.min(initial=np.inf)
+
+
 def test_the_server_keeps_what_was_voted_for_down_to_the_size() -> None:
     method = feddst(min_votes=5.0)
     assert method.first_mask is not None
