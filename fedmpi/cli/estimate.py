@@ -12,10 +12,11 @@ from fedmpi.emulation.devices import Fleet
 from fedmpi.emulation.timeline import Timeline
 from fedmpi.experiment.first_k import start as first_state
 from fedmpi.experiment.parts import Parts
+from fedmpi.federation.accountants import make_accountant
 from fedmpi.federation.client_selection import next_start
 from fedmpi.federation.importance_pairs import ImportanceForm
 from fedmpi.federation.messages import RoundStart
-from fedmpi.federation.round_cost import Work, local_steps, make_accountant
+from fedmpi.federation.round_cost import Work, local_steps
 from fedmpi.learning.flat import FlatModel
 from fedmpi.pruning import Needs, Setup
 from fedmpi.pruning.active_values import ActiveValues, new_mask_bytes

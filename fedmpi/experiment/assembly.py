@@ -19,6 +19,7 @@ from fedmpi.experiment.device_rows import device_rows
 from fedmpi.experiment.first_k import start
 from fedmpi.experiment.model import make_fleet, make_model
 from fedmpi.experiment.parts import Parts, resolve
+from fedmpi.federation.accountants import make_accountant
 from fedmpi.federation.client import ClientHost
 from fedmpi.federation.client_importance import ClientImportance, Importance, Sketches, Summing, WholeVectors
 from fedmpi.federation.client_state import ClientState
@@ -43,7 +44,6 @@ from fedmpi.federation.initial_pruning.training import InitialTraining, draw_sam
 from fedmpi.federation.masked_model import MaskedModel
 from fedmpi.federation.pruned_gradients import PrunedGradients
 from fedmpi.federation.pruning import ServerPruning
-from fedmpi.federation.round_cost import make_accountant
 from fedmpi.federation.round_halves import Half, ServerHalf, WorkerHalf
 from fedmpi.federation.round_loop import RoundLoop
 from fedmpi.federation.server import Server

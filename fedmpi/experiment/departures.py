@@ -14,8 +14,9 @@ from fedmpi.emulation.devices import Fleet
 from fedmpi.emulation.intervals import Intervals
 from fedmpi.emulation.stepwise import ROUNDING
 from fedmpi.experiment.parts import Parts
+from fedmpi.federation.accountants import make_accountant
 from fedmpi.federation.messages import RoundStart
-from fedmpi.federation.round_cost import IntArray, Work, local_steps, make_accountant
+from fedmpi.federation.round_cost import IntArray, Work, local_steps
 from fedmpi.learning.flat import FlatModel
 
 

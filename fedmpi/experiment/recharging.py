@@ -23,8 +23,9 @@ from fedmpi.emulation.energy import energy_j
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.emulation.timeline import Timeline
 from fedmpi.experiment.recorded import Recorded
+from fedmpi.federation.accountants import make_accountant
 from fedmpi.federation.messages import RoundStart
-from fedmpi.federation.round_cost import Accountant, Feedback, Work, loss_report_bytes, make_accountant
+from fedmpi.federation.round_cost import Accountant, Feedback, Work, loss_report_bytes
 from fedmpi.sparsification import DenseMethod
 from fedmpi.sparsification.magnitude_sketch import NO_SKETCH, MagnitudeSketch
 from fedmpi.sparsification.settings import method_of

@@ -15,11 +15,11 @@ from mpi4py import MPI
 from fedmpi import trace
 from fedmpi.config import Config, loads
 from fedmpi.emulation.devices import assign
+from fedmpi.federation.accountants import make_accountant
 from fedmpi.federation.downlink import Downlink
 from fedmpi.federation.masked_model import MaskedModel
 from fedmpi.federation.messages import RECORD
 from fedmpi.federation.pruning import ServerPruning
-from fedmpi.federation.round_cost import make_accountant
 from fedmpi.federation.server import Server
 from fedmpi.k_control import Controller, Observation
 from fedmpi.k_control import State as KState
