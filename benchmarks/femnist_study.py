@@ -21,11 +21,11 @@ from fedmpi.emulation.profiles import built_in_devices
 ARCHIVE = "femnist_leaf.tar.xz"
 
 
-def parser(description: str, sweep: str) -> argparse.ArgumentParser:
+def parser(description: str, sweep: str, needs_data: bool = True) -> argparse.ArgumentParser:
     """The arguments of a study whose usual sweep is ``sweep``."""
     arguments = argparse.ArgumentParser(description=description)
     arguments.add_argument(
-        "--data", type=Path, required=True, help=f"folder with {ARCHIVE}, or train/ and test/"
+        "--data", type=Path, required=needs_data, help=f"folder with {ARCHIVE}, or train/ and test/"
     )
     arguments.add_argument("--output", type=Path, help="folder of the study (default: a temporary one)")
     arguments.add_argument("--sweep", default=sweep, help="another sweep of the same shape")

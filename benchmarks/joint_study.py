@@ -5,11 +5,13 @@ the emulated seconds, the bytes and the energy of each method up to target accur
 of dense averaging and of fixed k are trained once and retimed to every rate. With --figure FILE the times to the last
 target are drawn over the rate. Other data: --set data.dataset=..., --base BASE. The folder given by --data holds
 femnist_leaf.tar.xz, or train/ and test/ unpacked; of the archive's test files every third is taken. An interrupted
-study goes on where it was if --output is given again.
+study goes on where it was if --output is given again. Without --data nothing is run: the tables are those of the runs
+that the folder given by --output has.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -19,22 +21,26 @@ from pathlib import Path
 import numpy as np
 from femnist_study import Amounts, amounts_to, data_folder, parser, retimed, run_sweep, unpacked_beside
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from fedmpi import trace
 from fedmpi.analysis.drawing import SIZES
-from fedmpi.analysis.looks import COLOURS, LINES
+from fedmpi.analysis.looks import Styles
 from fedmpi.analysis.markdown import reached, table
 
 TEST_FILES_EVERY = 3
 TARGETS = (0.5, 0.57)
 BOTH = "both"
+_FIXED_K = re.compile(r"k\d")
+_INITIAL_PRUNING = {"": "", "nothing": ""}
+_INITIAL_PRUNING |= {"charged": ", initial pruning charged", "uncharged": ", initial pruning not charged"}
 Costs = dict[str, dict[str, dict[str, Amounts]]]
 """What it took to a target, by rate, method and seed."""
 
 
 def main() -> int:
     """Exit code 0 when all runs are complete, else that of the sweep; tables are made of what there is."""
-    arguments = parser(__doc__.splitlines()[0], "joint-study-small")
+    arguments = parser(__doc__.splitlines()[0], "joint-study-small", needs_data=False)
     arguments.add_argument("--figure", type=Path, help="draw the seconds to the last target over the rate")
     arguments.add_argument(
         "--targets", type=float, nargs="+", default=TARGETS, metavar="A", help="test accuracies"
@@ -42,15 +48,18 @@ def main() -> int:
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         study = given.output or Path(temporary) / "study"
-        place = unpacked_beside(given.output, Path(temporary))
-        code = run_sweep(given.sweep, data_folder(given.data, place, TEST_FILES_EVERY), study, given)
+        code = 0
+        if given.data is not None:
+            place = unpacked_beside(given.output, Path(temporary))
+            code = run_sweep(given.sweep, data_folder(given.data, place, TEST_FILES_EVERY), study, given)
         if code == 2:
             return code
         folders = runs_by_rate(study)
         tables = [_table(costs_to(folders, target), target) for target in given.targets]
         text = "\n\n".join(tables) + "\n"
         if given.figure:
-            draw(costs_to(folders, given.targets[-1]), given.figure, given.targets[-1])
+            last = given.targets[-1]
+            drawn(costs_to(folders, last), last).savefig(given.figure, dpi=200)
     print(text)
     if given.table:
         given.table.write_text(text, encoding="utf-8")
@@ -138,39 +147,36 @@ def _best_single_part(methods: Mapping[str, Mapping[str, Amounts]], method: str)
     )
 
 
-def draw(costs: Costs, path: Path, target: float) -> None:
+def drawn(costs: Costs, target: float) -> Figure:
     """Seconds to the target over the rate, a line for each method that reached it anywhere; of fixed k the best."""
-    rates = sorted(costs, key=rate_of)
-    lines: dict[str, list[float]] = {}
-    for rate in rates:
-        fixed = [mean_seconds(by) for name, by in costs[rate].items() if name[0] == "k" and name[1].isdigit()]
-        own = {
-            name: mean_seconds(by)
-            for name, by in costs[rate].items()
-            if not (name[0] == "k" and name[1].isdigit())
-        }
-        if fixed:
-            own["best fixed k"] = min(fixed)
-        for name, seconds in own.items():
-            lines.setdefault(name, []).append(seconds)
+    lines: dict[str, dict[float, float]] = {}
+    for rate in sorted(costs, key=rate_of):
+        for method, by_seed in costs[rate].items():
+            name = "best fixed k" if _FIXED_K.match(method) else _in_words(method)
+            seconds, line = mean_seconds(by_seed), lines.setdefault(name, {})
+            if seconds < line.get(rate_of(rate), inf):
+                line[rate_of(rate)] = seconds
     figure = Figure(figsize=(SIZES["page"].width, 4.0), layout="constrained")
-    axes = figure.subplots()
-    for number, (name, curve) in enumerate(sorted(lines.items())):
-        known = [n for n, each in enumerate(curve) if each < inf]
-        axes.plot(
-            [rate_of(rates[n]) for n in known],
-            [curve[n] for n in known],
-            marker="o",
-            label=name.replace("_", " "),
-            color=COLOURS[number % len(COLOURS)],
-            linestyle=LINES[number % len(LINES)],
-        )
+    axes, style = figure.subplots(), Styles()
+    for name in sorted(name for name, line in lines.items() if line):
+        colour, dashes = style(name)
+        axes.plot(*zip(*lines[name].items(), strict=True), "o", ls=dashes, color=colour, label=name)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.set_xticks(sorted(map(rate_of, costs)))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+        axis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("links, Mbit/s")
     axes.set_ylabel(f"emulated seconds to accuracy {target:g}")
-    axes.legend()
-    figure.savefig(path, dpi=200)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def _in_words(method: str) -> str:
+    kind, _, initial = method.partition("-")
+    return kind.replace("_", " ") + _INITIAL_PRUNING[initial]
 
 
 if __name__ == "__main__":

@@ -80,3 +80,22 @@ def test_both_at_once_are_compared_with_the_fastest_part_of_the_same_initial_pru
     assert ratios["both-nothing"] == "0.40"
     assert ratios["k1"] == "-"
     assert {line.split("|")[1].strip() for line in lines[4:]} == {"0.3"}
+
+
+def test_every_point_is_drawn_at_its_rate() -> None:
+    costs = {
+        "mbit10": {
+            "both-charged": seconds(5.0),
+            "k1": seconds(7.0),
+            "k10": seconds(6.0),
+            "dense": seconds(nan),
+        },
+        "mbit0p3": {"k1": seconds(70.0), "dense": seconds(500.0)},
+    }
+    (axes,) = joint_study.drawn(costs, 0.5).axes
+    lines = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines}
+    assert lines == {
+        "best fixed k": ([0.3, 10.0], [70.0, 6.0]),
+        "both, initial pruning charged": ([10.0], [5.0]),
+        "dense": ([0.3], [500.0]),
+    }
