@@ -38,7 +38,10 @@ def _run(controller: Controller, watched: Controller, guard: Guard, seed: int) -
         restored = controller.state.from_dict(json.loads(json.dumps(state.to_dict())))
         observation = _observation(rng, state.k_probe, layers if controller.measures_update else 0)
         if controller.measures_magnitudes:
-            observation = replace(observation, magnitudes=_magnitudes(rng, setup.k_max))
+            seen = _magnitudes(rng, setup.k_max)
+            observation = replace(observation, magnitudes=seen, too_late=seen is None and rng.random() < 0.5)
+            if watched.decide is not None and seen is not None:
+                watched.decide(restored, replace(seen, most_k=int(rng.integers(1, setup.k_max + 1))))
         draw = Replayed(rng.random)
         state = watched.step(restored, observation, draw)
         guard.call("init", controller.init, other, np.random.default_rng(seed).random)

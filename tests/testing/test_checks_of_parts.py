@@ -189,6 +189,20 @@ def test_a_broken_controller_is_found(name: str) -> None:
         )
 
 
+def test_a_controller_that_decides_beyond_its_bounds_is_found() -> None:
+    """Of what can travel there may be less than the smallest k, which is for others to see to."""
+    controller = Controller(
+        summary="eager",
+        init=lambda setup, draw: Wild(setup.k_initial, 0),
+        step=lambda state, seen, draw: state,
+        state=Wild,
+        measures_magnitudes=True,
+    )
+    check_k_control(controller)
+    with pytest.raises(AssertionError, match="decide gave k = "):
+        check_k_control(replace(controller, decide=lambda state, seen: Wild(seen.most_k, 0)))
+
+
 def test_a_controller_that_keeps_its_setup_elsewhere_is_found() -> None:
     kept: dict[str, int] = {}
 
