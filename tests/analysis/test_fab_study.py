@@ -350,6 +350,20 @@ def test_a_run_in_which_nothing_counted_has_no_contributions(make_run, capsys):
         assert lengths["FUB-top-k"] > 0
 
 
+def test_without_a_k_the_first_beta_is_that_at_which_methods_are_compared(make_run):
+    dense = "sparsification.method=dense"
+    folder = make_run("adaptive", "k_control.method=ogd_sign", "emulation.compute.beta=3").parent
+    assert str(groups.methods_compared(of_study(folder))) == "(0, nan, [])"
+    make_run("b1", dense, "emulation.compute.beta=2")
+    runs = of_study(folder)
+    assert groups.methods_compared(runs)[:2] == (0, 2.0)
+    assert [run.name for run in groups.methods_compared(runs)[2]] == ["b1"]
+    make_run("b2", dense, "emulation.compute.beta=1")
+    make_run("b3", dense, "emulation.compute.beta=2", "experiment.seed=2")
+    assert groups.methods_compared(of_study(folder))[:2] == (0, 2.0)
+    assert [run.name for run in groups.methods_compared(of_study(folder))[2]] == ["b1", "b3"]
+
+
 def test_even_shares_go_from_the_least_to_the_greatest_k(make_run):
     folder = make_run("ogd_sign", "k_control.method=ogd_sign", ks=lambda number: 5000 // (40 - number)).parent
     assert measures.even_shares(of_study(folder)[0]) == (62, 2500)
