@@ -40,8 +40,8 @@ class FinishedRound:
     ``samples`` and ``compute_s`` (participants,): what was processed, and in how many emulated seconds; ``k_down``
     values came down. ``weights`` (D,) are those after the round, ``before`` those before it where the mask may change,
     ``importance`` is what clients sent of it, ``losses`` those of a mask that was tried. ``work`` of all
-    participants, ``accepted`` bool (participants,), and the ``uploads`` of those, where the server looked at them, which
-    are gradients times ``upload_rate``; ``votes`` (D,): the samples of those whose own masks kept a parameter.
+    participants, ``accepted`` bool (participants,), and the ``uploads`` of those, where the server looked at them:
+    gradients times ``upload_rate``; ``votes`` (D,): the samples of those whose own masks kept a parameter.
     """
 
     plan: RoundPlan
