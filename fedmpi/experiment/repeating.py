@@ -126,6 +126,8 @@ def _from_the_checkpoint(
     row = recorded.rounds.iloc[-1]
     if np.isnan(row["test_accuracy"]):
         return "the model of the checkpoint, as the round before it was not evaluated"
+    if (recorded.events.loc[recorded.events["kind"] == "pruning", "round"] == last).any():
+        return "the model of the checkpoint, whose mask is another than that with which it was evaluated"
     measured = dict(zip(("test_loss", "test_accuracy"), run.loop.evaluator.evaluate(run.host), strict=True))
     where = f"round {last}, by the checkpoint"
     return [

@@ -108,6 +108,8 @@ class WholeWork:
         downloaded = (rows["compute_s"] > 0) | (rows["upload_s"] > 0) | at_once
         trained = (rows["samples"] > 0) | (rows["upload_s"] > 0)
         arrived = (rows["entries_sent"] > 0) | (not exchanges)
+        if not self._alike:  # a message may have no entries
+            arrived |= staying
         compute_known = trained | (not (self._measured or self._passes_again))
         compute_s = charger.compute_seconds(place)
         compute_s = np.where(compute_known, compute_s, 2.0 * rows["compute_s"] + _HOUR_S)

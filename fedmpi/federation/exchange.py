@@ -102,8 +102,8 @@ class Exchanged:
     down, ``probe_bytes`` what the probe adds to it. ``energies`` float64 (P,): the mean of the accepted clients'
     sketches, weighted by samples; None where messages carry none, and where nobody was accepted. ``uploads``: what the
     server got of accepted clients, valid until the next round; None where it did not look at them one by one, or there
-    were none. ``votes`` int32 (D,): the samples of the accepted clients whose own masks kept an entry; None unless they
-    had any.
+    were none; they are gradients times ``upload_rate``. ``votes`` int32 (D,): the samples of the accepted clients whose
+    own masks kept an entry; None unless they had any.
     """
 
     changed: NDArray[np.int32] | None
@@ -114,6 +114,7 @@ class Exchanged:
     probe_bytes: int
     energies: NDArray[np.float64] | None = None
     uploads: Uploads | None = None
+    upload_rate: float = 1.0
     votes: NDArray[np.int32] | None = None
 
 

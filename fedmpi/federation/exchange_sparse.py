@@ -127,7 +127,7 @@ class SparseExchange:
         entries = min(plan.k, self.dimension)
         size = self.message_bytes_up(entries)
         if np.isfinite(max_abs):
-            active = self._accumulated.add(client, self._direction.cpu().numpy())
+            active = self._accumulated.add(client, self._in_unit(self._direction.cpu().numpy(), plan))
             sent = self._compression.of(active, client, plan, tail)
             if sent is None:
                 max_abs = np.inf  # the sum of finite gradients is not finite
@@ -145,7 +145,8 @@ class SparseExchange:
             counts = np.full(len(clients), entries)
             sizes = np.full(len(clients), self.message_bytes_up(entries))
             finite = np.flatnonzero(np.isfinite(max_abs))
-            active = self._accumulated.add_many(clients[finite], batch.directions.numpy()[finite])
+            directions = self._in_unit(batch.directions.numpy()[finite], plan)
+            active = self._accumulated.add_many(clients[finite], directions)
             sent = self._compression.of_many(active, clients[finite], plan)
             for position, each in zip(finite.tolist(), sent, strict=True):
                 if each is None:
@@ -170,8 +171,8 @@ class SparseExchange:
         if plan.k_probe:
             data = self.ranks.broadcast_bytes(None if answer is None else answer.probe_message)
             probed = decode_probe(codec, data, received, self.dimension) if len(data) else _NOTHING
-            self._probed = self._step(probed, plan.learning_rate)
-        indices, step = self._step(received, plan.learning_rate)
+            self._probed = self._step(probed, self._answering.rate(plan))
+        indices, step = self._step(received, self._answering.rate(plan))
         weights = self._masked.weights.numpy()
         self._before = (indices, weights[indices])
         self._tail_before = weights[self.parameters :].copy()
@@ -191,7 +192,12 @@ class SparseExchange:
             probe_bytes=len(answer.probe_message),
             energies=energies,
             uploads=answer.uploads,
+            upload_rate=plan.learning_rate if self.method.of_updates else 1.0,
         )
+
+    def _in_unit(self, directions: NDArray[np.float32], plan: RoundPlan) -> NDArray[np.float32]:
+        """Sums of directions as the method accumulates them: themselves, or updates."""
+        return directions * np.float32(plan.learning_rate) if self.method.of_updates else directions
 
     def _receive(
         self, roster: Roster, codec: Codec
@@ -260,9 +266,9 @@ class SparseExchange:
         own = self.ranks.scatter_rows(flags, counts.tolist(), np.dtype(np.uint8)).view(np.bool_)
         return np.split(own, np.cumsum(mine)[:-1]) if mine else []
 
-    def _step(self, received: Entries, learning_rate: float) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Coordinates of w, and what is subtracted there: eta * b."""
-        step = (learning_rate * received.values.astype(np.float64)).astype(np.float32)
+    def _step(self, received: Entries, rate: float) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Coordinates of w, and what is subtracted there: ``rate`` times b."""
+        step = (rate * received.values.astype(np.float64)).astype(np.float32)
         return self._of_model(received.indices), step
 
     def _of_model(self, indices: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -40,8 +40,8 @@ class FinishedRound:
     ``samples`` and ``compute_s`` (participants,): what was processed, and in how many emulated seconds; ``k_down``
     values came down. ``weights`` (D,) are those after the round, ``before`` those before it where the mask may change,
     ``importance`` is what clients sent of it, ``losses`` those of a mask that was tried. ``work`` of all
-    participants, ``accepted`` bool (participants,), and the ``uploads`` of those, where the server looked at them;
-    ``votes`` (D,): the samples of those whose own masks kept a parameter.
+    participants, ``accepted`` bool (participants,), and the ``uploads`` of those, where the server looked at them:
+    gradients times ``upload_rate``; ``votes`` (D,): the samples of those whose own masks kept a parameter.
     """
 
     plan: RoundPlan
@@ -55,6 +55,7 @@ class FinishedRound:
     work: Work | None = None
     accepted: BoolArray | None = None
     uploads: Uploads | None = None
+    upload_rate: float = 1.0
     votes: NDArray[np.int32] | None = None
 
 
@@ -195,7 +196,8 @@ class ServerPruning:
             return None if finished.importance is None else finished.importance.values
         if finished.uploads is not None:
             assert finished.accepted is not None
-            received.add(finished.uploads, finished.samples[finished.accepted], self._masked.support)
+            samples, support = finished.samples[finished.accepted], self._masked.support
+            received.add(finished.uploads, samples, support, finished.upload_rate)
         if finished.importance is None:
             return None
         sent = finished.importance

@@ -32,14 +32,24 @@ class ReceivedImportance:
         self._sums = np.zeros(parameters)
         self._rounds = 0
 
-    def add(self, uploads: Uploads, samples: NDArray[np.int64], support: NDArray[np.int32] | None) -> None:
+    def add(
+        self,
+        uploads: Uploads,
+        samples: NDArray[np.int64],
+        support: NDArray[np.int32] | None,
+        rate: float = 1.0,
+    ) -> None:
         """Take in the ``uploads`` of a round from clients that processed ``samples`` (m,), in their order.
 
-        Their indices count among the active parameters, ``support`` (None: all are active).
+        Their indices count among the active parameters, ``support`` (None: all are active), and their values are
+        gradients times ``rate``; of a rate of 0 nothing is learned.
         """
         for indices, values, factor in zip(uploads.indices, uploads.values, samples.tolist(), strict=True):
             at = indices if support is None else support[indices]
-            self._sums[at] += np.square(values, dtype=np.float64) * factor
+            gradients = values.astype(np.float64)
+            if rate != 1.0:
+                gradients *= 1.0 / rate if rate else 0.0
+            self._sums[at] += np.square(gradients) * factor
         self._rounds += 1
 
     def importance(

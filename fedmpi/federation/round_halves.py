@@ -186,6 +186,7 @@ class ServerHalf:
                 work=judged.work,
                 accepted=judged.accepted,
                 uploads=end.exchanged.uploads,
+                upload_rate=end.exchanged.upload_rate,
                 votes=end.exchanged.votes,
             ),
             judged,

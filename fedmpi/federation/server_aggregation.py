@@ -112,7 +112,7 @@ class Answer:
 
 
 class Answering:
-    """The server's answers: what is subtracted from w, over the learning rate.
+    """The server's answers: what is subtracted from w, over the ``rate``.
 
     With a server optimizer that is its step at the selected coordinates, or at all of them (``Aggregator.dense``), in
     which case messages are dense. Where values are rounded on their way, the server keeps what its messages lost, as
@@ -131,6 +131,10 @@ class Answering:
         self._support: NDArray[np.int32] | None = None
         keeps = self.codec_down.lossy or method.server is not None
         self.lost = np.zeros(parameters if keeps and is_server else 0)
+
+    def rate(self, plan: RoundPlan) -> float:
+        """What an answer is multiplied by before it is subtracted from w."""
+        return 1.0 if self._method.of_updates else plan.learning_rate
 
     def set_mask(self, mask: Mask) -> None:
         """Go on among the coordinates that ``mask`` leaves active."""
@@ -201,14 +205,15 @@ class Answering:
         aggregation = self.aggregation
         if aggregation.aggregator.is_mean:
             return selection
-        update = (plan.learning_rate * selection.values).astype(np.float32)
+        rate = self.rate(plan)
+        update = (rate * selection.values).astype(np.float32)
         chosen = selection.indices if self._support is None else self._support[selection.indices]
         where, mean = aggregation.moving(update, chosen, self._support)
         change = (aggregation.tried if tried else aggregation.change)(mean, where)
         indices = (
             np.arange(len(change), dtype=np.int32) if aggregation.aggregator.dense else selection.indices
         )
-        return Selection(indices, change.astype(np.float64) / plan.learning_rate, selection.used)
+        return Selection(indices, change.astype(np.float64) / rate, selection.used)
 
     def _with_lost(self, step: Selection) -> NDArray[np.float64]:
         """What is to be subtracted (float64), with what earlier messages lost of it."""

@@ -100,6 +100,8 @@ class SparseMethod(Method):
     ``codec_at(k, choice)``: that form for one message, where it depends on k or the layers, or draws; it decodes any
     message over the same layers. ``codec_down``: the form of what the server sends; None: that of the uploads.
     ``memory``: what a client keeps. ``server``: what the server keeps; then all that was sent counts as used.
+    ``of_updates``: what clients accumulate and send are updates, their gradients times the learning rate, so that what
+    waits keeps the one of its round; otherwise gradients, and what comes down is multiplied by that of the present one.
     ``all_entries``: everything is sent, and there is no k.
     ``resends``: messages differ in length by what they say; who missed some is sent each of them, or the model.
     """
@@ -114,6 +116,7 @@ class SparseMethod(Method):
     codec_down: Codec | None = None
     memory: Memory = "error"
     server: ServerMemory | None = None
+    of_updates: bool = False
     all_entries: bool = False
     resends: bool = False
 

@@ -237,5 +237,6 @@ def stc(per_tensor: bool = True, down_fraction: float = 0.0) -> SparseMethod:
         codec=TernaryCodec(),
         codec_at=lambda k, choice: TernaryCodec(tensors(k, choice)),
         server=ServerMemory(choose),
+        of_updates=True,
         resends=True,
     )

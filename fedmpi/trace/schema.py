@@ -219,7 +219,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         _measure("accuracy", "", "on its own test samples; NaN: it has none", since=2),
     ),
     "layers": (
-        _count("round", "round after which the mask became this one; the first rows are those of the start"),
+        _count("round", "first round of this mask; the first rows are those of the start"),
         Column(
             "layer", np.dtype("<i2"), "", "position of the layer; names are in the attribute `layer_names`"
         ),

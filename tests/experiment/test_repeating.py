@@ -134,6 +134,17 @@ def test_the_last_evaluation_is_that_of_the_checkpoint(copy: Path, flip: Flip) -
     assert (found.row, found.column) == ("round 6, by the checkpoint", "test_accuracy")
 
 
+def test_a_model_that_was_pruned_after_its_evaluation_is_not_evaluated_again(tmp_path: Path) -> None:
+    """The mask changes after every second round, and so after the last of six."""
+    fedmpi.run(CONFIG, "experiment.rounds=6", output=tmp_path / "run", quiet=True)
+    found = repeat(tmp_path / "run", 1)
+    assert found.differences == ()
+    assert not found.evaluated
+    assert found.notes == (
+        "the model of the checkpoint, whose mask is another than that with which it was evaluated",
+    )
+
+
 def test_rounds_after_a_checkpoint(earlier: Path, flip: Flip) -> None:
     found = repeat(earlier, 2)
     assert not found.differences

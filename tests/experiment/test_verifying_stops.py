@@ -80,6 +80,10 @@ KINDS = {
         *("sparsification.method=threshold", "sparsification.k=100", "sparsification.options.value=0.02"),
         *("federation.deadline_s=0.04", *DROPOUT),
     ],
+    "threshold, nothing": [
+        *("sparsification.method=threshold", "sparsification.k=100", "sparsification.options.value=1e9"),
+        *DROPOUT,
+    ],
     "random": ["sparsification.method=random_k", "sparsification.k=100", *DROPOUT],
     "periods": [*FEDAVG, "federation.deadline_s=0.1", *DROPOUT],
     "pruning": [*PRUNEFL, *DEADLINE, *DROPOUT],

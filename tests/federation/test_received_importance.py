@@ -27,6 +27,17 @@ def test_squares_of_all_rounds_are_weighted_by_samples() -> None:
     assert received.importance(np.zeros(4), 89 / 2, ALL).tolist() == [42, 1, 0, 46]
 
 
+def test_updates_count_as_the_gradients_of_which_they_are_made() -> None:
+    """Also where the learning rate has become so small that its square is 0; of none nothing is learned."""
+    gradients, updates = ReceivedImportance(4), ReceivedImportance(4)
+    for rate in (0.25, 2.0**-110):
+        gradients.add(uploads({0: 2.0, 3: -1.0}, {3: 3.0}), np.array([10, 4]), None)
+        updates.add(uploads({0: 2 * rate, 3: -rate}, {3: 3 * rate}), np.array([10, 4]), None, rate)
+    updates.add(uploads({0: 0.0}), np.array([1]), None, 0.0)
+    of_gradients, of_updates = (each.to_dict()[0]["received_importance"] for each in (gradients, updates))
+    assert of_updates.tolist() == of_gradients.tolist() == [80, 0, 0, 92]
+
+
 def test_indices_count_among_active_parameters() -> None:
     received = ReceivedImportance(6)
     support = np.array([1, 2, 4, 5], np.int32)

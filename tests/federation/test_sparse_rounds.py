@@ -112,8 +112,10 @@ class Rounds:
     host: Host
     index: int = 0
 
-    def train(self, many: bool = False, k: int = K, k_probe: int = 0) -> tuple[RoundPlan, list[Trained]]:
-        plan = RoundPlan(self.index, Action.NONE, k, k_probe, RATE, 0.0, EVERYBODY)
+    def train(
+        self, many: bool = False, k: int = K, k_probe: int = 0, rate: float = RATE
+    ) -> tuple[RoundPlan, list[Trained]]:
+        plan = RoundPlan(self.index, Action.NONE, k, k_probe, rate, 0.0, EVERYBODY)
         self.exchange.begin(plan, EVERYBODY)
         self.index += 1
         if not many:
@@ -139,8 +141,10 @@ class Rounds:
             plan, Roster(EVERYBODY, taken, SIZES, sent, largest, [EVERYBODY], in_time)
         )
 
-    def next(self, *, many: bool = False, k: int = K, k_probe: int = 0, **verdict: Any) -> Exchanged:
-        return self.finish(*self.train(many, k, k_probe), **verdict)
+    def next(
+        self, *, many: bool = False, k: int = K, k_probe: int = 0, rate: float = RATE, **verdict: Any
+    ) -> Exchanged:
+        return self.finish(*self.train(many, k, k_probe, rate), **verdict)
 
     @property
     def weights(self) -> np.ndarray:
@@ -384,13 +388,18 @@ def test_estimates_follow_the_gradients() -> None:
 
 
 def test_a_server_with_a_residual_sends_what_it_kept_later() -> None:
-    """Sparse ternary compression: clients count alike, and of its own memory the server sends the largest."""
+    """Sparse ternary compression: clients count alike, and of its own memory the server sends the largest.
+
+    What waits are updates, made at the learning rate of their own round.
+    """
     rounds = rounds_of(stc.stc(per_tensor=False), stc.TernaryCodec())
-    for index in range(ROUNDS):
-        exchanged = rounds.next()
+    expected = np.zeros(PARAMETERS)
+    for index, rate in zip(range(ROUNDS), (RATE, RATE / 2, RATE / 8), strict=True):
+        exchanged = rounds.next(many=index == 1, rate=rate)
+        assert exchanged.upload_rate == rate
         residual = rounds.exchange.server_state()["lost_in_rounding"]
-        moved = -rounds.weights / RATE + rounds.kept.mean(axis=0) + residual
-        expected = GRADIENTS[: index + 1].sum(axis=0).mean(axis=0)
+        moved = -rounds.weights + rounds.kept.mean(axis=0) + residual
+        expected += rate * GRADIENTS[index].mean(axis=0)
         np.testing.assert_allclose(moved, expected, rtol=1e-4, atol=1e-5)
         assert exchanged.k_down == K
         assert exchanged.entries_used.tolist() == [K] * CLIENTS
