@@ -53,13 +53,15 @@ class Whole:
 def whole_samples(recorded: Recorded, config: Config) -> IntArray:
     """The samples (n,) that each row of ``clients`` was to process, int64.
 
-    Where clients have masks of their own, for which some are processed again, those that trained have what is recorded.
+    Where clients have masks of their own, for which some are processed again, those that trained have what is recorded,
+    and so has the client of initial pruning.
     """
     rows, own = recorded.clients, recorded.tables["devices"]["samples"]
     found = rows["samples"].astype(np.int64)
     if len(own) == config.clients.count:
         whole = np.rint(local_steps(config, own) * config.training.batch_size).astype(np.int64)
-        found = np.where(_has_own_masks(config) & (found > 0), found, whole[rows["client"]])
+        as_recorded = (rows["round"] < 0) | (_has_own_masks(config) & (found > 0))
+        found = np.where(as_recorded, found, whole[rows["client"]])
     return found
 
 

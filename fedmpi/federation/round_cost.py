@@ -82,7 +82,7 @@ class ExpectedMessages:
     """Rounds of the same participants, (m,), in which each trains for ``compute_s`` (m,), that differ in messages.
 
     In the n-th, ``entries_up`` (n,) values go up in ``bytes_up`` (n,) from each participant, ``sketch_bytes`` of which
-    state magnitudes, and ``entries_down`` (n,) come down in ``bytes_down`` (n,).
+    state magnitudes, and ``entries_down`` (n,) come down in ``bytes_down`` (n,). ``tries_second_model``: as in a plan.
     """
 
     participants: IntArray
@@ -92,6 +92,7 @@ class ExpectedMessages:
     bytes_up: FloatArray
     bytes_down: FloatArray
     sketch_bytes: int = 0
+    tries_second_model: bool = False
 
 
 def local_steps(config: Config, sizes: IntArray) -> FloatArray:
@@ -306,7 +307,7 @@ class NormalizedAccountant:
         """Training, and both transfers of each."""
         both = expected.entries_up + expected.entries_down
         transfers_s = np.array([self._transfer_s(entries) for entries in both.tolist()])
-        training_s = training_seconds(self.batch_size, probe=False)
+        training_s = training_seconds(self.batch_size, probe=expected.tries_second_model)
         return training_s + self._sketch_s(expected.sketch_bytes) + transfers_s
 
     def _sketch_s(self, sketch_bytes: int) -> float:

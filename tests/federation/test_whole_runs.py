@@ -167,6 +167,16 @@ def test_sketches_are_charged_by_the_mask_of_the_round_in_the_published_cost_mod
     assert "every value follows" in capsys.readouterr().out
 
 
+def test_charged_initial_pruning_is_verified_where_participants_may_stop_early(
+    run: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    initial = ["pruning.initial.where=client", "pruning.initial.client=1", "pruning.initial.max_rounds=3"]
+    folder = run("initial", *RUNS["joint"], *initial, "emulation.availability.dropout_probability=0.2")
+    assert trace.read(folder).rounds["round"].min() == -3
+    assert cli.main(["verify", str(folder)]) == 0
+    assert "every value follows" in capsys.readouterr().out
+
+
 def last_checkpoint(folder: Path) -> dict[str, np.ndarray]:
     """What the server kept, without the places of rows on disk, which differ."""
     found, _ = checkpoint.latest_good(folder / "checkpoint")
