@@ -88,7 +88,10 @@ class WholeWork:
         self._own_masks = _has_own_masks(config)
         self._alike = has_one_length(codec_of(section, method), method) and not self._own_masks
         self._same_in_all_rounds = not (
-            charger.measures_losses or is_reference(pruning.method) or pruning_of(config).importance
+            charger.measures_losses
+            or is_reference(pruning.method)
+            or pruning_of(config).importance
+            or pruning_of(config).probe is not None  # losses are asked for where the mask may change
         )
         self._measured = measured
         self._most_up = 4096 + 8 * parameters + most_recorded(recorded.clients["bytes_up"])
