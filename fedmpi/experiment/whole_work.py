@@ -54,13 +54,15 @@ class Whole:
 def whole_samples(recorded: Recorded, config: Config) -> IntArray:
     """The samples (n,) that each row of ``clients`` was to process, int64.
 
-    Where some are processed again, for a gradient by which masks change, those that trained have what is recorded.
+    Where some are processed again, for a gradient by which masks change, those that trained have what is recorded, and
+    so has the client of initial pruning.
     """
     rows, own = recorded.clients, recorded.tables["devices"]["samples"]
     found = rows["samples"].astype(np.int64)
     if len(own) == config.clients.count:
         whole = np.rint(local_steps(config, own) * config.training.batch_size).astype(np.int64)
-        found = np.where(_passes_again(config) & (found > 0), found, whole[rows["client"]])
+        as_recorded = (rows["round"] < 0) | (_passes_again(config) & (found > 0))
+        found = np.where(as_recorded, found, whole[rows["client"]])
     return found
 
 
@@ -92,7 +94,10 @@ class WholeWork:
         self._passes_again = _passes_again(config)
         self._alike = has_one_length(codec_of(section, method), method) and not _has_own_masks(config)
         self._same_in_all_rounds = not (
-            charger.measures_losses or is_reference(pruning.method) or pruning_of(config).importance
+            charger.measures_losses
+            or is_reference(pruning.method)
+            or pruning_of(config).importance
+            or pruning_of(config).probe is not None  # losses are asked for where the mask may change
         )
         self._measured = measured
         self._most_up = 4096 + 8 * parameters + most_recorded(recorded.clients["bytes_up"])

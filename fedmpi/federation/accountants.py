@@ -189,7 +189,7 @@ class NormalizedAccountant:
         """Training, and both transfers of each."""
         both = expected.entries_up + expected.entries_down
         transfers_s = np.array([self._transfer_s(entries) for entries in both.tolist()])
-        training_s = training_seconds(self.batch_size, probe=False)
+        training_s = training_seconds(self.batch_size, probe=expected.tries_second_model)
         return training_s + self._sketch_s(expected.sketch_bytes) + transfers_s
 
     def _sketch_s(self, sketch_bytes: int) -> float:

@@ -78,7 +78,7 @@ class ExpectedMessages:
     """Rounds of the same participants, (m,), in which each trains for ``compute_s`` (m,), that differ in messages.
 
     In the n-th, ``entries_up`` (n,) values go up in ``bytes_up`` (n,) from each participant, ``sketch_bytes`` of which
-    state magnitudes, and ``entries_down`` (n,) come down in ``bytes_down`` (n,).
+    state magnitudes, and ``entries_down`` (n,) come down in ``bytes_down`` (n,). ``tries_second_model``: as in a plan.
     """
 
     participants: IntArray
@@ -88,6 +88,7 @@ class ExpectedMessages:
     bytes_up: FloatArray
     bytes_down: FloatArray
     sketch_bytes: int = 0
+    tries_second_model: bool = False
 
 
 def local_steps(config: Config, sizes: IntArray) -> FloatArray:

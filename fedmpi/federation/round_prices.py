@@ -104,6 +104,7 @@ class RoundPrices:
                         [self.exchange.message_bytes_down(each) for each in k_down.tolist()], float
                     ),
                     sketch_bytes=self.exchange.sketch.bytes,
+                    tries_second_model=plan.start.tries_second_model,
                 )
             )
 

@@ -270,6 +270,8 @@ def test_a_sketch_takes_as_long_as_its_bytes_in_pairs_in_the_published_cost_mode
     each = np.ones(1)
     expected = ExpectedMessages(np.arange(3), np.ones(3), np.array([10]), np.array([7]), each, each, 16)
     assert accountant.round_seconds(expected)[0] == pytest.approx(closed.duration_s, rel=1e-14)
+    trying = accountant.round_seconds(replace(expected, tries_second_model=True))[0]
+    assert trying - closed.duration_s == pytest.approx(1 / config.training.batch_size, rel=1e-9)
     of_mask = expected_of(np.ones(3), k=10, k_down=7, active=(5, 5), sketch_bytes=16)
     assert accountant.round_time(of_mask).constant_s == pytest.approx(closed.duration_s, rel=1e-14)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fedmpi.federation.exchange import Exchanged, Roster
+from fedmpi.pruning import Needs
 from fedmpi.sparsification.magnitude_sketch import MagnitudeSketch
 
 ENERGIES = np.array([1.0, 2.0, 3.0, 4.0])
@@ -84,3 +85,17 @@ def test_where_all_values_come_down_they_do_with_every_k(world: Callable) -> Non
         seen = seen_after(given, replace(exchanged_of(k_down=10), changed=changed))
         expected = 1.0 + 1 / 20 * (2 * k + 2 * k_down + given.exchange.sketch.bytes / 4)
         np.testing.assert_allclose(seen.round_s(k), expected, rtol=1e-12)
+
+
+def test_a_second_model_that_is_tried_lengthens_rounds_with_every_k(world: Callable) -> None:
+    """By a tenth, one sample of a batch of ten."""
+    given = world("emulation.compute.model=normalized", "emulation.compute.beta=1.0")
+    given.exchange.sketch = MagnitudeSketch(10, 2)
+    plan = given.server.plan()
+    judged = given.server.judge(plan, given.records())
+    once, twice = (
+        given.server.prices.magnitudes(replace(plan, needs=needs), judged, exchanged_of(3))
+        for needs in (Needs.NOTHING, Needs.LOSSES)
+    )
+    k = np.array([1, 8])
+    np.testing.assert_allclose(twice.round_s(k) - once.round_s(k), 0.1, rtol=1e-9)

@@ -167,6 +167,29 @@ def test_sketches_are_charged_by_the_mask_of_the_round_in_the_published_cost_mod
     assert "every value follows" in capsys.readouterr().out
 
 
+def test_rounds_with_and_without_losses_are_verified_where_participants_may_stop_early(
+    run: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All that stays within one mask, under which as many entries go up in messages of two lengths."""
+    few = ["training.learning_rate=1e-9", "emulation.availability.dropout_probability=0.3"]
+    folder = run("losses", *RUNS["online"], *few)
+    found = trace.read(folder)
+    assert found.clients.query("status == 'ok'")["bytes_up"].nunique() == 2
+    assert found.rounds["active_parameters"].nunique() == 1
+    assert cli.main(["verify", str(folder)]) == 0
+    assert "every value follows" in capsys.readouterr().out
+
+
+def test_charged_initial_pruning_is_verified_where_participants_may_stop_early(
+    run: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    initial = ["pruning.initial.where=client", "pruning.initial.client=1", "pruning.initial.max_rounds=3"]
+    folder = run("initial", *RUNS["joint"], *initial, "emulation.availability.dropout_probability=0.2")
+    assert trace.read(folder).rounds["round"].min() == -3
+    assert cli.main(["verify", str(folder)]) == 0
+    assert "every value follows" in capsys.readouterr().out
+
+
 def last_checkpoint(folder: Path) -> dict[str, np.ndarray]:
     """What the server kept, without the places of rows on disk, which differ."""
     found, _ = checkpoint.latest_good(folder / "checkpoint")
