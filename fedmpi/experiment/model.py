@@ -19,6 +19,7 @@ from fedmpi.federation.initial_pruning.training import SAMPLES
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.models import build, build_flat, is_users
 from fedmpi.learning.trial import Trial, try_out
+from fedmpi.pruning import Mask, Setup
 
 
 def make_model(parts: Parts, facts: DataFacts, ranks: int) -> FlatModel:
@@ -33,6 +34,7 @@ def make_model(parts: Parts, facts: DataFacts, ranks: int) -> FlatModel:
     model = build_flat(config.model, facts.input_shape, facts.classes, seed)
     validate_ranks(config, ranks)
     check_with_model(parts, model.parameter_count)
+    _check_pruning(parts, model)
     training, evaluation = (
         training_batches(config, facts.sizes),
         evaluation_batches(parts, facts.test_samples),
@@ -44,6 +46,19 @@ def make_model(parts: Parts, facts: DataFacts, ranks: int) -> FlatModel:
         sizes = ((min(training),), ())
     try_out(model, Trial(name, facts.input_shape, facts.classes, config.training.loss, *sizes))
     return model
+
+
+def _check_pruning(parts: Parts, model: FlatModel) -> None:
+    """Refuse a method that would find nothing to prune, or that refuses this model."""
+    section, method = parts.config.pruning, parts.pruning
+    if section.method == "none" or method.takes_ticket:
+        return
+    if not any(layer.prunable for layer in model.layers):
+        problem = (
+            f'found "{section.method}", and no parameter of model "{parts.config.model.name}" can be pruned'
+        )
+        raise ConfigError("pruning.method", problem, "none, or a model with nn.Linear or nn.Conv2d layers")
+    method.init(Setup(section, parts.config.experiment.rounds, model.layers), Mask(model.parameter_count))
 
 
 def make_fleet(config: Config, model: FlatModel, facts: DataFacts) -> Fleet:

@@ -15,6 +15,7 @@ from math import cos, pi, prod
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmpi.config.errors import ConfigError
 from fedmpi.k_control import Draw
 from fedmpi.numerics.topk import largest
 from fedmpi.pruning.interface import Change, Method, Needs, Observation, Setup, State, required
@@ -31,14 +32,12 @@ _ABOVE_ALL = np.uint32(1 << 31)
 def prunable_density(parameters: int, never_pruned: int, target: float) -> float:
     """The density of prunable parameters with which int(``target`` x ``parameters``) of all are active.
 
-    Raises ValueError where those that are never pruned are as many already.
+    Raises ConfigError where those that are never pruned are as many already.
     """
     density = (int(parameters * target) - never_pruned) / (parameters - never_pruned)
     if density <= 0.0:
-        raise ValueError(
-            f"pruning.target_density is {target}, and {never_pruned} of {parameters} parameters are never pruned; "
-            f"fedtiny counts them, allowed is above {(never_pruned + 1) / parameters:.6g}"
-        )
+        problem = f"found {target}, and {never_pruned} of {parameters} parameters are never pruned and count as active"
+        raise ConfigError("pruning.target_density", problem, f"above {(never_pruned + 1) / parameters:.6g}")
     return density
 
 
