@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from fedmpi.federation.client_selection import next_start
 from fedmpi.federation.importance_pairs import ImportanceForm
 from fedmpi.federation.messages import RoundStart
 from fedmpi.federation.round_cost import Work, local_steps
-from fedmpi.learning.flat import FlatModel
+from fedmpi.learning.flat import FlatModel, Layer
 from fedmpi.pruning import Needs, Setup
 from fedmpi.pruning.active_values import ActiveValues, new_mask_bytes
 from fedmpi.pruning.mask import Mask
@@ -86,7 +87,13 @@ class _Sizes:
     @classmethod
     def of(cls, parts: Parts, model: FlatModel, present: Mask) -> _Sizes:
         dimension = ActiveValues(present, model.layers).count if parts.sends_all else present.count
-        return cls(parts, model, present, min(first_k(parts, model.parameter_count), dimension), dimension)
+        return cls(
+            parts,
+            model,
+            present,
+            min(first_k(parts, model.parameter_count, model.layers), dimension),
+            dimension,
+        )
 
     @property
     def sent(self) -> int:
@@ -279,6 +286,6 @@ def initial_round_s(config: Config, model: FlatModel, fleet: Fleet, samples: int
     return float(fleet.compute.seconds(LocalTraining.of(client, steps, prunable, density=1.0))[0])
 
 
-def first_k(parts: Parts, dimension: int) -> int:
-    """The k of round 0, as its controller starts."""
-    return first_state(parts.config, parts.k_control, dimension, parts.fixed_k(dimension)).k
+def first_k(parts: Parts, dimension: int, layers: Sequence[Layer] = ()) -> int:
+    """The k of round 0, as its controller starts for a model of ``layers``."""
+    return first_state(parts.config, parts.k_control, dimension, parts.fixed_k(dimension), layers).k

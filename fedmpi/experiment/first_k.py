@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from fedmpi.config.schema import Config
 from fedmpi.k_control.interface import Controller, Setup, State
+from fedmpi.learning.flat import Layer
 from fedmpi.numerics.streams import Purpose, generator
-from fedmpi.pruning.mask import LayerSlice
 
 
 def start(
-    config: Config, controller: Controller, dimension: int, fixed_k: int, layers: Sequence[LayerSlice] = ()
+    config: Config, controller: Controller, dimension: int, fixed_k: int, layers: Sequence[Layer] = ()
 ) -> State:
     """The state of round 0 for a model of ``dimension`` parameters, where ``fixed`` takes ``fixed_k``.
 
@@ -32,6 +32,6 @@ def start(
     setup = replace(
         setup,
         layer_sizes=tuple(layer.stop - layer.start for layer in layers),
-        layer_compressed=tuple(layer.prunable for layer in layers),
+        layer_compressed=tuple(len(layer.shape) > 1 for layer in layers),
     )
     return controller.init(setup, generator(config.experiment.seed, Purpose.K_CONTROL, -1).random)

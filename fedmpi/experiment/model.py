@@ -34,8 +34,7 @@ def make_model(parts: Parts, facts: DataFacts, ranks: int) -> FlatModel:
     model = build_flat(config.model, facts.input_shape, facts.classes, seed)
     validate_ranks(config, ranks)
     check_with_model(parts, model.parameter_count)
-    setup = Setup(config.pruning, config.experiment.rounds, model.layers)
-    parts.pruning.init(setup, Mask(model.parameter_count))  # refuses a density that this model cannot have
+    _check_pruning(parts, model)
     training, evaluation = (
         training_batches(config, facts.sizes),
         evaluation_batches(parts, facts.test_samples),
@@ -47,6 +46,19 @@ def make_model(parts: Parts, facts: DataFacts, ranks: int) -> FlatModel:
         sizes = ((min(training),), ())
     try_out(model, Trial(name, facts.input_shape, facts.classes, config.training.loss, *sizes))
     return model
+
+
+def _check_pruning(parts: Parts, model: FlatModel) -> None:
+    """Refuse a method that would find nothing to prune, or that refuses this model."""
+    section, method = parts.config.pruning, parts.pruning
+    if section.method == "none" or method.takes_ticket:
+        return
+    if not any(layer.prunable for layer in model.layers):
+        problem = (
+            f'found "{section.method}", and no parameter of model "{parts.config.model.name}" can be pruned'
+        )
+        raise ConfigError("pruning.method", problem, "none, or a model with nn.Linear or nn.Conv2d layers")
+    method.init(Setup(section, parts.config.experiment.rounds, model.layers), Mask(model.parameter_count))
 
 
 def make_fleet(config: Config, model: FlatModel, facts: DataFacts) -> Fleet:

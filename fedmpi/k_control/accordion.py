@@ -49,7 +49,7 @@ def accordion(
 ) -> Controller:
     """``high`` of a layer's entries in a critical regime, else ``low``, decided every ``interval`` rounds.
 
-    Layers that cannot be pruned (biases) always count whole; k is the sum over all layers. Raises ValueError unless 0 <
+    Tensors of one dimension (biases) always count whole; k is the sum over all layers. Raises ValueError unless 0 <
     low <= high <= 1, interval >= 1 and threshold > 0.
     """
     if not 0.0 < low <= high <= 1.0:

@@ -56,6 +56,39 @@ def facts() -> DataFacts:
     )
 
 
+def test_a_model_of_which_nothing_can_be_pruned_is_refused_where_something_should(
+    facts: DataFacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models_of_vectors.py").write_text(
+        "import torch\n"
+        "class Scaled(torch.nn.Module):\n"
+        "    def __init__(self, shape, classes):\n"
+        "        super().__init__()\n"
+        "        self.scale = torch.nn.Parameter(torch.ones(classes))\n"
+        "    def forward(self, x):\n"
+        "        return x.flatten(1)[:, :len(self.scale)] * self.scale\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    given = ["model.name=models_of_vectors:Scaled", "pruning.target_density=0.5"]
+    make_model(resolve(loads("", given)), facts, 1)
+    for method in ("feddst", "fedtiny", "online", "prunefl"):
+        with pytest.raises(
+            ConfigError, match=f'method: found "{method}", and no parameter of model "models_of'
+        ):
+            make_model(resolve(loads("", [*given, f"pruning.method={method}"])), facts, 1)
+
+
+def test_a_density_that_biases_alone_reach_is_refused(facts: DataFacts) -> None:
+    """Of 4 x 64 + 64 + 64 x 3 + 3 = 515 parameters 67 are never pruned."""
+    fedtiny = ["pruning.method=fedtiny", "pruning.target_density=0.13"]
+    expected = (
+        r"target_density: found 0\.13, and 67 of 515 parameters are never pruned .*; allowed: above 0\.132"
+    )
+    with pytest.raises(ConfigError, match=expected):
+        make_model(resolve(loads("", fedtiny)), facts, 1)
+    make_model(resolve(loads("", [*fedtiny[:1], "pruning.target_density=0.133"])), facts, 1)
+
+
 def test_a_users_model_is_tried(facts: DataFacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "models_to_try.py").write_text(
         "import numpy as np\n"

@@ -1,10 +1,14 @@
 from math import log
 
+from fedmpi.cli.estimate import first_k
 from fedmpi.config import loads, parts
 from fedmpi.experiment.first_k import start
+from fedmpi.experiment.parts import resolve
 from fedmpi.k_control import Controller
+from fedmpi.k_control.accordion import AccordionState, accordion
 from fedmpi.k_control.continuous_bandit import BanditState
 from fedmpi.k_control.exp3 import Exp3State
+from fedmpi.learning.flat import Layer
 
 
 def first_state(*overrides: str, dimension: int = 1000):
@@ -15,6 +19,22 @@ def first_state(*overrides: str, dimension: int = 1000):
 
 def test_the_fixed_k_is_the_one_given() -> None:
     assert (first_state().k, first_state().k_probe) == (7, 0)
+
+
+def test_a_controller_knows_the_tensors_and_which_have_one_dimension() -> None:
+    """Also where such a tensor is none that could be pruned, as that of a recurrent layer."""
+    layers = (
+        Layer("cell", 0, 600, (20, 30), prunable=False),
+        Layer("bias", 600, 620, (20,), prunable=False),
+        Layer("weight", 620, 1000, (19, 20), prunable=True),
+    )
+    config = loads("", ["sparsification.method=fab", "k_control.method=accordion"])
+    state = start(config, accordion(high=0.5), 1000, 0, layers)
+    assert isinstance(state, AccordionState)
+    assert state.sizes == (600, 20, 380)
+    assert state.compressed == (True, False, True)
+    assert state.k == 300 + 20 + 190
+    assert first_k(resolve(config), 1000, layers) == int(0.99 * 600) + 20 + int(0.99 * 380)
 
 
 def test_arms_and_horizon_are_the_configured_ones() -> None:
