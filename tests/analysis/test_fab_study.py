@@ -11,7 +11,7 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmpi.analysis import fab_figures, fairness, groups, kinds, measures
+from fedmpi.analysis import fab_figures, fab_tables, fairness, groups, kinds, measures
 from fedmpi.analysis.runs import load, load_study
 from fedmpi.cli.main import main
 from fedmpi.config import dumps, loads
@@ -348,6 +348,18 @@ def test_a_run_in_which_nothing_counted_has_no_contributions(make_run, capsys):
         lengths = {line.get_label(): len(line.get_xdata()) for line in panel.lines}
         assert lengths["FAB-top-k (no update counted)"] == 0
         assert lengths["FUB-top-k"] > 0
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_adaptive_and_fixed_k_are_tabled_where_there_are_both(make_run, adaptive):
+    one, other = ["sparsification.k=100"], ["k_control.method=ogd_sign"]
+    ks = {"ks": lambda number: 5000 // (number + 1)}
+    folder = make_run("first", *(other if adaptive else one), **(ks if adaptive else {})).parent
+    assert fab_tables.k_table(of_study(folder), 10.0, None, None) == []
+    make_run("second", *(one if adaptive else other), **({} if adaptive else ks))
+    title, *_ = fab_tables.k_table(of_study(folder), 10.0, None, None)
+    assert title == "**FAB-top-k with adaptive and fixed k, beta = 10**"
+    assert fab_tables.k_table(of_study(folder), 1.0, None, None) == []
 
 
 def test_without_a_k_the_first_beta_is_that_at_which_methods_are_compared(make_run):
