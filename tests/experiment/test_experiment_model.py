@@ -82,7 +82,7 @@ def test_a_density_that_biases_alone_reach_is_refused(facts: DataFacts) -> None:
     """Of 4 x 64 + 64 + 64 x 3 + 3 = 515 parameters 67 are never pruned."""
     fedtiny = ["pruning.method=fedtiny", "pruning.target_density=0.13"]
     expected = (
-        r"target_density: found 0\.13, and 67 of 515 parameters are never pruned .*; allowed: above 0\.132"
+        r"target_density: found 0\.13, and 67 of 515 parameters are never pruned.*; allowed: above 0\.132"
     )
     with pytest.raises(ConfigError, match=expected):
         make_model(resolve(loads("", fedtiny)), facts, 1)
