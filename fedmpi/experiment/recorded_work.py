@@ -21,6 +21,9 @@ from fedmpi.trace import TraceError
 
 ATTRIBUTE = "model_work"
 
+GIVEN, TRUSTED = "{key}={name} among the arguments", "--trust {key}"
+"""How a caller names code of one's own that a trace may not."""
+
 
 @dataclass(frozen=True)
 class ModelWork:
@@ -76,13 +79,13 @@ def fleet_of(config: Config, model: ModelWork | None) -> Fleet:
     return fleet
 
 
-def refuse_foreign(config: Config, keys: Sequence[str], given: Sequence[str] = ()) -> None:
+def refuse_foreign(config: Config, keys: Sequence[str], given: Sequence[str] = (), how: str = GIVEN) -> None:
     """ConfigError for a part among ``keys`` that is code of one's own, which a trace is not trusted to name.
 
-    ``given``: keys that the caller named, who may.
+    ``given``: keys that the caller named, who may, and ``how``: GIVEN or TRUSTED.
     """
     for key in keys:
         name = str(value_of(config, key))
         if parts.is_reference(name) and key not in given:
             problem = f"found {shown_value(name)}, code that a trace is not trusted to name"
-            raise ConfigError(key, problem, f"{key}={name} among the arguments, or a built-in name")
+            raise ConfigError(key, problem, f"{how.format(key=key, name=name)}, or a built-in name")

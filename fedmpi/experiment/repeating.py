@@ -25,7 +25,7 @@ from fedmpi.experiment.differences import Difference
 from fedmpi.experiment.first_mask import start_masked
 from fedmpi.experiment.main import EXPECTED
 from fedmpi.experiment.progress import Progress
-from fedmpi.experiment.recorded_work import refuse_foreign
+from fedmpi.experiment.recorded_work import TRUSTED, refuse_foreign
 from fedmpi.experiment.recording import Recorder
 from fedmpi.experiment.resuming import Identity
 from fedmpi.experiment.retiming import compute_needs_host_time
@@ -65,7 +65,7 @@ def repeat(folder: Path, rounds: int, trust: tuple[str, ...] = ()) -> Repetition
         ["emulation.clock=virtual", "clients.state=memory"],
         origin=f"the configuration in {folder / FILE_NAME}",
     )
-    refuse_foreign(config, list(parts.FAMILIES), trust)
+    refuse_foreign(config, list(parts.FAMILIES), trust, TRUSTED)
     left_out = _OF_THE_HOST | (_BY_MEASUREMENT if compute_needs_host_time(config) else set())
     differences: list[Difference] = []
     repeated: set[int] = set()

@@ -23,7 +23,7 @@ from fedmpi.emulation.round_end import may_stop_early
 from fedmpi.experiment.differences import Difference, client_named, compared, round_named
 from fedmpi.experiment.recharging import SECONDS, Charger, Charges
 from fedmpi.experiment.recorded import Recorded, read_recorded
-from fedmpi.experiment.recorded_work import ModelWork, fleet_of, refuse_foreign
+from fedmpi.experiment.recorded_work import TRUSTED, ModelWork, fleet_of, refuse_foreign
 from fedmpi.experiment.replaying import Replay, Replayed
 from fedmpi.experiment.retiming import (
     APPROXIMATE,
@@ -78,9 +78,9 @@ def verify(path: Path, trust: tuple[str, ...] = ()) -> Verification:
         except TraceError as unreadable:
             raise unreadable from error
     config = loads(str(recorded.attributes["config_toml"]), origin=f"the configuration in {path}")
-    refuse_foreign(config, ["emulation.compute.model"], trust)
+    refuse_foreign(config, ["emulation.compute.model"], trust, TRUSTED)
     if config.emulation.compute.model == "normalized":
-        refuse_foreign(config, ["sparsification.method"], trust)
+        refuse_foreign(config, ["sparsification.method"], trust, TRUSTED)
     model = ModelWork.of_attributes(recorded.attributes, path)
     fleet = fleet_of(config, model)
     availability = availability_of(config, trust)

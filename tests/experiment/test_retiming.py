@@ -365,10 +365,12 @@ def test_code_that_a_trace_names_is_not_imported(run, tmp_path, capsys):
         count = len(kept["layer_names"])
         rows = {"layer": np.arange(count), "active": np.ones(count, int), "total": np.ones(count, int)}
         writer.append(layers={"round": 0, **rows})
+    key, refused = "emulation.compute.model", "code that a trace is not trusted to name; allowed: "
     assert main(["retime", str(tmp_path / "trace.h5"), "--output", str(tmp_path / "out")]) == 2
-    assert "code that a trace is not trusted to name" in capsys.readouterr().err
-    assert main(["verify", str(tmp_path / "trace.h5")]) == 2
-    assert "code that a trace is not trusted to name" in capsys.readouterr().err
+    assert f"{refused}{key}=evil:MODEL among the arguments, or a built-in name" in capsys.readouterr().err
+    for more in ([], ["--repeat", "1"]):
+        assert main(["verify", str(tmp_path / "trace.h5"), *more]) == 2
+        assert f"{refused}--trust {key}, or a built-in name" in capsys.readouterr().err
     assert main(["verify", str(tmp_path / "trace.h5"), "--trust", "emulation.compute.model"]) == 2
     assert "cannot be imported" in capsys.readouterr().err
 
