@@ -6,7 +6,7 @@ from math import inf, nan
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmpi.emulation.errors import EmulationError
@@ -64,7 +64,6 @@ def columns(drawn):
     return [np.array(column) for column in zip(*drawn, strict=True)]
 
 
-@settings(deadline=None)
 @given(drawn=transfers, capacity=rates)
 def test_agrees_with_the_exact_fluid_model(drawn, capacity):
     begin, size, own = columns(drawn)
@@ -72,7 +71,6 @@ def test_agrees_with_the_exact_fluid_model(drawn, capacity):
     np.testing.assert_allclose(finish, exact_finish_times(begin, size, own, capacity), rtol=1e-9, atol=1e-12)
 
 
-@settings(deadline=None)
 @given(drawn=transfers, capacity=rates, data=st.data())
 def test_the_order_of_transfers_does_not_matter_to_the_last_bit(drawn, capacity, data):
     begin, size, own = columns(drawn)
@@ -82,7 +80,6 @@ def test_the_order_of_transfers_does_not_matter_to_the_last_bit(drawn, capacity,
     np.testing.assert_array_equal(permuted, finish[order])
 
 
-@settings(deadline=None)
 @given(drawn=transfers, capacity=rates)
 def test_never_faster_than_alone_and_equal_transfers_end_together(drawn, capacity):
     begin, size, own = columns(drawn)
@@ -94,7 +91,6 @@ def test_never_faster_than_alone_and_equal_transfers_end_together(drawn, capacit
         assert ends.setdefault(key, end) == end
 
 
-@settings(deadline=None)
 @given(drawn=transfers, capacity=rates, more=st.floats(1.0, 10.0))
 def test_a_faster_server_delays_nobody(drawn, capacity, more):
     begin, size, own = columns(drawn)
@@ -103,7 +99,6 @@ def test_a_faster_server_delays_nobody(drawn, capacity, more):
     assert (fast <= slow * (1 + 1e-11)).all()
 
 
-@settings(deadline=None)
 @given(drawn=transfers, capacity=rates)
 def test_the_server_link_is_full_while_anybody_could_use_it(drawn, capacity):
     """With own links that never bind, the link serves at capacity from each beginning until all is served."""

@@ -37,7 +37,7 @@ def many(request, monkeypatch):
     monkeypatch.setattr("fedmpi.emulation.links._MANY", request.param)
 
 
-LOOSELY = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+LOOSELY = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.mark.usefixtures("many")

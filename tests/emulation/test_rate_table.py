@@ -14,7 +14,7 @@ drawn = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(transfers=drawn, data=st.data())
 def test_arrivals_are_those_of_single_rates_to_the_last_bit(transfers, data):
     rates = [rate for rate, _, _, _ in transfers]
@@ -35,7 +35,7 @@ def together(rates, begin, end, shift, moment):
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     transfers=st.lists(
         st.tuples(stepwise_rates(), st.integers(0, 40), st.integers(1, 80), st.integers(0, 40)),

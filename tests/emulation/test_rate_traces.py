@@ -30,7 +30,7 @@ def test_chances_of_mahimahi_are_counted_in_bins_that_hold_their_end(tmp_path):
     assert finer.starts_s[1] == 0.1
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     milliseconds=st.lists(st.integers(0, 5000), min_size=2, max_size=60).filter(lambda m: max(m) > 0),
     bin_s=st.sampled_from([0.001, 0.1, 0.5, 0.7, 9.0]),
@@ -42,7 +42,7 @@ def test_every_chance_of_mahimahi_is_in_the_loop(tmp_path_factory, milliseconds,
     assert rate.mean_bytes_per_s * rate.period_s == pytest.approx(1500 * len(milliseconds))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     milliseconds=st.lists(st.integers(0, 12_000), min_size=2, max_size=30).filter(lambda m: max(m) > 0),
     ends=st.lists(st.integers(1, 40), min_size=1, max_size=5),

@@ -7,7 +7,7 @@ from math import inf
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_stepwise import stepwise_rates
 
@@ -140,7 +140,6 @@ drawn_transfers = st.lists(st.tuples(moments, sizes, stepwise_rates()), min_size
 capacities = st.one_of(st.integers(1, 5).map(lambda n: 12.5 * n), st.floats(1.0, 200.0), st.just(inf))
 
 
-@settings(deadline=None)
 @given(transfers=drawn_transfers, capacity=capacities)
 def test_agrees_with_water_filling_at_every_event(transfers, capacity):
     # A billionth of a transfer left before a stall may or may not wait for its end: both are right.
@@ -154,7 +153,6 @@ def test_agrees_with_water_filling_at_every_event(transfers, capacity):
             assert rate.longest_stall_s > 0.0 or begin >= 0.0
 
 
-@settings(deadline=None)
 @given(transfers=drawn_transfers, capacity=capacities, data=st.data())
 def test_the_order_of_additions_does_not_matter_to_the_last_bit(transfers, capacity, data):
     order = data.draw(st.permutations(range(len(transfers))))
@@ -184,7 +182,6 @@ def test_a_loop_that_ends_as_it_begins_does_not_make_the_order_matter():
     assert ends_of(79.48623431346715, [transfers[i] for i in order]) == [ends[i] for i in order]
 
 
-@settings(deadline=None)
 @given(
     transfers=drawn_transfers,
     capacity=capacities,
@@ -214,7 +211,6 @@ def test_splitting_steps_in_two_changes_nothing(transfers, capacity, parts):
     np.testing.assert_allclose(alone, expected, rtol=1e-9)
 
 
-@settings(deadline=None)
 @given(transfers=drawn_transfers, capacity=capacities, stops=st.lists(st.floats(0.0, 60.0), max_size=4))
 def test_stopping_in_between_and_adding_late_changes_nothing(transfers, capacity, stops):
     """Transfers are added when they begin, and the link is looked at in between."""
@@ -231,7 +227,6 @@ def test_stopping_in_between_and_adding_late_changes_nothing(transfers, capacity
     assert [moment for moment, _ in ended] == sorted(ends)
 
 
-@settings(deadline=None)
 @given(
     transfers=st.lists(st.tuples(moments, sizes, stepwise_rates()), min_size=1, max_size=8),
     capacity=capacities,
@@ -252,7 +247,6 @@ def test_time_scales(transfers, capacity, factor):
     )
 
 
-@settings(deadline=None)
 @given(transfers=drawn_transfers, capacity=capacities, until=st.floats(0.1, 30.0))
 def test_the_link_never_carries_more_than_it_can(transfers, capacity, until):
     link = SharedLink(capacity)

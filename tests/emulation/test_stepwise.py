@@ -57,7 +57,7 @@ def test_equal_neighbours_are_one_step():
     np.testing.assert_array_equal(split.bytes_per_s, whole.bytes_per_s)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     rate=stepwise_rates(), part=st.floats(0.01, 0.99), data=st.data(), begin=st.floats(0.0, 50.0), size=SIZES
 )
@@ -72,7 +72,7 @@ def test_splitting_a_step_in_two_changes_nothing(rate, part, data, begin, size):
     assert split.longest_stall_s == rate.longest_stall_s
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     rate=stepwise_rates(),
     begin=st.floats(0.0, 50.0),
@@ -85,7 +85,7 @@ def test_the_two_ways_to_an_arrival_agree(rate, begin, size, shift):
     assert one >= begin + size / rate.peak_bytes_per_s * (1 - 1e-12)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(one=stepwise_rates(), other=stepwise_rates(), begin=st.floats(0.0, 5.0))
 def test_the_slower_of_two_is_the_lower_at_every_moment(one, other, begin):
     both = list(islice(slower(one.pieces(begin), other.pieces(begin)), 12))
@@ -97,7 +97,7 @@ def test_the_slower_of_two_is_the_lower_at_every_moment(one, other, begin):
         since = until
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(rate=stepwise_rates(), size=st.floats(1.0, 1e3), factor=st.sampled_from([0.25, 0.5, 2.0, 8.0]))
 def test_time_scales(rate, size, factor):
     scaled = StepwiseRate(rate.starts_s * factor, rate.bytes_per_s / factor, rate.period_s * factor)

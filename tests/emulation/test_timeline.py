@@ -70,7 +70,7 @@ LINKS = {
 }
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(drawn=drawn_rounds)
 def test_parts_add_up_and_nothing_depends_on_order_or_start(drawn):
     n, seed, down, compute, up = drawn

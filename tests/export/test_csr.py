@@ -14,7 +14,7 @@ def masked(rows: int, columns: int, density: float, seed: int) -> tuple[torch.Te
     return torch.randn(rows, columns, generator=draw) * active, active
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     rows=st.integers(1, 9),
     columns=st.integers(1, 9),

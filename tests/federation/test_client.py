@@ -47,7 +47,7 @@ def plan_for(clients: np.ndarray) -> RoundPlan:
     return RoundPlan(3, Action.NONE, 0, 0, 0.1, 0.0, clients)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=9), st.data())
 def test_batches_hold_what_each_client_does_alone(sizes: list[int], data: st.DataObject) -> None:
     host = make_host(sizes, config=data.draw(st.sampled_from([CONFIG, STEPS])))

@@ -108,7 +108,7 @@ class OnDisk(RuleBasedStateMachine):
 
 
 TestOnDisk = OnDisk.TestCase
-TestOnDisk.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestOnDisk.settings = settings(max_examples=40, stateful_step_count=30)
 
 
 def test_a_checkpoint_notes_only_what_changed(tmp_path: Path) -> None:

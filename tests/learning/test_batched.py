@@ -43,7 +43,7 @@ def linear_cases(draw: st.DrawFn) -> tuple[Case, list[list[int]], bool]:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(linear_cases())
 def test_bits_do_not_depend_on_who_is_in_the_batch(drawn: tuple[Case, list[list[int]], bool]) -> None:
     case, batches, shared = drawn

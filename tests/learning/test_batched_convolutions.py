@@ -75,7 +75,7 @@ def convolutional(draw: st.DrawFn) -> Drawn:
     return draw(cases(FlatModel(nn.Sequential(*layers)), shape, classes, (1, 2, 3, 5, 11)))
 
 
-@settings(max_examples=60, deadline=None, print_blob=True)
+@settings(max_examples=60, print_blob=True)
 @given(convolutional())
 def test_bits_do_not_depend_on_who_is_in_the_batch(drawn: Drawn) -> None:
     case, batches, shared = drawn
@@ -98,7 +98,7 @@ def normalised(draw: st.DrawFn) -> Drawn:
     return draw(cases(FlatModel(nn.Sequential(*layers)), (2, side, side), 3, (1, 2, 5, 11)))
 
 
-@settings(max_examples=20, deadline=None, print_blob=True)
+@settings(max_examples=20, print_blob=True)
 @given(normalised())
 def test_bits_of_normalised_responses_do_not_depend_on_who_is_in_the_batch(drawn: Drawn) -> None:
     case, batches, shared = drawn
@@ -131,7 +131,7 @@ def seen(argument: Any) -> Any:
     return tuple(argument.shape), argument.stride(), argument.data_ptr() % 64
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(convolutional())
 def test_kernels_are_given_what_they_get_alone(drawn: Drawn) -> None:
     case, batches, shared = drawn

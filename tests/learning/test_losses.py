@@ -35,7 +35,7 @@ def test_the_trained_loss_is_the_mean_over_samples(name: str) -> None:
     assert mean.item() == pytest.approx(loss.per_sample(LOGITS, LABELS).mean().item())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(sorted(LOSSES)),
     st.integers(0, 2**32 - 1),

@@ -145,7 +145,7 @@ USES = ["plain", "normalized", "twice", "penalty", "attention", "slope", "checkp
 USES += ["vmap", "autocast", "parametrized", "hook", "gradient hook", "no gradient"]
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(widths=st.lists(st.integers(1, 7), max_size=4), steps=st.integers(1, 3), seed=st.integers(0, 99))
 def test_sums_of_any_sequence_are_those_of_plain_training(widths: list[int], steps: int, seed: int) -> None:
     found = []
@@ -172,7 +172,7 @@ def test_sums_of_any_sequence_are_those_of_plain_training(widths: list[int], ste
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     use=st.sampled_from(USES),
     width=st.integers(1, 9),

@@ -36,7 +36,7 @@ def mean_of(average: ExactAverage, updates: np.ndarray, weights: np.ndarray, tak
     return average.finish(weights, taken, int(weights[taken].sum()), largest).numpy().copy()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 6))
 def test_the_mean_is_exact_whatever_the_order(seed: int, count: int) -> None:
     draw = np.random.default_rng(seed)
@@ -112,7 +112,6 @@ def test_what_is_carried_is_the_sums_and_the_mean(total: int, carried: int) -> N
     assert ranks.carried_bytes == carried
 
 
-@settings(deadline=None)
 @given(length=st.integers(1, 100_000), ranks=st.integers(1, 40), least=st.sampled_from([1, 16, 1024]))
 def test_segments_are_all_of_the_vector_in_order(length: int, ranks: int, least: int) -> None:
     on_ranks: Any = SimpleNamespace(size=ranks)
@@ -126,7 +125,6 @@ def test_segments_are_all_of_the_vector_in_order(length: int, ranks: int, least:
     assert counts[0] == counts.max() == min(length, -(-length // (ranks * least)) * least)
 
 
-@settings(deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     length=st.integers(1, 70),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmpi.numerics import exact_sum
@@ -45,7 +45,6 @@ def rounds(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return updates, rng.integers(1, draw(st.sampled_from([2, 100, 10**6])), clients)
 
 
-@settings(deadline=None)
 @given(rounds(), st.data())
 def test_any_order_and_grouping_gives_the_same_bits(
     case: tuple[np.ndarray, np.ndarray], data: st.DataObject
@@ -59,7 +58,6 @@ def test_any_order_and_grouping_gives_the_same_bits(
     assert together.tobytes() == apart.tobytes() == by_definition(updates, weights).tobytes()
 
 
-@settings(deadline=None)
 @given(rounds())
 def test_the_mean_is_the_true_one_to_float32_rounding(case: tuple[np.ndarray, np.ndarray]) -> None:
     updates, weights = case

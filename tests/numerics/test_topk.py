@@ -36,7 +36,7 @@ def test_small_vectors_equal_a_stable_sort(values: np.ndarray, data: st.DataObje
     check(values, data.draw(st.integers(0, values.size)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     size=st.integers(2, 120_000),
@@ -120,7 +120,7 @@ def test_magnitude_order_is_the_stable_order(values: np.ndarray) -> None:
     np.testing.assert_array_equal(magnitude_order(values), np.argsort(-np.abs(values), kind="stable"))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 80_000), st.floats(0, 1), st.booleans())
 def test_largest_of_float64_magnitudes(seed: int, size: int, fraction: float, tied: bool) -> None:
     magnitudes = np.abs(np.random.default_rng(seed).standard_normal(size))
@@ -150,7 +150,7 @@ def test_other_types_are_refused() -> None:
         top_k(np.zeros((3, 2), np.float32), 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     rows=st.integers(0, 20),

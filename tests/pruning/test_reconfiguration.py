@@ -108,7 +108,7 @@ def by_the_rule(
     return kept, gain, round_s
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_small_models_follow_the_rule_in_fractions(layers_of: Callable, data: st.DataObject) -> None:
     """Few distinct values, so that weights, importances and ratios tie; sums and quotients are exact."""

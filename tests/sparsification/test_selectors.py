@@ -212,7 +212,7 @@ def test_fab_takes_at_least_a_fair_share_of_every_client(case: tuple[Uploads, in
     assert (contributions >= np.minimum(k // uploads.clients, sizes)).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 12), st.integers(1, 400))
 def test_fab_is_fair_to_clients_of_much_smaller_gradients(seed: int, clients: int, k: int) -> None:
     rng = np.random.default_rng(seed)
@@ -258,7 +258,7 @@ def test_a_negative_k_is_refused(method: str) -> None:
         SELECTORS[method](uploads, -1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32 - 1),
     clients=st.integers(32, 60),

@@ -57,7 +57,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(FIRST - 3, FIRST + ROUNDS + 3), st.integers(-3, ROUNDS + 3))
 def test_they_are_the_rows_of_the_whole(path: Path, first: int, more: int) -> None:
     whole, part = read(path), read(path, rounds=(first, first + more))
