@@ -33,6 +33,7 @@ from fedmpi.mpi import heartbeat, stop_signals
 from fedmpi.mpi.agreement import Refused, any_rank, on_server
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.guards import LaunchError, check_launch
+from fedmpi.mpi.job_end import end_job
 from fedmpi.mpi.library import MPI, library_name
 from fedmpi.mpi.stop_signals import SignalFlag
 from fedmpi.numerics.quantities import duration
@@ -51,9 +52,10 @@ EXPECTED: dict[type[Exception], int] = {
 
 _IN_A_ROUND = (ConfigError, EmulationError, CheckpointError)
 """Those that one rank alone can raise in the middle of a round, as where a disk becomes full."""
-_PATIENCE_S = 0.05
+_PATIENCE_S = 0.4
+_MOST_PATIENCE_S = 4.0
 """Ranks on which the same part fails at the same time print its message one after the other, so that the first ends the
-rest before they repeat it."""
+rest before they repeat it. The last of hundreds, where it fails alone, must not wait for minutes."""
 
 Prepare = Callable[[int], tuple[Config, Path, FolderLock]]
 
@@ -85,7 +87,7 @@ def _main(prepare: Prepare, resume: bool, quiet: bool) -> int:
             print(f"fedmpi: {one_line(str(error))}", file=sys.stderr, flush=True)
         return error.code
     except PartError as error:  # of a user's part, perhaps on all ranks at once
-        time.sleep(_PATIENCE_S * ranks.rank)
+        time.sleep(min(_PATIENCE_S * ranks.rank, _MOST_PATIENCE_S))
         return _end_of_all(ranks, str(error), BAD_CONFIGURATION)
     except _IN_A_ROUND as error:
         code = next(code for kind, code in EXPECTED.items() if isinstance(error, kind))
@@ -98,7 +100,7 @@ def _main(prepare: Prepare, resume: bool, quiet: bool) -> int:
         traceback.print_exc()
         sys.stderr.flush()
         if ranks.size > 1:
-            ranks.comm.Abort(1)
+            end_job(ranks.comm, 1)
         return 1
 
 
@@ -106,7 +108,7 @@ def _end_of_all(ranks: Ranks, message: str, code: int) -> int:
     """Print the one line of this rank, end the other ranks, and return the exit code."""
     print(f"fedmpi: {one_line(message)}", file=sys.stderr, flush=True)
     if ranks.size > 1:
-        ranks.comm.Abort(code)
+        end_job(ranks.comm, code)
     return code
 
 

@@ -19,13 +19,12 @@ import numpy as np
 from fedmpi.mpi.agreement import Refused, any_rank
 from fedmpi.mpi.collectives import Ranks
 from fedmpi.mpi.forkserver.process import launched_process
+from fedmpi.mpi.job_end import end_job
 from fedmpi.mpi.library import MPI
 
 DEFAULT_TIMEOUT_S = 600.0
 _BEATS_PER_TIMEOUT = 20
 _LONGEST_INTERVAL_S = 5.0
-_OUTPUT_S = 0.5
-"""Host seconds that launchers get to pass the message on before they end everything."""
 
 _BEAT = np.dtype([("process", np.int64), ("host", "S64"), ("last", np.int8)])
 
@@ -147,5 +146,4 @@ class Heartbeat(AbstractContextManager["Heartbeat"]):
             file=sys.stderr,
             flush=True,
         )
-        time.sleep(_OUTPUT_S)
-        self._comm.Abort(1)
+        end_job(self._comm, 1)
