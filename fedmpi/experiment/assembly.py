@@ -145,6 +145,7 @@ def assemble(
         client_tests=client_tests,
         signal=signal,
         half=half,
+        layers_with_k=0 if parts.k_control.layer_k is None else len(model.layers),
     )
     initial = None
     if config.pruning.initial.where != "none":

@@ -72,7 +72,7 @@ class Compression:
     def choice(self, plan: RoundPlan, client: int) -> Choice:
         """In which circumstances the method chooses for a ``client``."""
         fraction = self._k_fraction if self.dimension == self._parameters else 0.0
-        return Choice(self._seed, plan.round_index, client, self._slices, fraction)
+        return Choice(self._seed, plan.round_index, client, self._slices, fraction, plan.layer_k)
 
     def form(self, plan: RoundPlan, choice: Choice) -> Codec:
         """The form of the message that a client sends by its ``choice``."""
@@ -99,7 +99,7 @@ class Compression:
             rows = zip(active, clients.tolist(), strict=True)
             return [self.of(row, client, plan, NO_TAIL) for row, client in rows]
         if self.shared is None:
-            indices = top_k_rows(active, min(plan.k, self.dimension))
+            indices = self._largest_of_rows(active, plan)
             values = np.take_along_axis(active, indices, axis=1)
         else:
             indices = np.broadcast_to(self.shared, (len(active), len(self.shared)))
@@ -111,6 +111,16 @@ class Compression:
         messages = encode_many(self._codec, indices, values, self.dimension)
         shared = repeat(self.shared, len(active)) if self.shared is not None else iter(indices)
         return [Sent(*each) for each in zip(shared, messages, strict=True)]
+
+    def _largest_of_rows(self, active: NDArray[np.float32], plan: RoundPlan) -> NDArray[np.int32]:
+        """What ``largest`` gives for each row, (c, k)."""
+        if not plan.layer_k:
+            return top_k_rows(active, min(plan.k, self.dimension))
+        layers = [
+            top_k_rows(np.ascontiguousarray(active[:, layer]), k) + np.int32(layer.start)
+            for layer, k in zip(self._slices, plan.layer_k, strict=True)
+        ]
+        return np.concatenate(layers, axis=1)
 
     def _sent(
         self,

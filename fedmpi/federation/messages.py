@@ -83,7 +83,7 @@ class RoundPlan:
     MEASURE asks the participants for their losses before and after it, on which the choice of k rests. ``needs`` is
     what the pruning method asks of the round; unless it is nothing, the mask may change after it. IMPORTANCE: clients
     send the importance that they have gathered; LOSSES: they are asked for their losses before and after the round
-    and under a smaller mask.
+    and under a smaller mask. ``layer_k``: how many of the k entries are of each layer; empty: they may be any.
     """
 
     round_index: int
@@ -94,6 +94,7 @@ class RoundPlan:
     start_s: float
     participants: NDArray[np.int64]
     needs: Needs = Needs.NOTHING
+    layer_k: tuple[int, ...] = ()
 
     @property
     def measures_losses(self) -> bool:
@@ -107,8 +108,8 @@ class RoundPlan:
         return RoundStart(self.round_index, self.start_s, self.participants, second)
 
 
-def header_dtype(clients: int) -> np.dtype:
-    """The record that carries a plan: participants travel as one bit for each client."""
+def header_dtype(clients: int, layers: int = 0) -> np.dtype:
+    """The record that carries a plan: participants travel as one bit for each client, k of each of ``layers``."""
     return np.dtype(
         [
             ("round_index", np.int64),
@@ -119,6 +120,7 @@ def header_dtype(clients: int) -> np.dtype:
             ("learning_rate", np.float64),
             ("start_s", np.float64),
             ("participants", np.uint8, (-(-clients // 8),)),
+            ("layer_k", np.int64, (layers,)),
         ]
     )
 
@@ -136,6 +138,7 @@ def encode(plan: RoundPlan, header: NDArray[np.void]) -> None:
     bits = np.zeros(row["participants"].size * 8, dtype=bool)
     bits[plan.participants] = True
     row["participants"] = np.packbits(bits)
+    row["layer_k"] = plan.layer_k
 
 
 def decode(header: NDArray[np.void]) -> RoundPlan:
@@ -150,4 +153,5 @@ def decode(header: NDArray[np.void]) -> RoundPlan:
         start_s=float(row["start_s"]),
         participants=np.flatnonzero(np.unpackbits(row["participants"])),
         needs=Needs(int(row["needs"])),
+        layer_k=tuple(row["layer_k"].tolist()),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -95,6 +95,11 @@ class ServerPruning:
     def needs(self, round_index: int) -> Needs:
         """What the method asks of the round that is about to run; NOTHING: the mask stays."""
         return self.method.needs(self.setup, self.state, round_index)
+
+    def active_of_layers(self, layer_k: Sequence[int]) -> tuple[int, ...]:
+        """``layer_k`` entries of each layer, or as many as the mask leaves."""
+        active = self._masked.mask.active_per_layer(self.setup.layers).tolist()
+        return tuple(map(min, layer_k, active))
 
     def importance_bytes(self, plan: RoundPlan) -> int:
         """What a participant adds to its message, if importance is asked for."""

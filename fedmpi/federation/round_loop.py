@@ -45,7 +45,9 @@ class RoundLoop:
         client_tests: ClientTests | None,
         signal: SignalFlag,
         half: Half,
+        layers_with_k: int = 0,
     ) -> None:
+        """``layers_with_k``: how many layers have a k of their own in the plans of rounds."""
         self.ranks = ranks
         self.placement = placement
         self.sizes = sizes
@@ -56,6 +58,7 @@ class RoundLoop:
         self.client_tests = client_tests
         self.signal = signal
         self.half = half
+        self._layers_with_k = layers_with_k
         self.training_host_s = 0.0
         """Host seconds that this rank has spent in training, with what it makes of the results on the way."""
         self.clock: Clock = VirtualClock()
@@ -74,7 +77,7 @@ class RoundLoop:
     ) -> None:
         """Loop until the server stops. ``on_round`` is called on the server, ``on_checkpoint`` on every rank."""
         self.clock = clock
-        header = np.zeros(1, dtype=header_dtype(self.placement.clients))
+        header = np.zeros(1, dtype=header_dtype(self.placement.clients, self._layers_with_k))
         signalled = any_rank(self.ranks, self.signal.set)
         while True:
             planned = self.half.plan(clock, signalled or self.signal.set)

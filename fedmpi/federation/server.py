@@ -88,16 +88,21 @@ class Server:
             stopping.reason = stopping.reason or "no client is available any more"
             start = RoundStart(index, self.now_s, np.empty(0, np.int64))
         self._idle_s, self.now_s = start.start_s - self.now_s, start.start_s
-        k, k_probe = self.k_state.k, self.k_state.k_probe
+        k, k_probe = min(self.k_state.k, self.exchange.dimension), self.k_state.k_probe
+        layer_k: tuple[int, ...] = ()
+        if self.controller.layer_k is not None:
+            layer_k = self.pruning.active_of_layers(self.controller.layer_k(self.k_state))
+            k = sum(layer_k)
         return RoundPlan(
             round_index=index,
             action=self._action(),
-            k=min(k, self.exchange.dimension),
+            k=k,
             k_probe=k_probe if k_probe < self.exchange.dimension else 0,
             learning_rate=learning_rate_at(training, index),
             start_s=start.start_s,
             participants=start.participants,
             needs=self.pruning.needs(index),
+            layer_k=layer_k,
         )
 
     def _action(self) -> Action:

@@ -2,7 +2,7 @@
 
 Agarwal, Wang, Lee, Venkataraman, Papailiopoulos, "Adaptive gradient communication via critical learning regime
 identification", MLSys 2021 (arXiv 2010.16248). An epoch of the paper is a round here, and the norm of a layer that of
-its part of the aggregated update.
+its part of the aggregated update. Each layer sends its own share of entries, as in the paper.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from fedmpi.k_control.interface import Controller, Draw, Observation, Setup, Sta
 class AccordionState(State):
     """``critical`` has a flag for each layer, ``norms`` those of the last round of decision; before it none.
 
-    ``round_number`` is that of the next round, ``sizes`` and ``compressed`` are the layers', ``k_min`` and
-    ``k_max`` the bounds of k.
+    ``round_number`` is that of the next round, ``sizes``, ``compressed`` and ``shares`` (how many entries are sent) are
+    the layers', ``k_min`` the least k.
     """
 
     round_number: int
@@ -26,8 +26,8 @@ class AccordionState(State):
     norms: tuple[float, ...]
     sizes: tuple[int, ...]
     compressed: tuple[bool, ...]
+    shares: tuple[int, ...]
     k_min: int
-    k_max: int
 
 
 def regimes(before: Sequence[float], now: Sequence[float], threshold: float) -> tuple[bool, ...]:
@@ -49,8 +49,8 @@ def accordion(
 ) -> Controller:
     """``high`` of a layer's entries in a critical regime, else ``low``, decided every ``interval`` rounds.
 
-    Tensors of one dimension (biases) always count whole; k is the sum over all layers. Raises ValueError unless 0 <
-    low <= high <= 1, interval >= 1 and threshold > 0.
+    Tensors of one dimension (biases) are always sent whole. k is the sum over all layers; where that is below its
+    least, the first layers send more. Raises ValueError unless 0 < low <= high <= 1, interval >= 1 and threshold > 0.
     """
     if not 0.0 < low <= high <= 1.0:
         raise ValueError(f"low is {low} and high is {high}, allowed are 0 < low <= high <= 1")
@@ -60,10 +60,12 @@ def accordion(
         raise ValueError(f"threshold is {threshold}, allowed are numbers above 0")
 
     def with_k(state: AccordionState) -> AccordionState:
-        total = 0
-        for size, compressed, critical in zip(state.sizes, state.compressed, state.critical, strict=True):
-            total += int((high if critical else low) * size) if compressed else size
-        return replace(state, k=clip(total, state.k_min, state.k_max))
+        fractions = (high if critical else low for critical in state.critical)
+        layers = zip(state.sizes, state.compressed, fractions, strict=True)
+        shares = [int(fraction * size) if compressed else size for size, compressed, fraction in layers]
+        for layer, size in enumerate(state.sizes):
+            shares[layer] += clip(state.k_min - sum(shares), 0, size - shares[layer])
+        return replace(state, k=sum(shares), shares=tuple(shares))
 
     def init(setup: Setup, draw: Draw) -> AccordionState:
         del draw
@@ -77,8 +79,8 @@ def accordion(
                 norms=(),
                 sizes=sizes,
                 compressed=setup.layer_compressed or (True,) * len(sizes),
+                shares=(),
                 k_min=setup.k_min,
-                k_max=setup.k_max,
             )
         )
 
@@ -101,4 +103,5 @@ def accordion(
         measures_losses=False,
         measures_update=True,
         by_time=False,
+        layer_k=lambda state: state.shares,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,16 +19,20 @@ def guarded(controller: Controller, guard: Guard) -> Controller:
     k is held to the bounds of the last ``init``; every process calls it, one that goes on from a checkpoint too.
     """
     bounds = [1, _LARGEST]
+    sizes: list[int] = []
     init_, step_, decide_ = controller.init, controller.step, controller.decide
     if not (isinstance(controller.state, type) and issubclass(controller.state, State)):
         guard.refuse("state", f"is {controller.state!r}", "a subclass of fedmpi.k_control.State")
 
     def checked(function: str, state: Any) -> State:
         check_state(guard, function, controller.state, state, *bounds)
+        if controller.layer_k is not None:
+            check_shares(guard, guard.call("layer_k", controller.layer_k, state), sizes, state.k)
         return state
 
     def init(setup: Setup, draw: Draw) -> State:
         bounds[:] = setup.k_min, setup.k_max
+        sizes[:] = setup.layer_sizes
         return checked("init", guard.call("init", init_, setup, draw))
 
     def step(state: Any, seen: Observation, draw: Draw) -> State:
@@ -57,3 +62,15 @@ def check_state(guard: Guard, function: str, kind: type[State], state: Any, k_mi
         guard.refuse(function, f"gave a state that a checkpoint cannot keep ({error})", allowed)
     if not same(restored, state):
         guard.refuse(function, "gave a state that a checkpoint changes", allowed)
+
+
+def check_shares(guard: Guard, shares: Any, sizes: Sequence[int], k: int) -> None:
+    """Raise PartError unless ``shares`` has a number of entries for each of the layers of ``sizes``, ``k`` in all."""
+    allowed = f"a tuple of an int for each of {len(sizes)} layers, at most its size, {k} in all"
+    if not isinstance(shares, tuple) or any(type(share) is not int for share in shares):
+        guard.refuse("layer_k", f"gave {shares!r}"[:80], allowed)
+    fits = len(shares) == len(sizes) and all(
+        0 <= own <= size for own, size in zip(shares, sizes, strict=True)
+    )
+    if not fits or sum(shares) != k:
+        guard.refuse("layer_k", f"gave {shares!r}"[:80], allowed)

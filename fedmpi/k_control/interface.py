@@ -152,6 +152,9 @@ class Controller:
     what rounds cost (``Observation.cost``, ``cost_probe``), so that it would be another one on other devices and links.
     ``measures_update``: whether it sees the norms of the model's change. ``measures_magnitudes``: whether clients add a
     sketch of what they have accumulated to their messages, which only goes with methods that send the largest entries.
+    ``layer_k(state)``: how many entries each layer of ``Setup.layer_sizes`` sends, k in all; under a mask fewer where
+    fewer are active. Methods that send the largest entries keep to it, others see it in their ``Choice``. None: the
+    entries may be of any layer.
     ``decide(state, magnitudes)``: the state that goes on at once with the best k by these alone, for a mask that is
     decided together with k; None where the controller cannot.
     """
@@ -165,6 +168,7 @@ class Controller:
     by_time: bool = True
     measures_update: bool = False
     measures_magnitudes: bool = False
+    layer_k: Callable[[Any], tuple[int, ...]] | None = None
     decide: Callable[[Any, Magnitudes], State] | None = None
 
 

@@ -26,7 +26,7 @@ class Choice:
     holds the active coordinates alone. ``draw`` is the only source of randomness: a generator of its own for every
     seed, round and client (``ALL_CLIENTS``: one for all), so that a choice does not depend on the rank that makes it.
     ``k_fraction``: the fraction of the vector that k was rounded from; 0 where k was given or chosen as a number, and
-    under a mask.
+    under a mask. ``layer_k``: how many of the k entries each layer has; empty: they may be any.
     """
 
     seed: int
@@ -34,6 +34,7 @@ class Choice:
     client: int
     layers: Sequence[slice]
     k_fraction: float = 0.0
+    layer_k: tuple[int, ...] = ()
 
     def draw(self) -> np.random.Generator:
         """The generator of this choice, from its beginning."""
@@ -58,9 +59,12 @@ gradients is sent; or nothing."""
 
 
 def largest(accumulated: NDArray[np.float32], k: int, choice: Choice) -> NDArray[np.int32]:
-    """The ``k`` entries of largest magnitude; ties go to the lowest index."""
-    del choice
-    return top_k(accumulated, k)
+    """The ``k`` entries of largest magnitude, or so many of each layer; ties go to the lowest index."""
+    if not choice.layer_k:
+        return top_k(accumulated, k)
+    shares = zip(choice.layers, choice.layer_k, strict=True)
+    chosen = [top_k(accumulated[layer], own) + np.int32(layer.start) for layer, own in shares]
+    return np.concatenate(chosen)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -57,7 +58,8 @@ def _setup(rng: np.random.Generator) -> Setup:
     setup = Setup(
         k_min, k_max, int(rng.integers(k_min, k_max + 1)), horizon_rounds=100, arms=int(rng.integers(0, 9))
     )
-    sizes = tuple(int(size) for size in rng.integers(1, 1 + k_max, int(rng.integers(1, 5))))
+    ends = [0, *np.sort(rng.integers(0, 1 + k_max, int(rng.integers(0, 4)))).tolist(), k_max]
+    sizes = tuple(stop - start for start, stop in pairwise(ends) if stop > start)
     return replace(setup, layer_sizes=sizes, layer_compressed=tuple(size % 2 == 0 for size in sizes))
 
 

@@ -59,6 +59,38 @@ def test_a_client_sends_the_entries_that_its_method_chooses(method: dict, indice
 
 
 @pytest.mark.parametrize(
+    ("layer_k", "indices"),
+    [((2, 0), [[1, 3], [0, 1]]), ((0, 1), [[5], [4]]), ((1, 2), [[1, 4, 5], [0, 4, 5]])],
+)
+def test_layers_send_so_many_of_their_largest_entries(
+    layer_k: tuple[int, ...], indices: list[list[int]]
+) -> None:
+    given = compression_of()
+    plan = replace(PLAN, k=sum(layer_k), layer_k=layer_k)
+    given.begin(plan)
+    many = given.of_many(ACTIVE, np.arange(2), plan)
+    for row, client, expected in zip(ACTIVE, many, indices, strict=True):
+        sent = given.of(row, 1, plan, NO_TAIL)
+        assert sent is not None
+        assert client is not None
+        assert sent.indices.tolist() == client.indices.tolist() == expected
+        assert sent.indices.dtype == client.indices.dtype == np.int32
+        assert sent.message.data.tobytes() == client.message.data.tobytes()
+
+
+def test_a_method_sees_what_each_layer_may_send() -> None:
+    seen = []
+
+    def look(accumulated: np.ndarray, k: int, choice: Any) -> np.ndarray:
+        seen.append((k, choice.layer_k, [accumulated[layer].size for layer in choice.layers]))
+        return last_two(accumulated, k, choice)
+
+    plan = replace(PLAN, k=3, layer_k=(2, 1))
+    compression_of(choose=look).of(ACTIVE[0], 1, plan, NO_TAIL)
+    assert seen == [(3, (2, 1), [4, 2])]
+
+
+@pytest.mark.parametrize(
     "method",
     [
         {},

@@ -25,12 +25,13 @@ def test_header_round_trip(clients: int, data: st.DataObject) -> None:
         start_s=data.draw(st.floats(0, 1e9)),
         participants=np.array(sorted(chosen), dtype=np.int64),
         needs=Needs(data.draw(st.integers(0, 31))),
+        layer_k=tuple(data.draw(st.lists(st.integers(0, 2**40), max_size=3))),
     )
-    header = np.zeros(1, dtype=header_dtype(clients))
+    header = np.zeros(1, dtype=header_dtype(clients, len(plan.layer_k)))
     encode(plan, header)
     back = decode(header)
     assert np.array_equal(back.participants, plan.participants)
-    for field in ("round_index", "action", "k", "k_probe", "learning_rate", "start_s", "needs"):
+    for field in ("round_index", "action", "k", "k_probe", "learning_rate", "start_s", "needs", "layer_k"):
         assert getattr(back, field) == getattr(plan, field)
 
 
@@ -55,3 +56,4 @@ def test_losses_are_measured_for_k_or_for_a_mask(
 def test_a_header_has_a_bit_for_each_client() -> None:
     assert header_dtype(8).itemsize == 49
     assert header_dtype(9).itemsize == 50
+    assert header_dtype(9, 3).itemsize == 50 + 3 * 8

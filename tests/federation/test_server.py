@@ -90,6 +90,18 @@ def test_k_is_at_most_what_travels_and_a_probe_less(
     assert (plan.k, plan.k_probe) == expected
 
 
+def test_layers_send_their_own_k_or_what_is_active(world: Callable) -> None:
+    """The layers have 6, 2 and 2 parameters. k is what is sent, whatever the mask leaves of the state's."""
+    given = world(k_state=KState(9, 2))
+    assert given.server.plan().layer_k == ()
+    given.server.controller = replace(given.server.controller, layer_k=lambda state: (state.k - 4, 2, 2))
+    plan = given.server.plan()
+    assert (plan.layer_k, plan.k, plan.k_probe) == ((5, 2, 2), 9, 2)
+    given.masked.mask = Mask.of(np.array([0, 1, 1, 1, 0, 0, 1, 1, 1, 0], np.bool_))
+    plan = given.server.plan()
+    assert (plan.layer_k, plan.k) == ((3, 2, 1), 6)
+
+
 def actions(server: Server, action: Action) -> list[int]:
     """The rounds before or after which ``action`` is planned, with one beyond the last."""
     planned = []

@@ -68,6 +68,10 @@ RUNS = {
         "k_control.method=accordion",
         "k_control.options.interval=2",
     ],
+    "accordion_prunefl": [
+        *(*PRUNEFL, "sparsification.method=unidirectional", "k_control.method=accordion"),
+        "k_control.options={low = 0.05, high = 0.6, interval = 2}",
+    ],
     "prunefl": [*PRUNEFL, *LATE],
     "prunefl_period": [*PRUNEFL, "sparsification.method=fedavg", "sparsification.k_fraction=0.26"],
     "prunefl_fab": [*PRUNEFL, *FAB, "pruning.importance=received", "pruning.max_decrease_fraction=0.6"],

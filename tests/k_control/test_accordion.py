@@ -43,13 +43,19 @@ def test_a_change_by_exactly_the_threshold_is_critical() -> None:
     assert regimes([], [1.0, 0.0], 0.5) == (True, True)
 
 
-def test_k_counts_biases_whole_and_stays_in_bounds() -> None:
+@pytest.mark.parametrize(
+    ("k_min", "shares"),
+    [(1, (10, 9, 2)), (21, (10, 9, 2)), (30, (19, 9, 2)), (119, (105, 9, 5)), (134, (105, 9, 20))],
+)
+def test_layers_send_their_share_and_biases_all(k_min: int, shares: tuple[int, ...]) -> None:
     controller = accordion(low=0.1, high=0.5, start_high=False)
-    sizes, compressed = (105, 9), (True, False)
-    setup = Setup(1, 114, 50, layer_sizes=sizes, layer_compressed=compressed)
-    assert controller.init(setup, no_draw).k == 10 + 9
-    bounded = Setup(30, 114, 50, layer_sizes=sizes, layer_compressed=compressed)
-    assert controller.init(bounded, no_draw).k == 30
+    assert controller.layer_k is not None
+    setup = Setup(k_min, 134, 134, layer_sizes=(105, 9, 20), layer_compressed=(True, False, True))
+    state = controller.init(setup, no_draw)
+    assert controller.layer_k(state) == shares
+    assert state.k == sum(shares)
+    falls = controller.step(state, Observation(1.0, learning_rate_falls=True), no_draw)
+    assert controller.layer_k(falls)[1:] == (9, max(10, shares[2]))
 
 
 def test_a_round_without_an_update_decides_nothing() -> None:
@@ -98,11 +104,6 @@ def test_what_is_not_said_is_as_published() -> None:
 def test_a_model_without_layers_is_one() -> None:
     controller = accordion(low=0.5, high=0.5)
     assert controller.init(Setup(1, 200, 1), no_draw).k == 100
-
-
-def test_k_is_no_more_than_is_allowed() -> None:
-    controller = accordion(low=0.5, high=1.0)
-    assert controller.init(Setup(1, 150, 1, layer_sizes=(200,)), no_draw).k == 150
 
 
 def test_it_asks_for_updates_and_for_no_losses() -> None:

@@ -232,7 +232,7 @@ def test_states_of_other_types_are_refused(name: str) -> None:
     for k, k_probe in ((0, 0), (-1, 0), (3, 3), (3, -1)):
         with pytest.raises(ValueError, match="expected is 0 <= k_probe < k"):
             controller.state.from_dict({**state, "k": k, "k_probe": k_probe})
-    if "k_min" in state:
+    if "k_max" in state:
         for k_min in (0, 10):
             with pytest.raises(ValueError, match=f"k_min is {k_min} and k_max 9"):
                 controller.state.from_dict({**state, "k_min": k_min, "k_max": 9})

@@ -128,6 +128,26 @@ def test_a_state_of_no_class_of_states_is_refused() -> None:
         refused("state is ", lambda wrong=wrong: watched(state=wrong))
 
 
+@pytest.mark.parametrize("shares", [(4, 6), (0, 10), (10, 0)])
+def test_shares_of_layers_are_taken(shares: tuple[int, ...]) -> None:
+    controller = watched(layer_k=lambda state: shares)
+    layered = replace(SETUP, layer_sizes=(10, 10))
+    state = controller.init(layered, lambda: 0.5)
+    assert controller.step(state, SEEN, lambda: 0.5) is state
+    assert controller.layer_k is not None
+    assert controller.layer_k(state) == shares
+
+
+@pytest.mark.parametrize(
+    "shares", [(10,), (4, 5), (11, -1), (-1, 11), (4, 6, 0), [4, 6], (4.0, 6), None, (True, 9)]
+)
+def test_shares_that_are_not_k_in_all_are_refused(shares: Any) -> None:
+    controller = watched(layer_k=lambda state: shares)
+    layered = replace(SETUP, layer_sizes=(10, 10))
+    allowed = "; allowed: a tuple of an int for each of 2 layers, at most its size, 10 in all"
+    refused(f"layer_k gave {shares!r}{allowed}", lambda: controller.init(layered, lambda: 0.5))
+
+
 def test_a_controller_that_cannot_decide_stays_one() -> None:
     assert watched().decide is None
     decided = watched(decide=lambda state, magnitudes: replace(state, k=int(magnitudes.counts[-1]))).decide

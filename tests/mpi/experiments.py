@@ -342,6 +342,10 @@ VARIANTS: dict[str, list[str]] = {
         "sparsification.method=ef21",
         "sparsification.k=60",
     ],
+    "accordion_layers": [
+        *(*FEDTINY, "sparsification.method=fab", "k_control.method=accordion"),
+        "k_control.options={low = 0.05, high = 0.6, interval = 2}",
+    ],
     "accordion_fedtiny": [
         *FEDTINY,
         "sparsification.method=layer_top_k",
