@@ -13,11 +13,13 @@ from fedmpi.config.guarding import Guard, read_only, shown
 from fedmpi.emulation.availability import AvailabilityModel, Available, Leaves, Next
 from fedmpi.emulation.availability import Setup as AvailabilitySetup
 from fedmpi.emulation.compute import ComputeModel, FloatArray, LocalTraining
+from fedmpi.emulation.errors import EmulationError
 
 
 def guarded_compute(model: ComputeModel, guard: Guard) -> ComputeModel:
     """``model``, whose functions raise PartError where they break a rule of ``ComputeModel``."""
     seconds_, coefficients_, costs_ = model.seconds, model.coefficients, model.costs
+    check_ = model.check
 
     def seconds(costs: Any, training: LocalTraining) -> FloatArray:
         seen = _unwritable(training)
@@ -35,11 +37,25 @@ def guarded_compute(model: ComputeModel, guard: Guard) -> ComputeModel:
         _check_seconds(guard, name, each_s, (len(training.clients), len(training.active)))
         return constant_s, each_s
 
+    def refusal(costs: Any, prunable_layers: int) -> EmulationError | None:
+        assert check_ is not None
+        try:
+            check_(costs, prunable_layers)
+        except EmulationError as error:  # that is what it is for
+            return error
+        return None
+
+    def check(costs: Any, prunable_layers: int) -> None:
+        error = guard.call("check", refusal, costs, prunable_layers)
+        if error is not None:
+            raise error
+
     return replace(
         model,
         costs=lambda setup: guard.call("costs", costs_, setup),
         seconds=seconds,
         coefficients=None if coefficients_ is None else coefficients,
+        check=None if check_ is None else check,
     )
 
 

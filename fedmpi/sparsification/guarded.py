@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmpi.config.guarding import Guard, read_only
+from fedmpi.config.guarding import Guard, read_only, shown
 from fedmpi.sparsification.codec import Codec, WireCodec
 from fedmpi.sparsification.interface import (
     Choice,
@@ -234,7 +235,10 @@ class _GuardedCodec:
 
     def bytes_by_dimension(self, entries: int, dimension: int) -> tuple[float, float]:
         name = "codec.bytes_by_dimension"
-        fixed, each = self.guard.pair(
+        parts = self.guard.pair(
             name, self.guard.call(name, self.codec.bytes_by_dimension, entries, dimension)
         )
-        return float(fixed), float(each)
+        for part in parts:
+            if not isinstance(part, (int, float, np.number)) or not 0 <= part < inf:
+                self.guard.refuse(name, f"gave {shown(part)}", "two numbers of bytes, finite and from 0 on")
+        return float(parts[0]), float(parts[1])

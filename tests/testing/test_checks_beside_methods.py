@@ -13,9 +13,12 @@ from fedmpi import aggregation
 from fedmpi.aggregation import Aggregator
 from fedmpi.config import parts
 from fedmpi.config.emulation_schema import AvailabilityConfig
+from fedmpi.config.guarding import Guard
 from fedmpi.emulation import compute
 from fedmpi.emulation.availability import AvailabilityModel
-from fedmpi.emulation.compute import ComputeModel
+from fedmpi.emulation.compute import Compute, ComputeModel
+from fedmpi.emulation.errors import EmulationError
+from fedmpi.emulation.guarded import guarded_compute
 from fedmpi.learning import partition
 from fedmpi.learning.datasets import Dataset
 from fedmpi.testing import (
@@ -110,6 +113,24 @@ def test_compute_models_pass(name: str) -> None:
 )
 def test_a_broken_compute_model_is_found(seconds: Any, message: str) -> None:
     _fails(message, check_compute, ComputeModel(summary="broken", seconds=seconds))
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [(EmulationError("not these devices"), None), (KeyError("c"), "check failed: KeyError: 'c'")],
+)
+def test_a_check_of_a_compute_model_may_refuse_and_not_fail(error: Exception, message: str | None) -> None:
+    def check(setup: Any, prunable_layers: int) -> None:
+        raise error
+
+    model = ComputeModel(summary="broken", seconds=lambda setup, training: training.steps, check=check)
+    if message is None:
+        check_compute(model)
+        guard = Guard("emulation.compute.model", "mine:MODEL")
+        with pytest.raises(EmulationError, match="not these devices"):
+            Compute(guarded_compute(model, guard), None).check(2)
+    else:
+        _fails(message, check_compute, model)
 
 
 @pytest.mark.parametrize("name", ["always", "probability"])
