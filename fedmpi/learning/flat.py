@@ -147,7 +147,8 @@ class FlatModel:
         start = self.parameter_count
         for name, buffer in buffers:
             stop = start + buffer.numel()
-            view = self.vector[start:stop].view(buffer.shape)
+            # Versions of its own, as before: autograd would take a change of one buffer for one of all.
+            view = self.vector[start:stop].view(buffer.shape).data
             view.copy_(buffer)
             path, _, attribute = name.rpartition(".")
             owner = self.module.get_submodule(path)
