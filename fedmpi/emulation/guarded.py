@@ -13,6 +13,7 @@ from fedmpi.config.guarding import Guard, read_only, shown
 from fedmpi.emulation.availability import AvailabilityModel, Available, Leaves, Next
 from fedmpi.emulation.availability import Setup as AvailabilitySetup
 from fedmpi.emulation.compute import ComputeModel, FloatArray, LocalTraining
+from fedmpi.emulation.contents import ALLOWED, add_to, protect
 from fedmpi.emulation.errors import EmulationError
 
 
@@ -52,7 +53,7 @@ def guarded_compute(model: ComputeModel, guard: Guard) -> ComputeModel:
 
     return replace(
         model,
-        costs=lambda setup: guard.call("costs", costs_, setup),
+        costs=lambda setup: _prepared(guard, "costs", guard.call("costs", costs_, setup)),
         seconds=seconds,
         coefficients=None if coefficients_ is None else coefficients,
         check=None if check_ is None else check,
@@ -105,7 +106,19 @@ def _leaves_s(guard: Guard, leaves_s: Leaves) -> Leaves:
 
 
 def _prepare(guard: Guard, prepare: Callable[..., object]) -> Callable[..., object]:
-    return lambda section, clients: guard.call("prepare", prepare, section, clients)
+    return lambda section, clients: _prepared(
+        guard, "prepare", guard.call("prepare", prepare, section, clients)
+    )
+
+
+def _prepared(guard: Guard, function: str, value: Any) -> Any:
+    """What ``function`` gave for the whole run: of what a resumed run can be compared by, and never changed."""
+    try:
+        add_to(lambda content: None, value)
+    except TypeError as error:
+        guard.refuse(function, f"gave {error}", ALLOWED)
+    protect(value)
+    return value
 
 
 def _check_seconds(guard: Guard, function: str, value: Any, shape: tuple[int, ...]) -> None:
