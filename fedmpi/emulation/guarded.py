@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from math import inf, isnan
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,9 @@ from fedmpi.emulation.availability import Setup as AvailabilitySetup
 from fedmpi.emulation.compute import ComputeModel, FloatArray, LocalTraining
 from fedmpi.emulation.contents import ALLOWED, add_to, protect
 from fedmpi.emulation.errors import EmulationError
+
+_MOST_S = 1e18
+"""Rounds of so long can be added up; it is the longest emulated time that a configuration can name, too."""
 
 
 def guarded_compute(model: ComputeModel, guard: Guard) -> ComputeModel:
@@ -33,9 +36,13 @@ def guarded_compute(model: ComputeModel, guard: Guard) -> ComputeModel:
     def coefficients(costs: Any, training: LocalTraining) -> tuple[FloatArray, FloatArray]:
         assert coefficients_ is not None
         name = "coefficients"
-        constant_s, each_s = guard.pair(name, guard.call(name, coefficients_, costs, _unwritable(training)))
+        seen = _unwritable(training)
+        given = guard.pair(name, guard.call(name, coefficients_, costs, seen))
+        constant_s, each_s = given
         _check_seconds(guard, name, constant_s, training.clients.shape)
         _check_seconds(guard, name, each_s, (len(training.clients), len(training.active)))
+        if guard.is_first(name):
+            guard.must_agree(name, given, guard.call(name, coefficients_, costs, seen))
         return constant_s, each_s
 
     def refusal(costs: Any, prunable_layers: int) -> EmulationError | None:
@@ -88,6 +95,8 @@ def _next_s(guard: Guard, next_s: Next) -> Next:
         moment = guard.call("next_s", next_s, setup, round_index, start_s)
         if not isinstance(moment, (int, float, np.number)) or isnan(moment) or not moment > start_s:
             guard.refuse("next_s", f"gave {shown(moment)}", f"a moment after {start_s:g}, or inf for never")
+        if guard.is_first("next_s"):
+            guard.must_agree("next_s", moment, guard.call("next_s", next_s, setup, round_index, start_s))
         return float(moment)
 
     return checked
@@ -100,6 +109,9 @@ def _leaves_s(guard: Guard, leaves_s: Leaves) -> Leaves:
         if np.isnan(moments).any():
             client = int(np.isnan(moments).argmax())
             guard.refuse("leaves_s", f"gave nan for client {client}", "a moment, or inf for never")
+        if guard.is_first("leaves_s"):
+            again = guard.call("leaves_s", leaves_s, setup, round_index, start_s)
+            guard.must_agree("leaves_s", moments, again)
         return np.asarray(moments)
 
     return checked
@@ -123,10 +135,11 @@ def _prepared(guard: Guard, function: str, value: Any) -> Any:
 
 def _check_seconds(guard: Guard, function: str, value: Any, shape: tuple[int, ...]) -> None:
     guard.array(function, value, "fiub", shape, "seconds")
-    wrong = ~((value >= 0) & (value < inf))
+    wrong = ~((value >= 0) & (value <= _MOST_S))
     if wrong.any():
         at = int(wrong.ravel().argmax())
-        guard.refuse(function, f"gave {value.ravel()[at]} s at {at}", "finite seconds from 0 on")
+        allowed = f"finite seconds from 0 on, at most {_MOST_S:g}"
+        guard.refuse(function, f"gave {value.ravel()[at]} s at {at}", allowed)
 
 
 def _unwritable(training: LocalTraining) -> LocalTraining:

@@ -105,7 +105,7 @@ def _readjust(
     _dense_gradient(model, batch, loss_name, gradient)
     weights = model.vector[: model.parameter_count]
     active, kept = own_mask(weights.detach().cpu().numpy(), gradient.cpu().numpy())
-    mask.copy_(torch.from_numpy(active))
+    mask.copy_(torch.from_numpy(active.copy()))
     weights.masked_fill_(torch.from_numpy(~(active & kept)).to(mask.device), 0.0)
 
 

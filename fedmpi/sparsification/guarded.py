@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from fedmpi.sparsification.interface import (
     Choose,
     Coordinates,
     DenseMethod,
+    Memory,
     Method,
     Select,
     SparseMethod,
@@ -35,6 +36,10 @@ def guarded(method: Method, guard: Guard) -> Method:
         return method if method.period is None else replace(method, period=_period(guard, method.period))
     if not isinstance(method, SparseMethod):
         return method
+    memories = get_args(Memory)
+    if method.memory not in memories:
+        allowed = ", ".join(f'"{name}"' for name in memories)
+        guard.refuse("memory", f"is {shown(method.memory)}", allowed)
     codec_at = method.codec_at
     changes: dict[str, Any] = {"select": _select(guard, method)}
     if method.choose is not largest:

@@ -85,6 +85,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         "gave float64 of shape .*uploads.Selection",
     ),
     "infinite": ({"select": infinite}, "with inf at 0"),
+    "memory": ({"memory": "errors"}, 'memory is "errors"; allowed: "error", "estimate", "none"'),
 }
 
 
@@ -246,6 +247,40 @@ def test_a_controller_that_decides_beyond_its_bounds_is_found() -> None:
         check_k_control(replace(controller, decide=lambda state, seen: Wild(seen.most_k, 0)))
 
 
+def _wild(**functions: Any) -> Controller:
+    def init(setup: k_control.Setup, draw: Any) -> k_control.State:
+        return k_control.State(setup.k_initial, 0)
+
+    return Controller(
+        summary="wild", init=init, measures_magnitudes=True, **{"step": lambda s, seen, d: s, **functions}
+    )
+
+
+def _spoil(state: Any, magnitudes: Any) -> Any:
+    magnitudes.energies[:] = 0.0
+    return state
+
+
+def _moody_choice(state: Any, magnitudes: Any) -> Any:
+    return replace(state, k=int(_STATE.integers(magnitudes.counts[0], magnitudes.counts[-1])))
+
+
+@pytest.mark.parametrize(
+    ("functions", "message"),
+    [
+        (
+            {"step": lambda s, seen, d: s if seen.magnitudes is None else _spoil(s, seen.magnitudes)},
+            "step failed: ValueError: .* is read-only .*; allowed: a function that leaves its arguments",
+        ),
+        ({"decide": _spoil}, "decide failed: ValueError: .* is read-only"),
+    ],
+)
+def test_a_controller_that_changes_what_it_is_shown_is_found(functions: dict[str, Any], message: str) -> None:
+    check_k_control(_wild())
+    with pytest.raises(AssertionError, match=message):
+        check_k_control(_wild(**functions))
+
+
 def test_a_controller_that_keeps_its_setup_elsewhere_is_found() -> None:
     kept: dict[str, int] = {}
 
@@ -299,6 +334,17 @@ def _spoiling(setup: Any, index: int, weights: np.ndarray, gradient: np.ndarray,
     return mask
 
 
+def _pruned_at_random() -> np.ndarray:
+    flags = np.ones(110, np.bool_)
+    flags[:40] = _STATE.random(40) < 0.5
+    return flags
+
+
+def _change_mask(setup: Any, state: Any, seen: Any, draw: Any) -> Any:
+    state.mask.flags()[:3] = False
+    return state, Change(state.mask, {})
+
+
 def _spoil_weights(setup: Any, state: Any, seen: Any, draw: Any) -> Any:
     seen.weights[:] = 0
     return state, None
@@ -321,6 +367,11 @@ PRUNINGS |= {
         _voting(lambda s, i, w, g, mask: Mask.of(np.arange(110) != 41)),
         "that cannot be",
     ),
+    "moody mask": (
+        replace(pruning.NONE, first_mask=lambda setup, weights: Mask.of(_pruned_at_random())),
+        "first_mask gave another result for the same arguments",
+    ),
+    "changed mask": (_broken_pruning(_change_mask), "leaves its arguments as they are"),
     "first mask": (
         replace(pruning.NONE, first_mask=lambda setup, weights: Mask.of(np.arange(110) != 41)),
         "that cannot be",
