@@ -110,6 +110,13 @@ def test_other_types_are_refused() -> None:
         FlatModel(nn.Linear(2, 2).bfloat16())
 
 
+def test_a_model_without_values_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"^weight of the model is on the meta device, where it has no values$"
+    ):
+        FlatModel(nn.Linear(2, 2, device="meta"))
+
+
 def test_a_model_without_parameters_is_refused() -> None:
     with pytest.raises(ValueError, match="no trainable parameters"):
         FlatModel(nn.ReLU())
