@@ -124,11 +124,12 @@ clients round robin in sorted order of their paths, and each loops. Hidden files
 them:
 
 - Mahimahi: one integer a line, the millisecond of a chance to send 1500 bytes; lines do not fall, and the last is the
-  length of the loop. Chances are counted in bins of `trace_bin_s` and become a rate by steps;
+  length of the loop. Chances are counted in bins of `trace_bin_s`, those at the end of a
+  bin in that bin, and become a rate by steps;
 - two columns, by blanks or a comma: the second from which on a rate in Mbit/s holds. Seconds rise, the first line is
   the beginning of the trace, and the last rate holds as long as the one before it.
 
-Where the rate is 0 a message waits. A run is not resumed with other traces; files may have moved in the meantime. With
+A rate is 0, where messages wait, or a number from 1e-06 to 1e+06. A run is not resumed with other traces; files may have moved in the meantime. With
 `trace_start = "random"` each client starts at a moment of the loop that is drawn from the seed, at the same share of
 both of its loops.
 """

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmpi.aggregation.interface import Aggregator, Combine, Init, State, Step
-from fedmpi.config.guarding import Guard, read_only, same
+from fedmpi.config.guarding import Guard, read_only, same, shown
+
+_LARGEST = 2**63 - 1
 
 
 def guarded(aggregator: Aggregator, guard: Guard) -> Aggregator:
@@ -42,10 +44,10 @@ def _combine(guard: Guard, combine: Combine) -> Combine:
         seen = read_only(updates), read_only(samples)
         given = guard.call("combine", combine, *seen)
         guard.array("combine", given, "f", (updates.shape[1],))
-        guard.finite("combine", given)
+        single = _single(guard, "combine", given, "its result")
         if guard.is_first("combine"):
             guard.must_agree("combine", given, guard.call("combine", combine, *seen))
-        return np.asarray(given, np.float32)
+        return single
 
     return checked
 
@@ -61,7 +63,7 @@ def _step(guard: Guard, step: Step) -> Step:
         copies = (_copied(state), mean.copy()) if first else None
         following, change = guard.pair("step", guard.call("step", step, state, mean, indices))
         guard.array("step", change, "f", mean.shape, "the change")
-        guard.finite("step", change, "the change")
+        _single(guard, "step", change, "the change")
         guard.instance("step", following, dict)
         if _names(following) != names:
             guard.refuse("step", f"gave a state of {_names(following)}", f"that of {names}")
@@ -77,10 +79,25 @@ def _step(guard: Guard, step: Step) -> Step:
     return checked
 
 
+def _single(guard: Guard, function: str, value: NDArray[np.floating], what: str) -> NDArray[np.float32]:
+    """``value`` as float32, the type of the model. Raises PartError where that does not hold it."""
+    with np.errstate(over="ignore"):  # is told by name
+        single = np.asarray(value, np.float32)
+    found = np.isfinite(single)
+    if not found.all():
+        at = int(found.argmin())
+        guard.refuse(function, f"gave {what} with {value[at]} at {at}", "finite numbers of float32")
+    return single
+
+
 def check_state(guard: Guard, function: str, state: Any, parameters: int) -> None:
-    """Raise PartError unless ``state`` is a dict of arrays (``parameters``,) and of plain numbers."""
+    """Raise PartError unless ``state`` is a dict of arrays (``parameters``,) and of plain numbers, by names."""
     guard.instance(function, state, dict)
     for name, value in state.items():
+        if not isinstance(name, str):
+            guard.refuse(function, f"gave a state with the key {name!r}", "texts as names in a state")
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            guard.refuse(function, f"gave state {name} = {shown(value)}", "integers of 64 bits")
         if isinstance(value, np.ndarray):
             guard.array(function, value, "fiub", (parameters,), f"state {name}")
         elif not isinstance(value, (bool, int, float)):

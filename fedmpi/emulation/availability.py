@@ -64,7 +64,7 @@ class AvailabilityModel:
 
     ``available`` says who can be asked. ``next_s``: when, if nobody can be; None: a run ends there. ``leaves_s``: when
     a participant is gone in the middle of its round; None: never. ``prepare(section, clients)`` reads files and
-    computes what the others need, once; plain arrays and numbers, as what it gives identifies a run.
+    computes what the others need, once: arrays, numbers, and objects of them, which are not changed and identify a run.
     """
 
     summary: str

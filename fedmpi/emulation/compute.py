@@ -112,7 +112,8 @@ def _setup_itself(setup: Setup) -> Setup:
 class ComputeModel:
     """A compute model. ``summary``: one sentence; ``source``: the publication.
 
-    ``costs(setup)``: whatever the functions need of a fleet, prepared once; by default the ``Setup`` itself.
+    ``costs(setup)``: whatever the functions need of a fleet, prepared once and never changed: arrays, numbers, and
+    objects of them, by which a resumed run is compared with the one before; by default the ``Setup`` itself.
     ``seconds(costs, training)``: emulated seconds of local training, float64 (n,).
     ``coefficients(costs, training)``: seconds of one step as constants (n,) and a part for each active parameter of
     each prunable layer (n, L), on which masks are chosen; None: a step takes what it takes, whatever is pruned.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from math import fsum, inf
 from operator import attrgetter
@@ -21,6 +21,7 @@ from fedmpi.emulation.availability import Availability, AvailabilityModel, make_
 from fedmpi.emulation.bandwidth import BANDWIDTH, JITTER, LATENCY, Quantity, client_values, server_rate
 from fedmpi.emulation.catalogue import device
 from fedmpi.emulation.compute import Compute, ComputeModel, Setup, Work
+from fedmpi.emulation.contents import add_to
 from fedmpi.emulation.device_csv import of_file, read_devices
 from fedmpi.emulation.energy import FleetPowers
 from fedmpi.emulation.errors import EmulationError
@@ -73,29 +74,12 @@ class Fleet:
         digest = hashlib.blake2b(digest_size=16)
         for field in fields(self):
             if field.name not in ("compute", "availability"):
-                _add_to(digest, getattr(self, field.name))
-        _add_to(digest, self.compute.costs)
+                add_to(digest.update, getattr(self, field.name))
+        add_to(digest.update, self.compute.costs)
         if self.compute.speed != 1.0:  # checkpoints from before there was a speed keep their digest
-            _add_to(digest, self.compute.speed)
-        _add_to(digest, self.availability.setup)
+            add_to(digest.update, self.compute.speed)
+        add_to(digest.update, self.availability.setup)
         return digest.hexdigest()
-
-
-def _add_to(digest: hashlib.blake2b, value: object) -> None:
-    """Arrays bit by bit, dataclasses (what they are compared by) and sequences item by item, anything else as text."""
-    if isinstance(value, np.ndarray):
-        digest.update(value.tobytes())
-    elif is_dataclass(value):
-        for field in fields(value):
-            if field.compare:
-                _add_to(digest, getattr(value, field.name))
-    elif isinstance(value, (tuple, list)) and all(type(item) is str for item in value):
-        digest.update("".join(map(repr, value)).encode())
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            _add_to(digest, item)
-    else:
-        digest.update(repr(value).encode())
 
 
 def assign(config: Config, seed: int, work: Work | None = None) -> Fleet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from math import inf, isnan
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,17 @@ from fedmpi.config.guarding import Guard, read_only, shown
 from fedmpi.emulation.availability import AvailabilityModel, Available, Leaves, Next
 from fedmpi.emulation.availability import Setup as AvailabilitySetup
 from fedmpi.emulation.compute import ComputeModel, FloatArray, LocalTraining
+from fedmpi.emulation.contents import ALLOWED, add_to, protect
+from fedmpi.emulation.errors import EmulationError
+
+_MOST_S = 1e18
+"""Rounds of so long can be added up; it is the longest emulated time that a configuration can name, too."""
 
 
 def guarded_compute(model: ComputeModel, guard: Guard) -> ComputeModel:
     """``model``, whose functions raise PartError where they break a rule of ``ComputeModel``."""
     seconds_, coefficients_, costs_ = model.seconds, model.coefficients, model.costs
+    check_ = model.check
 
     def seconds(costs: Any, training: LocalTraining) -> FloatArray:
         seen = _unwritable(training)
@@ -30,16 +36,34 @@ def guarded_compute(model: ComputeModel, guard: Guard) -> ComputeModel:
     def coefficients(costs: Any, training: LocalTraining) -> tuple[FloatArray, FloatArray]:
         assert coefficients_ is not None
         name = "coefficients"
-        constant_s, each_s = guard.pair(name, guard.call(name, coefficients_, costs, _unwritable(training)))
+        seen = _unwritable(training)
+        given = guard.pair(name, guard.call(name, coefficients_, costs, seen))
+        constant_s, each_s = given
         _check_seconds(guard, name, constant_s, training.clients.shape)
         _check_seconds(guard, name, each_s, (len(training.clients), len(training.active)))
+        if guard.is_first(name):
+            guard.must_agree(name, given, guard.call(name, coefficients_, costs, seen))
         return constant_s, each_s
+
+    def refusal(costs: Any, prunable_layers: int) -> EmulationError | None:
+        assert check_ is not None
+        try:
+            check_(costs, prunable_layers)
+        except EmulationError as error:  # that is what it is for
+            return error
+        return None
+
+    def check(costs: Any, prunable_layers: int) -> None:
+        error = guard.call("check", refusal, costs, prunable_layers)
+        if error is not None:
+            raise error
 
     return replace(
         model,
-        costs=lambda setup: guard.call("costs", costs_, setup),
+        costs=lambda setup: _prepared(guard, "costs", guard.call("costs", costs_, setup)),
         seconds=seconds,
         coefficients=None if coefficients_ is None else coefficients,
+        check=None if check_ is None else check,
     )
 
 
@@ -71,6 +95,8 @@ def _next_s(guard: Guard, next_s: Next) -> Next:
         moment = guard.call("next_s", next_s, setup, round_index, start_s)
         if not isinstance(moment, (int, float, np.number)) or isnan(moment) or not moment > start_s:
             guard.refuse("next_s", f"gave {shown(moment)}", f"a moment after {start_s:g}, or inf for never")
+        if guard.is_first("next_s"):
+            guard.must_agree("next_s", moment, guard.call("next_s", next_s, setup, round_index, start_s))
         return float(moment)
 
     return checked
@@ -83,21 +109,37 @@ def _leaves_s(guard: Guard, leaves_s: Leaves) -> Leaves:
         if np.isnan(moments).any():
             client = int(np.isnan(moments).argmax())
             guard.refuse("leaves_s", f"gave nan for client {client}", "a moment, or inf for never")
+        if guard.is_first("leaves_s"):
+            again = guard.call("leaves_s", leaves_s, setup, round_index, start_s)
+            guard.must_agree("leaves_s", moments, again)
         return np.asarray(moments)
 
     return checked
 
 
 def _prepare(guard: Guard, prepare: Callable[..., object]) -> Callable[..., object]:
-    return lambda section, clients: guard.call("prepare", prepare, section, clients)
+    return lambda section, clients: _prepared(
+        guard, "prepare", guard.call("prepare", prepare, section, clients)
+    )
+
+
+def _prepared(guard: Guard, function: str, value: Any) -> Any:
+    """What ``function`` gave for the whole run: of what a resumed run can be compared by, and never changed."""
+    try:
+        add_to(lambda content: None, value)
+    except TypeError as error:
+        guard.refuse(function, f"gave {error}", ALLOWED)
+    protect(value)
+    return value
 
 
 def _check_seconds(guard: Guard, function: str, value: Any, shape: tuple[int, ...]) -> None:
     guard.array(function, value, "fiub", shape, "seconds")
-    wrong = ~((value >= 0) & (value < inf))
+    wrong = ~((value >= 0) & (value <= _MOST_S))
     if wrong.any():
         at = int(wrong.ravel().argmax())
-        guard.refuse(function, f"gave {value.ravel()[at]} s at {at}", "finite seconds from 0 on")
+        allowed = f"finite seconds from 0 on, at most {_MOST_S:g}"
+        guard.refuse(function, f"gave {value.ravel()[at]} s at {at}", allowed)
 
 
 def _unwritable(training: LocalTraining) -> LocalTraining:

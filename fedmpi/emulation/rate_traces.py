@@ -188,18 +188,18 @@ def _two_columns(rows: FloatArray, path: Path) -> StepwiseRate:
             f"{_line_of(row, path)}: found second {seconds[row]:.15g} after {seconds[row - 1]:.15g}; "
             f"allowed: seconds that rise"
         )
-    high = mbit_per_s > RATE.high
-    if high.any():
-        row = int(high.argmax())
-        raise EmulationError(
-            f"{_line_of(row, path)}: found {mbit_per_s[row]:g} Mbit/s; allowed: a number from 0 to {RATE.high:g}"
-        )
+    wrong = (mbit_per_s > RATE.high) | ((mbit_per_s > 0.0) & (mbit_per_s < RATE.low))
+    if wrong.any():
+        row = int(wrong.argmax())
+        allowed = f"0, or a number from {RATE.low:g} to {RATE.high:g}"
+        raise EmulationError(f"{_line_of(row, path)}: found {mbit_per_s[row]:g} Mbit/s; allowed: {allowed}")
     if not mbit_per_s.any():
         raise EmulationError(
             f"{path}: found only rates of 0, so that nothing is ever sent; allowed: {_FORMATS}"
         )
     starts = seconds - seconds[0]
-    period_s = float(starts[-1] + (starts[-1] - starts[-2]))
+    before_s, last_s = starts[-2:].tolist()
+    period_s = last_s + (last_s - before_s)
     if not period_s <= SECONDS.high:
         raise EmulationError(f"{path}: found a loop of {period_s:g} s; allowed: at most {SECONDS.high:g}")
     return StepwiseRate(starts, mbit_per_s * BYTES_PER_S_PER_MBIT_PER_S, period_s)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from fedmpi.config.guarding import Guard, Replayed, same
+from fedmpi.config.guarding import Guard, Replayed, read_only, same
 from fedmpi.k_control.interface import Controller, Draw, Magnitudes, Observation, Setup, State
 
 _LARGEST = 2**31 - 1
@@ -36,7 +36,7 @@ def guarded(controller: Controller, guard: Guard) -> Controller:
         return checked("init", guard.call("init", init_, setup, draw))
 
     def step(state: Any, seen: Observation, draw: Draw) -> State:
-        replayed = Replayed(draw)
+        seen, replayed = replace(seen, magnitudes=_unwritable(seen.magnitudes)), Replayed(draw)
         following = checked("step", guard.call("step", step_, state, seen, replayed))
         if guard.is_first("step"):
             guard.must_agree("step", following, guard.call("step", step_, state, seen, replayed.again()))
@@ -44,9 +44,19 @@ def guarded(controller: Controller, guard: Guard) -> Controller:
 
     def decide(state: Any, magnitudes: Magnitudes) -> State:
         assert decide_ is not None
-        return checked("decide", guard.call("decide", decide_, state, magnitudes))
+        seen = _unwritable(magnitudes)
+        decided = checked("decide", guard.call("decide", decide_, state, seen))
+        if guard.is_first("decide"):
+            guard.must_agree("decide", decided, guard.call("decide", decide_, state, seen))
+        return decided
 
     return replace(controller, init=init, step=step, decide=None if decide_ is None else decide)
+
+
+def _unwritable(magnitudes: Magnitudes | None) -> Magnitudes | None:
+    if magnitudes is None:
+        return None
+    return replace(magnitudes, counts=read_only(magnitudes.counts), energies=read_only(magnitudes.energies))
 
 
 def check_state(guard: Guard, function: str, kind: type[State], state: Any, k_min: int, k_max: int) -> None:

@@ -17,8 +17,6 @@ from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.isolation import evaluated_alone
 from fedmpi.learning.losses import LOSSES
 
-_ALIGNMENT_BYTES = 64
-
 
 def block_slices(samples: int, block_size: int) -> list[slice]:
     """The fixed blocks of a set of samples; the last one may be smaller."""
@@ -40,7 +38,7 @@ def evaluate_blocks(
     for index, (x, y) in enumerate(blocks):
         seed = seeds[index] if index < len(seeds) else None
         with evaluated_alone(model, seed), torch.no_grad():
-            logits = model.module(_aligned(as_float32(x)))
+            logits = model.module(_own_float32(x))
             loss_sum = per_sample(logits, y).sum(dtype=torch.float64)
             correct = torch.count_nonzero(logits.argmax(1) == y)
             rows.append((loss_sum.item(), correct.item(), len(y)))
@@ -56,6 +54,11 @@ def sample_loss(model: FlatModel, x: Tensor, y: Tensor, loss: str, seed: int | N
     return float(evaluate_blocks(model, [(x, y)], loss, () if seed is None else (seed,))[0, 0])
 
 
-def _aligned(x: Tensor) -> Tensor:
-    """A slice may begin anywhere in its cache line, and matrix products may round differently there."""
-    return x.clone() if x.data_ptr() % _ALIGNMENT_BYTES else x
+def _own_float32(x: Tensor) -> Tensor:
+    """Samples as float32 in memory of their own.
+
+    A model may change its input in place, and the next evaluation takes the same samples. A slice may also begin
+    anywhere in its cache line, and matrix products may round differently there.
+    """
+    own = as_float32(x)
+    return own.clone() if own is x else own

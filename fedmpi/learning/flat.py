@@ -48,7 +48,7 @@ class FlatModel:
     ``draws``, that it may draw random numbers in training: all code that is not known may.
 
     Raises ValueError for what has no place in the vector: no trainable parameters, shared parameters, TorchScript,
-    other types than float32, tensors on several devices, and batch norm with ``momentum=None``, whose
+    other types than float32, tensors on several devices or without values, and batch norm with ``momentum=None``, whose
     average depends on how many batches this process has seen.
     """
 
@@ -61,6 +61,8 @@ class FlatModel:
         if not parameters:
             raise ValueError("the model has no trainable parameters")
         device = parameters[0][1].device
+        if device.type == "meta":
+            raise ValueError(f"{parameters[0][0]} of the model is on the meta device, where it has no values")
         for name, tensor in (*parameters, *buffers):
             if tensor.dtype != torch.float32 or tensor.device != device:
                 raise ValueError(
@@ -147,7 +149,8 @@ class FlatModel:
         start = self.parameter_count
         for name, buffer in buffers:
             stop = start + buffer.numel()
-            view = self.vector[start:stop].view(buffer.shape)
+            # Versions of its own, as before: autograd would take a change of one buffer for one of all.
+            view = self.vector[start:stop].view(buffer.shape).data
             view.copy_(buffer)
             path, _, attribute = name.rpartition(".")
             owner = self.module.get_submodule(path)

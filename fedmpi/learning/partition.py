@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,9 +54,18 @@ def partition(
         from fedmpi.learning.seeding import seeded  # and torch, which nothing else here needs
 
         arrays = read_only(labels), None if writers is None else read_only(writers)
-        with seeded(int(deepcopy(rng).integers(2**63))):  # so that global draws are the same on all ranks
-            divided = Guard(_KEY, name, may_draw=True).call("the function", divide, *arrays, clients, rng)
+        guard, before = Guard(_KEY, name, may_draw=True), deepcopy(rng)
+        seed = int(deepcopy(rng).integers(2**63))
+
+        def divided_by(draw: np.random.Generator) -> Any:
+            with seeded(seed):  # so that global draws are the same on all ranks
+                return guard.call("the function", divide, *arrays, clients, draw)
+
+        divided = divided_by(rng)
         check_positions(name, divided, labels.size, clients)
+        guard.must_agree(
+            "the function", divided, divided_by(before)
+        )  # as a run that is resumed divides again
     division = divided if isinstance(divided, Division) else Division.of(divided)
     if not division.sizes.all():
         raise _left_empty(name, int(division.sizes.argmin()), clients, labels.size)

@@ -24,16 +24,29 @@ OwnMask = Callable[[NDArray[np.float32], NDArray[np.float32]], tuple[NDArray[np.
 keep their values; all others start from 0."""
 
 
+class _Kept:
+    """A batch that is taken again after its step, in which the model may have changed its input in place."""
+
+    def __init__(self, batch: tuple[Tensor, Tensor]) -> None:
+        self._batch = batch
+        self._x = batch[0].clone()
+
+    def again(self) -> tuple[Tensor, Tensor]:
+        """The batch as it was, where it was: sums may round differently elsewhere in memory."""
+        self._batch[0].copy_(self._x)
+        return self._batch
+
+
 class LastBatch:
     """The ``batches``, one for each step, of which the last that was asked for is kept."""
 
     def __init__(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         self._batches = batches
-        self._last: list[tuple[Tensor, Tensor]] = []
+        self._last: list[_Kept] = []
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for batch in self._batches:
-            self._last = [batch]
+            self._last = [_Kept(batch)]
             yield batch
 
     def gradient_into(self, gradient: Tensor, model: FlatModel, loss_name: str, seed: int | None) -> None:
@@ -43,7 +56,7 @@ class LastBatch:
         """
         buffers = model.buffers.clone()
         with training_alone(model, seed):
-            _dense_gradient(model, self._last[0], loss_name, gradient)
+            _dense_gradient(model, self._last[0].again(), loss_name, gradient)
         model.buffers.copy_(buffers)
 
 
@@ -74,12 +87,15 @@ def readjusting(
     ``mask`` float32 (D,), on the model's device, is what the steps are masked by; weights that it prunes become 0, and
     those that do not keep their values. The step on a batch must have been made when the next one is asked for.
     """
-    last: tuple[Tensor, Tensor] | None = None
+    last: _Kept | None = None
     for index, batch in enumerate(batches):
-        if index == before:
-            _readjust(model, last or batch, loss_name, own_mask, mask)
+        if index in (before - 1, before):
+            kept = _Kept(batch)
+            if index == before:
+                _readjust(model, (last or kept).again(), loss_name, own_mask, mask)
+                kept.again()
+            last = kept
         yield batch
-        last = batch
 
 
 def _readjust(
@@ -89,7 +105,7 @@ def _readjust(
     _dense_gradient(model, batch, loss_name, gradient)
     weights = model.vector[: model.parameter_count]
     active, kept = own_mask(weights.detach().cpu().numpy(), gradient.cpu().numpy())
-    mask.copy_(torch.from_numpy(active))
+    mask.copy_(torch.from_numpy(active.copy()))
     weights.masked_fill_(torch.from_numpy(~(active & kept)).to(mask.device), 0.0)
 
 

@@ -7,6 +7,7 @@ breaks what results depend on, is better said in one line at the start than by a
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -78,6 +79,7 @@ def _trained(model: FlatModel, trial: Trial) -> list[bytes]:
                 raise
             except ANY_FAILURE as error:
                 raise _failure(trial, "a training step", n, error) from error
+            _check_gradients(model, trial, gradients)
             digests += [_digest(tensor) for tensor in (loss, *gradients) if tensor is not None]
         if parameters is not None:
             _check_parameters(model, trial, parameters)
@@ -137,6 +139,13 @@ def _check_parameters(model: FlatModel, trial: Trial, before: list[bytes]) -> No
     if changed:
         problem = f"changes its parameter {changed[0]} in its forward pass"
         raise _refusal(trial, problem, "parameters that only training changes")
+
+
+def _check_gradients(model: FlatModel, trial: Trial, gradients: Sequence[Tensor | None]) -> None:
+    for layer, gradient in zip(model.layers, gradients, strict=True):
+        if gradient is not None and gradient.layout != torch.strided:
+            problem = f"gives a sparse gradient of {layer.name}"
+            raise _refusal(trial, problem, "dense ones, as of nn.Embedding with sparse=False")
 
 
 def _digest(tensor: Tensor) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmpi.config.guarding import Guard, Replayed, read_only, same
+from fedmpi.config.guarding import Guard, Replayed, read_only, same, shown
 from fedmpi.k_control.interface import Draw
 from fedmpi.pruning.interface import MASK, Change, Method, Needs, Observation, Setup, State
 from fedmpi.pruning.mask import Mask
@@ -48,7 +48,46 @@ def guarded(method: Method, guard: Guard) -> Method:
         function = getattr(method, name)
         if function is not None:
             changes[name] = _masking(guard, name, function)
+    if method.gradient_entries is not None:
+        changes["gradient_entries"] = _entries(guard, method.gradient_entries)
+    if method.most_returned is not None:
+        changes["most_returned"] = _returned(guard, method.most_returned)
     return replace(method, **changes)
+
+
+def _entries(guard: Guard, function: Callable[..., Any]) -> Callable[..., list[int]]:
+    """Of a function that gives numbers of entries: one for each prunable layer, no more than are pruned there."""
+    name = "gradient_entries"
+
+    def checked(setup: Setup, mask: Mask, round_index: int) -> list[int]:
+        found = guard.call(name, function, setup, mask, round_index)
+        counts = found.tolist() if isinstance(found, np.ndarray) else found
+        layers = len(setup.prunable)
+        if not isinstance(counts, (list, tuple)) or len(counts) != layers:
+            guard.refuse(name, f"gave {shown(found)}", f"{layers} ints, one for each layer of setup.prunable")
+        pruned = (setup.sizes - mask.active_per_layer(setup.prunable)).tolist()
+        for layer, (count, most) in enumerate(zip(counts, pruned, strict=True)):
+            guard.integer(name, _plain_int(count), 0, most, f"the entries of prunable layer {layer}")
+        return [int(count) for count in counts]
+
+    return checked
+
+
+def _returned(guard: Guard, function: Callable[..., Any]) -> Callable[..., int]:
+    """Of a function that gives how many pruned parameters can come back at most."""
+    name = "most_returned"
+
+    def checked(setup: Setup, mask: Mask, round_index: int) -> int:
+        most = _plain_int(guard.call(name, function, setup, mask, round_index))
+        if type(most) is not int or most < 0:
+            guard.refuse(name, f"gave {shown(most)}", "an int from 0 on")
+        return most
+
+    return checked
+
+
+def _plain_int(value: Any) -> Any:
+    return value.item() if isinstance(value, np.integer) else value
 
 
 def _masking(guard: Guard, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -59,9 +98,16 @@ def _masking(guard: Guard, name: str, function: Callable[..., Any]) -> Callable[
         mask = guard.call(name, function, setup, *seen)
         if mask is not None or name != "probe":
             check_mask(guard, name, setup, mask)
+        if guard.is_first(name):
+            again = guard.call(name, function, setup, *seen)
+            guard.must_agree(name, _flags(mask), _flags(again))
         return mask
 
     return checked
+
+
+def _flags(mask: Any) -> Any:
+    return mask.flags() if isinstance(mask, Mask) else mask
 
 
 def unwritable(seen: Observation) -> Observation:

@@ -157,7 +157,7 @@ class Method:
     round, on the minibatch of their last step, times their samples: dense, and without weight decay, momentum or a
     proximal term. It is one more backward pass, which is charged; they gather nothing in other rounds.
     ``gradient_entries(setup, mask, round_index)``: of these, each client sends only so many of the largest of pruned
-    parameters of each prunable layer (L,); None: all of them. Ranks call it by themselves.
+    parameters of each prunable layer (L,), no more than there are; None: all of them. Ranks call it by themselves.
     ``most_returned(setup, mask, round_index)``: at most so many pruned parameters can become active after such a round;
     None: all. With ``pruning.importance`` "received" clients send no more.
     ``adapts_interval``: it knows ``pruning.interval`` "adaptive".

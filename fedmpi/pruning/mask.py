@@ -33,9 +33,13 @@ class Mask:
     dimension: int
     active: np.ndarray | None = None
 
+    def __post_init__(self) -> None:
+        if self.active is not None:
+            self.active.flags.writeable = False
+
     @classmethod
     def of(cls, active: np.ndarray) -> Self:
-        """The mask of a bool (dimension,) array, which must not be changed afterwards."""
+        """The mask of a bool (dimension,) array, which cannot be changed afterwards."""
         if active.dtype != np.bool_ or active.ndim != 1:
             raise ValueError(f"a mask is one-dimensional bool, not {active.ndim}-D {active.dtype}")
         return cls(active.size, None if active.all() else active)
@@ -55,8 +59,12 @@ class Mask:
         return np.packbits(self.flags())
 
     def flags(self) -> np.ndarray:
-        """Bool (dimension,), also where all are active; not to be changed."""
-        return np.ones(self.dimension, np.bool_) if self.active is None else self.active
+        """Bool (dimension,), also where all are active; a copy can be changed."""
+        if self.active is not None:
+            return self.active
+        flags = np.ones(self.dimension, np.bool_)
+        flags.flags.writeable = False
+        return flags
 
     def apply(self, vector: np.ndarray) -> None:
         """Set the inactive entries of a float32 vector (dimension,) to zero, in place, whatever they hold."""

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from math import inf
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmpi.config.guarding import Guard, read_only
+from fedmpi.config.guarding import Guard, read_only, shown
 from fedmpi.sparsification.codec import Codec, WireCodec
 from fedmpi.sparsification.interface import (
     Choice,
     Choose,
     Coordinates,
     DenseMethod,
+    Memory,
     Method,
     Select,
     SparseMethod,
@@ -34,6 +36,10 @@ def guarded(method: Method, guard: Guard) -> Method:
         return method if method.period is None else replace(method, period=_period(guard, method.period))
     if not isinstance(method, SparseMethod):
         return method
+    memories = get_args(Memory)
+    if method.memory not in memories:
+        allowed = ", ".join(f'"{name}"' for name in memories)
+        guard.refuse("memory", f"is {shown(method.memory)}", allowed)
     codec_at = method.codec_at
     changes: dict[str, Any] = {"select": _select(guard, method)}
     if method.choose is not largest:
@@ -234,7 +240,10 @@ class _GuardedCodec:
 
     def bytes_by_dimension(self, entries: int, dimension: int) -> tuple[float, float]:
         name = "codec.bytes_by_dimension"
-        fixed, each = self.guard.pair(
+        parts = self.guard.pair(
             name, self.guard.call(name, self.codec.bytes_by_dimension, entries, dimension)
         )
-        return float(fixed), float(each)
+        for part in parts:
+            if not isinstance(part, (int, float, np.number)) or not 0 <= part < inf:
+                self.guard.refuse(name, f"gave {shown(part)}", "two numbers of bytes, finite and from 0 on")
+        return float(parts[0]), float(parts[1])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 
 from fedmpi.config.emulation_schema import AvailabilityConfig, ComputeConfig
 from fedmpi.emulation.availability import Availability, AvailabilityModel
 from fedmpi.emulation.availability import Setup as AvailabilitySetup
 from fedmpi.emulation.compute import Compute, ComputeModel, LocalTraining, Setup, Work
+from fedmpi.emulation.errors import EmulationError
 from fedmpi.emulation.guarded import guarded_availability, guarded_compute
 from fedmpi.emulation.profiles import REFERENCE, built_in_devices
 from fedmpi.testing.asserting import asserting, guard_of
@@ -42,6 +45,8 @@ def check_compute(model: ComputeModel, section: ComputeConfig | None = None, exa
             host_s=rng.uniform(0.001, 1.0, len(clients)) if model.needs_host_time else np.nan,
         )
         compute = Compute(watched, costs)
+        with suppress(EmulationError):  # it may refuse some devices
+            compute.check(_LAYERS)
         compute.seconds(training)
         if model.coefficients is not None:
             compute.step_coefficients(training)

@@ -66,6 +66,8 @@ class _Federation:
         for round_index in range(_ROUNDS):
             participants = np.flatnonzero(self.rng.random(self.clients) < 0.7).tolist()
             k = int(self.rng.integers(1, self.dimension + 1))
+            if self.method.all_entries:
+                k = self.dimension
             kept = self.accumulated.copy()
             gradients = self.rng.integers(-5000, 5000, kept.shape).astype(np.float32)
             for client in participants:
@@ -146,6 +148,7 @@ class _Federation:
         self, codec: Codec, indices: NDArray[np.int32], message: Message, shared: NDArray[np.int32] | None
     ) -> NDArray[np.float32]:
         announced = codec.message_bytes(len(indices), self.dimension)
+        codec.bytes_by_dimension(len(indices), self.dimension)
         self.announced_bytes += announced
         self.sent_bytes += len(message.data)
         if isinstance(codec, WireCodec):

@@ -62,6 +62,10 @@ def _run(
         restored = method.state.from_dict(_through_json(state.to_dict()))
         needs = watched.needs(setup, restored, round_index)
         before = state.mask
+        if Needs.IMPORTANCE in needs:
+            for announced in (watched.gradient_entries, watched.most_returned):
+                if announced is not None:
+                    announced(setup, before, round_index)
         observation = _observation(rng, round_index, needs, before, method.signed_gradient)
         if Needs.VOTES in needs:
             observation = replace(observation, votes=_votes(watched, setup, rng, round_index, before))

@@ -15,6 +15,7 @@ from fedmpi import trace
 from fedmpi.cli.failure_reason import failure_reason
 from fedmpi.config import load
 from fedmpi.config.parts import is_reference
+from fedmpi.config.ranges import TOTAL_SECONDS
 from fedmpi.trace import Trace
 from fedmpi.trace.schema import TABLES
 
@@ -53,13 +54,22 @@ def check_runs(
             _run(given, other, count, timeout_s)
             same_traces(whole, other)
         resumed = Path(folder) / "resumed"
-        rounds = int(trace.read(whole).config["experiment"]["rounds"])
-        _run([*given, f"experiment.rounds={rounds // 2}"], resumed, ranks[-1], timeout_s)
+        found = trace.read(whole)
+        _run([*given, _halfway(found)], resumed, ranks[-1], timeout_s)
         _run([*given, "--resume"], resumed, ranks[0], timeout_s)
         same_traces(whole, resumed, tables=[name for name in TABLES if name != "events"])
-        found = trace.read(whole)
     _check_bytes(found)
     return found
+
+
+def _halfway(found: Trace) -> str:
+    """What ends the run after half of its rounds: a moment, as some methods go by how many rounds there are."""
+    rounds = int(found.config["experiment"]["rounds"])
+    ends_s = found.rounds.end_s[found.rounds["round"] >= 0]
+    half_s = float(ends_s.iloc[len(ends_s) // 2 - 1])
+    if half_s < TOTAL_SECONDS.low:
+        return f"experiment.rounds={rounds // 2}"
+    return f"experiment.stop_at_emulated_s={half_s!r}"
 
 
 def same_traces(one: Path, other: Path, tables: Iterable[str] = TABLES) -> None:

@@ -12,6 +12,7 @@ from fedmpi.experiment.main import EXPECTED
 from fedmpi.experiment.trial_rounds import RoundTime, TrialRounds, try_rounds
 from fedmpi.federation.distribution import read_data
 
+MODELS = Path(__file__).parents[1] / "mpi"
 SMALL = ("experiment.rounds=2", "clients.per_round=5", "experiment.stop_at_accuracy=0.01")
 
 
@@ -36,6 +37,12 @@ def test_rounds_of_any_experiment_are_tried(
     assert min(found.few.train_s, found.many.other_s, found.evaluate_s, found.checkpoint_s) > 0.0
     assert (found.reconfigure_s > 0.0) <= ("pruning.method=prunefl" in overrides)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_of_unknown_code_is_tried_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(MODELS)
+    found = tried(("model.name=stateful_model:make",), budget_s=0.0)
+    assert min(found.few.train_s, found.evaluate_s) > 0.0
 
 
 def test_without_time_a_few_participants_are_enough() -> None:

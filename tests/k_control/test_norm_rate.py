@@ -40,7 +40,7 @@ def test_the_best_of_all_k(exponent: float, fixed_s: float, each_s: float, power
     )
     gain = exponent * power / 2
     best = min(max(gain / (1 - gain) * fixed_s / each_s, 2), 1000) if gain < 1 else 1000
-    assert state.k == pytest.approx(best, rel=0.06, abs=1)
+    assert state.k == pytest.approx(best, rel=0.1, abs=1)  # between counts energies are interpolated
 
 
 def test_more_power_means_more_entries() -> None:

@@ -136,6 +136,15 @@ def test_a_data_set_of_ones_own_is_taken(monkeypatch: pytest.MonkeyPatch) -> Non
         ({"train_x": np.zeros((3, 4), np.float32)}, r"train_x as float32 of shape \(3, 4\)"),
         ({"train_x": np.zeros((3, 1, 2, 2))}, "train_x as float64"),
         ({"test_x": np.zeros((0, 1, 2, 2), np.float32)}, r"test_x as float32 of shape \(0, 1, 2, 2\)"),
+        (
+            {"train_x": np.zeros((3, 1, 0, 2), np.float32)},
+            r"train_x as float32 of shape \(3, 1, 0, 2\); allowed: .* \(n, C, H, W\), each at least 1",
+        ),
+        (
+            {"train_y": np.array([], np.int64)},
+            r"train_y as int64 of shape \(0,\); allowed: int64 of shape \(3,\)",
+        ),
+        ({"train_y": np.array(["a", "b", "c"])}, r"train_y as <U1 of shape \(3,\); allowed: int64"),
         ({"train_y": np.array([0, 1])}, r"train_y as int64 of shape \(2,\), from 0 to 1"),
         ({"train_y": np.array([0, 1, 4])}, "train_y as int64 .* from 0 to 4; allowed: .* from 0 to 3"),
         ({"test_y": np.array([-1, 1])}, "test_y as int64 .* from -1 to 1"),

@@ -94,3 +94,16 @@ def test_loss_of_one_sample_under_the_loaded_weights() -> None:
     assert sample_loss(model, SAMPLES[3:4], LABELS[3:4], "cross_entropy") == pytest.approx(
         np.log(4), rel=1e-6
     )
+
+
+@pytest.mark.parametrize("layer", [nn.SiLU(inplace=True), nn.Mish(inplace=True)])
+def test_a_model_that_changes_its_input_in_place_finds_it_as_it_was(layer: nn.Module) -> None:
+    torch.manual_seed(1)
+    model = FlatModel(nn.Sequential(layer, nn.Flatten(), nn.Linear(25, 4)))
+    samples = SAMPLES.clone()
+    blocks = [(samples[s], LABELS[s]) for s in block_slices(len(samples), 16)]
+    first = evaluate_blocks(model, blocks, "cross_entropy")
+    loss = sample_loss(model, samples[3:4], LABELS[3:4], "cross_entropy")
+    assert torch.equal(samples, SAMPLES)
+    assert np.array_equal(evaluate_blocks(model, blocks, "cross_entropy"), first)
+    assert sample_loss(model, samples[3:4], LABELS[3:4], "cross_entropy") == loss

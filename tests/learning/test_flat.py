@@ -110,6 +110,13 @@ def test_other_types_are_refused() -> None:
         FlatModel(nn.Linear(2, 2).bfloat16())
 
 
+def test_a_model_without_values_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"^weight of the model is on the meta device, where it has no values$"
+    ):
+        FlatModel(nn.Linear(2, 2, device="meta"))
+
+
 def test_a_model_without_parameters_is_refused() -> None:
     with pytest.raises(ValueError, match="no trainable parameters"):
         FlatModel(nn.ReLU())
@@ -200,3 +207,32 @@ def test_torchscript_is_refused(inside: bool) -> None:
     script = torch.jit.trace(nn.Linear(4, 3), torch.zeros(1, 4))
     with pytest.raises(ValueError, match=rf"^{'1' if inside else 'the model'} is a TorchScript module"):
         FlatModel(nn.Sequential(nn.Linear(4, 4), script) if inside else script)
+
+
+class Averaging(nn.Module):
+    """Two batch norms, and an average of its own that it changes in place after the first of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+        self.register_buffer("mean", torch.zeros(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        normed: torch.Tensor = self.first(x)
+        if self.training:
+            self.mean.mul_(0.9).add_(0.1 * normed.detach().mean(0))
+        found: torch.Tensor = self.second(normed * self.first.weight)
+        return found
+
+
+def test_buffers_may_be_changed_in_place_between_layers_that_keep_theirs() -> None:
+    x = torch.rand(5, 3, generator=torch.Generator().manual_seed(1))
+    alone, flat = Averaging(), FlatModel(Averaging())
+    found = []
+    for module in (alone, flat.module):
+        parameters = list(module.parameters())
+        found.append(torch.autograd.grad(module(x).square().sum(), parameters))
+    assert all(map(torch.equal, *found))
+    count = flat.parameter_count
+    buffers = [b.flatten() for b in alone.buffers() if b.dtype == torch.float32]
+    assert torch.equal(flat.vector[count:], torch.cat(buffers))

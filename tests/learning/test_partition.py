@@ -352,3 +352,35 @@ def test_a_users_partition_that_fails_is_one_line(name, message):
     ) as refused:
         partition(config, np.zeros(9, np.int64), None, 3, np.random.default_rng(0))
     assert "\n" not in str(refused.value)
+
+
+OTHERS_DRAWS = np.random.default_rng(1)
+
+
+def of_others_draws(labels, writers, clients, rng):
+    return np.array_split(OTHERS_DRAWS.permutation(labels.size), clients)
+
+
+def of_given_and_global_draws(labels, writers, clients, rng):
+    rng.shuffle(places := np.random.permutation(labels.size))  # noqa: NPY002
+    return np.array_split(places, clients)
+
+
+def test_a_partition_that_a_resumed_run_would_not_find_again_is_refused():
+    labels = np.zeros(90, np.int64)
+    found = [
+        partition(
+            DataConfig(partition=f"{__name__}:of_given_and_global_draws"),
+            labels,
+            None,
+            3,
+            np.random.default_rng(seed),
+        )
+        for seed in (0, 0, 1)
+    ]
+    shares = [np.concatenate(list(division)) for division in found]
+    assert np.array_equal(shares[0], shares[1])
+    assert not np.array_equal(shares[0], shares[2])
+    config = DataConfig(partition=f"{__name__}:of_others_draws")
+    with pytest.raises(ConfigError, match="the function gave another result for the same arguments"):
+        partition(config, labels, None, 3, np.random.default_rng(0))

@@ -17,7 +17,7 @@ from fedmpi.config.schema import TrainingConfig
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.losses import LOSSES
 from fedmpi.learning.minibatches import batch_order
-from fedmpi.learning.readjustment import steps_before
+from fedmpi.learning.readjustment import OwnMask, steps_before
 from fedmpi.learning.training import LocalTask, train
 
 SAMPLES = torch.rand(23, 1, 4, 4, generator=torch.Generator().manual_seed(1))
@@ -201,3 +201,32 @@ def test_a_gradient_at_the_trained_weights_is_dense_and_changes_nothing(
     assert (gradient[mask == 0] != 0).any()
     assert [each.samples for each in results] == [len(order), len(order) + bounds[-1][1] - bounds[-1][0]]
     assert results[0].loss == results[1].loss
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_a_model_may_change_its_input_in_place(steps: int) -> None:
+    """A batch that is taken once more is as it was: own masks and gradients are those without such changes."""
+    training = TrainingConfig(local_steps=steps, batch_size=6)
+    found = []
+    for inplace in (False, True):
+        torch.manual_seed(3)
+        flat = FlatModel(nn.Sequential(nn.SiLU(inplace=inplace), nn.Flatten(), nn.Linear(16, 3)))
+        start, samples, choice = flat.vector.clone(), SAMPLES.clone(), Choice()
+        train(flat, start, (samples, LABELS), replace(task(training, choice), own_mask=every_other(choice)))
+        own = flat.vector.clone()
+        gradient = torch.empty(flat.parameter_count)
+        plain = LocalTask(training, RATE, np.random.default_rng(7), end_gradient=gradient)
+        train(flat, start, (samples, LABELS), plain)
+        assert torch.equal(samples, SAMPLES)
+        found.append((torch.from_numpy(choice.seen[0][1]), own, gradient, flat.vector.clone()))
+    assert all(map(torch.equal, *found))
+
+
+def every_other(choice: Choice) -> OwnMask:
+    def own_mask(
+        weights: NDArray[np.float32], gradient: NDArray[np.float32]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        flags, _ = choice(weights, gradient)
+        return flags, flags
+
+    return own_mask

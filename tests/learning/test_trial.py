@@ -147,3 +147,19 @@ def test_long_messages_are_shortened() -> None:
     with pytest.raises(ConfigError) as refused:
         try_out(FlatModel(Users(fails)), trial())
     assert len(str(refused.value)) < 500
+
+
+def test_sparse_gradients_are_refused() -> None:
+    class Looking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(2, 3, sparse=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.table((x > 0.5).flatten(1).long()).sum(1)
+            return found
+
+    with pytest.raises(
+        ConfigError, match=r'"m:make" gives a sparse gradient of table.weight; allowed: dense'
+    ):
+        try_out(FlatModel(Looking()), trial())

@@ -46,3 +46,12 @@ def test_what_failed_is_one_line() -> None:
         'fedmpi: [emulation.availability] probability: found 0.5 with model "always"'
     )
     assert "\n" not in str(caught.value)
+
+
+def test_a_method_that_goes_by_the_number_of_rounds_is_resumed_with_as_many() -> None:
+    dense = ("sparsification.method=dense", "k_control.method=fixed")
+    found = check_runs(
+        "quickstart", *dense, "pruning.method=iterative", "pruning.target_density=0.4", ranks=(1,)
+    )
+    assert found.rounds.density.is_monotonic_decreasing
+    assert found.rounds.density.iloc[-1] < 1

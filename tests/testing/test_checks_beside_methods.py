@@ -13,9 +13,12 @@ from fedmpi import aggregation
 from fedmpi.aggregation import Aggregator
 from fedmpi.config import parts
 from fedmpi.config.emulation_schema import AvailabilityConfig
+from fedmpi.config.guarding import Guard
 from fedmpi.emulation import compute
 from fedmpi.emulation.availability import AvailabilityModel
-from fedmpi.emulation.compute import ComputeModel
+from fedmpi.emulation.compute import Compute, ComputeModel
+from fedmpi.emulation.errors import EmulationError
+from fedmpi.emulation.guarded import guarded_compute
 from fedmpi.learning import partition
 from fedmpi.learning.datasets import Dataset
 from fedmpi.testing import (
@@ -61,6 +64,26 @@ def _spoiling(updates: Any, samples: Any) -> Any:
 AGGREGATORS: dict[str, tuple[Aggregator, str]] = {
     "shape": (_stepping(lambda s, m, i: (s, m[:1])), r"the change as float32 of shape \(1,\)"),
     "nan": (_stepping(lambda s, m, i: (s, m * np.nan)), "the change with nan at 0"),
+    "beyond float32": (
+        _stepping(lambda s, m, i: (s, np.full(m.shape, 1e300))),
+        r"step gave the change with 1e\+300 at 0; allowed: finite numbers of float32",
+    ),
+    "combined beyond float32": (
+        Aggregator(
+            summary="broken",
+            combine=lambda u, s: np.full(u.shape[1], -1e300),
+            sparse_refused="which combines",
+        ),
+        r"combine gave its result with -1e\+300 at 0; allowed: finite numbers of float32",
+    ),
+    "numbered": (
+        Aggregator(summary="broken", init=lambda p: {1: 0}, step=lambda s, m, i: (s, m)),  # type: ignore[dict-item]
+        "init gave a state with the key 1; allowed: texts as names in a state",
+    ),
+    "large": (
+        Aggregator(summary="broken", init=lambda p: {"t": 2**63}, step=lambda s, m, i: (s, m)),
+        "init gave state t = 9223372036854775808; allowed: integers of 64 bits",
+    ),
     "no pair": (_stepping(lambda s, m, i: m), "allowed: two values"),
     "hoarding": (_stepping(_hoarding), "another result for the same arguments"),
     "state": (_stepping(lambda s, m, i: ({}, m)), "a state of nothing; allowed: that of m"),
@@ -106,10 +129,29 @@ def test_compute_models_pass(name: str) -> None:
         (lambda setup, training: training.steps * _STATE.random(), "another result for the same arguments"),
         (lambda setup, training: training.nothing, "failed: AttributeError"),
         (lambda setup, training: training.host_s, "gave nan s"),
+        (lambda setup, training: training.steps + 2e18, r"gave .*e\+18 s at 0; .* from 0 on, at most 1e\+18"),
     ],
 )
 def test_a_broken_compute_model_is_found(seconds: Any, message: str) -> None:
     _fails(message, check_compute, ComputeModel(summary="broken", seconds=seconds))
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [(EmulationError("not these devices"), None), (KeyError("c"), "check failed: KeyError: 'c'")],
+)
+def test_a_check_of_a_compute_model_may_refuse_and_not_fail(error: Exception, message: str | None) -> None:
+    def check(setup: Any, prunable_layers: int) -> None:
+        raise error
+
+    model = ComputeModel(summary="broken", seconds=lambda setup, training: training.steps, check=check)
+    if message is None:
+        check_compute(model)
+        guard = Guard("emulation.compute.model", "mine:MODEL")
+        with pytest.raises(EmulationError, match="not these devices"):
+            Compute(guarded_compute(model, guard), None).check(2)
+    else:
+        _fails(message, check_compute, model)
 
 
 @pytest.mark.parametrize("name", ["always", "probability"])
@@ -126,7 +168,34 @@ def _nobody(setup: Any, round_index: int, start_s: float) -> Any:
     return np.zeros(setup.clients, np.bool_)
 
 
+def _moody(setup: Any, round_index: int, start_s: float) -> Any:
+    return start_s + 1.0 + _STATE.random()
+
+
+def _moody_leaving(setup: Any, round_index: int, start_s: float) -> Any:
+    return start_s + _STATE.random(setup.clients)
+
+
+def test_coefficients_are_those_of_a_pure_function() -> None:
+    def coefficients(setup: Any, training: Any) -> Any:
+        clients, layers = len(training.clients), len(training.active)
+        return _STATE.random(clients), np.zeros((clients, layers))
+
+    model = ComputeModel(
+        summary="broken", seconds=lambda setup, training: training.steps, coefficients=coefficients
+    )
+    _fails("coefficients gave another result for the same arguments", check_compute, model)
+
+
 AVAILABILITY: dict[str, tuple[dict[str, Any], str]] = {
+    "moody moments": (
+        {"available": _nobody, "next_s": _moody},
+        "next_s gave another result for the same arguments",
+    ),
+    "moody leaving": (
+        {"available": _all, "leaves_s": _moody_leaving},
+        "leaves_s gave another result for the same arguments",
+    ),
     "numbers": ({"available": lambda s, r, t: np.arange(s.clients)}, "as int64 of shape .* allowed: bool"),
     "moody": (
         {"available": lambda s, r, t: _STATE.random(s.clients) < 0.5, "next_s": lambda s, r, t: t + 1},

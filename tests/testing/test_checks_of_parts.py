@@ -15,10 +15,11 @@ from fedmpi.config import parts
 from fedmpi.k_control import Controller
 from fedmpi.numerics.topk import top_k
 from fedmpi.pruning import Change, Mask, Needs
-from fedmpi.pruning.interface import Method
+from fedmpi.pruning.fedtiny import fedtiny
+from fedmpi.pruning.interface import Method, State
 from fedmpi.sparsification import Selection, SparseMethod, union_of
 from fedmpi.sparsification.codec import WireCodec
-from fedmpi.sparsification.wire import Entries
+from fedmpi.sparsification.wire import NO_TAIL, Entries, Message
 from fedmpi.testing import check_k_control, check_pruning, check_sparsification
 
 
@@ -84,6 +85,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         "gave float64 of shape .*uploads.Selection",
     ),
     "infinite": ({"select": infinite}, "with inf at 0"),
+    "memory": ({"memory": "errors"}, 'memory is "errors"; allowed: "error", "estimate", "none"'),
 }
 
 
@@ -132,9 +134,51 @@ def _own(codec: WireCodec) -> Any:
     return SimpleNamespace(**{name: getattr(codec, name) for name in names})
 
 
+class Wordy(WireCodec):
+    """Says in words what a coordinate takes."""
+
+    def bytes_by_dimension(self, entries: int, dimension: int) -> Any:
+        return 16.0, "half a byte"
+
+
+@dataclass(frozen=True)
+class Whole(WireCodec):
+    """Bare values of all coordinates, as a method that sends everything may write them."""
+
+    def encode(self, indices: Any, values: Any, dimension: int, tail: Any = NO_TAIL) -> Message:
+        assert len(indices) == dimension
+        return Message(np.concatenate([values, tail]).view(np.uint8), values)
+
+    def decode(self, data: Any, dimension: int, tail_length: int = 0, positions: Any = None) -> Entries:
+        values, tail = np.split(data.view(np.float32), [dimension])
+        return Entries(np.arange(dimension, dtype=np.int32), values, tail)
+
+    def message_bytes(self, entries: int, dimension: int) -> int:
+        return 4 * dimension
+
+    def bytes_by_dimension(self, entries: int, dimension: int) -> tuple[float, float]:
+        return 0.0, 4.0
+
+
+def test_the_form_of_a_method_that_sends_everything_need_not_know_fewer() -> None:
+    check_sparsification(
+        SparseMethod(
+            summary="whole",
+            select=select_all,
+            all_entries=True,
+            codec=_own(Whole("dense")),
+            codec_down=WireCodec("dense"),
+        )
+    )
+
+
 @pytest.mark.parametrize(
     ("codec", "message"),
     [
+        (
+            Wordy("coo"),
+            'codec.bytes_by_dimension gave "half a byte"; allowed: two numbers of bytes, finite and from 0 on',
+        ),
         (Shifting("coo"), "codec.decode read values that are not those of the message"),
         (Understating("coo"), "codec.message_bytes announced [0-9]+ bytes for messages of [0-9]+"),
     ],
@@ -203,6 +247,40 @@ def test_a_controller_that_decides_beyond_its_bounds_is_found() -> None:
         check_k_control(replace(controller, decide=lambda state, seen: Wild(seen.most_k, 0)))
 
 
+def _wild(**functions: Any) -> Controller:
+    def init(setup: k_control.Setup, draw: Any) -> k_control.State:
+        return k_control.State(setup.k_initial, 0)
+
+    return Controller(
+        summary="wild", init=init, measures_magnitudes=True, **{"step": lambda s, seen, d: s, **functions}
+    )
+
+
+def _spoil(state: Any, magnitudes: Any) -> Any:
+    magnitudes.energies[:] = 0.0
+    return state
+
+
+def _moody_choice(state: Any, magnitudes: Any) -> Any:
+    return replace(state, k=int(_STATE.integers(magnitudes.counts[0], magnitudes.counts[-1])))
+
+
+@pytest.mark.parametrize(
+    ("functions", "message"),
+    [
+        (
+            {"step": lambda s, seen, d: s if seen.magnitudes is None else _spoil(s, seen.magnitudes)},
+            "step failed: ValueError: .* is read-only .*; allowed: a function that leaves its arguments",
+        ),
+        ({"decide": _spoil}, "decide failed: ValueError: .* is read-only"),
+    ],
+)
+def test_a_controller_that_changes_what_it_is_shown_is_found(functions: dict[str, Any], message: str) -> None:
+    check_k_control(_wild())
+    with pytest.raises(AssertionError, match=message):
+        check_k_control(_wild(**functions))
+
+
 def test_a_controller_that_keeps_its_setup_elsewhere_is_found() -> None:
     kept: dict[str, int] = {}
 
@@ -256,6 +334,17 @@ def _spoiling(setup: Any, index: int, weights: np.ndarray, gradient: np.ndarray,
     return mask
 
 
+def _pruned_at_random() -> np.ndarray:
+    flags = np.ones(110, np.bool_)
+    flags[:40] = _STATE.random(40) < 0.5
+    return flags
+
+
+def _change_mask(setup: Any, state: Any, seen: Any, draw: Any) -> Any:
+    state.mask.flags()[:3] = False
+    return state, Change(state.mask, {})
+
+
 def _spoil_weights(setup: Any, state: Any, seen: Any, draw: Any) -> Any:
     seen.weights[:] = 0
     return state, None
@@ -278,11 +367,64 @@ PRUNINGS |= {
         _voting(lambda s, i, w, g, mask: Mask.of(np.arange(110) != 41)),
         "that cannot be",
     ),
+    "moody mask": (
+        replace(pruning.NONE, first_mask=lambda setup, weights: Mask.of(_pruned_at_random())),
+        "first_mask gave another result for the same arguments",
+    ),
+    "changed mask": (_broken_pruning(_change_mask), "leaves its arguments as they are"),
     "first mask": (
         replace(pruning.NONE, first_mask=lambda setup, weights: Mask.of(np.arange(110) != 41)),
         "that cannot be",
     ),
 }
+
+
+def _asking(**announced: Any) -> Method:
+    broken = _broken_pruning(lambda s, state, o, d: (state, None), Needs.IMPORTANCE)
+    return replace(broken, importance=True, **announced)
+
+
+PRUNINGS |= {
+    "more than are pruned": (
+        replace(
+            _asking(gradient_entries=lambda setup, mask, index: [0, 4]),
+            init=lambda setup, mask: _pruned(State(mask), 3),
+        ),
+        "gradient_entries gave the entries of prunable layer 1 = 4; allowed: an int from 0 to 0",
+    ),
+    "entries of one layer": (
+        _asking(gradient_entries=lambda setup, mask, index: (0,)),
+        "gradient_entries gave a tuple; allowed: 2 ints, one for each layer of setup.prunable",
+    ),
+    "half an entry": (
+        _asking(gradient_entries=lambda setup, mask, index: np.array([0.0, 0.5])),
+        r"prunable layer 0 = 0.0 \(float\); allowed: an int from 0 to 0",
+    ),
+    "no entries": (
+        _asking(gradient_entries=lambda setup, mask, index: mask.nothing),
+        "gradient_entries failed: AttributeError",
+    ),
+    "less than none": (
+        _asking(most_returned=lambda setup, mask, index: -1),
+        "most_returned gave -1; allowed: an int from 0 on",
+    ),
+    "none returned": (_asking(most_returned=lambda setup, mask, index: 1 // 0), "most_returned failed: Zero"),
+}
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        fedtiny(gradients="topk"),
+        _asking(
+            gradient_entries=lambda setup, mask, index: np.zeros(2, np.int64),
+            most_returned=lambda setup, mask, index: np.int64(10**12),
+        ),
+    ],
+    ids=["fedtiny", "integers of NumPy"],
+)
+def test_numbers_of_entries_pass(method: Method) -> None:
+    check_pruning(method)
 
 
 @pytest.mark.parametrize("name", PRUNINGS)

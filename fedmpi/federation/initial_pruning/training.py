@@ -68,7 +68,7 @@ class InitialTraining:
         """Make local round ``number``, counted from 0; returns the mean loss of its steps."""
         return train_batches(
             self.model,
-            self._batches,
+            [(x.clone(), y) for x, y in self._batches],  # a model may change its input in place
             self._config.training,
             self.learning_rate,
             mask,

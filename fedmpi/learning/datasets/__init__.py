@@ -72,13 +72,14 @@ def check_samples(name: str, data: object) -> None:
         problem = f"{name!r} gave classes as {shown_value(data.classes)}"
         raise ConfigError(_KEY, problem, f"an integer from 1 to {MOST_CLASSES}")
     for part, x, y in (("train", data.train_x, data.train_y), ("test", data.test_x, data.test_y)):
-        if x.ndim != 4 or x.dtype not in (np.uint8, np.float32) or not len(x):
+        if x.ndim != 4 or x.dtype not in (np.uint8, np.float32) or not x.size:
             problem = f"{name!r} gave {part}_x as {x.dtype} of shape {x.shape}"
-            raise ConfigError(_KEY, problem, "uint8 or float32 of shape (n, C, H, W), n at least 1")
+            raise ConfigError(_KEY, problem, "uint8 or float32 of shape (n, C, H, W), each at least 1")
         if x.dtype == np.float32 and not (np.isfinite(x.min()) and np.isfinite(x.max())):
             raise ConfigError(_KEY, f"{name!r} gave {part}_x with nan or inf", "finite numbers")
         if y.dtype != np.int64 or y.shape != (len(x),) or y.min() < 0 or y.max() >= data.classes:
-            problem = f"{name!r} gave {part}_y as {y.dtype} of shape {y.shape}, from {y.min()} to {y.max()}"
+            ends = f", from {y.min()} to {y.max()}" if y.size and y.dtype.kind in "biuf" else ""
+            problem = f"{name!r} gave {part}_y as {y.dtype} of shape {y.shape}{ends}"
             raise ConfigError(_KEY, problem, f"int64 of shape ({len(x)},), from 0 to {data.classes - 1}")
     for part, writer, y in (
         ("train", data.train_writer, data.train_y),

@@ -91,3 +91,16 @@ def test_a_round_is_plain_sgd_on_all_batches(data: ServerData) -> None:
         torch.from_numpy(x).reshape(-1, 1), expected[:3].reshape(3, 1), expected[3:]
     )
     assert training.accuracy() == np.mean(logits.argmax(1).numpy() == y)
+
+
+def test_a_model_that_changes_its_input_in_place_is_given_it_as_it_was(data: ServerData) -> None:
+    config = config_of("pruning.initial.client=2")
+    found = []
+    for inplace in (False, True):
+        torch.manual_seed(3)
+        layers = torch.nn.SiLU(inplace=inplace), torch.nn.Flatten(), torch.nn.Linear(1, CLASSES)
+        x, y = draw_samples(config, data)
+        training = InitialTraining(config, FlatModel(torch.nn.Sequential(*layers)), x, y)
+        losses = [training.round(number, None, lambda layers: None) for number in range(3)]
+        found.append((losses, training.accuracy(), training.accuracy()))
+    assert found[0] == found[1]
