@@ -349,6 +349,20 @@ def test_losses_for_a_mask_are_those_before_after_and_under_it(looping: Callable
     assert seen.seen[0].losses == losses
 
 
+def test_float_buffers_are_neither_pruned_nor_part_of_the_gradient(looping: Callable) -> None:
+    needs = Needs.LOSSES | Needs.GRADIENT
+    method = method_of(needs, probe=lambda setup, state, weights: Mask.of(np.arange(10) < 4))
+    loop = looping(method=method)
+    masked = loop.world.masked
+    masked.weights = torch.cat((masked.weights, torch.tensor([5.0, 6.0])))
+    before = masked.weights.clone()
+    losses = loop.run()[0].closed.losses
+    seen: Any = method
+    np.testing.assert_allclose(seen.seen[0].gradient, np.full(10, 2.0), rtol=1e-6)
+    assert losses.previous == pytest.approx(by_samples(float(before.sum())), rel=1e-6)
+    assert losses.probe == pytest.approx(by_samples(float(before[:4].sum()) - 4 + 9), rel=1e-6)
+
+
 def test_a_full_mask_is_not_tried(looping: Callable) -> None:
     loop = looping(method=method_of(Needs.LOSSES))
     losses = loop.run()[0].closed.losses
