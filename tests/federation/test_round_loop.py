@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -208,6 +209,15 @@ def test_records_of_batches_are_those_of_clients_alone(looping: Callable) -> Non
     assert records[0]["ready_s"].tolist() == [9.0] * 4
     assert records[0].tolist() == records[1].tolist()
     assert losses[0].current == losses[1].current
+
+
+def test_the_time_of_training_is_added_up(looping: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that every look at it moves on by a second; training takes two looks, at its begin and end."""
+    looks = count(100.0)
+    monkeypatch.setattr("time.perf_counter", lambda: next(looks))
+    loop = looping()
+    loop.run()
+    assert loop.loop.training_host_s == 3.0
 
 
 def test_a_rejected_client_is_left_out_of_the_exchange(looping: Callable) -> None:
