@@ -64,6 +64,16 @@ def test_accepted_clients_send_squares_times_samples_of_all_rounds(importance: C
     assert total.left_out == 0
 
 
+@pytest.mark.parametrize("scale", [2.0**-120, 1.0, 2.0**100])
+def test_sums_are_as_exact_whatever_the_magnitudes(scale: float) -> None:
+    gradients = gathering(signed_gradient=True)
+    gradients.begin(plan_of([0, 1, 2]))
+    for client in (0, 1, 2):
+        gradients.add(client, DIRECTIONS[client] * scale, samples=1)
+    total = gradients.gather(roster_of([0, 1, 2], accepted=[0, 1, 2]))
+    np.testing.assert_allclose(total.values, DIRECTIONS[:3].sum(0).numpy() * scale, rtol=1e-6)
+
+
 def test_signed_gradients_are_those_of_the_last_round_times_samples() -> None:
     gradients = gathering(signed_gradient=True)
     a_round(gradients, [0, 1, 3], samples=7)

@@ -132,6 +132,13 @@ def rows_of_third_host() -> DiskRows:
     return DiskRows("kept", last, MEMORY, placement, CLIENTS, LENGTH)
 
 
+def test_ranks_that_have_clients_have_a_file_each(tmp_path: Path) -> None:
+    rows = rows_of_third_host()
+    rows.start(tmp_path)
+    rows.write(4, np.ones(LENGTH, np.float32))
+    assert (rows.changes()["place"] >> 40).tolist() == [2]
+
+
 def test_places_are_used_again_after_every_checkpoint(tmp_path: Path) -> None:
     rows = disk_rows()
     rows.start(tmp_path)

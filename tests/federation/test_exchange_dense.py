@@ -182,6 +182,21 @@ def test_updates_reach_the_aggregator_in_client_order_whoever_trained_them() -> 
     np.testing.assert_array_equal(seen.samples[0], SIZES[:3])
 
 
+def test_rounds_of_fewer_participants_see_nothing_of_those_before() -> None:
+    seen = Seen()
+    exchange = exchange_of(seen.aggregator(combine=True))
+    one_round(exchange)
+    clients = np.array([1, 3])
+    plan = RoundPlan(1, Action.NONE, 0, 0, 1.0, 0.0, clients)
+    exchange.begin(plan, clients)
+    for client in clients.tolist():
+        exchange.train(client, plan)
+    taken = np.array([True, True])
+    exchange.finish(plan, Roster(clients, taken, SIZES[clients], SIZES[clients], 9.0, [clients], taken))
+    np.testing.assert_array_equal(seen.updates[1], UPDATES[clients, :PARAMETERS])
+    np.testing.assert_array_equal(seen.samples[1], SIZES[clients])
+
+
 def test_a_trimmed_mean_takes_clients_alike() -> None:
     exchange = exchange_of(trimmed_mean(0.25))
     one_round(exchange)

@@ -87,6 +87,9 @@ def test_with_a_sign_they_are_gradients_times_samples() -> None:
     sent = gradients(fedtiny(alpha=1.0, last_round=3, gradients="topk"))
     sent.begin(plan_of(Needs.IMPORTANCE | Needs.WEIGHTS))
     assert sent.gathers is False  # the last round changes nothing
+    sent.add(0, vector(g1=1), samples=2)
+    nothing = sent.gather(roster_of([0]))
+    assert (nothing.values.tolist(), nothing.left_out, nothing.energy) == ([0.0] * 8, 0, 0.0)
     sent = gradients(fedtiny(alpha=1.0, last_round=6, gradients="topk"))
     sent.begin(plan_of(Needs.IMPORTANCE | Needs.WEIGHTS))
     sent.add(0, vector(g1=1, g4=-3, g5=2), samples=2)

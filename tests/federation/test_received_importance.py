@@ -38,6 +38,14 @@ def test_updates_count_as_the_gradients_of_which_they_are_made() -> None:
     assert of_updates.tolist() == of_gradients.tolist() == [80, 0, 0, 92]
 
 
+def test_squares_beyond_float32_are_added_up_and_uploads_stay_as_they_are() -> None:
+    received, sent = ReceivedImportance(4), uploads({0: 2.0**100, 3: 1.0 + 2.0**-20})
+    received.add(sent, np.array([3]), None, 0.5)
+    sums = received.to_dict()[0]["received_importance"]
+    assert sums.tolist() == [3 * 2.0**202, 0, 0, 12 * (1.0 + 2.0**-20) ** 2]
+    assert sent.values[0].tolist() == [2.0**100, 1.0 + 2.0**-20]
+
+
 def test_indices_count_among_active_parameters() -> None:
     received = ReceivedImportance(6)
     support = np.array([1, 2, 4, 5], np.int32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -210,6 +211,15 @@ def test_records_of_batches_are_those_of_clients_alone(looping: Callable) -> Non
     assert losses[0].current == losses[1].current
 
 
+def test_the_time_of_training_is_added_up(looping: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that every look at it moves on by a second; training takes two looks, at its begin and end."""
+    looks = count(100.0)
+    monkeypatch.setattr("time.perf_counter", lambda: next(looks))
+    loop = looping()
+    loop.run()
+    assert loop.loop.training_host_s == 3.0
+
+
 def test_a_rejected_client_is_left_out_of_the_exchange(looping: Callable) -> None:
     loop = looping(broken=(1, 3))
     loop.run()
@@ -347,6 +357,20 @@ def test_losses_for_a_mask_are_those_before_after_and_under_it(looping: Callable
     assert losses.probe == pytest.approx(by_samples(float(before[:4].sum()) - 4), rel=1e-6)
     seen: Any = method
     assert seen.seen[0].losses == losses
+
+
+def test_float_buffers_are_neither_pruned_nor_part_of_the_gradient(looping: Callable) -> None:
+    needs = Needs.LOSSES | Needs.GRADIENT
+    method = method_of(needs, probe=lambda setup, state, weights: Mask.of(np.arange(10) < 4))
+    loop = looping(method=method)
+    masked = loop.world.masked
+    masked.weights = torch.cat((masked.weights, torch.tensor([5.0, 6.0])))
+    before = masked.weights.clone()
+    losses = loop.run()[0].closed.losses
+    seen: Any = method
+    np.testing.assert_allclose(seen.seen[0].gradient, np.full(10, 2.0), rtol=1e-6)
+    assert losses.previous == pytest.approx(by_samples(float(before.sum())), rel=1e-6)
+    assert losses.probe == pytest.approx(by_samples(float(before[:4].sum()) - 4 + 9), rel=1e-6)
 
 
 def test_a_full_mask_is_not_tried(looping: Callable) -> None:

@@ -474,6 +474,26 @@ def test_a_server_goes_on_from_its_state(world: Callable) -> None:
     assert plans[0].round_index == plans[1].round_index == 1
 
 
+@pytest.mark.parametrize(
+    ("measures", "k_probe", "seen"),
+    [
+        (False, 0, (None,) * 3),
+        (False, 2, (None,) * 3),
+        (True, 0, (None, 2.0, 1.0)),
+        (True, 2, (1.0, 2.0, 1.0)),
+    ],
+)
+def test_a_state_of_k_is_tried_with_what_its_controller_is_shown(
+    world: Callable, measures: bool, k_probe: int, seen: tuple[float | None, ...]
+) -> None:
+    """What it cannot be used with fails before the first round, and it stays as it was."""
+    given, again = (world(k_state=KState(5, k), measures=measures) for k in (k_probe, 0))
+    again.server.restore(*given.server.state())
+    (tried,) = again.costs.seen
+    assert (tried.cost_probe, tried.loss_prev, tried.loss) == seen
+    assert again.server.k_state == KState(5, k_probe)
+
+
 # --- what a controller of k and the trace see ---
 
 

@@ -393,10 +393,14 @@ def test_what_was_received_since_the_last_mask_counts_as_importance(world: Calla
     assert seen.observations[-1].importance.tolist() == importance.tolist()
 
 
-def test_nothing_is_kept_of_what_arrives_where_importance_travels_in_full(world: Callable) -> None:
+@pytest.mark.parametrize("accepted", [(True, True), (False, True)])
+def test_nothing_is_kept_of_what_arrives_where_importance_travels_in_full(
+    world: Callable, accepted: tuple[bool, ...]
+) -> None:
     seen = Seen(Needs.IMPORTANCE)
     pruning = world(method=seen.method(importance=True)).server.pruning
-    pruning.step(finished(Needs.IMPORTANCE, accepted=np.array([True, True]), uploads=uploads(1.0, -3.0)))
+    sent = uploads(1.0, -3.0)
+    pruning.step(finished(Needs.IMPORTANCE, accepted=np.array(accepted), uploads=sent))
     assert seen.observations[0].importance is IMPORTANCE
 
 

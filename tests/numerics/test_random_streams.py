@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmpi.numerics.streams import Purpose, generator, generators
+from fedmpi.numerics.streams import Purpose, generator, generators, torch_seed
 
 
 @given(
@@ -42,3 +42,13 @@ def test_streams_keep_their_numbers() -> None:
     ]
     assert [int(purpose) for purpose in sorted(Purpose)] == [*range(1, 20), 30, 31]
     assert len(Purpose.__members__) == 21
+
+
+def test_seeds_of_torch_keep_their_numbers() -> None:
+    seeds = [torch_seed(5, Purpose.DROPOUT, *place) for place in ((), (1,), (0, 1), (-1, 2))]
+    assert seeds == [
+        3_773_718_799_086_426_375,
+        4_938_277_861_839_652_308,
+        1_666_249_820_918_446_924,
+        4_645_243_754_932_380_105,
+    ]

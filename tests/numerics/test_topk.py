@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fedmpi.numerics import topk
-from fedmpi.numerics.topk import largest, magnitude_order, magnitude_order_rows, top_k, top_k_rows
+from fedmpi.numerics.topk import (
+    largest,
+    magnitude_order,
+    magnitude_order_rows,
+    stratified_positions,
+    top_k,
+    top_k_rows,
+)
 
 
 def reference(values: np.ndarray, k: int) -> np.ndarray:
@@ -99,6 +106,23 @@ def test_the_last_selected_is_at_the_edge_of_a_mass_of_equal_values(edge: int, t
     from_there = int(np.count_nonzero(np.abs(values) >= 2.0))
     check(values, above + edge)
     check(values, min(size, from_there + edge))
+
+
+@pytest.mark.parametrize("levels", [0, 1, 3, 1000])
+def test_what_lies_in_different_blocks_is_put_together(levels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where equal values fill many blocks of 64 entries, and where a block ends within them."""
+    monkeypatch.setattr(topk, "_BLOCK", 64)
+    values = np.random.default_rng(6).integers(-levels, levels + 1, 5000).astype(np.float32)
+    for k in (1, 63, 64, 65, 66, 200, 624, 625):
+        check(values, k)
+        check(np.where(np.arange(5000) % 64 < 2, values, 0), k)
+
+
+def test_a_sample_is_taken_at_the_same_positions_as_ever() -> None:
+    """A sketch of very many magnitudes, and so a trace, depends on them."""
+    positions = stratified_positions(100, 7)
+    assert positions.tolist() == [0, 23, 31, 55, 63, 72, 95]
+    assert not positions.flags.writeable
 
 
 def test_layers_of_different_scales() -> None:

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from fedmpi.numerics.streams import Purpose, generator
 from fedmpi.sparsification.choices import LEAST, MOST, at_random, by_layer, threshold
-from fedmpi.sparsification.interface import Choice
+from fedmpi.sparsification.interface import ALL_CLIENTS, Choice
 
 VECTORS = arrays(
     np.float32,
@@ -54,6 +55,12 @@ def test_random_entries_are_as_many_as_wished_and_each_clients_own(
     assert found.tolist() == at_random(-vector, k, choice).tolist()  # whatever the values are
     everybody = {tuple(at_random(np.zeros(40), 20, Choice(3, 1, other, []))) for other in range(4)}
     assert len(everybody) == 4
+
+
+@pytest.mark.parametrize(("client", "stream"), [(4, 5), (ALL_CLIENTS, 0)])
+def test_a_choice_draws_from_a_stream_of_its_own(client: int, stream: int) -> None:
+    choice, own = Choice(3, 7, client, []), generator(3, Purpose.SPARSIFICATION, 7, stream)
+    assert choice.draw().bit_generator.state == choice.draw().bit_generator.state == own.bit_generator.state
 
 
 def test_layers_send_in_proportion_to_their_sizes() -> None:

@@ -52,3 +52,12 @@ def test_values_at_shared_positions_are_read_one_by_one() -> None:
     read = decode_many(codec, messages, 6, 0, at)
     assert [each.indices.tolist() for each in read] == [[1, 4]] * 2
     assert [each.values.tolist() for each in read] == values.tolist()
+
+
+@pytest.mark.parametrize("lengths", [(), (2, 3), (0, 5, 0)])
+def test_messages_of_other_numbers_or_lengths_are_read_too(lengths: tuple[int, ...]) -> None:
+    codec, at = WireCodec("coo"), np.arange(5, dtype=np.int32)
+    messages = [codec.encode(at[:n], np.float32(0.5) * at[:n], 9).data for n in lengths]
+    read = decode_many(codec, messages, 9, 0, None)
+    assert [each.indices.tolist() for each in read] == [list(range(n)) for n in lengths]
+    assert [each.values.tolist() for each in read] == [[0.5 * i for i in range(n)] for n in lengths]

@@ -11,6 +11,7 @@ import pytest
 
 from fedmpi import trace
 from fedmpi.cli import main as cli
+from fedmpi.federation.initial_pruning.training import InitialTraining
 from fedmpi.sparsification.wire import mask_bytes
 
 CONFIG = """
@@ -45,6 +46,13 @@ uplink_mbit_per_s = {distribution = "lognormal", median = 2.0, sigma = 0.5}
 downlink_mbit_per_s = 8.0
 latency_s = 0.02
 server_ingress_mbit_per_s = 6.0
+"""
+NORMALIZED = """
+from torch import nn
+
+def net(input_shape, classes):
+    layers = nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, classes)
+    return nn.Sequential(nn.Flatten(), *layers)
 """
 AT_SERVER = ["pruning.initial.where=server", "pruning.initial.charged=false", "pruning.initial.client=0"]
 PRUNABLE, OTHERS = 64 * 16 + 16 * 10, 16 + 10
@@ -221,6 +229,38 @@ def test_a_run_whose_initial_pruning_has_ended_keeps_nothing_of_it(run: Run, tmp
     for _ in range(2):
         again = run(*short, output=tmp_path / "run", resume=True)
         assert again.rounds["round"].tolist() == whole.rounds["round"].tolist() == [-2, -1, 0]
+
+
+def test_float_buffers_are_never_pruned_and_travel_with_the_values(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first reconfiguration comes in the second local round."""
+    (tmp_path / "normalized.py").write_text(NORMALIZED, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    own = ["model.name=normalized:net", "pruning.initial.max_rounds=2", "experiment.rounds=1"]
+    done = run(*own)
+    assert len(facts_of(done.events[done.events["round"] == -1], "pruning")) == 1
+    active, floats = int(done.rounds.set_index("round")["active_parameters"][0]), 2 * 16
+    assert active < 0.9 * (PRUNABLE + OTHERS + 2 * 16)
+    last = done.clients[done.clients["round"] == -1].iloc[0]
+    assert last["entries_sent"] == active
+    assert last["bytes_up"] == 16 + mask_bytes(PRUNABLE) + 16 + 4 * (active + floats)
+
+
+@pytest.mark.parametrize("sick", ["loss", "weights"])
+def test_a_loss_or_weights_that_are_not_finite_end_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, sick: str
+) -> None:
+    def diverged(training: InitialTraining, *unused: Any) -> float:
+        if sick == "weights":
+            training.model.vector[3] = np.inf
+        return np.nan if sick == "loss" else 1.0
+
+    monkeypatch.setattr(InitialTraining, "round", diverged)
+    config = tmp_path / "base.toml"
+    config.write_text(CONFIG, encoding="utf-8")
+    assert cli.main(["run", str(config), "--output", str(tmp_path / "run"), "--quiet"]) == 2
+    assert "initial pruning diverges in its local round 1;" in capsys.readouterr().err
 
 
 def test_training_that_diverges_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
