@@ -6,7 +6,8 @@ Beside the tables lie ``config.toml`` (the resolved configuration) and ``attribu
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -55,7 +56,8 @@ def write_tensorboard(trace: Trace, folder: Path) -> list[Path]:
     """
     from tensorboardX import SummaryWriter
 
-    folder.mkdir(parents=True, exist_ok=True)
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     before = set(folder.iterdir())
     rounds = trace.rounds[trace.rounds["round"] >= 0]
     writer = SummaryWriter(str(folder), write_to_disk=True)
@@ -89,15 +91,34 @@ def check_folder(folder: Path, overwrite: bool) -> None:
 def _write_tables(
     trace: Trace, folder: Path, suffix: str, write: Callable[[pd.DataFrame, Path], object]
 ) -> list[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, table in tables_of(trace).items():
         paths.append(folder / f"{name}.{suffix}")
-        write(table, paths[-1])
-    (folder / "config.toml").write_text(str(trace.attributes["config_toml"]), encoding="utf-8")
+        with _writing(paths[-1]):
+            write(table, paths[-1])
     attributes = {name: value for name, value in trace.attributes.items() if name != "config_toml"}
-    (folder / "attributes.json").write_text(json.dumps(attributes, indent=1) + "\n", encoding="utf-8")
-    return [*paths, folder / "config.toml", folder / "attributes.json"]
+    texts = {
+        "config.toml": str(trace.attributes["config_toml"]),
+        "attributes.json": json.dumps(attributes, indent=1) + "\n",
+    }
+    for name, text in texts.items():
+        paths.append(folder / name)
+        with _writing(paths[-1]):
+            paths[-1].write_text(text, encoding="utf-8")
+    return paths
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """AnalysisError that names the file or folder where it cannot be written; no part of a file is left."""
+    try:
+        yield
+    except OSError as error:
+        if path.is_file():
+            path.unlink()
+        raise AnalysisError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _group(column: str) -> str:

@@ -67,7 +67,9 @@ def curve(run: Run, x: str, y: str) -> Curve:
     name, values_of = QUANTITIES[y]
     measured = values_of(run.trace).dropna()
     if measured.empty:
-        raise AnalysisError(f"{run.trace.path}: {name} was never measured")
+        evaluated = y == "loss" and run.trace.rounds.test_accuracy.notna().any()
+        problem = "is not a number in any round, the model diverged" if evaluated else "was never measured"
+        raise AnalysisError(f"{run.trace.path}: {name} {problem}")
     places = AXES[x][1](run.trace)[measured.index]
     if places.isna().any():
         raise AnalysisError(f"{run.trace.path}: {AXES[x][0]} is not known in all rounds")

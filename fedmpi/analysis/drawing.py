@@ -15,6 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.legend import Legend
+from matplotlib.mathtext import MathTextParser
+from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from fedmpi.analysis.curves import Curve, together
@@ -78,8 +80,8 @@ def typeset(size: Size) -> Iterator[None]:
 def write(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, PDF or SVG, as the ending of ``path`` says.
 
-    Files of the same figure are equal: they hold no date. AnalysisError for another ending and for a file that cannot
-    be written.
+    Files of the same figure are equal: they hold no date. AnalysisError for another ending, for a file that cannot be
+    written, and for a text whose formula cannot be read.
     """
     dated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}, ".png": {}}
     if path.suffix.lower() not in dated:
@@ -88,13 +90,34 @@ def write(figure: Figure, path: Path) -> None:
         figure.savefig(path, dpi=_DOTS_PER_INCH, metadata=dated[path.suffix.lower()])
     except OSError as error:
         raise AnalysisError(f"{path}: cannot be written: {error.strerror or error}") from error
+    except ValueError as error:
+        text = next((text for text in figure.findobj(Text) if not _readable(text)), None)
+        if text is None:
+            raise
+        problem = f"{text.get_text()!r} has a formula between dollar signs that cannot be read"
+        raise AnalysisError(
+            f"{path}: {problem}; allowed: one of matplotlib's, or \\$ for the sign"
+        ) from error
 
 
-def common_legend(figure: Figure, panels: Iterable[Axes], columns: int, title: str = "") -> Legend:
+def _readable(text: Text) -> bool:
+    """Whether what stands between dollar signs in a text, if that is a formula, is one."""
+    if not text.get_parse_math():
+        return True
+    try:
+        MathTextParser("path").parse(text.get_text())
+    except ValueError:
+        return False
+    return True
+
+
+def common_legend(
+    figure: Figure, panels: Iterable[Axes], columns: int, title: str = "", formulas: bool = False
+) -> Legend:
     """Below all panels, every label once, in at most ``columns`` as far as the figure is wide enough.
 
     The figure grows by the height of a long legend, so that panels keep theirs. ``title`` says what lines and bands
-    are.
+    are. ``formulas``: what stands between dollar signs in a label is one, not the name of a run as it is.
     """
     handles: dict[str, Artist] = {}
     for panel in panels:
@@ -120,6 +143,8 @@ def common_legend(figure: Figure, panels: Iterable[Axes], columns: int, title: s
         handlelength=2.6,
     )
     legend.get_title().set_multialignment("center")
+    for label in legend.get_texts():
+        label.set_parse_math(formulas)
     return legend
 
 

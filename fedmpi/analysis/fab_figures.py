@@ -42,6 +42,7 @@ from fedmpi.analysis.method_names import (
     sparsification,
 )
 from fedmpi.analysis.runs import Run
+from fedmpi.numerics.quantities import plain_seconds
 
 _MEDIAN_ROUNDS = 21
 
@@ -135,7 +136,7 @@ def fixed_and_adaptive_k(runs: Sequence[Run], time_s: float | None) -> Figure | 
                 _level(panel, group, moment_s, style(group.label))
         panel.set_xscale("log")
         panel.set_title(
-            f"{_beta_text(beta).lstrip(', ') or 'accuracy'} at {moment_s:,.0f} s", fontsize="medium"
+            f"{_beta_text(beta).lstrip(', ') or 'accuracy'} at {plain_seconds(moment_s)} s", fontsize="medium"
         )
         panel.set(xlabel="k (entries sent)", ylabel="test accuracy")
         panel.grid(alpha=0.3)
@@ -231,7 +232,7 @@ def _fixed_k(panel: Axes, label: str, points: dict[int, Configuration], time_s: 
         markersize=5,
         capsize=3,
         linestyle="none" if hollow else "-",
-        label=label if len(known) == len(points) else f"{label}: not all known at {time_s:,.0f} s",
+        label=label if len(known) == len(points) else f"{label}: not all known at {plain_seconds(time_s)} s",
     )
 
 
@@ -239,7 +240,13 @@ def _level(panel: Axes, group: Configuration, time_s: float, style: tuple[str, o
     colour, line = style
     level = mean_accuracy_at(group.runs, time_s)
     if np.isnan(level):
-        panel.plot([], [], color=colour, linestyle=line, label=f"{group.label}: not known at {time_s:,.0f} s")
+        panel.plot(
+            [],
+            [],
+            color=colour,
+            linestyle=line,
+            label=f"{group.label}: not known at {plain_seconds(time_s)} s",
+        )
     else:
         panel.axhline(level, color=colour, linestyle=line, label=group.label)
 

@@ -34,6 +34,7 @@ from fedmpi.analysis.method_names import (
     sparsification,
 )
 from fedmpi.analysis.runs import Run
+from fedmpi.numerics.quantities import form_of, plain_seconds
 
 TARGET_SHARE = 0.8
 """The default target accuracy, as a share of what the best fixed k has at the end."""
@@ -46,14 +47,14 @@ def methods_table(runs: Sequence[Run], time_s: float | None) -> list[str]:
         return []
     moment_s = common_time(compared) if time_s is None else time_s
     groups = configurations(compared, sparsification, BY_METHOD, METHODS.values())
-    rows = []
-    for label, group in zip(labels(groups), groups, strict=True):
+    rows, mbytes = [], [_mbytes(group.runs, moment_s) for group in groups]
+    form = form_of((value for sent in mbytes for value in sent), 1)
+    for label, group, sent in zip(labels(groups), groups, mbytes, strict=True):
         rounds = [run.trace.rounds[run.trace.rounds.end_s <= moment_s] for run in group.runs]
         federated = [(seen["round"] >= 0).sum() for seen in rounds]
-        sent = [(seen.bytes_up + seen.bytes_down).sum() / 1e6 for seen in rounds]
         accuracies = [accuracy_at(run, moment_s) for run in group.runs]
-        rows.append([label, spread(accuracies, "{:.3f}"), mean(federated, "{:,.0f}"), mean(sent, "{:,.1f}")])
-    title = f"Accuracy at {moment_s:,.0f} s of emulated time{_k_text(k)}{_beta_text(beta)}"
+        rows.append([label, spread(accuracies, "{:.3f}"), mean(federated, "{:,.0f}"), mean(sent, form)])
+    title = f"Accuracy at {plain_seconds(moment_s)} s of emulated time{_k_text(k)}{_beta_text(beta)}"
     return table(title, ["method", "accuracy", "rounds", "MB up and down"], rows)
 
 
@@ -73,21 +74,21 @@ def k_table(runs: Sequence[Run], beta: float, time_s: float | None, target: floa
     best = max(accuracy_of, key=lambda group: -1.0 if isnan(accuracy_of[group]) else accuracy_of[group])
     if target is None:
         target = TARGET_SHARE * accuracy_of[best]
-    rows = []
+    rows, times = [], {group: [time_to(run, target) for run in group.runs] for group in groups}
+    form = form_of(time_s for found in times.values() for time_s in found)
     for label, group in zip(labels(groups), groups, strict=True):
-        times = [time_to(run, target) for run in group.runs]
         rows.append(
             [
                 f"{label} (best)" if group is best else label,
                 spread([accuracy_at(run, moment_s) for run in group.runs], "{:.3f}"),
-                reached(times),
+                reached(times[group], form),
                 spread(list(map(late_k, group.runs)), "{:,.0f}"),
             ]
         )
     title = f"FAB-top-k with adaptive and fixed k{_beta_text(beta)}"
     columns = [
         "k",
-        f"accuracy at {moment_s:,.0f} s",
+        f"accuracy at {plain_seconds(moment_s)} s",
         f"seconds to accuracy {target:.3f}",
         "median k of the last quarter",
     ]
@@ -141,6 +142,12 @@ def report(runs: Sequence[Run], time_s: float | None = None, target: float | Non
     sections += [k_table(runs, beta, time_s, target) for beta in betas(runs)]
     sections.append(contributions_table(runs))
     return "\n".join(line for section in sections if section for line in [*section, ""])
+
+
+def _mbytes(runs: Sequence[Run], moment_s: float) -> list[float]:
+    """What all clients of each run had sent and received up to an emulated moment, in 10**6 bytes."""
+    seen = (run.trace.rounds[run.trace.rounds.end_s <= moment_s] for run in runs)
+    return [float((rounds.bytes_up + rounds.bytes_down).sum()) / 1e6 for rounds in seen]
 
 
 def _beta_text(beta: float) -> str:

@@ -102,7 +102,7 @@ def labels(groups: Sequence[Configuration]) -> list[str]:
 def methods_compared(runs: Sequence[Run]) -> tuple[int, float, list[Run]]:
     """The k and beta at which most methods were run without a controller, and the runs of all methods there.
 
-    Dense runs have no k and belong to every k. Without any such runs: (0, NaN, []).
+    Runs that send all have no k and belong to every k. Without any such runs: (0, NaN, []).
     """
     fixed = [run for run in runs if not run.adaptive]
     methods: dict[tuple[int, float], set[str]] = {}

@@ -47,7 +47,8 @@ def breakdown(groups: Sequence[Configuration], size: Size = SIZES["page"]) -> Fi
             label=name,
         )
         starts += seconds
-    panel.set_yticks(range(len(groups)), labels(groups))
+    for label in panel.set_yticks(range(len(groups)), labels(groups)):
+        label.label1.set_parse_math(False)
     panel.set_xlabel("emulated seconds of a participant in a round")
     panel.grid(axis="x")
     common_legend(figure, [panel], columns=4)

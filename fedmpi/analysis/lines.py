@@ -32,7 +32,8 @@ def draw(
     """A figure with one panel for each of ``ys`` (names of QUANTITIES).
 
     ``xs`` (names of AXES) is what they share as their horizontal axis, or one for each. Lines are means over seeds, at
-    places that all of them have reached; ``interval`` (a name of BANDS) is what bands show. ``names`` replace labels.
+    places that all of them have reached; ``interval`` (a name of BANDS) is what bands show. ``names`` replace labels,
+    with formulas between dollar signs.
     Make and write it within ``drawing.typeset``. AnalysisError: a run in which a quantity was never measured, or whose
     trace does not have it.
     """
@@ -54,7 +55,7 @@ def draw(
             panel.xaxis.set_major_formatter(EngFormatter(UNITS[x]))
         if len(xs) > 1 or panel is panels[-1]:
             panel.set_xlabel(AXES[x][0])
-    common_legend(figure, panels[:1], columns=3, title=meaning(groups, interval))
+    common_legend(figure, panels[:1], columns=3, title=meaning(groups, interval), formulas=names is not None)
     if title:
         figure.suptitle(title)
     return figure

@@ -60,7 +60,7 @@ def choice_of_k(run: Run) -> str:
     """Who chooses k, or the fixed one."""
     if run.adaptive:
         return with_pruning(run, CONTROLLERS.get(run.controller, run.controller))
-    return with_pruning(run, METHODS["dense"] if run.method == "dense" else f"fixed k = {run.k:,}")
+    return with_pruning(run, f"fixed k = {run.k:,}" if run.k else METHODS.get(run.method, run.method))
 
 
 def pruning(run: Run) -> str:
@@ -72,6 +72,6 @@ def pruning(run: Run) -> str:
         sparse = f"adaptive {sparse}"
     elif run.adaptive:
         sparse = f"{sparse} with k by {CONTROLLERS.get(run.controller, run.controller)}"
-    else:
+    elif run.k:
         sparse = f"{sparse} with k = {run.k:,}"
     return f"{sparse}, no pruning" if run.pruning == "none" else with_pruning(run, sparse)

@@ -8,6 +8,7 @@ second argument is the emulated moment in seconds at which time axes end (None: 
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from functools import partial
 
@@ -25,6 +26,10 @@ from fedmpi.trace import Trace
 
 _TICKET_COLOURS = (TICKETS[0], TICKETS[1], TICKETS[3], TICKETS[2])
 """Full model and SNIP keep the lines that they have among the methods, tickets take those of pruned models."""
+
+_TITLE_CHARACTERS = 56
+"""Of a line of a title over a panel of 5.4 inches."""
+_LINE_INCHES = 0.18
 
 _AXES = {"end_s": "emulated time (s)", "round": "round"}
 
@@ -111,6 +116,7 @@ def layer_density(runs: Sequence[Run], time_s: float | None) -> Figure | None:
     figure = Figure(figsize=(1.6 + 5.4 * len(pruned), 4.8), layout="constrained")
     panels = figure.subplots(1, len(pruned), sharey=True, squeeze=False)[0]
     style = Styles()
+    lines = 1
     for panel, (selected, group) in zip(panels, pruned, strict=True):
         for run in group.runs:
             for layer, (rounds, density) in layer_densities(run.trace).items():
@@ -123,7 +129,10 @@ def layer_density(runs: Sequence[Run], time_s: float | None) -> Figure | None:
         _mark_start(panel, [run.trace for run in group.runs])
         if len(pruned) > 1:
             place = f" ({SELECTIONS[selected]})" if len(selections) > 1 else ""
-            panel.set_title(f"{group.label}{place}", fontsize="medium", wrap=True)
+            title = textwrap.fill(f"{group.label}{place}", _TITLE_CHARACTERS)
+            panel.set_title(title, fontsize="medium", parse_math=False)
+            lines = max(lines, len(title.splitlines()))
+    figure.set_figheight(figure.get_figheight() + _LINE_INCHES * (lines - 1))
     panels[0].set_ylabel("density of the layer (active / all)")
     common_legend(figure, panels, columns=3)
     drawn = [group for _, group in pruned]
@@ -177,9 +186,9 @@ def _finish(panel: Axes, x: str, time_s: float | None) -> None:
 
 
 def _logarithmic(panel: Axes, formatter: Formatter) -> None:
-    """The vertical axis, with labels at 1, 2, 3 and 5 of each decade."""
+    """The vertical axis, with labels at 1, 2, 3, 5 and 7 of each decade."""
     panel.set_yscale("log")
-    panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
+    panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0, 7.0)))
     panel.yaxis.set_major_formatter(formatter)
     panel.yaxis.set_minor_formatter(NullFormatter())
 

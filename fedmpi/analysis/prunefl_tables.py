@@ -12,7 +12,7 @@ with the run without pruning that differs in nothing but the method.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import nan
 
 import numpy as np
@@ -23,6 +23,7 @@ from fedmpi.analysis.measures import accuracy_at_round, cost_to, evaluations, la
 from fedmpi.analysis.method_names import MEASURING
 from fedmpi.analysis.prunefl_runs import BOTH, FAB, NONE, PRUNEFL, SELECTIONS, compared, tickets
 from fedmpi.analysis.runs import AnalysisError, Run
+from fedmpi.numerics.quantities import form_of
 
 COMBINED = (PRUNEFL, FAB, BOTH)
 """The two methods whose combination is compared with them, and the combination."""
@@ -38,7 +39,7 @@ def default_target(groups: Sequence[Configuration]) -> float:
     if not found:
         raise AnalysisError("there is no run without pruning to take a target accuracy from; give --target")
     if len(found) > 1:
-        several = "; ".join(group.label for group in found)
+        several = "; ".join([*(group.label for group in found[:2]), *(["..."] if len(found) > 2 else [])])
         raise AnalysisError(f"{len(found)} configurations have no pruning ({several}); give --target")
     return min(last_accuracy(run) for run in found[0].runs)
 
@@ -46,22 +47,23 @@ def default_target(groups: Sequence[Configuration]) -> float:
 def methods_table(groups: Sequence[Configuration], target: float) -> list[str]:
     """Costs to the target and accuracy at the last round that all complete runs have reached."""
     last = _last_common_round(groups)
-    rows = []
+    rows, spent = [], {group: [cost_to(run, target) for run in group.runs] for group in groups}
+    forms = _forms(spent.values())
     for label, group in zip(labels(groups), groups, strict=True):
         like = _like(group, NONE, groups, METHOD_SECTIONS)
         base = like.runs if like is not None else ()
         base_s = _mean_of(base, lambda run: cost_to(run, target)["time_s"])
         base_accuracy = _mean_of(base, lambda run: accuracy_at_round(run, last))
-        costs = [cost_to(run, target) for run in group.runs]
+        costs = spent[group]
         accuracies = [accuracy_at_round(run, last) for run in group.runs]
         times = [cost["time_s"] for cost in costs]
         rows.append(
             [
                 label,
-                reached(times),
+                reached(times, forms["time_s"]),
                 spread([time_s / base_s for time_s in times], "{:.2f}"),
                 reached([cost["rounds"] for cost in costs]),
-                reached([cost["mbytes"] for cost in costs]),
+                reached([cost["mbytes"] for cost in costs], forms["mbytes"]),
                 spread([cost["active"] for cost in costs], "{:,.0f}"),
                 spread([100 * cost["share"] for cost in costs], "{:.1f} %"),
                 spread(accuracies, "{:.3f}"),
@@ -106,14 +108,14 @@ def _both_table(by_name: Mapping[str, Sequence[Run]], target: float, extra: str)
     best = min(float(run.trace.rounds.test_accuracy.max()) for run in together)
     target = target if target <= best else best
     costs = {name: [cost_to(run, target) for run in by_name[name]] for name in COMBINED}
-    combined = costs[BOTH]
+    combined, forms = costs[BOTH], _forms(costs.values())
     rows = []
     for name in COMBINED:
         row = [name]
         for column in ("time_s", "mbytes"):
             values = [cost[column] for cost in costs[name]]
             share = float(np.mean([cost[column] for cost in combined]) / np.mean(values))
-            row += [reached(values), spread([share], "{:.2f}")]
+            row += [reached(values, forms[column]), spread([share], "{:.2f}")]
         row += [
             spread([cost["active"] for cost in costs[name]], "{:,.0f}"),
             spread(list(map(late_k, by_name[name])), "{:,.0f}"),
@@ -130,6 +132,12 @@ def _both_table(by_name: Mapping[str, Sequence[Run]], target: float, extra: str)
     ]
     where = f"; {extra}" if extra else ""
     return table(f"Pruning and sparsification at once, to accuracy {target:.3f}{where}", columns, rows)
+
+
+def _forms(costs: Iterable[Sequence[Mapping[str, float]]]) -> dict[str, str]:
+    """How seconds and megabytes of all rows of a table are written."""
+    flat = [cost for each in costs for cost in each]
+    return {column: form_of(cost[column] for cost in flat) for column in ("time_s", "mbytes")}
 
 
 def lottery_table(groups: Sequence[Configuration]) -> list[str]:

@@ -32,8 +32,8 @@ class Run:
     """One run and the part of its configuration that studies vary.
 
     ``method`` is that of sparsification; ``k`` is the fixed number of entries, 0 where a controller chooses or
-    all are sent; ``beta`` is NaN where emulated time is not that of the normalized model. ``selected``: not
-    the same clients in all rounds.
+    all are sent, as with ``qsgd``; ``beta`` is NaN where emulated time is not that of the normalized model.
+    ``selected``: not the same clients in all rounds.
     """
 
     name: str
@@ -223,8 +223,10 @@ def _run(name: str, trace: Trace) -> Run:
     method, controller = found["sparsification.method"], found["k_control.method"]
     k = 0
     if method != "dense" and controller == "fixed":
-        share = found["sparsification.k_fraction"] * trace.attributes["parameters"]
-        k = int(found["sparsification.k"]) or max(1, round(share))
+        share = found["sparsification.k_fraction"]
+        k = int(found["sparsification.k"]) or (
+            max(1, round(share * trace.attributes["parameters"])) if share else 0
+        )
     normalized = found["emulation.compute.model"] == "normalized"
     return Run(
         name=name,

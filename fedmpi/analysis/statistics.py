@@ -50,6 +50,8 @@ def bootstrap_interval(
     tail = (1 - confidence) / 2
     flat = seeds.reshape(count, -1)
     bounds = np.array([np.quantile(weights @ column, [tail, 1 - tail]) for column in flat.T])
+    # A mean lies among its values, which rounding does not know: seeds that are all equal have no spread.
+    bounds = np.clip(bounds, flat.min(axis=0)[:, None], flat.max(axis=0)[:, None])
     low, high = np.moveaxis(bounds.reshape(*seeds.shape[1:], 2), -1, 0)
     return low, high
 

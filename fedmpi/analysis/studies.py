@@ -26,7 +26,7 @@ from pathlib import Path
 
 from fedmpi.analysis import fab_figures, prunefl_figures
 from fedmpi.analysis.drawing import Draw, write
-from fedmpi.analysis.runs import Run
+from fedmpi.analysis.runs import AnalysisError, Run
 
 FIGURES: Mapping[str, Mapping[str, tuple[Draw, str]]] = {
     "fab": fab_figures.FIGURES,
@@ -35,9 +35,17 @@ FIGURES: Mapping[str, Mapping[str, tuple[Draw, str]]] = {
 
 
 def draw(study: str, runs: Sequence[Run], folder: Path, suffix: str, time_s: float | None) -> list[str]:
-    """Write all figures that can be drawn into ``folder``; one line for each, drawn or not."""
+    """Write all figures that can be drawn into ``folder``; one line for each, drawn or not.
+
+    AnalysisError where they cannot be written.
+    """
     lines = []
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AnalysisError(
+            f"--output: {folder} cannot be made: {error.strerror}; allowed: a folder"
+        ) from None
     for name, (figure_of, needs) in FIGURES[study].items():
         figure = figure_of(runs, time_s)
         path = folder / f"{name}.{suffix}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from fedmpi.analysis.groups import Configuration
+from fedmpi.analysis.groups import Configuration, labels
 from fedmpi.analysis.statistics import CONFIDENCE
 from fedmpi.analysis.summary import FORMATS, HIGH, LOW, common_target, comparisons, summarized, table, texts
 
@@ -63,6 +63,9 @@ def as_json(groups: Sequence[Configuration], target: float | None, baseline: str
         ]
         rows.append({"name": group.label, **measures, "runs": runs})
     pairs = comparisons(groups, target, baseline).reset_index()
+    pairs["name"] = pairs["name"].map(
+        {label: group.label for label, group in zip(labels(groups), groups, strict=True)}
+    )
     content = {
         "target": compared,
         "interval": f"percentile bootstrap, {CONFIDENCE:.0%}",

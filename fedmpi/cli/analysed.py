@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -36,6 +38,15 @@ def remark(lines: Iterable[str]) -> None:
     """A line on stderr for each."""
     for line in lines:
         print(f"fedmpi: {one_line(line)}", file=sys.stderr)
+
+
+@contextmanager
+def remarked_warnings() -> Iterator[None]:
+    """What Python's libraries warn of, such as a character that a font does not have, as a line on stderr for each."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        yield
+    remark(dict.fromkeys(str(warning.message) for warning in caught))
 
 
 def require(module: str, command: str, extra: str = "analysis") -> None:

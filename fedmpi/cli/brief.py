@@ -77,7 +77,7 @@ def _differing(config: Config) -> list[str]:
     for table, values in _by_table(tables(config)).items():
         known = defaults.get(table, {})
         pairs = [
-            f"{key} = {shown_value(value)}".replace(" ", _TOGETHER)
+            _together(f"{key} = {shown_value(value)}")
             for key, value in values.items()
             if key not in known or known[key] != value
         ]
@@ -89,6 +89,12 @@ def _differing(config: Config) -> list[str]:
     if len(lines) > _MOST_LINES:
         lines = [*lines[: _MOST_LINES - 1], "  ... and more, which fedmpi check prints"]
     return ["differs from the defaults:", *lines]
+
+
+def _together(pair: str) -> str:
+    """A key and its value, not to be broken; behind commas where they are longer than a line."""
+    joined = pair.replace(" ", _TOGETHER)
+    return joined if len(joined) <= _COLUMNS - 8 else joined.replace(f",{_TOGETHER}", ", ")
 
 
 def _by_table(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fedmpi.cli.analysed import add_paths, remark, require
+from fedmpi.cli.analysed import add_paths, remark, remarked_warnings, require
 from fedmpi.cli.number_arguments import number
 from fedmpi.config.ranges import Range
 
@@ -39,7 +39,7 @@ def execute(arguments: argparse.Namespace) -> int:
     remark(study.remarks)
     first = Path(arguments.paths[0])
     folder = arguments.output or (first if first.is_dir() else first.parent) / "figures"
-    with typeset(STUDY):
+    with typeset(STUDY), remarked_warnings():
         for line in draw(arguments.study, study.runs, folder, arguments.format, arguments.time):
             print(line)
     return 0

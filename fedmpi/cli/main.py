@@ -22,7 +22,7 @@ from fedmpi.cli.number_arguments import Parser
 from fedmpi.config import ConfigError
 from fedmpi.config.errors import BAD_CONFIGURATION, FAILED, one_line
 from fedmpi.config.spelling import did_you_mean
-from fedmpi.experiment.streams import drop_unwritten, open_closed_streams
+from fedmpi.experiment.streams import drop_unwritten, open_closed_streams, take_any_text
 
 _COMMANDS = (
     "run",
@@ -68,6 +68,7 @@ _NO_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. ``arguments`` are those after the program's name."""
     open_closed_streams()
+    take_any_text()
     code = _run_command(list(sys.argv[1:] if arguments is None else arguments))
     drop_unwritten()
     return code
@@ -79,8 +80,7 @@ def _run_command(given: list[str]) -> int:
         parsed = _parse(given)
         parsed.arguments = given
         code: int = _module_of(parsed.command).execute(parsed)
-        sys.stdout.flush()
-        return code
+        return _flushed(code)
     except KeyboardInterrupt:
         return _tell("interrupted", FAILED)
     except BrokenPipeError:  # the reader of our output has gone, as in `fedmpi presets | head -1`
@@ -91,6 +91,17 @@ def _run_command(given: list[str]) -> int:
             traceback.print_exc()
             return FAILED
         return _tell(str(error), code_of_expected)
+
+
+def _flushed(code: int) -> int:
+    """The exit code once all output is written; that of a failure, with a line, where it cannot be."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return _tell(f"standard output cannot be written: {error.strerror}", FAILED)
+    return code
 
 
 def exit_code(error: BaseException) -> int | None:

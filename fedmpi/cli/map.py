@@ -14,7 +14,7 @@ from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedmpi.cli.analysed import add_paths, remark, require
+from fedmpi.cli.analysed import add_paths, remark, remarked_warnings, require
 from fedmpi.cli.number_arguments import integer, number
 from fedmpi.cli.sweep_report import list_lines
 from fedmpi.cli.sweep_runs import Ended, Say, refuse_launcher, run_side_by_side, say, say_failures, silent
@@ -285,9 +285,13 @@ def _write(
     from fedmpi.analysis.drawing import SIZES, typeset, write
     from fedmpi.analysis.map_figure import draw
 
-    places.picture.parent.mkdir(parents=True, exist_ok=True)
-    times.to_csv(places.times, index=False)
-    decided.to_csv(places.winners, index=False)
-    with typeset(SIZES[arguments.size]):
+    try:
+        places.picture.parent.mkdir(parents=True, exist_ok=True)
+        times.to_csv(places.times, index=False)
+        decided.to_csv(places.winners, index=False)
+    except OSError as error:
+        problem = f"{places.picture.parent} cannot be written: {error.strerror}"
+        raise ConfigError("--output", problem, "a folder with write permission and space") from None
+    with typeset(SIZES[arguments.size]), remarked_warnings():
         figure = draw(times, decided, arguments.target, size=SIZES[arguments.size], title=arguments.title)
         write(figure, places.picture)

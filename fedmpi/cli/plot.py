@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedmpi.cli.analysed import add_paths, configurations, require
+from fedmpi.cli.analysed import add_paths, configurations, remarked_warnings, require
 from fedmpi.config import ConfigError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
     _check(arguments)
     groups = configurations(arguments.paths, arguments.each)
-    with typeset(SIZES[arguments.size]):
+    with typeset(SIZES[arguments.size]), remarked_warnings():
         write(_draw(arguments, groups), arguments.output)
     return 0
 

@@ -56,13 +56,15 @@ def execute(arguments: argparse.Namespace) -> int:
     from fedmpi.analysis.summary import aligned, comparisons, table
     from fedmpi.analysis.summary_forms import LATEX_COLUMNS, as_json, as_latex
 
+    if arguments.baseline is not None and arguments.form in ("csv", "latex"):
+        raise ConfigError("--baseline", f"is of no use with --{arguments.form}", "text, --json")
     groups = configurations(arguments.paths, arguments.each)
     frame = table(groups, arguments.target)
     _remark_energy(groups)
-    chosen = arguments.columns.split(",") if arguments.columns else None
+    chosen = arguments.columns.split(",") if arguments.columns is not None else None
     width = None if arguments.wide else shutil.get_terminal_size().columns
     if arguments.form == "json":
-        if chosen:
+        if chosen is not None:
             raise ConfigError("--columns", "is of no use with --json", "text, --csv, --latex")
         print(as_json(groups, arguments.target, arguments.baseline))
     elif arguments.form == "csv":
@@ -70,10 +72,10 @@ def execute(arguments: argparse.Namespace) -> int:
     elif arguments.form == "latex":
         print(as_latex(_columns(frame, chosen or [name for name in LATEX_COLUMNS if name in frame])))
     else:
+        pairs = comparisons(groups, arguments.target, arguments.baseline)
         print(aligned(_columns(frame, chosen), width))
         if any(len(group.runs) > 1 for group in groups):
             print("\nin brackets: bootstrap 95 % interval of the mean over seeds")
-        pairs = comparisons(groups, arguments.target, arguments.baseline)
         if len(pairs):
             label = arguments.baseline or groups[0].label
             print(f"\nagainst {label}, on the same seeds (p-values are not corrected for their number)\n")
@@ -91,6 +93,8 @@ def _columns(frame: pd.DataFrame, chosen: list[str] | None) -> pd.DataFrame:
         if name not in frame:
             known = [str(column) for column in frame if not str(column).endswith((LOW, HIGH))]
             raise ConfigError(f"--columns {name}", "not in this table", ", ".join(known))
+        if chosen.count(name) > 1:
+            raise ConfigError(f"--columns {name}", f"named {chosen.count(name)} times", "each column once")
     return frame[[column for name in chosen for column in (name, name + LOW, name + HIGH) if column in frame]]
 
 

@@ -55,7 +55,8 @@ def _repeat(arguments: argparse.Namespace) -> int:
 
     found = repeat(arguments.run, arguments.repeat, tuple(arguments.trust))
     lines = _listed(found.differences, arguments.all)
-    lines.append(f"{len(found.rounds):,} rounds trained again: {_ranges(found.rounds)}")
+    count = len(found.rounds)
+    lines.append(f"{count:,} round{'' if count == 1 else 's'} trained again: {_ranges(found.rounds)}")
     if found.evaluated:
         lines.append("the model of the last checkpoint was evaluated again")
     lines += [f"not trained again: {note}" for note in found.notes]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 DONE, FAILED, BAD_CONFIGURATION, PREEMPTED = 0, 1, 2, 75
 """Exit codes of all commands; 75: a run was stopped, with a checkpoint."""
 
@@ -60,12 +62,20 @@ def shown_key(path: str) -> str:
 
 def shown_value(value: object) -> str:
     """A value as it would stand in TOML, short enough for one line."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
     try:
-        return shortened(f'"{value}"' if isinstance(value, str) else str(value))
+        return shortened(_toml(value))
     except ValueError:  # Python writes no integers of more than 4300 digits
         return "a number of thousands of digits"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key} = {_toml(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else str(value)
 
 
 def shortened(text: str, most: int = _MOST_CHARACTERS) -> str:

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from typing import Any, TextIO, cast
 
 
@@ -25,6 +26,12 @@ def open_closed_streams() -> None:
             os.set_inheritable(lowest, True)
             if getattr(sys, name) is None:
                 setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
+
+
+def take_any_text() -> None:
+    """Let standard output take characters that its encoding lacks, as ``\\xe4`` or ``\\u65e5``: never an error."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 @contextmanager

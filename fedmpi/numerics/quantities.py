@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from math import floor, inf, log10
+
 
 def duration(seconds: float) -> str:
     """Seconds in the two largest units: ``8.4 s``, ``3 min 05 s``, ``2 h 10 min``, ``4 d 06 h``."""
@@ -14,6 +17,22 @@ def duration(seconds: float) -> str:
     if hours < 24:
         return f"{hours} h {minutes:02d} min"
     return f"{hours // 24} d {hours % 24:02d} h"
+
+
+def plain_seconds(seconds: float) -> str:
+    """Seconds as a number with at least three digits that count: ``0.565``, ``12.3``, ``1,234``."""
+    return f"{seconds:,.{_decimals(seconds, 3)}f}"
+
+
+def form_of(amounts: Iterable[float], decimals: int = 0) -> str:
+    """A format for a column of amounts: so many decimals, or as many as show two digits of the least above 0."""
+    least = min((amount for amount in amounts if amount > 0), default=inf)
+    return f"{{:,.{max(decimals, _decimals(least, 2))}f}}"
+
+
+def _decimals(amount: float, digits: int) -> int:
+    """Decimals that show at least so many digits of an amount."""
+    return max(0, digits - 1 - floor(log10(amount))) if 0 < amount < inf else 0
 
 
 def bytes_text(count: float) -> str:

@@ -530,3 +530,25 @@ def test_a_picture_of_a_run_in_which_nobody_counted(make_run, tmp_path, capsys):
     assert "nothing of any client was used" in capsys.readouterr().err
     assert main(["tables", "fairness", str(run)]) == 0
     assert "nan" in capsys.readouterr().out
+
+
+def test_a_method_without_k_is_compared_at_every_k(make_run, capsys):
+    make_run("fab", "sparsification.k=100")
+    folder = make_run("qsgd", "sparsification.method=qsgd", step=0.02).parent
+    assert [(run.method, run.k) for run in of_study(folder)] == [("fab", 100), ("qsgd", 0)]
+    assert main(["tables", "fab", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "k = 100, beta = 10**" in out
+    assert "| QSGD | 0.880 | 40 | 160.0 |" in out
+
+
+def test_short_times_and_few_bytes_have_the_digits_that_count(make_run, capsys):
+    k = "sparsification.k=100"
+    make_run("fab", k, seconds=0.0123)
+    folder = make_run("ogd", "k_control.method=ogd_sign", seconds=0.025, ks=lambda number: 50).parent
+    assert main(["tables", "fab", str(folder), "--target", "0.3", "--time", "0.2"]) == 0
+    out = capsys.readouterr().out
+    assert "**Accuracy at 0.200 s of emulated time, k = 100, beta = 10**" in out
+    assert "| k | accuracy at 0.200 s | seconds to accuracy 0.300 |" in out
+    assert "| fixed k = 100 (best) | 0.250 | 0.30 | 100 |" in out
+    assert "| sign-based descent | 0.170 | 0.60 | 50 |" in out

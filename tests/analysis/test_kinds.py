@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from fedmpi.analysis import groups, kinds
+from fedmpi.analysis.drawing import write
 from fedmpi.analysis.runs import AnalysisError, Run, load
 from fedmpi.trace import read
 
@@ -114,3 +115,10 @@ def test_what_a_trace_does_not_have_is_named_with_the_key_that_records_it(pooled
         kinds.energy(pooled)
     with pytest.raises(AnalysisError, match=r"client_tests.*experiment\.evaluate_clients = true"):
         kinds.client_accuracy(pooled)
+
+
+def test_names_of_runs_are_shown_as_they_are(small_sweep, tmp_path):
+    run = load([small_sweep / "fab-s1"]).runs[0]
+    figure = kinds.breakdown([groups.Configuration("$x^$", "", (run,))])
+    write(figure, tmp_path / "x.svg")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["$x^$"]

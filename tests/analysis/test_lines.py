@@ -155,3 +155,30 @@ def test_quantities_of_real_runs_are_those_of_the_trace(small_sweep):
 def test_quantity_that_was_never_measured(made_up):
     with pytest.raises(AnalysisError, match="test accuracy was never measured"):
         draw(groups.pooled(load([made_up("empty", 0.04, rounds=0)]).runs))
+
+
+def test_a_loss_that_is_no_number_was_measured_all_the_same(made_up):
+    run = load([made_up("diverged", 0.04)]).runs[0]
+    run.trace.rounds["test_loss"] = np.nan
+    with pytest.raises(AnalysisError, match="test loss is not a number in any round, the model diverged"):
+        draw(groups.pooled([run]), ys=["loss"])
+
+
+@pytest.mark.parametrize("name", ["$x^$", "$a$ and $b_$", "2 $", "100 % _ # \\"])
+def test_names_of_runs_are_shown_as_they_are(made_up, tmp_path, name):
+    escaped = name.replace("\\", "\\\\")
+    figure = draw(groups.pooled(load([made_up("a", 0.04, name=escaped), made_up("b", 0.02, name="b")]).runs))
+    write(figure, tmp_path / "x.svg")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [name, "b"]
+    assert not any(text.get_parse_math() for text in figure.legends[0].get_texts())
+
+
+def test_labels_and_titles_that_are_given_may_hold_formulas(two, tmp_path):
+    figure = draw(two, names=["$k^2$", r"2 \$"], title="$x_1$")
+    write(figure, tmp_path / "x.svg")
+    assert all(text.get_parse_math() for text in figure.legends[0].get_texts())
+    for wrong in (draw(two, names=["$k^$", "b"]), draw(two, title="$k^$")):
+        with pytest.raises(
+            AnalysisError, match=r"x.svg: '\$k\^\$' has a formula .* that cannot be read; allowed: "
+        ):
+            write(wrong, tmp_path / "x.svg")

@@ -8,10 +8,12 @@ import os
 import subprocess
 import sys
 import tarfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from fedmpi.analysis import prunefl_figures, prunefl_runs, prunefl_tables
 from fedmpi.analysis.measures import cost_to
@@ -483,3 +485,45 @@ def test_bad_arguments_are_one_line_and_exit_code_2(make_run, command, message, 
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_of_many_configurations_without_pruning_two_are_named(make_run, capsys):
+    for place in range(5):
+        folder = make_run(f"none{place}", f"training.learning_rate={0.1 * (place + 1):g}").parent
+    assert main(["tables", "prunefl", str(folder)]) == 2
+    labels = "no pruning, learning_rate = 0.1; no pruning, learning_rate = 0.2; ..."
+    expected = f"fedmpi: 5 configurations have no pruning ({labels}); give --target\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_short_times_have_the_digits_that_count(make_run, capsys):
+    make_run("none", seconds=0.1)
+    folder = make_run("prunefl", PRUNED, seconds=0.05, left=90).parent
+    assert main(["tables", "prunefl", str(folder)]) == 0
+    table = rows(capsys.readouterr().out, "**To accuracy 0.290**")
+    assert (table["no pruning"][0], table["PruneFL"][0]) == ("2.0", "1.0")
+
+
+def test_titles_of_panels_do_not_reach_into_others(make_run):
+    for place in range(3):
+        more = [
+            f"training.learning_rate={0.1 + place}",
+            f"training.momentum={0.1 * place}",
+            "training.batch_size=7",
+        ]
+        address = f"data.path=/a/rather/long/folder/of/data/number/{place}/in/which/nothing/is"
+        folder = make_run(f"p{place}", PRUNED, *more, address, "data.dataset=leaf", left=90 - place).parent
+    figure = prunefl_figures.layer_density(load(folder), None)
+    FigureCanvasAgg(figure).draw()
+    boxes = [panel.title.get_window_extent() for panel in figure.axes]
+    assert all(len(panel.get_title().splitlines()) > 1 for panel in figure.axes)
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+    assert boxes[0].x0 >= 0
+    assert all(panel.get_window_extent().height > 2.5 * figure.dpi for panel in figure.axes)
+
+
+def test_a_method_without_k_has_none_in_its_name(make_run):
+    folder = make_run("none").parent
+    make_run("qsgd", "sparsification.method=qsgd")
+    (panel,) = prunefl_figures.FIGURES["accuracy_over_time"][0](load(folder), None).axes
+    assert labels(panel) == ["no pruning", "QSGD, no pruning"]

@@ -87,3 +87,8 @@ def test_what_is_drawn_once_is_not_written_to():
     assert weights is resampling(3)
     with pytest.raises(ValueError, match="read-only"):
         weights[0, 0] = 1.0
+
+
+@given(numbers, st.integers(2, 9))
+def test_equal_seeds_have_no_spread_to_the_last_bit(value, seeds):
+    assert bootstrap_interval([value] * seeds) == (value, value)

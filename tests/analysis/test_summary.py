@@ -232,6 +232,11 @@ def test_real_runs_are_summarized(small_sweep, capsys):
     [
         (["--target", "80"], "--target: found 80; allowed: a number from 0 to 1"),
         (["--columns", "speed"], "--columns speed: not in this table; allowed: status, rounds"),
+        (["--columns", ""], "--columns : not in this table; allowed: status, rounds"),
+        (["--columns", "k,density,k"], "--columns k: named 2 times; allowed: each column once"),
+        (["--baseline", "x", "--csv"], "--baseline: is of no use with --csv; allowed: text, --json"),
+        (["--baseline", "x", "--latex"], "--baseline: is of no use with --latex; allowed: text, --json"),
+        (["--baseline", "x"], "--baseline: found 'x'; allowed: 'example', 'example [preempted]'"),
         (["--columns", "k", "--json"], "--columns: is of no use with --json"),
         (["--csv", "--json"], "not allowed with argument"),
         (["nothing"], "nothing: no such folder or file"),
@@ -239,6 +244,16 @@ def test_real_runs_are_summarized(small_sweep, capsys):
 )
 def test_bad_arguments_are_one_line(runs, arguments, message, capsys):
     assert main(["summarize", *runs, *arguments]) == 2
-    error = capsys.readouterr().err
+    out, error = capsys.readouterr()
     assert message in error
     assert error.count("\n") == 1
+    assert not out
+
+
+def test_names_in_json_are_the_same_throughout(made_up):
+    folders = [made_up(f"a{seed}", 0.04, name="a", seed=seed) for seed in range(3)]
+    more = "[training]\nlearning_rate = 0.3\n"
+    folders += [made_up(f"b{seed}", 0.03, name="b", seed=seed, config=more) for seed in range(2)]
+    content = json.loads(as_json(groups.pooled(load(folders).runs), 0.5, None))
+    assert [found["name"] for found in content["configurations"]] == ["a", "b"]
+    assert {found["name"] for found in content["comparisons"]} == {"b"}

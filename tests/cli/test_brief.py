@@ -143,5 +143,12 @@ def test_many_keys_are_cut(capsys):
     assert "  ... and more, which fedmpi check prints" in lines
 
 
+def test_values_are_toml_that_is_not_broken_within_a_number(capsys):
+    words = " ".join(lines_of(capsys, "quickstart")).split()
+    text = " ".join(words)
+    assert "profile = {raspberry-pi-4 = 0.5, raspberry-pi-3 = 0.5};" in text
+    assert 'uplink_mbit_per_s = {distribution = "lognormal", median = 0.05, sigma = 0.6},' in text
+
+
 def test_a_configuration_of_defaults_has_nothing_that_differs():
     assert brief._differing(load("quickstart").__class__()) == ["all keys have their defaults"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import struct
 
@@ -9,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fedmpi.analysis.convert import tables_of
+from fedmpi.analysis.convert import _writing, tables_of
+from fedmpi.analysis.runs import AnalysisError
 from fedmpi.cli import analysed
 from fedmpi.cli.main import main
 from fedmpi.config import load
@@ -124,3 +126,28 @@ def test_a_package_that_is_missing_is_one_line(small_sweep, monkeypatch, capsys)
     for form, package in (("parquet", "pyarrow"), ("tensorboard", "tensorboardX")):
         assert main(["convert", str(small_sweep / "fab-s1"), "--to", form]) == 2
         assert f"{package} is not installed; allowed: an environment with it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_file_that_cannot_be_written_is_named_and_no_part_of_it_is_left(
+    small_sweep, tmp_path, form, capsys
+):
+    (tmp_path / f"rounds.{form}").symlink_to("/dev/full")
+    command = ["convert", str(small_sweep / "fab-s1"), "--to", form, "--output", str(tmp_path), "--overwrite"]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"fedmpi: {tmp_path}/rounds.{form}: cannot be written: ")
+    assert "No space left on device" in error
+    assert error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == [f"devices.{form}", f"rounds.{form}"]
+
+
+def test_a_part_of_a_file_is_not_left(tmp_path):
+    def interrupted():
+        with _writing(tmp_path / "x.csv"):
+            (tmp_path / "x.csv").write_text("a part")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(AnalysisError, match=r"x.csv: cannot be written: No space left on device"):
+        interrupted()
+    assert not (tmp_path / "x.csv").exists()

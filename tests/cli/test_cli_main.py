@@ -318,3 +318,20 @@ def test_a_working_directory_that_is_gone_is_one_line(tmp_path, monkeypatch, cap
     assert code == 2
     problem = "cannot be found: No such file or directory; allowed: a folder that is still there"
     assert capsys.readouterr().err == f"fedmpi: the working directory: {problem}\n"
+
+
+def test_output_that_cannot_be_written_is_one_line(tmp_path):
+    command = f"{sys.executable} -m fedmpi presets > /dev/full; echo $?"
+    result = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "1\n"
+    assert result.stderr == "fedmpi: standard output cannot be written: No space left on device\n"
+
+
+def test_characters_that_standard_output_lacks_are_escaped(tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONUTF8", raising=False)
+    (tmp_path / "sweep.toml").write_text('base = "quickstart"\nseeds = [1]\n[axes.wert]\n"größe" = {}\n')
+    done = fedmpi("sweep", "sweep.toml", "--list", cwd=tmp_path, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"gr\xf6\xdfe-s1" in done.stdout

@@ -63,6 +63,10 @@ def test_paths_may_stand_around_options(small_sweep, tmp_path):
         (["--round", "3"], "--round: is of no use with --kind lines; allowed: gantt, client-accuracy"),
         (["--output", "x.gif"], "x.gif: the ending is .gif; allowed: .pdf, .svg, .png"),
         (["--output", "/nowhere/x.png"], "/nowhere/x.png: cannot be written: No such file or directory"),
+        (
+            ["--title", "$k^$"],
+            "x.png: '$k^$' has a formula between dollar signs that cannot be read; allowed: ",
+        ),
         (["nothing"], "nothing: no such folder or file; allowed: a run folder, a sweep folder, a trace"),
     ],
 )
@@ -123,3 +127,18 @@ def test_scripts_are_the_commands(small_sweep, tmp_path):
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr
         assert "accuracy" in done.stdout
+
+
+def test_a_character_without_a_glyph_is_a_line(small_sweep, tmp_path, capsys):
+    run, output = str(small_sweep / "fab-s1"), str(tmp_path / "x.png")
+    assert main(["plot", run, "--label", "\N{CJK UNIFIED IDEOGRAPH-65E5}", "--output", output]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("fedmpi: Glyph 26085 ")
+
+
+def test_a_folder_for_figures_that_cannot_be_made_is_one_line(small_sweep, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    folder = tmp_path / "file" / "figures"
+    assert main(["figures", "fab", str(small_sweep), "--output", str(folder)]) == 2
+    expected = f"fedmpi: --output: {folder} cannot be made: Not a directory; allowed: a folder\n"
+    assert capsys.readouterr().err == expected

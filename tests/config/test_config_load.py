@@ -107,7 +107,7 @@ def test_a_configuration_with_tables_can_be_hashed_copied_and_pickled_but_not_ch
             "[model] hidden: found [1, 2.0] (a list); allowed: a list, each item an integer",
         ),
         ("experiment.stop_at_accuracy=never", 'found "never" (a string); allowed: a number or "none"'),
-        ("experiment.rounds.x=1", "[experiment] rounds: found {'x': 1} (a table); allowed: an integer"),
+        ("experiment.rounds.x=1", "[experiment] rounds: found {x = 1} (a table); allowed: an integer"),
         ("training=1", "override training=1: not of the form; allowed: section.key=value"),
         ("training.learning_rate", "override training.learning_rate: not of the form"),
         ("=1", "override =1: not of the form"),
@@ -115,7 +115,7 @@ def test_a_configuration_with_tables_can_be_hashed_copied_and_pickled_but_not_ch
         ("training.learning_rate=[1", "override training.learning_rate=[1: not a TOML value"),
         (
             "federation.options.x={y = 1}",
-            "[federation] options: found {'x': {'y': 1}} (a table); allowed: a table, each value true or false or",
+            "[federation] options: found {x = {y = 1}} (a table); allowed: a table, each value true or false or",
         ),
         ("emulation.network=1", "override emulation.network=1: [emulation.network] is a table"),
         ("[x]#=1", "override [x]#=1: not of the form"),

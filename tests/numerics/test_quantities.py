@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from math import inf, nan
+
 import pytest
 
-from fedmpi.numerics.quantities import bytes_text, duration
+from fedmpi.numerics.quantities import bytes_text, duration, form_of, plain_seconds
 
 
 @pytest.mark.parametrize(
@@ -37,3 +39,28 @@ def test_durations_have_two_units(seconds, text):
 )
 def test_sizes_have_three_digits(count, text):
     assert bytes_text(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0, "0"), (0.5652, "0.565"), (1.3733, "1.37"), (45.25, "45.2"), (400.0, "400"), (12345.6, "12,346")],
+)
+def test_plain_seconds_have_three_digits(seconds, text):
+    assert plain_seconds(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("amounts", "decimals", "form"),
+    [
+        ([110.0, 200.0], 0, "{:,.0f}"),
+        ([12.0, nan], 0, "{:,.0f}"),
+        ([200.0, 4.5], 0, "{:,.1f}"),
+        ([160.0, 0.17], 1, "{:,.2f}"),
+        ([160.0], 1, "{:,.1f}"),
+        ([0.0, nan], 0, "{:,.0f}"),
+        ([inf], 0, "{:,.0f}"),
+        ([], 1, "{:,.1f}"),
+    ],
+)
+def test_a_column_shows_two_digits_of_its_least_amount(amounts, decimals, form):
+    assert form_of(amounts, decimals) == form

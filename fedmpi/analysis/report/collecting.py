@@ -34,7 +34,6 @@ def collect(loaded: Loaded, target: float | None = None, title: str = "") -> Rep
     names = {id(run): label for label, run in named}
     several = len(runs) > 1
     wanted = target_of(groups, target)
-    experiment = " / ".join(dict.fromkeys(str(run.trace.config["experiment"]["name"]) for run in runs))
     sections = (
         what_was_run(groups),
         *((compared(groups, wanted),) if several else ()),
@@ -52,7 +51,7 @@ def collect(loaded: Loaded, target: float | None = None, title: str = "") -> Rep
         len(chosen), len(runs), "runs", "first one of each configuration, where one is looked at by itself"
     )
     return Report(
-        title=title or experiment,
+        title=title or _experiments(runs),
         subtitle=_subtitle(groups, runs),
         headlines=of_runs(groups, wanted) if several else of_run(runs[0]),
         sections=sections,
@@ -67,6 +66,13 @@ def _chosen(groups: Sequence[Configuration]) -> list[Run]:
     in_turn = [group.runs[turn] for turn in range(most) for group in groups if turn < len(group.runs)]
     kept = {id(run) for run in in_turn[:MOST_RUNS]}
     return [run for group in groups for run in group.runs if id(run) in kept]
+
+
+def _experiments(runs: Sequence[Run]) -> str:
+    """The names of the runs' experiments: the first ones, and how many there are, where they are many."""
+    names = list(dict.fromkeys(str(run.trace.config["experiment"]["name"]) for run in runs))
+    more = [f"... ({len(names):,} experiments)"] if len(names) > _MOST_NAMED else []
+    return " / ".join([*names[:_MOST_NAMED], *more])
 
 
 def _subtitle(groups: Sequence[Configuration], runs: Sequence[Run]) -> str:

@@ -108,7 +108,7 @@
         hovertemplate: `%{y:.4~g}${range}`,
       });
     }
-    const y = /accuracy|share|density|active/.test(chart.y_title) ? { rangemode: "normal" } : { rangemode: "tozero" };
+    const y = /accuracy|share|density|active/.test(chart.y_title) ? { rangemode: "nonnegative" } : { rangemode: "tozero" };
     return [traces, layout({
       height: 290,
       hovermode: "x unified",

@@ -204,3 +204,11 @@ def test_points_of_lines_are_thinned(made_up, monkeypatch):
     assert found.series[0].x[-1] == 199
     assert "of 200 points of a line are shown" in found.note
     assert len(pooled(load([]).runs)) == 0
+
+
+def test_the_title_of_many_experiments_names_the_first(made_up):
+    folders = [
+        made_up(f"r{n}", 0.04, name=f"r{n}", config=f"[training]\nmomentum = 0.0{n}\n") for n in range(8)
+    ]
+    assert collect(load(folders)).title == "r0 / r1 / r2 / r3 / r4 / r5 / ... (8 experiments)"
+    assert collect(load(folders[:6])).title == "r0 / r1 / r2 / r3 / r4 / r5"

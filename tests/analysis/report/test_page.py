@@ -153,3 +153,12 @@ def test_a_sweep_in_a_browser(opened, page_of_sweep):
     left = page.locator(strokes).locator(".js-line").evaluate_all(lines)
     assert rgb[0] in left
     assert rgb[1] not in left
+
+
+def test_an_accuracy_that_stays_has_no_axis_below_zero(opened, made_up, tmp_path):
+    path = tmp_path / "page.html"
+    path.write_text(html(collect(load([made_up("a", 0.0)]))))
+    page = opened(path)
+    ticks = page.locator("#accuracy .plot").first.locator(".ytick").all_text_contents()
+    assert ticks
+    assert all(float(tick.replace("\N{MINUS SIGN}", "-")) >= 0 for tick in ticks)
