@@ -129,9 +129,9 @@ them:
 - two columns, by blanks or a comma: the second from which on a rate in Mbit/s holds. Seconds rise, the first line is
   the beginning of the trace, and the last rate holds as long as the one before it.
 
-A rate is 0, where messages wait, or a number from 1e-06 to 1e+06. A run is not resumed with other traces; files may have
-moved in the meantime. With `trace_start = "random"` each client starts at a moment of the loop that is drawn from the
-seed, at the same share of both of its loops.
+A rate is 0, where messages wait, or a number from 1e-06 to 1e+06. A run is not resumed with other traces; files may
+have moved in the meantime. With `trace_start = "random"` each client starts at a moment of the loop that is drawn from
+the seed, at the same share of both of its loops.
 """
 
 
