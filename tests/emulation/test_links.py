@@ -149,6 +149,16 @@ def test_files_go_round_robin_to_clients(tmp_path):
     assert (fleet.downlink.bytes_per_s == inf).all()
 
 
+def test_files_that_no_client_gets_are_not_read(tmp_path):
+    config = network(tmp_path)
+    (tmp_path / "c").write_text("no trace\n")
+    fleet = assign(replace(config, clients=ClientsConfig(count=2)), 0)
+    assert [path.name for path in fleet.uplink.files] == ["a", "b", "c"]
+    np.testing.assert_array_equal(fleet.uplink.trace_of, [0, 1])
+    with pytest.raises(EmulationError, match="c, line 1"):
+        assign(config, 0)
+
+
 def test_a_random_start_is_drawn_for_each_client(tmp_path):
     config = network(tmp_path, trace_start="random")
     fleet = assign(config, 3)

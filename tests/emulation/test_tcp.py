@@ -34,7 +34,8 @@ def test_a_message_by_hand():
     expected = 0.025 + 0.1 + (packets - 45_000) / 1_200_000
     assert message_s(10.0, 0.025, 50_000, Transport(tcp=True)) == pytest.approx(expected, rel=1e-12)
     assert message_s(10.0, 0.025, 50_000, Transport(tcp=True, new=True)) == pytest.approx(expected + 0.05)
-    assert message_s(10.0, 0.025, 50_000, FLUID) == pytest.approx(0.025 + 0.04)
+    for fluid in (FLUID, Transport(new=True)):  # which knows no connections
+        assert message_s(10.0, 0.025, 50_000, fluid) == pytest.approx(0.025 + 0.04)
     assert message_s(10.0, 0.0, 50_000, Transport(tcp=True, new=True)) == pytest.approx(packets / 1.25e6)
     assert message_s(10.0, 0.025, 0, Transport(tcp=True)) == pytest.approx(0.025)
 
