@@ -60,14 +60,27 @@ def test_number_of_parameters(name: str, parameters: int) -> None:
 
 
 def test_prunable_parameters_of_conv2() -> None:
-    model = _build("conv2")
-    assert _prunable(model) == 6_601_504
-    assert [layer.name for layer in model.layers if layer.prunable] == [
-        "conv1.weight",
-        "conv2.weight",
-        "fc1.weight",
-        "fc2.weight",
-    ]
+    assert _prunable(_build("conv2")) == 6_601_504
+
+
+_VGG11 = ((1, 1), (2, 1), (3, 1), (3, 2), (4, 1), (4, 2), (5, 1), (5, 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "prunable"),
+    [
+        ("logistic", ["fc1"]),
+        ("mlp", ["fc1", "fc2", "fc3"]),
+        ("cnn", ["conv1", "conv2", "fc1", "fc2"]),
+        ("conv2", ["conv1", "conv2", "fc1", "fc2"]),
+        ("conv4", ["conv1", "conv2", "conv3", "conv4", "fc"]),
+        ("vgg11", [*(f"conv{stage}_{number}" for stage, number in _VGG11), "fc1", "fc2", "fc3"]),
+    ],
+)
+def test_names_of_prunable_layers(name: str, prunable: list[str]) -> None:
+    """Traces and exported models name layers so."""
+    layers = _build(name).layers
+    assert [layer.name for layer in layers if layer.prunable] == [f"{layer}.weight" for layer in prunable]
 
 
 def test_number_of_parameters_of_vgg11_by_formula() -> None:
@@ -119,6 +132,15 @@ def test_prunable_layers_of_resnet18_are_in_the_order_of_computation() -> None:
 def test_vgg11_prunes_its_convolutions_first() -> None:
     dimensions = [len(layer.shape) for layer in _of_experiment("vgg11").layers if layer.prunable]
     assert dimensions == [4] * 8 + [2] * 3
+
+
+def test_resnet18_halves_images_five_times() -> None:
+    sides, x = {}, torch.zeros(1, 3, 168, 168)
+    for name, layer in _of_experiment("resnet18").module.eval().named_children():
+        x = layer(x)
+        sides[name] = x.shape[-1]
+    names = ("conv1", "pool1", *(f"block{stage}_{number}" for stage in (1, 2, 3, 4) for number in (1, 2)))
+    assert [sides[name] for name in names] == [84, 42, 42, 42, 21, 21, 11, 11, 6, 6]
 
 
 @pytest.mark.parametrize("name", ["vgg11", "conv4", "resnet18"])
