@@ -127,6 +127,14 @@ def test_who_is_done_when_a_stall_begins_waits_for_no_other_however_late_it_is(s
     np.testing.assert_allclose(found, one.finish_times(moment, clients, zeros, zeros, size), atol=1e-7)
 
 
+def test_the_servers_link_never_binds_where_all_rates_together_are_no_more():
+    wide, narrow = (Links(np.array([3.0, 5.0, 9.0]), server) for server in (8.0, 7.9))
+    assert wide.never_binds(np.array([0, 1]))
+    assert not narrow.never_binds(np.array([0, 1]))
+    assert not wide.never_binds(np.array([0, 2]))
+    assert Links(np.array([inf]), inf).never_binds(np.array([0]))
+
+
 def test_impossible_messages_are_refused():
     with pytest.raises(EmulationError, match="transfer_bytes: -1"):
         links().finish_times(0.0, np.array([0]), np.zeros(1), np.zeros(1), np.array([-1.0]))

@@ -63,24 +63,35 @@ def test_prunable_parameters_of_conv2() -> None:
     assert _prunable(_build("conv2")) == 6_601_504
 
 
-_VGG11 = ((1, 1), (2, 1), (3, 1), (3, 2), (4, 1), (4, 2), (5, 1), (5, 2))
-
-
 @pytest.mark.parametrize(
-    ("name", "prunable"),
+    ("name", "layers"),
     [
-        ("logistic", ["fc1"]),
-        ("mlp", ["fc1", "fc2", "fc3"]),
-        ("cnn", ["conv1", "conv2", "fc1", "fc2"]),
-        ("conv2", ["conv1", "conv2", "fc1", "fc2"]),
-        ("conv4", ["conv1", "conv2", "conv3", "conv4", "fc"]),
-        ("vgg11", [*(f"conv{stage}_{number}" for stage, number in _VGG11), "fc1", "fc2", "fc3"]),
+        ("logistic", "flatten fc1"),
+        ("mlp", "flatten fc1 relu1 fc2 relu2 fc3"),
+        (
+            "cnn",
+            "channels_last conv1 pool1 relu1 norm1 conv2 relu2 norm2 pool2 flatten fc1 relu3 fc2",
+        ),
+        ("conv2", "channels_last conv1 pool1 relu1 conv2 pool2 relu2 flatten fc1 relu3 fc2"),
+        (
+            "conv4",
+            "channels_last conv1 norm1 pool1 relu1 conv2 norm2 pool2 relu2 conv3 norm3 pool3 relu3 "
+            "conv4 norm4 pool4 relu4 flatten fc",
+        ),
+        (
+            "vgg11",
+            "channels_last conv1_1 pool1 relu1_1 conv2_1 pool2 relu2_1 conv3_1 relu3_1 conv3_2 pool3 relu3_2 "
+            "conv4_1 relu4_1 conv4_2 pool4 relu4_2 conv5_1 relu5_1 conv5_2 pool5 relu5_2 "
+            "flatten fc1 relu6 fc2 relu7 fc3",
+        ),
     ],
 )
-def test_names_of_prunable_layers(name: str, prunable: list[str]) -> None:
-    """Traces and exported models name layers so."""
-    layers = _build(name).layers
-    assert [layer.name for layer in layers if layer.prunable] == [f"{layer}.weight" for layer in prunable]
+def test_layers_one_after_the_other(name: str, layers: str) -> None:
+    """The last is linear, without a ReLU. Traces and exported models name prunable layers so."""
+    model, names = _build(name), layers.split()
+    assert [child for child, _ in model.module.named_children()] == names
+    prunable = [f"{child}.weight" for child in names if child.startswith(("conv", "fc"))]
+    assert [layer.name for layer in model.layers if layer.prunable] == prunable
 
 
 def test_number_of_parameters_of_vgg11_by_formula() -> None:
