@@ -135,7 +135,7 @@ def _row(
     if len(fields) != len(COLUMNS):
         raise EmulationError(f"{where}: found {len(fields)} fields; allowed: {', '.join(COLUMNS)}")
     text = fields[0].strip()
-    if not (text.isascii() and text.isdecimal() and int(text[:10]) < clients and len(text) <= 10):
+    if not (text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) < clients):
         raise EmulationError(
             f"{where}: found client {fields[0][:40]!r}; allowed: a client from 0 to {clients - 1}"
         )

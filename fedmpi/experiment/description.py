@@ -132,5 +132,6 @@ def unknown_energy(config: Config, fleet: Fleet) -> str:
     if not unknown:
         return note
     named = [f"{device} without {names}" for device, names in list(unknown.items())[:3]]
-    more = f" and {len(unknown) - 3} other devices" if len(unknown) > 3 else ""
+    left = len(unknown) - len(named)
+    more = f" and {left} other device{'s' * (left > 1)}" if left else ""
     return f"{note}; NaN after any time in a state of unknown power: {'; '.join(named)}{more}"

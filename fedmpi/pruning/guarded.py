@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from fedmpi.k_control.interface import Draw
 from fedmpi.pruning.interface import MASK, Change, Method, Needs, Observation, Setup, State
 from fedmpi.pruning.mask import Mask
 
-_PLAIN = "numbers, strings and lists of them beside the mask"
+_PLAIN = "numbers, strings, lists of them and tables with strings for keys beside the mask"
 
 
 def guarded(method: Method, guard: Guard) -> Method:
@@ -171,8 +171,15 @@ def check_state(guard: Guard, function: str, kind: type[State], setup: Setup, st
         again = kind.from_dict({MASK: values[MASK], **through}).to_dict()
     except (TypeError, ValueError) as error:
         guard.refuse(function, f"gave a state that a checkpoint cannot keep ({error})", _PLAIN)
-    if not same({name: again[name] for name in rest}, through):
+    if not _has_text_for_keys(rest) or not same({name: again[name] for name in rest}, through):
         guard.refuse(function, "gave a state that a checkpoint changes", _PLAIN)
+
+
+def _has_text_for_keys(value: Any) -> bool:
+    """Whether the keys of all tables in ``value`` are strings, which is what JSON makes of them."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _has_text_for_keys(value[key]) for key in value)
+    return not isinstance(value, list | tuple) or all(map(_has_text_for_keys, value))
 
 
 def check_mask(guard: Guard, function: str, setup: Setup, mask: Any) -> None:

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from fedmpi.config import parts
 from fedmpi.config.emulation_schema import ComputeConfig, EmulationConfig
 from fedmpi.config.schema import ClientsConfig, Config, ModelConfig, TrainingConfig
-from fedmpi.emulation.compute import LocalTraining
+from fedmpi.emulation.compute import Compute, ComputeModel, LocalTraining
 from fedmpi.emulation.devices import assign
 from fedmpi.emulation.errors import EmulationError
 from fedmpi.emulation.linear import DENSE_FROM_DENSITY
@@ -128,6 +129,28 @@ def test_masks_are_chosen_at_the_speed_of_the_devices():
     slow = linear_coefficients(fleet("linear", speed=0.5), EVERYBODY, 4)
     for found, at_speed_one in zip(slow, linear_coefficients(fleet("linear"), EVERYBODY, 4), strict=True):
         np.testing.assert_array_equal(found, 2 * at_speed_one)
+
+
+def test_devices_train_as_fast_as_their_model_says_unless_told_otherwise():
+    model = fleet("linear").compute.model
+    costs, training = fleet("linear").compute.costs, LocalTraining.of(EVERYBODY, 1, CONV2, density=1.0)
+    np.testing.assert_array_equal(Compute(model, costs).seconds(training), model.seconds(costs, training))
+
+
+@pytest.mark.parametrize(
+    ("name", "needs"),
+    [
+        ("unit", ()),
+        ("linear", ("needs_work",)),
+        ("flops", ("needs_work",)),
+        ("measured", ("needs_host_time",)),
+        ("normalized", ("prices_rounds",)),
+    ],
+)
+def test_what_each_model_asks_for(name, needs):
+    model = parts.build("emulation.compute.model", name, {}, ComputeModel)
+    flags = ("needs_work", "needs_host_time", "prices_rounds")
+    assert tuple(flag for flag in flags if getattr(model, flag)) == needs
 
 
 def test_a_fleet_of_another_speed_is_another_one():

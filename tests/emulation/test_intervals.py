@@ -98,6 +98,8 @@ def test_time_goes_on_and_somebody_is_there_in_the_end(moment, period, ends):
         (["-1,1,2"], "found client '-1'"),
         (["1.0,1,2"], "found client '1.0'"),
         (["²,1,2"], "found client '²'"),
+        (["0000000004,1,2"], "found client '0000000004'"),
+        (["00000000003,1,2"], "found client '00000000003'"),  # of more than ten digits
         (["0,a,2"], "line 2: found on_s 'a'; allowed: seconds"),
         (["0,1,nan"], "found off_s 'nan'"),
         (["0,1,inf"], "found off_s 'inf'"),

@@ -127,6 +127,14 @@ def test_who_is_done_when_a_stall_begins_waits_for_no_other_however_late_it_is(s
     np.testing.assert_allclose(found, one.finish_times(moment, clients, zeros, zeros, size), atol=1e-7)
 
 
+def test_the_servers_link_never_binds_where_all_rates_together_are_no_more():
+    wide, narrow = (Links(np.array([3.0, 5.0, 9.0]), server) for server in (8.0, 7.9))
+    assert wide.never_binds(np.array([0, 1]))
+    assert not narrow.never_binds(np.array([0, 1]))
+    assert not wide.never_binds(np.array([0, 2]))
+    assert Links(np.array([inf]), inf).never_binds(np.array([0]))
+
+
 def test_impossible_messages_are_refused():
     with pytest.raises(EmulationError, match="transfer_bytes: -1"):
         links().finish_times(0.0, np.array([0]), np.zeros(1), np.zeros(1), np.array([-1.0]))
@@ -147,6 +155,16 @@ def test_files_go_round_robin_to_clients(tmp_path):
     np.testing.assert_allclose(fleet.uplink.bytes_per_s[:2], [3000.0, 4e6 / 3])
     assert not fleet.downlink.vary
     assert (fleet.downlink.bytes_per_s == inf).all()
+
+
+def test_files_that_no_client_gets_are_not_read(tmp_path):
+    config = network(tmp_path)
+    (tmp_path / "c").write_text("no trace\n")
+    fleet = assign(replace(config, clients=ClientsConfig(count=2)), 0)
+    assert [path.name for path in fleet.uplink.files] == ["a", "b", "c"]
+    np.testing.assert_array_equal(fleet.uplink.trace_of, [0, 1])
+    with pytest.raises(EmulationError, match="c, line 1"):
+        assign(config, 0)
 
 
 def test_a_random_start_is_drawn_for_each_client(tmp_path):

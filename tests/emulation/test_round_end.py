@@ -33,6 +33,8 @@ def ended(arrival, gone=STAYS, **rule):
         ([3, 1, 4, 2], STAYS, {"deadline_s": 0.5}, (0.5, "llll")),
         ([3, 1, 4, 2], STAYS, {"wanted": 2}, (2.0, "lili")),
         ([3, 1, 4, 2], STAYS, {"wanted": 3, "deadline_s": 2.5}, (2.5, "lili")),
+        ([3, 1, inf, 2], [inf, inf, 9.0, inf], {"wanted": 3}, (3.0, "iili")),  # as many as are wanted
+        ([3, 1, inf, 2], [inf, inf, 9.0, inf], {"wanted": 4}, (9.0, "iidi")),
         ([2, 2, 2, 1], STAYS, {"wanted": 2}, (2.0, "illi")),  # of equal arrivals the lowest client
         ([inf, 1, 4, 2], [3.0, inf, inf, inf], {}, (4.0, "diii")),
         ([inf, 1, 4, 2], [5.0, inf, inf, inf], {}, (5.0, "diii")),  # noticed when it vanishes

@@ -28,6 +28,11 @@ def test_the_cap_doubles_every_round_trip():
     assert list(start_pieces(2.0, 0.0)) == [(inf, inf)]
 
 
+def test_a_new_connection_of_tcp_alone_takes_a_round_trip_first():
+    transports = (FLUID, Transport(new=True), Transport(tcp=True), Transport(tcp=True, new=True))
+    assert [transport.waits for transport in transports] == [1.0, 1.0, 1.0, 3.0]
+
+
 def test_a_message_by_hand():
     """10 Mbit/s, 25 ms each way: 15,000 bytes of packets in the first round trip, 30,000 in the second."""
     packets = 50_000 * 1500 / 1448

@@ -178,6 +178,12 @@ def test_a_file_that_is_named_must_be_there(tmp_path, monkeypatch):
         device("lab-pc")
 
 
+def test_folders_of_the_file_are_made(tmp_path):
+    path = tmp_path / "not" / "yet" / "devices.toml"
+    add_model(path, MINE)
+    assert read_devices_file(path).keys() == {"lab-pc"}
+
+
 def test_a_file_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(EmulationError, match="cannot be written"):

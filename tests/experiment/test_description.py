@@ -4,6 +4,7 @@ import pytest
 
 from fedmpi.config import loads
 from fedmpi.emulation.devices import assign
+from fedmpi.emulation.profiles import built_in_devices
 from fedmpi.experiment.description import estimated_steps, methods, unknown_energy, varying
 from fedmpi.experiment.parts import resolve
 from fedmpi.experiment.work import count_work
@@ -105,6 +106,12 @@ def test_unknown_energy_is_told_by_device(tmp_path):
     assert told.startswith("energy: all powers are known for 0 of 10 clients; NaN after any time")
     assert "raspberry-pi-4 without transmit_w, receive_w" in told
     assert "raspberry-pi-5 without transmit_w, receive_w" in told
+    unknown = sorted(name for name, device in built_in_devices().items() if device.powers.unknown)
+    for count, more in ((3, ""), (4, " and 1 other device"), (5, " and 2 other devices")):
+        shares = ", ".join(f'"{name}" = {1 / count}' for name in unknown[:count])
+        told = notes("emulation.energy.on=true", f"emulation.compute.profile={{{shares}}}")[1]
+        assert told.count(" without ") == 3
+        assert told.endswith(more or "receive_w")
     path = tmp_path / "devices.csv"
     header = "name,uplink_mbit_per_s,downlink_mbit_per_s,latency_s,constant_s,seconds_per_parameter"
     path.write_text(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from fedmpi import trace
 from fedmpi.cli import main as cli
+from fedmpi.experiment.recording import Recorder
 
 SMALL = (
     *("experiment.rounds=4", "experiment.evaluate_every=2", "clients.count=3"),
@@ -203,3 +205,16 @@ def test_the_mask_of_round_0_is_recorded_where_initial_pruning_ends_between_mask
         found.layers[found.layers["round"] == number]["active"].tolist() for number in (-3, -1, 0)
     )
     assert first != last == of_round_0
+
+
+def test_the_progress_line_shows_the_last_local_round():
+    shown = []
+    recorder = SimpleNamespace(progress=SimpleNamespace(initial=lambda *values: shown.append(values)))
+    initial = SimpleNamespace(
+        schedule=SimpleNamespace(rounds=2),
+        rows=[{"density": 1.0}, {"density": 0.5}],
+        max_rounds=9,
+        base=SimpleNamespace(now_s=3.5),
+    )
+    Recorder.local_round(recorder, initial)
+    assert shown == [(2, 9, {"density": 0.5}, 3.5)]

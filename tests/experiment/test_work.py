@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from fedmpi.config.schema import ModelConfig
-from fedmpi.experiment.work import count_work
+from fedmpi.experiment.work import _flops_of_layers_on_gpus, count_work
 from fedmpi.learning.flat import FlatModel
 from fedmpi.learning.models import build_flat
 
@@ -79,6 +79,11 @@ def test_every_gate_of_a_recurrent_layer_is_counted_at_every_step(kind, gates, l
     work = count_work(FlatModel(Recurrent(kind, layers, directions == 2)), (1, steps, 8), 4)
     inputs = [8 + 16] + [directions * 16 + 16] * (layers - 1)
     assert work.other_flops == sum(2 * steps * directions * gates * 16 * each for each in inputs)
+
+
+def test_what_gpus_count_in_recurrent_layers_are_their_weights_without_biases():
+    weights = [(12, 3), (12, 3), (12,), (12,), (12, 6), (12, 3)]  # two layers of an LSTM of three units
+    assert _flops_of_layers_on_gpus((4, 5, 3), weights, None) == 2 * (4 * 5) * 12 * (3 + 3 + 6 + 3)
 
 
 class TwoHalves(nn.Module):

@@ -55,6 +55,8 @@ def test_all_places_and_both_sides_are_equally_likely() -> None:
     assert int(counts.sum()) == 162 * 60
     assert set(torch.nonzero(counts)[:, 0].tolist()) == set(range(4, 13))
     assert set(torch.nonzero(counts)[:, 1].tolist()) == {*range(3, 12), *range(8, 17)}
+    mirrored = FlipCrop.draw(20_000, np.random.default_rng(2)).mirrored
+    assert abs(mirrored.double().mean() - 0.5) < 0.015  # 4 standard deviations are 0.0141
     once = counts[4:13, [*range(3, 8), *range(12, 17)]]
     assert 30 < once.min() <= once.max() < 95
     twice = counts[4:13, 8:12]

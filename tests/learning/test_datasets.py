@@ -162,6 +162,18 @@ def test_a_data_set_of_ones_own_is_checked(
         users_data(replace(GIVEN, **changes), monkeypatch)
 
 
+@pytest.mark.parametrize("classes", [4, 10**6, np.int64(7)])
+def test_so_many_classes_are_taken(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = users_data(replace(GIVEN, classes=classes), monkeypatch).classes
+    assert (taken, type(taken)) == (classes, int)
+
+
+@pytest.mark.parametrize("classes", [0, -1, 10**6 + 1, 4.0, "4", None])
+def test_other_numbers_of_classes_are_refused(classes: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"gave classes as .*; allowed: an integer from 1 to 1000000"):
+        users_data(replace(GIVEN, classes=classes), monkeypatch)
+
+
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [

@@ -60,14 +60,38 @@ def test_number_of_parameters(name: str, parameters: int) -> None:
 
 
 def test_prunable_parameters_of_conv2() -> None:
-    model = _build("conv2")
-    assert _prunable(model) == 6_601_504
-    assert [layer.name for layer in model.layers if layer.prunable] == [
-        "conv1.weight",
-        "conv2.weight",
-        "fc1.weight",
-        "fc2.weight",
-    ]
+    assert _prunable(_build("conv2")) == 6_601_504
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [
+        ("logistic", "flatten fc1"),
+        ("mlp", "flatten fc1 relu1 fc2 relu2 fc3"),
+        (
+            "cnn",
+            "channels_last conv1 pool1 relu1 norm1 conv2 relu2 norm2 pool2 flatten fc1 relu3 fc2",
+        ),
+        ("conv2", "channels_last conv1 pool1 relu1 conv2 pool2 relu2 flatten fc1 relu3 fc2"),
+        (
+            "conv4",
+            "channels_last conv1 norm1 pool1 relu1 conv2 norm2 pool2 relu2 conv3 norm3 pool3 relu3 "
+            "conv4 norm4 pool4 relu4 flatten fc",
+        ),
+        (
+            "vgg11",
+            "channels_last conv1_1 pool1 relu1_1 conv2_1 pool2 relu2_1 conv3_1 relu3_1 conv3_2 pool3 relu3_2 "
+            "conv4_1 relu4_1 conv4_2 pool4 relu4_2 conv5_1 relu5_1 conv5_2 pool5 relu5_2 "
+            "flatten fc1 relu6 fc2 relu7 fc3",
+        ),
+    ],
+)
+def test_layers_one_after_the_other(name: str, layers: str) -> None:
+    """The last is linear, without a ReLU. Traces and exported models name prunable layers so."""
+    model, names = _build(name), layers.split()
+    assert [child for child, _ in model.module.named_children()] == names
+    prunable = [f"{child}.weight" for child in names if child.startswith(("conv", "fc"))]
+    assert [layer.name for layer in model.layers if layer.prunable] == prunable
 
 
 def test_number_of_parameters_of_vgg11_by_formula() -> None:
@@ -119,6 +143,15 @@ def test_prunable_layers_of_resnet18_are_in_the_order_of_computation() -> None:
 def test_vgg11_prunes_its_convolutions_first() -> None:
     dimensions = [len(layer.shape) for layer in _of_experiment("vgg11").layers if layer.prunable]
     assert dimensions == [4] * 8 + [2] * 3
+
+
+def test_resnet18_halves_images_five_times() -> None:
+    sides, x = {}, torch.zeros(1, 3, 168, 168)
+    for name, layer in _of_experiment("resnet18").module.eval().named_children():
+        x = layer(x)
+        sides[name] = x.shape[-1]
+    names = ("conv1", "pool1", *(f"block{stage}_{number}" for stage in (1, 2, 3, 4) for number in (1, 2)))
+    assert [sides[name] for name in names] == [84, 42, 42, 42, 21, 21, 11, 11, 6, 6]
 
 
 @pytest.mark.parametrize("name", ["vgg11", "conv4", "resnet18"])
@@ -324,7 +357,8 @@ def test_factories_that_cannot_be_used_are_refused(user_module: str) -> None:
 
 def test_a_model_that_has_no_place_in_a_vector_is_refused(user_module: str) -> None:
     with pytest.raises(
-        ConfigError, match=r"\[model\] name: \"users_own_models:shared\": .* share one parameter"
+        ConfigError,
+        match=r"name: \"users_own_models:shared\": [\w.]+ and [\w.]+ of the model share one parameter",
     ):
         build_flat(ModelConfig(f"{user_module}:shared"), (1, 2, 3), 5, seed=1)
 

@@ -11,9 +11,12 @@ def test_squares_times_samples_are_added(size: int) -> None:
     rng = np.random.default_rng(size)
     sums = rng.random(size, dtype=np.float32)
     gradient = rng.standard_normal(size).astype(np.float32)
-    expected = sums + gradient * gradient * np.float32(100)
+    before, squares = sums.copy(), gradient * gradient
     add_squares(sums, gradient, 100)
-    np.testing.assert_allclose(sums, expected, rtol=1e-6)
+    np.testing.assert_allclose(sums, before + squares * np.float32(100), rtol=1e-6)
+    before = sums.copy()
+    add_squares(sums, gradient)  # of a single sample
+    np.testing.assert_allclose(sums, before + squares, rtol=1e-6)
 
 
 def test_overflow_shows() -> None:

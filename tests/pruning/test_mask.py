@@ -1,12 +1,19 @@
 """Masks: canonical form, bits, and what they do to a vector."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fedmpi.pruning.mask import Mask
+from fedmpi.pruning.mask import Mask, never_pruned
+
+
+def test_parameters_of_other_layers_are_active_under_every_mask(layers_of: Callable) -> None:
+    assert never_pruned(layers_of([4, -3, 5, -1])) == 4
+    assert never_pruned(layers_of([4, 5])) == 0
 
 
 @given(hnp.arrays(np.bool_, st.integers(0, 70)))

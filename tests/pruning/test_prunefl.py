@@ -92,8 +92,10 @@ def test_a_state_continues_from_its_dict(setup_of: Callable) -> None:
     np.testing.assert_array_equal(broken.mask.flags(), straight.mask.flags())
 
 
-def test_a_state_of_other_keys_is_refused(setup_of: Callable) -> None:
+def test_a_state_of_other_keys_or_types_is_refused(setup_of: Callable) -> None:
     values = prunefl.init(setup_of([4]), Mask(4)).to_dict()
+    with pytest.raises(ValueError, match="rounds_since is '0', expected is int"):
+        prunefl.PruneFLState.from_dict({**values, "rounds_since": "0"})
     del values["rounds_since"]
     with pytest.raises(
         ValueError,

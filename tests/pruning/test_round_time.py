@@ -51,9 +51,10 @@ def test_equals_go_to_the_first() -> None:
 @pytest.mark.parametrize(
     ("constant", "per_parameter"), [(np.nan, 1.0), (-1.0, 1.0), (1.0, np.nan), (1.0, -2.0)]
 )
-def test_unknown_times_are_refused(constant: float, per_parameter: float) -> None:
+def test_unknown_times_of_any_client_are_refused(constant: float, per_parameter: float) -> None:
+    times = np.array([1.0, constant]), np.array([[1.0, 1.0], [1.0, per_parameter]])
     with pytest.raises(ValueError, match="negative or not finite"):
-        slowest_client(1, np.array([constant]), np.array([[per_parameter]]), np.zeros(1), np.zeros(1), [1])
+        slowest_client(1, *times, np.zeros(2), np.zeros(2), [1, 1])
 
 
 def test_no_clients_are_refused() -> None:
