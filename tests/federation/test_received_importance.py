@@ -33,16 +33,16 @@ def test_updates_count_as_the_gradients_of_which_they_are_made() -> None:
     for rate in (0.25, 2.0**-110):
         gradients.add(uploads({0: 2.0, 3: -1.0}, {3: 3.0}), np.array([10, 4]), None)
         updates.add(uploads({0: 2 * rate, 3: -rate}, {3: 3 * rate}), np.array([10, 4]), None, rate)
-    updates.add(uploads({0: 0.0}), np.array([1]), None, 0.0)
+    updates.add(uploads({0: 3.0}), np.array([1]), None, 0.0)
     of_gradients, of_updates = (each.to_dict()[0]["received_importance"] for each in (gradients, updates))
     assert of_updates.tolist() == of_gradients.tolist() == [80, 0, 0, 92]
 
 
 def test_squares_beyond_float32_are_added_up_and_uploads_stay_as_they_are() -> None:
     received, sent = ReceivedImportance(4), uploads({0: 2.0**100, 3: 1.0 + 2.0**-20})
-    received.add(sent, np.array([3]), None, 0.5)
+    received.add(sent, np.array([3]), None, 2.0)
     sums = received.to_dict()[0]["received_importance"]
-    assert sums.tolist() == [3 * 2.0**202, 0, 0, 12 * (1.0 + 2.0**-20) ** 2]
+    assert sums.tolist() == [3 * 2.0**198, 0, 0, 0.75 * (1.0 + 2.0**-20) ** 2]
     assert sent.values[0].tolist() == [2.0**100, 1.0 + 2.0**-20]
 
 

@@ -152,11 +152,18 @@ def test_what_counts_as_used_is_in_the_values(off: float, method: Any, thorough:
 
 
 def test_clients_of_opposite_signs_may_cancel() -> None:
-    """The tolerance goes by what was added up, not by the sum."""
-    indices, values = (int32(1), int32(1)), (float32(1.0), float32(-1.0))
-    sent = Uploads(indices, values, np.array([0.5, 0.5]), 8)
-    made = replace(selection_at(sent, int32(1)), values=np.array([1e-8]))
-    assert watched(True, select=lambda uploads, k: made).select(sent, 1).values[0] == 1e-8
+    """The tolerance goes by all that was added up, not by the sum, nor by who comes last."""
+    sent = Uploads(
+        (int32(1),) * 3, (float32(1), float32(-1), float32(2**-20)), np.array([0.25, 0.25, 0.5]), 8
+    )
+    made = replace(selection_at(sent, int32(1)), values=np.array([2**-21 + 1e-8]))
+    assert (
+        watched(True, select=lambda uploads, k: made).select(sent, 1).values.tolist() == made.values.tolist()
+    )
+    made = replace(made, values=np.array([2**-21 + 1e-6]))
+    refused(
+        "error feedback would lose", lambda: watched(True, select=lambda uploads, k: made).select(sent, 1)
+    )
 
 
 def counting(*made: Any) -> Callable[..., Any]:
