@@ -145,3 +145,13 @@ def test_who_has_all_but_the_newest_mask_downloads_that_alone() -> None:
     assert account.download_bytes(np.array([0, 1])).tolist() == [16 + 141, missed + 141]
     account.advance(None)
     assert account.download_bytes(np.array([0])).tolist() == [missed + 141]
+
+
+def test_a_mask_that_is_the_first_change_of_all_is_downloaded_once() -> None:
+    """By who has the initial model, in a message of no entries, and by who has nothing, with the model."""
+    downlink = Downlink(3, 10, 0, WireCodec("dense"))
+    downlink.delivered(np.array([0, 1]))
+    downlink.new_mask(np.arange(10) < 8, 8, 17)
+    assert downlink.download_bytes(np.arange(3)).tolist() == [16 + 17, 16 + 17, 16 + 4 * 8 + 17]
+    downlink.delivered(np.array([1, 2]))
+    assert downlink.download_bytes(np.arange(3)).tolist() == [16 + 17, 16, 16]
