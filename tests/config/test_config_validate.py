@@ -237,7 +237,7 @@ def test_all_kinds_of_numeric_keys_are_seen_by_these_tests():
         ),
         (
             ["emulation.network.downlink_trace=['a', '']"],
-            "[emulation.network] downlink_trace: found ['a', '']; allowed: a list of files and folders, not",
+            '[emulation.network] downlink_trace: found ["a", ""]; allowed: a list of files and folders, not',
         ),
         (
             ["emulation.network.trace_start=random"],

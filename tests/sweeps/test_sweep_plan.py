@@ -196,7 +196,7 @@ def test_values_survive_as_text():
             "seeds = [9223372036854775808]\n" + AXES,
             r"seeds: found .*each an integer from 0 to 9223372036854775807",
         ),
-        (AXES + '[[grids]]\naxes = [["link"]]', r"grids 1: axes: found \['link'\]"),
+        (AXES + '[[grids]]\naxes = [["link"]]', r'grids 1: axes: found \["link"\]'),
         (AXES + "[[grids]]\npoints = { link = [{}] }", r"grids 1: points.link: found {}"),
         (AXES + "[[grids]]\nexclude = [{ link = [1] }]", r"grids 1: exclude.link: found \[1\]"),
         ("[axes.a]\nx = { data.path = " + "[" * 100_000, "nested more than 32 deep"),
