@@ -98,7 +98,6 @@ def _main(prepare: Prepare, resume: bool, quiet: bool) -> int:
             raise
         print(f"fedmpi: rank {ranks.rank} failed:", file=sys.stderr)
         traceback.print_exc()
-        sys.stderr.flush()
         if ranks.size > 1:
             end_job(ranks.comm, 1)
         return 1

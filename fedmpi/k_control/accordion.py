@@ -17,8 +17,7 @@ from fedmpi.k_control.interface import Controller, Draw, Observation, Setup, Sta
 class AccordionState(State):
     """``critical`` has a flag for each layer, ``norms`` those of the last round of decision; before it none.
 
-    ``round_number`` is that of the next round, ``sizes``, ``compressed`` and ``shares`` (how many entries are sent) are
-    the layers', ``k_min`` the least k.
+    ``round_number`` is that of the next round, ``sizes`` and ``compressed`` are the layers', ``k_min`` the least k.
     """
 
     round_number: int
@@ -26,7 +25,6 @@ class AccordionState(State):
     norms: tuple[float, ...]
     sizes: tuple[int, ...]
     compressed: tuple[bool, ...]
-    shares: tuple[int, ...]
     k_min: int
 
 
@@ -59,13 +57,16 @@ def accordion(
     if not threshold > 0.0:
         raise ValueError(f"threshold is {threshold}, allowed are numbers above 0")
 
-    def with_k(state: AccordionState) -> AccordionState:
+    def layer_k(state: AccordionState) -> tuple[int, ...]:
         fractions = (high if critical else low for critical in state.critical)
         layers = zip(state.sizes, state.compressed, fractions, strict=True)
         shares = [int(fraction * size) if compressed else size for size, compressed, fraction in layers]
         for layer, size in enumerate(state.sizes):
             shares[layer] += clip(state.k_min - sum(shares), 0, size - shares[layer])
-        return replace(state, k=sum(shares), shares=tuple(shares))
+        return tuple(shares)
+
+    def with_k(state: AccordionState) -> AccordionState:
+        return replace(state, k=sum(layer_k(state)))
 
     def init(setup: Setup, draw: Draw) -> AccordionState:
         del draw
@@ -79,7 +80,6 @@ def accordion(
                 norms=(),
                 sizes=sizes,
                 compressed=setup.layer_compressed or (True,) * len(sizes),
-                shares=(),
                 k_min=setup.k_min,
             )
         )
@@ -103,5 +103,5 @@ def accordion(
         measures_losses=False,
         measures_update=True,
         by_time=False,
-        layer_k=lambda state: state.shares,
+        layer_k=layer_k,
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from fedmpi.config.errors import shortened
 from fedmpi.config.guarding import Guard, Replayed, read_only, same
 from fedmpi.k_control.interface import Controller, Draw, Magnitudes, Observation, Setup, State
 
@@ -77,10 +78,9 @@ def check_state(guard: Guard, function: str, kind: type[State], state: Any, k_mi
 def check_shares(guard: Guard, shares: Any, sizes: Sequence[int], k: int) -> None:
     """Raise PartError unless ``shares`` has a number of entries for each of the layers of ``sizes``, ``k`` in all."""
     allowed = f"a tuple of an int for each of {len(sizes)} layers, at most its size, {k} in all"
-    if not isinstance(shares, tuple) or any(type(share) is not int for share in shares):
-        guard.refuse("layer_k", f"gave {shares!r}"[:80], allowed)
-    fits = len(shares) == len(sizes) and all(
-        0 <= own <= size for own, size in zip(shares, sizes, strict=True)
+    fits = isinstance(shares, tuple) and len(shares) == len(sizes)
+    fits = fits and all(
+        type(own) is int and 0 <= own <= size for own, size in zip(shares, sizes, strict=True)
     )
     if not fits or sum(shares) != k:
-        guard.refuse("layer_k", f"gave {shares!r}"[:80], allowed)
+        guard.refuse("layer_k", f"gave {shortened(repr(shares))}", allowed)

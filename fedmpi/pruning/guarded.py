@@ -99,15 +99,10 @@ def _masking(guard: Guard, name: str, function: Callable[..., Any]) -> Callable[
         if mask is not None or name != "probe":
             check_mask(guard, name, setup, mask)
         if guard.is_first(name):
-            again = guard.call(name, function, setup, *seen)
-            guard.must_agree(name, _flags(mask), _flags(again))
+            guard.must_agree(name, mask, guard.call(name, function, setup, *seen))
         return mask
 
     return checked
-
-
-def _flags(mask: Any) -> Any:
-    return mask.flags() if isinstance(mask, Mask) else mask
 
 
 def unwritable(seen: Observation) -> Observation:
